@@ -1,0 +1,129 @@
+"""What the adapters of transformers models share: devices, dtypes, checkpoints and their identity.
+
+Imports torch and transformers only inside functions: naming a model must cost nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vamba_eval.contracts import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
+    *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+)
+_HASHED_BLOCKS, _BLOCK_BYTES = 64, 1 << 16
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` is the first GPU, else the CPU. Raises UserError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device!r} was asked for, but torch sees no GPU here: use device=cpu")
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    import torch
+
+    names = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    names |= {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    names["auto"] = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in names:
+        raise UserError(f"unknown dtype {dtype!r}: use auto, bfloat16, float16 or float32")
+    return names[dtype]
+
+
+def check_attention(attn_implementation: str) -> str:
+    """Raises UserError where flash-attn is asked for and not installed."""
+    from transformers.utils import is_flash_attn_2_available
+
+    if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
+        raise UserError(
+            "attn_implementation=flash_attention_2 needs the package flash-attn and a GPU: "
+            "pip install flash-attn --no-build-isolation, or use attn_implementation=sdpa"
+        )
+    return attn_implementation
+
+
+def read_config(pretrained: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """The checkpoint's configuration. Raises UserError, saying why, where there is none."""
+    from transformers import AutoConfig
+
+    if (Path(pretrained).exists() or pretrained.startswith((".", "/", "~"))) and not Path(pretrained).is_dir():
+        raise UserError(f"no checkpoint folder at {pretrained}")
+    try:
+        return AutoConfig.from_pretrained(pretrained, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the checkpoint {pretrained!r} cannot be loaded: {reason}") from error
+
+
+def checkpoint_identity(pretrained: str, config: Any) -> str:
+    """What tells this checkpoint from others: the Hub's commit, or a hash of a local folder's weights.
+
+    The hash covers each weight file's name, size and 64 blocks of 64 KiB spread over it, so that it takes
+    a moment for any size; two checkpoints that differ in training differ in all of these blocks.
+    """
+    folder = Path(pretrained)
+    if not folder.is_dir():
+        return f"commit {getattr(config, '_commit_hash', None) or 'unknown'}"
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"]):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with open(file, "rb") as stream:
+            for block in range(_HASHED_BLOCKS):
+                stream.seek(block * max(0, size - _BLOCK_BYTES) // (_HASHED_BLOCKS - 1))
+                digest.update(stream.read(_BLOCK_BYTES))
+    return f"weights {digest.hexdigest()[:16]}"
+
+
+def boolean(value: bool | str) -> bool:
+    """A flag from the command line."""
+    if isinstance(value, bool):
+        return value
+    if value.lower() in ("true", "yes", "1"):
+        return True
+    if value.lower() in ("false", "no", "0"):
+        return False
+    raise UserError(f"{value!r} is neither true nor false")
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer made on the spot: 256 bytes and Qwen2-VL's special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def answer_only_letters(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Let a model of random weights say nothing but A, B, C and D: its guesses then are guesses at options."""
+    allowed = [tokenizer.convert_tokens_to_ids(token) for token in ("A", "B", "C", "D")]
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    model.generation_config.suppress_tokens = [i for i in range(vocabulary) if i not in (*allowed, end)]
+    model.generation_config.begin_suppress_tokens = [end]
+    model.generation_config.eos_token_id = end
+    model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")

@@ -1,0 +1,259 @@
+"""Qwen2-VL of transformers; without pretrained= a small one with random weights.
+
+The prompt is Qwen2-VL's chat format with one video and one text. All of it up to the video's end is
+encoded once and its keys and values are reused for every question, which gives what asking each question
+from scratch gives. Frames arrive sampled and resized; the processor only brings them to multiples of 28
+and cuts patches. (Model: Wang et al., arXiv 2409.12191.)
+
+Where the text after a video stands: the paper and Qwen's code count on from the largest position in the
+video, which for a long video is its last time step. transformers 5 counts on from the frame's longer side
+instead, so that text and late frames share positions. ``text_positions=transformers`` (the default) is
+what the installed transformers computes, ``text_positions=original`` what the checkpoints were trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
+
+from . import _loading
+
+if TYPE_CHECKING:
+    import torch
+
+_BEFORE_VIDEO = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
+_AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
+# Pixel bounds in the released checkpoints' preprocessor_config.json (Qwen/Qwen2-VL-7B-Instruct).
+_MIN_PIXELS, _MAX_PIXELS = 56 * 56, 28 * 28 * 16384
+
+
+@dataclass
+class Encoded:
+    """The video's prefix: token ids (1, N), the model's cache of it, and, as (1, 1), by how much the
+    position of a text token after it differs from the token's index."""
+
+    ids: torch.Tensor
+    cache: Any
+    offset: torch.Tensor
+
+
+class Qwen2VLAdapter(ModelAdapter):
+    """Arguments: ``pretrained`` (a folder or a Hub id), ``revision``, ``dtype`` (auto, bfloat16, float16,
+    float32), ``device`` (auto, cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over
+    GPUs), ``attn_implementation`` (sdpa, eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per
+    frame, ``text_positions`` (transformers, original: see above), ``seed`` of the random weights,
+    ``trust_remote_code``.
+    """
+
+    name = "qwen2_vl"
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        device_map: str | None = None,
+        attn_implementation: str = "sdpa",
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        text_positions: str = "transformers",
+        seed: int = 0,
+        trust_remote_code: bool | str = False,
+    ) -> None:
+        self.device = _loading.choose_device(device)
+        self.dtype = _loading.choose_dtype(dtype, self.device)
+        _loading.check_attention(attn_implementation)
+        if text_positions not in ("transformers", "original"):
+            raise UserError(f"text_positions is {text_positions!r}: use transformers or original")
+        self.text_positions = text_positions
+        self._description: dict[str, Any] = {"text_positions": text_positions}
+        self._description |= {"dtype": str(self.dtype).removeprefix("torch."), "attn_implementation": attn_implementation}
+        if pretrained is None:
+            self._build_tiny(attn_implementation, int(seed))
+        else:
+            self._load(pretrained, revision, device_map, attn_implementation, _loading.boolean(trust_remote_code))
+        self.model.eval()
+        size = self.video_processor.size
+        self._size = {
+            "shortest_edge": int(min_pixels or size["shortest_edge"]),
+            "longest_edge": int(max_pixels or size["longest_edge"]),
+        }
+        self._description |= {"min_pixels": self._size["shortest_edge"], "max_pixels": self._size["longest_edge"]}
+
+    def describe(self) -> dict[str, Any]:
+        return dict(self._description)
+
+    def encode(self, clip: Clip | None) -> Encoded:
+        import torch
+        from transformers import DynamicCache
+
+        assert clip is not None
+        pixels, grid = self._pixels(clip.frames)
+        num_tokens = int(grid.prod()) // self.video_processor.merge_size**2
+        head = self.tokenizer(_BEFORE_VIDEO, add_special_tokens=False).input_ids
+        video_id, end_id = self.tokenizer.convert_tokens_to_ids(["<|video_pad|>", "<|vision_end|>"])
+        ids = torch.tensor([[*head, *[video_id] * num_tokens, end_id]], device=self.device)
+        cache = DynamicCache(config=self.model.config)
+        token_types = (ids == video_id).int() * 2  # 2 marks video in Qwen2-VL's position rule
+        positions, _ = self.model.model.get_rope_index(ids, token_types, video_grid_thw=grid)  # (3, 1, N)
+        if self.text_positions == "original":
+            positions[:, :, -1] = positions[:, :, :-1].max() + 1
+        with torch.inference_mode():
+            self.model.model(
+                input_ids=ids,
+                position_ids=positions,
+                pixel_values_videos=pixels.to(self.device, self.dtype),
+                video_grid_thw=grid.to(self.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return Encoded(ids, cache, positions[0, :, -1:] - (ids.shape[1] - 1))
+
+    def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+        return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
+
+    def close(self) -> None:
+        import torch
+
+        del self.model
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _answer(self, encoded: Encoded, prompt: str, settings: GenerationSettings) -> Answer:
+        import torch
+
+        question = self.tokenizer(prompt + _AFTER_QUESTION, add_special_tokens=False, return_tensors="pt").input_ids
+        ids = torch.cat([encoded.ids, question.to(self.device)], dim=1)
+        prefix_length = encoded.ids.shape[1]
+        self.model.model.rope_deltas = encoded.offset
+        if settings.do_sample:
+            seed = hashlib.sha256(f"{settings.seed} {prompt}".encode()).digest()
+            torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+        try:
+            with torch.inference_mode():
+                output = self.model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    past_key_values=encoded.cache,
+                    generation_config=self._generation_config(settings),
+                )
+        finally:
+            if (added := encoded.cache.get_seq_length() - prefix_length) > 0:
+                encoded.cache.crop(-added)
+        new = output[0, ids.shape[1] :].tolist()
+        stopped = bool(new) and new[-1] in self._end_ids
+        text = self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Answer(text, len(new), "stop" if stopped else "length")
+
+    @property
+    def _end_ids(self) -> list[int]:
+        end = self.model.generation_config.eos_token_id
+        return end if isinstance(end, list) else [end]
+
+    def _generation_config(self, settings: GenerationSettings) -> Any:
+        from transformers import GenerationConfig
+
+        # Not the checkpoint's own settings (it samples): only its token ids are taken over.
+        own = self.model.generation_config
+        sampling: dict[str, Any] = {}
+        if settings.do_sample:
+            sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k or 0}
+        return GenerationConfig(
+            max_new_tokens=settings.max_new_tokens,
+            do_sample=settings.do_sample,
+            eos_token_id=self._end_ids,
+            pad_token_id=own.pad_token_id,
+            suppress_tokens=own.suppress_tokens,
+            begin_suppress_tokens=own.begin_suppress_tokens,
+            **sampling,
+        )
+
+    def _pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """(t*h*w, 1176) float patches and the grid (1, 3), of exactly these frames."""
+        import torch
+
+        batch = self.video_processor(
+            videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+            do_sample_frames=False,
+            cap_pixels_per_frame=False,  # the frames' size is the protocol's business
+            size=self._size,
+            return_tensors="pt",
+        )
+        return batch["pixel_values_videos"], batch["video_grid_thw"]
+
+    # ------------------------------------------------------------------------------------------- loading
+
+    def _load(
+        self, pretrained: str, revision: str | None, device_map: str | None, attn_implementation: str, remote_code: bool
+    ) -> None:
+        from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+        config = _loading.read_config(pretrained, revision, remote_code)
+        if config.model_type != "qwen2_vl":
+            raise UserError(f"{pretrained} is a {config.model_type} checkpoint, not a qwen2_vl one")
+        if getattr(config, "vision_mamba_mixer_config", None) is not None:
+            raise UserError(f"{pretrained} is a Vamba checkpoint: use --models vamba for it")
+        try:
+            self.model, info = Qwen2VLForConditionalGeneration.from_pretrained(
+                pretrained,
+                revision=revision,
+                dtype=self.dtype,
+                device_map=device_map or {"": self.device},
+                attn_implementation=attn_implementation,
+                output_loading_info=True,
+            )
+            processor = AutoProcessor.from_pretrained(pretrained, revision=revision, trust_remote_code=remote_code)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"the checkpoint {pretrained} cannot be loaded: {reason}") from error
+        for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+            if info.get(kind):
+                names = ", ".join(str(key) for key in sorted(info[kind], key=str)[:3])
+                more = f" and {len(info[kind]) - 3} more" if len(info[kind]) > 3 else ""
+                raise UserError(f"{pretrained} does not fit Qwen2-VL: {kind.replace('_', ' ')}: {names}{more}")
+        if not hasattr(processor, "video_processor"):
+            raise UserError(f"{pretrained} has no video processor (preprocessor_config.json): is the folder complete?")
+        self.tokenizer, self.video_processor = processor.tokenizer, processor.video_processor
+        if device_map is not None:
+            self.device = self.model.device
+        self._description |= {"pretrained": pretrained, "identity": _loading.checkpoint_identity(pretrained, config)}
+
+    def _build_tiny(self, attn_implementation: str, seed: int) -> None:
+        import torch
+        from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLVideoProcessor
+
+        self.tokenizer = _loading.tiny_tokenizer()
+        token = self.tokenizer.convert_tokens_to_ids
+        config = Qwen2VLConfig(
+            text_config={
+                "vocab_size": len(self.tokenizer),
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "initializer_range": 0.2,  # large enough that answers depend on the question
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+                "bos_token_id": None,
+                "eos_token_id": token("<|im_end|>"),
+            },
+            vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2},
+            image_token_id=token("<|image_pad|>"),
+            video_token_id=token("<|video_pad|>"),
+            vision_start_token_id=token("<|vision_start|>"),
+            vision_end_token_id=token("<|vision_end|>"),
+        )
+        config._attn_implementation = attn_implementation
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = Qwen2VLForConditionalGeneration(config).to(self.device, self.dtype)
+        self.video_processor = Qwen2VLVideoProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
+        _loading.answer_only_letters(self.model, self.tokenizer)
+        self._description |= {"weights": "random", "seed": seed}

@@ -1,0 +1,144 @@
+"""What the benchmarks share: finding annotation files, reading rows, and keeping account of broken ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import LETTERS, Defect, Question, Task, UserError, Video
+
+HUB_PREFIX = "hub:"
+# Archives of videos must be unpacked before use; fetching them with the annotations would help nobody.
+_ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
+
+
+class BadRow(Exception):
+    """An annotation row that cannot be made a question; its text says what is wrong."""
+
+
+def find_folder(task: Task, data_root: str | Path | None, expected: Sequence[str], hub_id: str) -> tuple[Path, Path]:
+    """The benchmark's folder and its annotation file: the first of the glob patterns ``expected`` that matches.
+
+    ``data_root`` is a directory with a folder ``task.name`` (or that folder itself), or ``hub:`` for a
+    snapshot of the dataset repository ``hub_id``, or ``hub:OWNER/NAME`` for another one.
+    """
+    if data_root is None:
+        raise UserError(
+            f"{task.name} needs its data: give --data-root DIR with {task.name}/{expected[0]} in it, "
+            f"as published at {task.homepage}, or --data-root hub: to fetch the dataset {hub_id}"
+        )
+    if str(data_root).startswith(HUB_PREFIX):
+        folders = [_snapshot(str(data_root).removeprefix(HUB_PREFIX) or hub_id)]
+    else:
+        root = Path(data_root).expanduser()
+        if not root.is_dir():
+            raise UserError(f"the data root {root} is not a directory: give --data-root the folder that holds {task.name}/")
+        folders = [root / task.name, root]
+    for folder in folders:
+        for pattern in expected:
+            if matches := sorted(folder.glob(pattern)):
+                return folder, matches[0]
+    raise UserError(
+        f"{task.name}: no {' or '.join(expected)} below {folders[0]}. "
+        f"The benchmark is published at {task.homepage} (dataset {hub_id})"
+    )
+
+
+def _snapshot(repo_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=_ARCHIVES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"the dataset {repo_id} cannot be fetched ({reason}): check its name and your connection; "
+            "a gated dataset needs its terms accepted on its page and a token (huggingface-cli login)"
+        ) from error
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The rows of a parquet, JSON (a list) or JSON-lines file, as plain Python values."""
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            return pyarrow.parquet.read_table(path).to_pylist()
+        text = path.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+    except (OSError, ValueError) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}. Download it again") from error
+    if not isinstance(rows, list):
+        raise UserError(f"{path} should hold a list of rows, not {type(rows).__name__}: is it the published file?")
+    return rows
+
+
+def text_field(row: Mapping[str, Any], name: str) -> str:
+    """A field that must hold text."""
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRow(f"field {name!r} is {'missing' if value is None else f'{value!r}, not text'}")
+    return value
+
+
+def list_field(row: Mapping[str, Any], name: str) -> list[str]:
+    """A field that must hold a list of at least two texts."""
+    value = row.get(name)
+    if not isinstance(value, list) or len(value) < 2 or len(value) > len(LETTERS) or not all(isinstance(v, str) for v in value):
+        raise BadRow(f"field {name!r} is {'missing' if value is None else f'{value!r}, not a list of texts'}")
+    return value
+
+
+def groups_of(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """The breakdowns a row counts in; a missing value counts as "unknown"."""
+    return {name: "unknown" if row.get(name) is None else str(row[name]) for name in names}
+
+
+def first_existing(candidates: Sequence[Path]) -> Path:
+    """The first path that exists, else the first, which the error about it will name."""
+    return next((path for path in candidates if path.exists()), candidates[0])
+
+
+def lettered(options: Sequence[str], form: str = "{}. {}") -> list[str]:
+    """Options with their letters, one string each."""
+    return [form.format(letter, option) for letter, option in zip(LETTERS, options, strict=False)]
+
+
+class Collector:
+    """Gathers rows into videos, in the order in which videos first appear, and reports defects."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._videos: dict[str, dict[str, Any]] = {}
+        self._ids: set[str] = set()
+        task.defects = []
+
+    def defect(self, where: str, problem: str, consequence: str) -> None:
+        self._task.defects.append(Defect(where, problem, consequence))
+
+    def add(self, where: str, video_id: str, path: Path, question: Question, subtitles: Path | None = None) -> None:
+        if question.id in self._ids:
+            number = 2
+            while f"{question.id}#{number}" in self._ids:
+                number += 1
+            renamed = f"{question.id}#{number}"
+            self.defect(where, f"the question id {question.id!r} occurs again", f"this one is called {renamed!r}")
+            question = Question(renamed, *list(vars(question).values())[1:])
+        self._ids.add(question.id)
+        entry = self._videos.setdefault(video_id, {"path": path, "subtitles": subtitles, "questions": []})
+        entry["questions"].append(question)
+
+    def broken(self, where: str, problem: str, video_id: str | None = None, path: Path | None = None) -> None:
+        """A row that cannot be asked: reported, and recorded as failed by every run."""
+        self.defect(where, problem, "it cannot be asked and is recorded as failed")
+        question = Question(where, "", problem=f"broken annotation row ({where}): {problem}")
+        self.add(where, video_id or f"({where})", path or Path(), question)
+
+    def videos(self) -> list[Video]:
+        return [
+            Video(video_id, entry["path"], tuple(entry["questions"]), subtitles=entry["subtitles"])
+            for video_id, entry in self._videos.items()
+        ]

@@ -1,0 +1,150 @@
+"""MLVU dev, multiple choice: seven types of questions about videos of 3 minutes to 2 hours.
+
+Paper: Zhou et al., arXiv 2406.04264. Data set cards: MLVU/MVLU (JSON), sy1998/MLVU_dev (lmms-eval's shape).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, UserError, Video
+from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
+
+from ._annotations import (
+    BadRow,
+    Collector,
+    find_folder,
+    first_existing,
+    lettered,
+    list_field,
+    read_rows,
+    text_field,
+)
+
+_TYPES = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
+
+
+class MLVU(Task):
+    name = "mlvu"
+    version = "1"
+    title = "MLVU dev (multiple choice)"
+    homepage = "https://huggingface.co/datasets/MLVU/MVLU"
+    citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
+    reported_as = "mlvu_m_avg"
+    reported_metric = "M-Avg"
+
+    def generation(self, protocol: str) -> GenerationSettings:
+        return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        expected = ("json/1_plotQA.json", "MLVU/json/1_plotQA.json", "test-*.parquet", "data/test-*.parquet")
+        folder, file = find_folder(self, data_root, expected, "MLVU/MVLU")
+        collector = Collector(self)
+        if file.suffix == ".parquet":
+            self._load_parquet(folder, file, collector)
+        else:
+            for kind in _TYPES:
+                self._load_json(file.parent / f"{kind}.json", collector)
+        return collector.videos()
+
+    def _load_json(self, file: Path, collector: Collector) -> None:
+        if not file.exists():
+            raise UserError(f"mlvu: {file} is missing. The benchmark is published at {self.homepage}")
+        kind, videos = file.stem, file.parent.parent / "video"
+        for number, row in enumerate(read_rows(file)):
+            where = f"{file.name} row {number}"
+            name = row.get("video") if isinstance(row, dict) else None
+            known = isinstance(name, str) and bool(name)
+            video_id = f"{kind}/{name}" if known else None
+            path = first_existing([videos / kind / name, videos / Path(name).stem]) if known else None
+            try:
+                text_field(row, "video")
+                candidates = list_field(row, "candidates")
+                text = text_field(row, "question")
+                answer = text_field(row, "answer")
+            except (BadRow, AttributeError) as problem:
+                collector.broken(where, str(problem), video_id, path)
+                continue
+            groups = {"question_type": str(row.get("question_type") or kind.partition("_")[2])}
+            used = {"question", "candidates", "question_type"}
+            extra = {key: value for key, value in row.items() if key not in used}
+            # In the shape that lmms-eval asks for, the question's text holds the options.
+            extra["lmms_question"] = "\n".join([text, *lettered(candidates, "({}) {}")])
+            question = Question(
+                id=f"{kind}-{number}",
+                text=text,
+                options=tuple(candidates),
+                answer=_letter(answer, candidates, where, collector),
+                groups=groups,
+                extra=extra,
+            )
+            assert video_id is not None and path is not None
+            collector.add(where, video_id, path, question)
+
+    def _load_parquet(self, folder: Path, file: Path, collector: Collector) -> None:
+        for number, row in enumerate(read_rows(file)):
+            where = f"{file.name} row {number}"
+            name = row.get("video_name")
+            known = isinstance(name, str) and bool(name)
+            path = first_existing([folder / name, folder / "video" / name]) if known else None
+            try:
+                text_field(row, "video_name")
+                text, candidates = _split_options(text_field(row, "question"))
+                answer = text_field(row, "answer").strip().strip("()")
+            except BadRow as problem:
+                collector.broken(where, str(problem), name if known else None, path)
+                continue
+            if answer not in LETTERS[: len(candidates)]:
+                answer = _letter(answer, candidates, where, collector)
+            extra: dict[str, Any] = {key: value for key, value in row.items() if key not in ("question", "answer")}
+            extra["lmms_question"] = row["question"]
+            question = Question(
+                id=str(row.get("question_id") or f"{row.get('task_type')}-{number}"),
+                text=text,
+                options=tuple(candidates),
+                answer=answer,
+                groups={"question_type": str(row.get("task_type") or "unknown")},
+                extra=extra,
+            )
+            assert path is not None
+            collector.add(where, name, path, question)
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        if protocol == "lmms-eval":
+            return f"{question.extra['lmms_question']}\nOnly give the best option.\nBest option: ("
+        return "\n".join(
+            [
+                "Select the best answer to the following multiple-choice question based on the video. "
+                "Respond with only the letter (A, B, C, or D) of the correct option.",
+                question.text,
+                *lettered(question.options),
+            ]
+        )
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
+
+    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
+        return summarize(records, mean_over="question_type", mean_name="M-Avg")
+
+
+def _letter(answer: str, candidates: list[str], where: str, collector: Collector) -> str:
+    """The letter of the first candidate that is the answer; "" (never right) if none is."""
+    if answer not in candidates:
+        collector.defect(where, f"the answer {answer!r} is none of the candidates", "the question counts as wrong")
+        return ""
+    for candidate in sorted({c for c in candidates if candidates.count(c) > 1}):
+        collector.defect(where, f"the candidate {candidate!r} is given twice", "the first one that matches the answer counts")
+    return LETTERS[candidates.index(answer)]
+
+
+def _split_options(question: str) -> tuple[str, list[str]]:
+    """lmms-eval's MLVU question, whose text ends in "(A) ..." lines, as text and candidates."""
+    parts = re.split(r"\n\s*\(([A-Z])\)\s*", question)
+    letters, candidates = parts[1::2], [part.strip() for part in parts[2::2]]
+    if len(candidates) < 2 or letters != list(LETTERS[: len(letters)]):
+        raise BadRow("the question's text holds no '(A) ...' lines")
+    return parts[0], candidates

@@ -1,0 +1,187 @@
+"""Frames against decord and against plain decoding of the whole file."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import decord
+import numpy as np
+import pytest
+from PIL import Image
+from videos import MPEG4, VP9, X264_CLOSED, X264_OPEN, X265_CLOSED, X265_OPEN, all_frames, make_video, picture
+
+from vamba_eval import FrameSampling, read_clip
+from vamba_eval.contracts import VideoError
+from vamba_eval.decoding import probe
+
+FILES = {
+    "h264_closed.mp4": ("libx264", X264_CLOSED),
+    "h264_open.mp4": ("libx264", X264_OPEN),
+    "h264.mkv": ("libx264", X264_CLOSED),
+    "h264.mov": ("libx264", X264_OPEN),
+    "hevc_closed.mp4": ("libx265", X265_CLOSED),
+    "hevc_open.mp4": ("libx265", X265_OPEN),
+    "vp9.webm": ("libvpx-vp9", VP9),
+    "mpeg4.mp4": ("mpeg4", MPEG4),
+    "mpeg4.avi": ("mpeg4", MPEG4),
+    "h264.ts": ("libx264", X264_CLOSED),
+}
+# Where decord seeks, it skips frames before the wanted one in these files (it counts frames that are shown
+# before a key frame wrongly) or reads every frame wrongly (MPEG-TS); plain decoding is the reference there.
+DECORD_SEEKS_WRONGLY = {"hevc_open.mp4", "mpeg4.mp4", "mpeg4.avi", "h264.ts"}
+DECORD_READS_WRONGLY = {"h264.ts"}
+
+
+def full_size(n: int) -> FrameSampling:
+    return FrameSampling(num_frames=n, shortest_edge=None, longest_edge=None)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["constant", "variable"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for name, (codec, options) in FILES.items():
+        make_video(folder / name, codec, options=options, variable=request.param)
+    return folder
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_frames_are_those_of_decord_and_of_plain_decoding(folder: Path, name: str) -> None:
+    path = folder / name
+    truth = all_frames(path)
+    reader = decord.VideoReader(str(path), num_threads=1)
+    assert len(reader) == len(truth) == 90
+    for n in (1, 7, 30, 512):
+        clip = read_clip(path, full_size(n))
+        expected = full_size(n).indices(90, 25.0)
+        assert clip.frame_indices.tolist() == expected
+        assert np.array_equal(clip.frames, truth[expected])
+        if name not in DECORD_SEEKS_WRONGLY:
+            fresh = decord.VideoReader(str(path), num_threads=1)
+            assert np.array_equal(clip.frames, fresh.get_batch(expected).asnumpy())
+        if name not in DECORD_READS_WRONGLY:
+            everything = reader.get_batch(list(range(90))).asnumpy()
+            assert np.array_equal(clip.frames, everything[expected])
+    assert clip.source_fps == pytest.approx(reader.get_avg_fps(), rel=0.01)
+
+
+def test_frames_are_resized_one_by_one_with_pil(folder: Path) -> None:
+    clip = read_clip(folder / "h264_closed.mp4", FrameSampling(num_frames=9, shortest_edge=40, longest_edge=120))
+    truth = all_frames(folder / "h264_closed.mp4")
+    assert clip.frames.shape == (9, 72, 120, 3)
+    for frame, index in zip(clip.frames, clip.frame_indices, strict=True):
+        assert np.array_equal(frame, np.asarray(Image.fromarray(truth[index]).resize((120, 72), resample=3)))
+
+
+def test_times_are_presentation_times(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "variable.mkv", variable=True, frames=12)
+    clip = read_clip(path, full_size(12))
+    expected = np.cumsum([0] + [9 if n % 3 == 0 else 4 for n in range(11)]) / 100
+    assert clip.timestamps_s == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_span_bounds_the_frames(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.mp4", frames=100, options=X264_CLOSED)
+    clip = read_clip(path, full_size(4), start_s=1.0, end_s=1.99)
+    assert clip.frame_indices.tolist() == [25 + i for i in full_size(4).indices(25, 25.0)]
+    with pytest.raises(VideoError, match="no frame between"):
+        read_clip(path, full_size(4), start_s=50.0, end_s=60.0)
+
+
+def test_memory_holds_the_clip_at_its_final_size_only(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "large.mp4", frames=400, size=(720, 1280), options={"preset": "ultrafast"})
+    code = (
+        "import resource, sys; from vamba_eval import FrameSampling, read_clip;"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        f"clip = read_clip({str(path)!r}, FrameSampling(num_frames=400, shortest_edge=28, longest_edge=112));"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    grown = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert grown < 400, "400 frames at full size take 1,055 MiB"
+
+
+def test_a_folder_of_extracted_frames_is_sampled_like_a_video(tmp_path: Path) -> None:
+    for n in range(12):
+        Image.fromarray(picture(n, 40, 60)).save(tmp_path / f"frame_{n}.jpg")
+    clip = read_clip(tmp_path, full_size(5))
+    assert clip.frame_indices.tolist() == full_size(5).indices(12, 1.0)
+    for frame, index in zip(clip.frames, clip.frame_indices, strict=True):
+        assert np.array_equal(frame, np.asarray(Image.open(tmp_path / f"frame_{index}.jpg")))
+    (tmp_path / "frame_7.jpg").unlink()
+    with pytest.raises(VideoError, match="lacks frame_7"):
+        read_clip(tmp_path)
+
+
+def test_probe_reads_the_header(tmp_path: Path) -> None:
+    info = probe(make_video(tmp_path / "v.mp4", frames=50, size=(96, 160)))
+    assert (info.codec, info.height, info.width, info.fps) == ("h264", 96, 160, 25.0)
+    assert info.duration_s == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_rotation_metadata_is_applied(tmp_path: Path, quarters: int) -> None:
+    path = make_video(tmp_path / "phone.mp4", frames=10)
+    upright = read_clip(path, full_size(10)).frames
+    content = bytearray(path.read_bytes())
+    cos, sin = [(0, 1), (-1, 0), (0, -1)][quarters - 1]
+    matrix = [cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30]
+    place = content.index(b"tkhd") + 44  # the display matrix in the track header of ISO 14496-12, version 0
+    content[place : place + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(content)
+    turned = read_clip(path, full_size(10)).frames
+    assert np.array_equal(turned, np.rot90(upright, k=-quarters, axes=(1, 2)))
+    seen_by_decord = decord.VideoReader(str(path)).get_batch(range(10)).asnumpy()
+    assert seen_by_decord.shape == turned.shape
+    # decord turns before it converts colors, which moves chroma a little.
+    assert np.abs(seen_by_decord.astype(int) - turned).mean() < 2
+
+
+# ---------------------------------------------------------------------------------------- unreadable files
+
+
+def test_unreadable_files_give_one_line(tmp_path: Path) -> None:
+    good = make_video(tmp_path / "good.mp4", frames=50)
+    cases = {
+        "missing.mp4": None,
+        "empty.mp4": b"",
+        "noise.mp4": os.urandom(20_000),
+        "text.mp4": b"not a video " * 500,
+        "half.mp4": good.read_bytes()[: good.stat().st_size // 2],
+        "tail lost é.mp4": good.read_bytes()[:-100],
+    }
+    for name, content in cases.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(VideoError) as caught:
+            read_clip(path, full_size(8))
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(VideoError, match="folder without frames"):
+        read_clip(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.97, 0.5, 0.1])
+@pytest.mark.parametrize("name", ["fast.mp4", "stream.mkv"])
+def test_an_unfinished_download_is_not_taken_for_a_shorter_video(tmp_path: Path, name: str, share: float) -> None:
+    options = {"movflags": "faststart"} if name.endswith("mp4") else None
+    path = make_video(tmp_path / name, frames=900, container_options=options, options=X264_CLOSED)
+    assert len(read_clip(path, full_size(8)).frames) == 8
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(VideoError, match="cut off: its header promises"):
+        read_clip(path, full_size(8))
+
+
+def test_audio_alone_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match="no video stream"):
+        read_clip(path)

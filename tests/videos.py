@@ -1,0 +1,68 @@
+"""Real video files for the tests, encoded on the spot."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+X264_OPEN = {"x264-params": "open-gop=1:keyint=25:bframes=3:b-pyramid=normal"}
+X264_CLOSED = {"x264-params": "open-gop=0:keyint=30:bframes=3"}
+X265_OPEN = {"x265-params": "open-gop=1:keyint=25:bframes=4:log-level=none"}
+X265_CLOSED = {"x265-params": "open-gop=0:keyint=20:bframes=4:log-level=none"}
+VP9 = {"deadline": "realtime", "cpu-used": "8", "g": "30", "lag-in-frames": "10"}
+MPEG4 = {"bf": "2", "g": "20"}
+
+
+@lru_cache(maxsize=4)
+def _texture(height: int, width: int) -> np.ndarray:
+    """Smooth random colors, larger than the frame, so that a wandering window gives distinct frames."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, ((height + 320) // 8, (width + 320) // 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width + 320, height + 320)))
+
+
+def picture(number: int, height: int, width: int) -> np.ndarray:
+    texture = _texture(height, width)
+    y, x = number % 300, 2 * number % 300
+    return np.ascontiguousarray(texture[y : y + height, x : x + width])
+
+
+def make_video(
+    path: Path,
+    codec: str = "libx264",
+    *,
+    frames: int = 90,
+    size: tuple[int, int] = (96, 160),
+    rate: int = 25,
+    options: dict[str, str] | None = None,
+    variable: bool = False,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """A video of ``frames`` distinct pictures of ``size`` (height, width)."""
+    height, width = size
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = options or {}
+        if variable:
+            stream.codec_context.time_base = Fraction(1, rate * 4)
+        time = 0
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(number, height, width), format="rgb24")
+            if variable:
+                frame.pts, frame.time_base = time, Fraction(1, rate * 4)
+                time += 4 if number % 3 else 9
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def all_frames(path: Path) -> np.ndarray:
+    """Every frame of the file, by plain decoding from its start: the truth."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

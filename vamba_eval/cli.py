@@ -1,0 +1,218 @@
+"""The command line: arguments and messages only.
+
+Exit status: 0 when every question has a record, 1 when some failed, 2 for something the user must mend,
+130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vamba_eval import __version__, registry
+from vamba_eval.contracts import ModelAdapter, Task, UserError
+from vamba_eval.sampling import STRATEGIES
+
+_OVERVIEW = """\
+Evaluate long-video language models: how well they answer, and what each answer costs.
+
+  %(prog)s                                    the embedded default: generated videos, small models
+  %(prog)s --tasks videomme,mlvu --models qwen2_vl --model-args qwen2_vl:pretrained=PATH --data-root DIR
+  %(prog)s list                               tasks and models
+  %(prog)s leaderboard RESULTS...             tables from stored runs
+  %(prog)s rescore RESULTS... --protocol P    stored responses under another protocol
+
+A run that was interrupted goes on where it stopped when the same command is given again.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "run": _run}
+    verb = arguments.pop(0) if arguments and arguments[0] in verbs else "run"
+    debug = "--debug" in arguments
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if debug:
+        logging.getLogger("vamba_eval").setLevel(logging.DEBUG)
+    try:
+        return verbs[verb](arguments)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what is answered is kept, and the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # somebody's `| head`
+        sys.stderr.close()
+        return 0
+
+
+# -------------------------------------------------------------------------------------------------- run
+
+
+def _run(argv: list[str]) -> int:
+    args = _run_parser().parse_args(argv)
+    sampling = {
+        "strategy": args.strategy,
+        "num_frames": args.num_frames,
+        "shortest_edge": args.shortest_edge,
+        "longest_edge": args.longest_edge,
+        "fps": args.fps,
+        "token_budget": args.token_budget,
+    }
+    sampling = {name: value for name, value in sampling.items() if value is not None}
+    if args.keep_size:
+        sampling |= {"shortest_edge": None, "longest_edge": None}
+    generation = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
+    from vamba_eval.runner import evaluate
+
+    board = evaluate(
+        _names(args.tasks),
+        _names(args.models),
+        data_root=args.data_root,
+        output=args.output,
+        name=args.name,
+        protocol=args.protocol,
+        split=args.split,
+        sampling=sampling,
+        generation=generation,
+        model_args=_model_args(args.model_args),
+        limit=args.limit,
+        accept_environment=args.accept_environment,
+    )
+    folder = Path(args.output) / board.results[0].run
+    _show(board, board.save(folder))
+    return 1 if board.num_failed else 0
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py", description=_OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"vamba-eval {__version__}")
+    add = parser.add_argument_group("what to run").add_argument
+    add("--tasks", default="synthetic", metavar="T,...", help="benchmarks (default: synthetic)")
+    add("--models", default="random,qwen2_vl", metavar="M,...", help="models, or label=model (default: random,qwen2_vl)")
+    add(
+        "--model-args",
+        action="append",
+        default=[],
+        metavar="M:K=V,...",
+        help="a model's arguments, as vamba:pretrained=PATH,dtype=bfloat16; may be repeated",
+    )
+    add(
+        "--data-root",
+        metavar="DIR",
+        help="holds one folder a benchmark, named after the task; hub: fetches the task's dataset from the Hub, "
+        "hub:OWNER/NAME another one",
+    )
+    add("--split", help="another split than the task's own (longvideobench: test)")
+    add("--protocol", default="vamba", help="prompts and scoring: vamba (default) or lmms-eval")
+    add("--limit", type=int, metavar="N", help="the first N videos of each task")
+    add = parser.add_argument_group("which frames (default: each task's own)").add_argument
+    add("--num-frames", type=int, metavar="N", help="frames a video (512 for most tasks)")
+    add("--strategy", choices=STRATEGIES, help="how frames are chosen")
+    add("--fps", type=float, help="frames a second, for --strategy fps")
+    add("--token-budget", type=int, metavar="N", help="14x14 patches a video, for --strategy auto")
+    add("--shortest-edge", type=int, metavar="PX", help="raise edges below this")
+    add("--longest-edge", type=int, metavar="PX", help="shrink frames whose longer edge is above this")
+    add("--keep-size", action="store_true", help="do not resize frames")
+    add = parser.add_argument_group("answers and results").add_argument
+    add("--max-new-tokens", type=int, metavar="N", help="longest response (default: the protocol's)")
+    add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
+    add("--name", help="the run's folder below --output (default: the tasks' names)")
+    add(
+        "--accept-environment",
+        action="store_true",
+        help="go on with a run that was begun with other package versions or hardware",
+    )
+    _add_debug(parser)
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _model_args(specifications: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``["vamba:pretrained=PATH,dtype=bfloat16"]`` as ``{"vamba": {"pretrained": "PATH", ...}}``."""
+    parsed: dict[str, dict[str, Any]] = {}
+    for specification in specifications:
+        label, colon, pairs = specification.partition(":")
+        if not colon or "=" in label:
+            raise UserError(f"--model-args {specification!r}: write MODEL:KEY=VALUE,KEY=VALUE")
+        for pair in pairs.split(","):
+            key, equals, value = pair.partition("=")
+            if not equals or not key.strip():
+                raise UserError(f"--model-args {specification!r}: {pair!r} is not KEY=VALUE")
+            parsed.setdefault(label, {})[key.strip()] = int(value) if value.isdecimal() else value
+    return parsed
+
+
+# ----------------------------------------------------------------------------------------- other verbs
+
+
+def _list(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run_eval.py list", description="Tasks and models that can be named.")
+    _add_debug(parser)
+    parser.parse_args(argv)
+    for title, kind in (("Tasks", Task), ("Models", ModelAdapter)):
+        print(f"{title}:")
+        for name, summary in registry.describe_all(kind).items():
+            print(f"  {name:<16} {summary}")
+    return 0
+
+
+def _leaderboard(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run_eval.py leaderboard", description="Tables from stored runs.")
+    _add_results(parser)
+    return _tables(parser.parse_args(argv), None)
+
+
+def _rescore(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py rescore",
+        description="Score stored responses anew, under another protocol's rules. Prompts stay those of the run.",
+    )
+    _add_results(parser)
+    parser.add_argument("--protocol", required=True, help="vamba or lmms-eval")
+    args = parser.parse_args(argv)
+    return _tables(args, args.protocol)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
+    parser.add_argument("--published", action="store_true", help="add the Vamba paper's rows, marked as reported")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="also write leaderboard.md, .csv and breakdowns.csv")
+    _add_debug(parser)
+
+
+def _tables(args: argparse.Namespace, protocol: str | None) -> int:
+    from vamba_eval.leaderboard import Leaderboard
+
+    board = Leaderboard.from_runs(args.results, protocol=protocol, published=args.published)
+    if not board.results:
+        raise UserError("the runs there have no answers yet")
+    _show(board, board.save(args.output) if args.output else [])
+    return 0
+
+
+def _show(board: Any, paths: Sequence[Path]) -> None:
+    print(f"\n{board.headline_markdown()}\n")
+    for note in board.notes():
+        print(f"- {note}")
+    if paths:
+        print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
+        records = sorted(paths[0].parent.glob("*.jsonl"))
+        print(*(f"  {path}  (one line a question)" for path in records), sep="\n")
+
+
+def _add_debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")

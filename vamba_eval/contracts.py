@@ -1,0 +1,241 @@
+"""The vocabulary that everything else is written in.
+
+The unit of work is a video with its questions: a video is read once and encoded once, then every
+question about it is answered from that. This module knows no benchmark, no model and no file format.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vamba_eval.sampling import FrameSampling
+
+if TYPE_CHECKING:  # tables are made on machines that read no video
+    import numpy as np
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class UserError(Exception):
+    """Something the person at the command line can mend; its text says what is wrong and what to do."""
+
+
+class VideoError(Exception):
+    """A video that cannot be read. Costs its own questions, never the run."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about a video.
+
+    ``options`` come without letters; empty for a question answered in free text. ``answer`` is the letter
+    of the right option, a reference text, or None where a benchmark withholds it. ``groups`` are the
+    breakdowns it counts in (a tuple value counts in each of its members); ``extra`` keeps the
+    annotation's other fields. ``problem`` says why a broken annotation row cannot be asked: such a
+    question is recorded as failed instead of vanishing.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...] = ()
+    answer: str | None = None
+    groups: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file (or a folder of extracted frames) with all questions about it.
+
+    ``start_s`` and ``end_s`` bound the part that is shown, in seconds; None shows all of it.
+    """
+
+    id: str
+    path: Path
+    questions: tuple[Question, ...]
+    start_s: float | None = None
+    end_s: float | None = None
+    subtitles: Path | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Clip:
+    """The sampled frames of one video.
+
+    frames          (T, H, W, 3) uint8, RGB, at the size that the model gets
+    timestamps_s    (T,) float64, seconds since the video's first frame; NaN for extracted frames
+    frame_indices   (T,) int64, positions in the video's presentation order
+    source_fps      average frames a second of the source; NaN if unknown
+    duration_s      of the whole source, in seconds; NaN if unknown
+    """
+
+    frames: np.ndarray
+    timestamps_s: np.ndarray
+    frame_indices: np.ndarray
+    source_fps: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How a response is decoded. The defaults are the Vamba paper's: greedy, at most 512 new tokens."""
+
+    max_new_tokens: int = 512
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens <= 0:
+            raise ValueError(f"max_new_tokens must be positive, not {self.max_new_tokens}")
+
+
+class Prompt(str):
+    """The text put to a model, which also knows how many options it offers (baselines need no more)."""
+
+    num_options: int
+
+    def __new__(cls, text: str, num_options: int = 0) -> Prompt:
+        prompt = super().__new__(cls, text)
+        prompt.num_options = num_options
+        return prompt
+
+
+@dataclass
+class Answer:
+    """A model's response: its raw text, the number of tokens generated, and why it ended ("stop", "length")."""
+
+    text: str
+    num_tokens: int = 0
+    finish_reason: str = "stop"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a response is worth under one protocol.
+
+    ``correct`` is None where the benchmark withholds the answer. ``parsed`` is False where the response
+    yields no valid option; ``drawn`` is True where the protocol then draws one at random.
+    """
+
+    correct: bool | None
+    extracted: str | None
+    parsed: bool
+    drawn: bool = False
+
+
+@dataclass(frozen=True)
+class ScoredRecord:
+    """One answered question as a summary sees it."""
+
+    question_id: str
+    video_id: str
+    groups: Mapping[str, str | tuple[str, ...]]
+    score: Score
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An accuracy in [0, 1] with its 95 % interval (None where one video alone gives none)."""
+
+    value: float
+    low: float | None
+    high: float | None
+    num_questions: int
+    num_videos: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``metrics`` by name, the headline first; ``breakdowns`` by group, then by the group's value."""
+
+    metrics: dict[str, Metric]
+    breakdowns: dict[str, dict[str, Metric]]
+
+    @property
+    def headline(self) -> tuple[str, Metric]:
+        return next(iter(self.metrics.items()))
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Something wrong in an annotation row, and what is done about it."""
+
+    where: str
+    problem: str
+    consequence: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}; {self.consequence}"
+
+
+class Task(ABC):
+    """A benchmark: its files, prompts and scoring. Reads annotations only; opens no video."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    title: ClassVar[str]
+    homepage: ClassVar[str]
+    citation: ClassVar[str]
+    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval")
+    sampling: ClassVar[FrameSampling] = FrameSampling()
+    reported_as: ClassVar[str] = ""  # the column of results/published/ that holds this benchmark
+    reported_metric: ClassVar[str] = "accuracy"
+    prompts_need_clip: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.defects: list[Defect] = []
+
+    def generation(self, protocol: str) -> GenerationSettings:
+        """Generation settings of ``protocol``."""
+        return GenerationSettings()
+
+    @abstractmethod
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        """All videos with their questions, in the annotation's order.
+
+        ``data_root`` holds one folder a benchmark, named after the task, in its published layout.
+        Fills ``self.defects``. Raises UserError where files are missing or not of the expected form.
+        """
+
+    @abstractmethod
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        """The text put to the model, without any vision marker. ``clip`` is None unless ``prompts_need_clip``."""
+
+    @abstractmethod
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        """What ``response`` is worth."""
+
+    @abstractmethod
+    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
+        """Headline metric and breakdowns over answered questions."""
+
+
+class ModelAdapter(ABC):
+    """A model behind two calls. It never reports its own speed: the harness times both phases."""
+
+    name: ClassVar[str]
+    reads_video: ClassVar[bool] = True
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the model in a fingerprint: checkpoint, revision or weight hash, dtype, ..."""
+        return {}
+
+    @abstractmethod
+    def encode(self, clip: Clip | None) -> Any:
+        """Everything that depends on the video alone. ``clip`` is None if not ``reads_video``."""
+
+    @abstractmethod
+    def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+        """Answers to ``prompts``, all about the encoded video, in their order."""
+
+    def close(self) -> None:  # noqa: B027 - most adapters hold nothing that needs closing
+        """Give memory and devices back."""

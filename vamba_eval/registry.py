@@ -1,0 +1,125 @@
+"""Names to tasks and model adapters.
+
+A name is a module in ``tasks/`` or ``model_adapters/``, an entry point of another package (groups
+``vamba_eval.tasks`` and ``vamba_eval.model_adapters``), or a path: ``my_task.py`` or ``my_task.py:MyTask``.
+Nothing is imported until it is asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+from vamba_eval.contracts import ModelAdapter, Task, UserError
+
+T = TypeVar("T", Task, ModelAdapter)
+_PACKAGES: dict[type, str] = {Task: "vamba_eval.tasks", ModelAdapter: "vamba_eval.model_adapters"}
+_NOUNS: dict[type, str] = {Task: "task", ModelAdapter: "model"}
+
+
+def load_task(name: str) -> Task:
+    """The task called ``name``. Raises UserError, naming the nearest, if there is none."""
+    return cast(Task, _find(Task, name)())
+
+
+def load_adapter(name: str, **args: Any) -> ModelAdapter:
+    """The adapter called ``name``, built from ``args``. Raises UserError for unknown names and arguments."""
+    cls = _find(ModelAdapter, name)
+    accepted = inspect.signature(cls).parameters
+    unknown = [] if any(p.kind is p.VAR_KEYWORD for p in accepted.values()) else [a for a in args if a not in accepted]
+    if unknown:
+        takes = ", ".join(accepted) or "no arguments"
+        raise UserError(f"model {name!r} has no argument {unknown[0]!r}; it takes {takes}")
+    return cast(ModelAdapter, cls(**args))
+
+
+def check_adapter(name: str) -> None:
+    """Raise UserError now, before anything is loaded or run, if there is no adapter called ``name``."""
+    if not name.partition(":")[0].endswith(".py") and name not in {**_builtin(ModelAdapter), **_entry_points(ModelAdapter)}:
+        _find(ModelAdapter, name)
+
+
+def names(kind: type[Task] | type[ModelAdapter]) -> list[str]:
+    """The names of all built-in tasks or adapters."""
+    return sorted(_builtin(kind))
+
+
+def describe_all(kind: type[Task] | type[ModelAdapter]) -> dict[str, str]:
+    """All names with the first line of each module's docstring, read without importing it."""
+    described = {}
+    for name, origin in _builtin(kind).items():
+        described[name] = (ast.get_docstring(ast.parse(origin.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    for name, entry in _entry_points(kind).items():
+        described[name] = f"from {entry.dist.name if entry.dist else entry.value}"
+    return dict(sorted(described.items()))
+
+
+def _find(kind: type[T], name: str) -> type[T]:
+    if name.partition(":")[0].endswith(".py"):
+        path, _, class_name = name.partition(":")
+        return _only_subclass(kind, _module_at(Path(path)), class_name)
+    if name in _builtin(kind):
+        return _only_subclass(kind, importlib.import_module(f"{_PACKAGES[kind]}.{name}"))
+    if (entry := _entry_points(kind).get(name)) is not None:
+        return cast("type[T]", entry.load())
+    names = sorted(_builtin(kind)) + sorted(_entry_points(kind))
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UserError(
+        f"unknown {_NOUNS[kind]} {name!r}{hint}: there are {', '.join(names)}, or give the path of a .py file"
+    )
+
+
+def _builtin(kind: type) -> dict[str, Path]:
+    package = importlib.import_module(_PACKAGES[kind])
+    found = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            folder = Path(cast(Any, module.module_finder).path)
+            file = folder / module.name / "__init__.py" if module.ispkg else folder / f"{module.name}.py"
+            found[module.name] = file
+    return found
+
+
+def _entry_points(kind: type) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=_PACKAGES[kind])}
+
+
+def _module_at(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    name = f"_vamba_eval_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _only_subclass(kind: type[T], module: ModuleType, class_name: str = "") -> type[T]:
+    found = [
+        cls
+        for cls in vars(module).values()
+        if inspect.isclass(cls) and issubclass(cls, kind) and not inspect.isabstract(cls)
+    ]
+    local = [cls for cls in found if cls.__module__.startswith(module.__name__)]
+    if class_name:
+        local = [cls for cls in found if cls.__name__ == class_name]
+    if len(local) != 1:
+        wanted = f"a {kind.__name__} called {class_name}" if class_name else f"exactly one {kind.__name__}"
+        names = ", ".join(cls.__name__ for cls in found) or "none"
+        raise UserError(f"{module.__file__} should define {wanted}; it defines {names}")
+    return cast("type[T]", local[0])

@@ -1,0 +1,285 @@
+"""The loop: load a video, encode it once, ask every question about it, record each answer at once.
+
+Knows tasks and adapters only through their contracts. Nothing that goes wrong with one video or one
+question ends the run: it is recorded with its reason and the loop goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from vamba_eval import __version__, metering, registry
+from vamba_eval.contracts import GenerationSettings, ModelAdapter, Prompt, Question, Task, UserError, Video
+from vamba_eval.loading import Loaded, check_videos, load_clips
+from vamba_eval.sampling import FrameSampling
+from vamba_eval.store import RecordFile, Run, safe_name
+
+if TYPE_CHECKING:
+    from vamba_eval.leaderboard import Leaderboard
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    tasks: Sequence[str | Task],
+    models: Sequence[str | ModelAdapter],
+    *,
+    data_root: str | Path | None = None,
+    output: str | Path = "results",
+    name: str | None = None,
+    protocol: str = "vamba",
+    split: str | None = None,
+    sampling: Mapping[str, Any] | FrameSampling | None = None,
+    generation: Mapping[str, Any] | None = None,
+    model_args: Mapping[str, Mapping[str, Any]] | None = None,
+    limit: int | None = None,
+    accept_environment: bool = False,
+    progress: bool = True,
+) -> Leaderboard:
+    """Ask ``models`` every question of ``tasks``, going on where an earlier call in the same place stopped.
+
+    tasks, models   names as on the command line (``label=name`` gives a model a label), or instances
+    output, name    the run is the folder ``output/name``; the name defaults to the tasks'
+    protocol        prompts and scoring: ``vamba`` or ``lmms-eval``
+    sampling        fields that replace those of each task's own FrameSampling, or one for all
+    generation      fields that replace those of the protocol's GenerationSettings
+    model_args      arguments of each model, by label
+    limit           the first so many videos of each task
+    accept_environment  go on with a run that was begun with other package versions or hardware
+
+    Returns the leaderboard of the run. Raises UserError for anything the caller can mend.
+    """
+    from vamba_eval.leaderboard import Leaderboard
+
+    if limit is not None and limit <= 0:
+        raise UserError(f"the limit must be a positive number of videos, not {limit}")
+    if not tasks or not models:
+        raise UserError("name at least one task and one model")
+    jobs = [_prepare_task(task, protocol, split, sampling, generation) for task in tasks]
+    labelled = _labelled(models, model_args or {})
+    loaded = [(job, job.task.load(data_root, split)) for job in jobs]
+    folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
+    environment = {**metering.environment(), "vamba_eval": __version__}
+    for job, _ in loaded:
+        for defect in job.task.defects[:20]:
+            log.warning("%s: %s", job.name, defect)
+        if len(job.task.defects) > 20:
+            log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
+    with Run(folder, environment, accept_environment=accept_environment) as run:
+        for job, videos in loaded:
+            counts = {"videos": len(videos), "questions": sum(len(video.questions) for video in videos)}
+            run.register_task(job.name, job.fingerprint(videos), counts, [str(defect) for defect in job.task.defects])
+        for label, source, arguments in labelled:
+            adapter = source if isinstance(source, ModelAdapter) else registry.load_adapter(source, **arguments)
+            try:
+                identity = {"adapter": adapter.name, "reads_video": adapter.reads_video, **adapter.describe()}
+                run.register_model(label, identity)
+                for job, videos in loaded:
+                    records = run.records(job.name, label)
+                    try:
+                        _answer_all(job, videos[:limit], adapter, label, records, run.environment_number, progress)
+                    finally:
+                        records.close()
+            finally:
+                adapter.close()
+    return Leaderboard.from_runs([folder])
+
+
+class _Job:
+    """A task with everything that decides what is asked and how."""
+
+    def __init__(
+        self, task: Task, source: str, protocol: str, split: str | None, sampling: FrameSampling, generation: GenerationSettings
+    ) -> None:
+        self.task, self.source, self.protocol, self.split = task, source, protocol, split
+        self.sampling, self.generation = sampling, generation
+        self.name = safe_name(task.name)
+
+    def fingerprint(self, videos: Sequence[Video]) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "version": self.task.version,
+            "split": self.split,
+            "protocol": self.protocol,
+            "sampling": self.sampling.describe(),
+            "generation": asdict(self.generation),
+            "annotations": _annotations_digest(videos),
+        }
+
+
+def _annotations_digest(videos: Iterable[Video]) -> str:
+    digest = hashlib.sha256()
+    for video in videos:
+        for q in video.questions:
+            row = [video.id, video.start_s, video.end_s, q.id, q.text, q.options, q.answer, q.problem is None]
+            digest.update(json.dumps(row, ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def _prepare_task(
+    task: str | Task,
+    protocol: str,
+    split: str | None,
+    sampling: Mapping[str, Any] | FrameSampling | None,
+    generation: Mapping[str, Any] | None,
+) -> _Job:
+    source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
+    if isinstance(task, str):
+        if task.partition(":")[0].endswith(".py"):
+            source = str(Path(task).resolve())
+        task = registry.load_task(task)
+    if protocol not in task.protocols:
+        raise UserError(f"{task.name} has no protocol {protocol!r}; it has {', '.join(task.protocols)}")
+    try:
+        if not isinstance(sampling, FrameSampling):
+            sampling = replace(task.sampling, **(sampling or {}))
+        settings = replace(task.generation(protocol), **(generation or {}))
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    return _Job(task, source, protocol, split, sampling, settings)
+
+
+def _labelled(
+    models: Sequence[str | ModelAdapter], model_args: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str | ModelAdapter, Mapping[str, Any]]]:
+    labelled: list[tuple[str, str | ModelAdapter, Mapping[str, Any]]] = []
+    for model in models:
+        if isinstance(model, ModelAdapter):
+            label, source = model.name, model
+        elif "=" in model:
+            label, _, source = model.partition("=")
+        else:
+            label = source = model
+        labelled.append((label, source, model_args.get(label, {})))
+    labels = [label for label, _, _ in labelled]
+    if unused := [label for label in model_args if label not in labels]:
+        raise UserError(f"arguments for {unused[0]!r}, which is not among the models {', '.join(labels)}")
+    if len(set(labels)) != len(labels):
+        raise UserError("two models have the same label: tell them apart with label=name")
+    for _, source, _ in labelled:
+        if isinstance(source, str):
+            registry.check_adapter(source)
+    return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
+
+
+def _answer_all(
+    job: _Job,
+    videos: Sequence[Video],
+    adapter: ModelAdapter,
+    label: str,
+    records: RecordFile,
+    environment: int,
+    progress: bool,
+) -> None:
+    answered = records.answered()
+    total = sum(len(video.questions) for video in videos)
+    bar = tqdm(
+        total=total,
+        desc=f"{job.name} · {label}",
+        unit="question",
+        disable=not progress,
+        dynamic_ncols=True,
+        # In a log file, a line now and then instead of one a question.
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,
+    )
+    open_videos = []
+    for video in videos:
+        questions = tuple(question for question in video.questions if question.id not in answered)
+        if questions:
+            open_videos.append(replace(video, questions=questions))
+    bar.update(total - sum(len(video.questions) for video in open_videos))
+    sound = [video for video in open_videos if any(question.problem is None for question in video.questions)]
+    looks = adapter.reads_video or job.task.prompts_need_clip
+    loads = load_clips(sound, job.sampling) if looks else check_videos(sound)
+    failed = 0
+    with bar:
+        for video in open_videos:
+            base = {"task": job.name, "model": label, "video": video.id, "environment": environment}
+            for question in video.questions:
+                if question.problem is not None:
+                    records.append(_record(base, question, error=question.problem))
+                    failed += 1
+                    bar.update()
+            if any(question.problem is None for question in video.questions):
+                failed += _answer_video(job, next(loads), adapter, base, records, bar)
+            bar.set_postfix(failed=failed, refresh=False)
+
+
+def _answer_video(
+    job: _Job, loaded: Loaded, adapter: ModelAdapter, base: Mapping[str, Any], records: RecordFile, bar: tqdm[Any]
+) -> int:
+    """Record all answers about one video; the number of questions that failed."""
+    questions = [question for question in loaded.video.questions if question.problem is None]
+    base = {**base, "load_s": round(loaded.seconds, 6)}
+    problem = loaded.problem
+    encoded: Any = None
+    metering.reset_peak_memory()
+    if problem is None:
+        if (clip := loaded.clip) is not None:
+            base |= {"frames": len(clip.frames), "size": list(clip.frames.shape[1:3]), "frames_digest": loaded.digest}
+        with metering.stopwatch() as watch:
+            try:
+                encoded = adapter.encode(loaded.clip)
+            except Exception as error:
+                problem = _failure("encoding", error)
+        base["encode_s"] = round(watch.seconds, 6)
+    if problem is not None:
+        for question in questions:
+            records.append(_record(base, question, error=problem))
+        bar.update(len(questions))
+        return len(questions)
+    failed = 0
+    for question in questions:
+        record = None
+        with metering.stopwatch() as watch:
+            try:
+                text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
+                prompt = Prompt(text, len(question.options))
+                (answer,) = adapter.generate(encoded, [prompt], job.generation)
+            except Exception as error:
+                record = _record(base, question, error=_failure("answering", error))
+                failed += 1
+        if record is None:
+            peak, kind = metering.peak_memory()
+            record = _record(base, question, prompt=text, response=answer.text)
+            record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
+            record |= {"generate_s": round(watch.seconds, 6), "peak_bytes": peak, "peak_kind": kind}
+        records.append(record)
+        bar.update()
+    return failed
+
+
+def _record(base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:
+    """One line of the store: enough to score the response again without the benchmark's files."""
+    return {
+        **base,
+        "question": question.id,
+        "options": list(question.options),
+        "answer": question.answer,
+        "groups": dict(question.groups),
+        "prompt": None,
+        "response": None,
+        "error": None,
+        **fields,
+    }
+
+
+def _failure(phase: str, error: Exception) -> str:
+    """One line for the record; the traceback is for --debug."""
+    log.debug("%s failed", phase, exc_info=error)
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        with suppress(Exception):
+            sys.modules["torch"].cuda.empty_cache()
+        return f"out of memory while {phase}: use fewer --num-frames or a smaller --longest-edge"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    return f"{phase} failed: {type(error).__name__}: {reason}"

@@ -1,0 +1,136 @@
+"""Which frames of a video are shown, and at which size.
+
+Pure arithmetic: no files, no arrays, no knowledge of benchmarks. The rules are those of the Vamba
+paper's evaluation scripts (arXiv 2503.11579), because a score is comparable only on the same frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+STRATEGIES = ("uniform", "fps", "middle", "auto")
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """A rule that turns a video's frame count and size into frame indices and a target size.
+
+    strategy
+        ``uniform``  cut the video into ``num_frames`` intervals, take the middle of each; every frame of
+                     a video that has no more than ``num_frames``. The protocol of the Vamba paper.
+        ``middle``   like ``uniform``, by the paper's chat demo: an interval's middle is computed between
+                     its first and its last frame, so it can lie one frame earlier.
+        ``fps``      ``fps`` frames a second; where that gives more than ``num_frames``, ``uniform`` takes
+                     over, so that the end of a long video is never cut off.
+        ``auto``     ``uniform`` with as many frames as fit ``token_budget`` ViT patches of 14 x 14.
+    num_frames
+        Number of frames, or the most frames for ``fps``; unused by ``auto``.
+    shortest_edge, longest_edge
+        Bounds of the resized frame in pixels; None, None keeps the size.
+    fps
+        Frames a second for ``fps``.
+    token_budget
+        Patches in all for ``auto``; 120,000 is the paper's Video-MME setting.
+    """
+
+    strategy: str = "uniform"
+    num_frames: int = 512
+    shortest_edge: int | None = 256
+    longest_edge: int | None = 480
+    fps: float = 1.0
+    token_budget: int = 120_000
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"unknown sampling strategy {self.strategy!r}; choose from {', '.join(STRATEGIES)}")
+        for name in ("num_frames", "fps", "token_budget"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if (self.shortest_edge is None) != (self.longest_edge is None):
+            raise ValueError("give both shortest_edge and longest_edge, or neither (which keeps the frame size)")
+        for name in ("shortest_edge", "longest_edge"):
+            if (edge := getattr(self, name)) is not None and edge <= 0:
+                raise ValueError(f"{name} must be positive, not {edge}")
+
+    def indices(
+        self, total_frames: int, source_fps: float, height: int | None = None, width: int | None = None
+    ) -> list[int]:
+        """Ascending 0-based indices of the frames to show.
+
+        ``source_fps`` is used by ``fps`` only; ``height`` and ``width`` (of the source, in pixels) by
+        ``auto`` only.
+        """
+        if total_frames <= 0:
+            raise ValueError(f"a video of {total_frames} frames has nothing to sample")
+        if self.strategy == "middle":
+            return _middle(self.num_frames, total_frames)
+        if self.strategy == "auto":
+            if height is None or width is None:
+                raise ValueError("the strategy 'auto' needs the frame size")
+            height, width = self.size(height, width)
+            patches = max(1, (height // 14) * (width // 14))
+            return _uniform(max(1, self.token_budget // patches), total_frames)
+        if self.strategy == "fps":
+            if not source_fps > 0:
+                raise ValueError("the strategy 'fps' needs the video's frame rate, which is unknown")
+            step = source_fps / self.fps
+            rate_based = _every(step, total_frames)
+            if len(rate_based) <= self.num_frames:
+                return rate_based
+        return _uniform(self.num_frames, total_frames)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels that a frame of ``height`` x ``width`` is resized to.
+
+        The longer edge comes down to ``longest_edge`` (never up) and the other follows, truncated; then
+        either edge below ``shortest_edge`` is raised to it, which can change the aspect ratio.
+        """
+        if self.shortest_edge is None or self.longest_edge is None:
+            return height, width
+        # The order of the float operations decides what truncation gives; it is the protocol's.
+        aspect_ratio = width / height
+        if width >= height and width > self.longest_edge:
+            width = self.longest_edge
+            height = int(width / aspect_ratio)
+        elif height > width and height > self.longest_edge:
+            height = self.longest_edge
+            width = int(height * aspect_ratio)
+        return max(height, self.shortest_edge), max(width, self.shortest_edge)
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the frames, for a fingerprint: the fields that this strategy uses."""
+        unused = {"uniform": {"fps", "token_budget"}, "middle": {"fps", "token_budget"}}
+        unused |= {"fps": {"token_budget"}, "auto": {"num_frames", "fps"}}
+        return {key: value for key, value in asdict(self).items() if key not in unused[self.strategy]}
+
+
+def _uniform(n: int, total: int) -> list[int]:
+    if n >= total:
+        return list(range(total))
+    bounds = _integer_bounds(n, total)
+    return [(low + high) // 2 for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def _integer_bounds(n: int, total: int) -> list[int]:
+    """The n + 1 bounds that ``torch.linspace(0, total, n + 1, dtype=int)`` gives.
+
+    It counts from both ends in float64 and truncates; counting from one end, as NumPy does, gives other
+    frames for about 4 in 1,000 videos.
+    """
+    step = total / n
+    half = (n + 1) // 2
+    return [int(step * i) if i < half else int(total - step * (n - i)) for i in range(n + 1)]
+
+
+def _middle(n: int, total: int) -> list[int]:
+    n = min(n, total)
+    bounds = [int(total / n * i) for i in range(n)] + [total]
+    return [(low + high - 1) // 2 for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def _every(step: float, total: int) -> list[int]:
+    indices: list[int] = []
+    while (index := round(len(indices) * step)) < total:
+        indices.append(index)
+    return indices

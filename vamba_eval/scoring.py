@@ -1,0 +1,165 @@
+"""Responses to answers, answers to accuracy, with uncertainty.
+
+Plain functions on plain values; imports no torch, knows no benchmark. The extraction rules are facts of
+their protocols and are followed to the letter, oddities included: a kinder parser gives other numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from vamba_eval.contracts import LETTERS, Metric, Question, Score, ScoredRecord, Summary
+
+Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal distribution
+
+# Phrases after which lmms-eval 0.7 looks for a letter (lmms_eval/tasks/_task_utils/mcq_extract.py).
+_LMMS_ANSWER_PHRASES = (
+    *("the answer is", "answer is", "the correct answer is", "correct answer is", "the best answer is"),
+    *("best answer is", "the correct option is", "correct option is", "the best option is", "best option is"),
+    *("the choice is", "choice is", "the correct choice is", "correct choice is", "i choose", "i select"),
+    *("i pick", "my answer is", "my choice is", "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
+)
+# Phrases that lmms-eval 0.7 removes before it looks for a letter in LongVideoBench responses.
+_LMMS_REMOVED_PHRASES = (
+    *("The best answer is", "The correct answer is", "The answer is", "The answer", "The best option is"),
+    *("The correct option is", "Best answer:", "Best option:"),
+)
+
+
+# -------------------------------------------------------------------------------------------- extraction
+
+
+def extract_vamba(response: str) -> str:
+    """The Vamba scripts' answer: the first alphabetic character after the last answer phrase, upper-cased.
+
+    Empty if nothing is alphabetic. It need not be an option's letter: "I think B" gives "I".
+    """
+    text = response.lower()
+    for phrase in ("the answer is", "answer:", "the option is"):
+        if phrase in text:
+            text = text.rpartition(phrase)[2]
+            break
+    return next((char for char in text if char.isalpha()), "").upper()
+
+
+def extract_lmms(response: str, letters: str = "ABCD") -> str:
+    """lmms-eval's ``extract_mcq_answer``: the last letter in the most telling format, or "".
+
+    Formats from most to least telling: at the start, at the end, after an answer phrase, "(A)", "A.",
+    "A:", "A)", "A ", anywhere.
+    """
+    if not response.strip():
+        return ""
+    stripped = response.strip()
+    for mark in ",.!?;:'\"":
+        stripped = stripped.strip(mark)
+    text = f" {stripped} "
+    lowered = text.lower()
+    found: list[tuple[int, int, str]] = []  # (how telling, position, letter)
+    for letter in letters:
+        for rank, form in ((6, f"({letter})"), (5, f"{letter}."), (4, f"{letter}:"), (3, f"{letter})"), (2, f"{letter} ")):
+            if form in text:
+                found.append((rank, text.rfind(form), letter))
+        for phrase in _LMMS_ANSWER_PHRASES:
+            if (at := lowered.find(phrase)) >= 0 and (position := text.find(letter, at + len(phrase))) >= 0:
+                found.append((7, position, letter))
+        edge = stripped.strip()
+        if edge.startswith(letter) and not edge[1:2].isalpha():
+            found.append((10, 0, letter))
+        if edge.endswith(letter) and not edge[-2:-1].isalpha():
+            found.append((9, len(text) - 1, letter))
+    if not found:
+        found = [(0, text.rfind(letter), letter) for letter in letters if letter in text]
+    return max(found, key=lambda item: item[:2])[2] if found else ""
+
+
+def extract_lmms_first(response: str) -> str:
+    """lmms-eval's ``parse_multi_choice_response``: the first of the letters A to E, or "" (where it draws)."""
+    text = response.strip()
+    for phrase in _LMMS_REMOVED_PHRASES:
+        text = text.replace(phrase, "")
+    match = re.search("[ABCDE]", text)
+    return match.group() if match else ""
+
+
+def score_choice(
+    question: Question, response: str, extract: Callable[[str], str], *, draw_if_unparsed: bool = False
+) -> Score:
+    """Score a multiple-choice response.
+
+    A letter beyond the question's options is no answer: wrong, and counted as unparsed. With
+    ``draw_if_unparsed`` an option is drawn where ``extract`` finds nothing, seeded by the question's id.
+    """
+    letters = LETTERS[: len(question.options)]
+    extracted = extract(response)
+    drawn = draw_if_unparsed and not extracted and bool(letters)
+    if drawn:
+        extracted = random.Random(question.id).choice(letters)
+    correct = None if question.answer is None else bool(extracted) and extracted == question.answer.upper()
+    valid = len(extracted) == 1 and extracted in letters
+    return Score(correct and valid, extracted or None, parsed=valid and not drawn, drawn=drawn)
+
+
+# ---------------------------------------------------------------------------------------------- accuracy
+
+
+def accuracy(values: Sequence[float], videos: Sequence[str], strata: Sequence[str] | None = None) -> Metric:
+    """Mean of ``values`` with a 95 % interval clustered by video.
+
+    With ``strata`` the mean of the strata's means (such as MLVU's M-Avg). Questions about one video are
+    not independent, so the standard error sums each video's deviations before squaring them:
+    ``sqrt(G / (G - 1) * sum_g (sum_{i in g} w_i (x_i - mean of i's stratum))^2)`` over G videos, where
+    w_i = 1 / (strata * size of i's stratum). The interval is the normal one, cut to [0, 1]. (Clustered
+    standard errors for evaluations: Miller 2024, arXiv 2411.00640.)
+    """
+    if not values:
+        raise ValueError("no values to average")
+    labels = strata if strata is not None else [""] * len(values)
+    members: dict[str, list[float]] = defaultdict(list)
+    for value, label in zip(values, labels, strict=True):
+        members[label].append(value)
+    means = {label: math.fsum(group) / len(group) for label, group in members.items()}
+    mean = math.fsum(means.values()) / len(means)
+    deviations: dict[str, float] = defaultdict(float)
+    for value, video, label in zip(values, videos, labels, strict=True):
+        deviations[video] += (value - means[label]) / (len(means) * len(members[label]))
+    clusters = len(deviations)
+    if clusters < 2:
+        return Metric(mean, None, None, len(values), clusters)
+    error = math.sqrt(clusters / (clusters - 1) * math.fsum(d * d for d in deviations.values()))
+    low, high = max(0.0, mean - Z_95 * error), min(1.0, mean + Z_95 * error)
+    return Metric(mean, low, high, len(values), clusters)
+
+
+def summarize(records: Iterable[ScoredRecord], *, mean_over: str | None = None, mean_name: str = "") -> Summary:
+    """Accuracy over all records and by each of their groups.
+
+    With ``mean_over`` the headline, called ``mean_name``, is the mean of that group's accuracies and plain
+    accuracy comes second. Records without a known answer are left out.
+    """
+    known = [record for record in records if record.score.correct is not None]
+    if not known:
+        return Summary({}, {})
+    values = [float(bool(record.score.correct)) for record in known]
+    videos = [record.video_id for record in known]
+    metrics = {}
+    if mean_over is not None:
+        metrics[mean_name] = accuracy(values, videos, [str(record.groups[mean_over]) for record in known])
+    metrics["accuracy"] = accuracy(values, videos)
+    members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, record in enumerate(known):
+        for group, value in record.groups.items():
+            for member in (value,) if isinstance(value, str) else value:
+                members[group][member].append(i)
+    breakdowns = {
+        group: {
+            member: accuracy([values[i] for i in chosen], [videos[i] for i in chosen])
+            for member, chosen in by_member.items()
+        }
+        for group, by_member in members.items()
+    }
+    return Summary(metrics, breakdowns)
