@@ -52,6 +52,9 @@ class Qwen2VLAdapter(ModelAdapter):
     """
 
     name = "qwen2_vl"
+    model: Any
+    tokenizer: Any
+    video_processor: Any
 
     def __init__(
         self,
@@ -74,7 +77,10 @@ class Qwen2VLAdapter(ModelAdapter):
             raise UserError(f"text_positions is {text_positions!r}: use transformers or original")
         self.text_positions = text_positions
         self._description: dict[str, Any] = {"text_positions": text_positions}
-        self._description |= {"dtype": str(self.dtype).removeprefix("torch."), "attn_implementation": attn_implementation}
+        self._description |= {
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "attn_implementation": attn_implementation,
+        }
         if pretrained is None:
             self._build_tiny(attn_implementation, int(seed))
         else:
@@ -193,6 +199,7 @@ class Qwen2VLAdapter(ModelAdapter):
     def _load(
         self, pretrained: str, revision: str | None, device_map: str | None, attn_implementation: str, remote_code: bool
     ) -> None:
+        from safetensors import SafetensorError
         from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
         config = _loading.read_config(pretrained, revision, remote_code)
@@ -201,18 +208,19 @@ class Qwen2VLAdapter(ModelAdapter):
         if getattr(config, "vision_mamba_mixer_config", None) is not None:
             raise UserError(f"{pretrained} is a Vamba checkpoint: use --models vamba for it")
         try:
-            self.model, info = Qwen2VLForConditionalGeneration.from_pretrained(
+            loaded: Any = Qwen2VLForConditionalGeneration.from_pretrained(
                 pretrained,
-                revision=revision,
+                revision=revision or "main",
                 dtype=self.dtype,
                 device_map=device_map or {"": self.device},
                 attn_implementation=attn_implementation,
                 output_loading_info=True,
             )
             processor = AutoProcessor.from_pretrained(pretrained, revision=revision, trust_remote_code=remote_code)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"the checkpoint {pretrained} cannot be loaded: {reason}") from error
+        self.model, info = loaded
         for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if info.get(kind):
                 names = ", ".join(str(key) for key in sorted(info[kind], key=str)[:3])
@@ -253,7 +261,8 @@ class Qwen2VLAdapter(ModelAdapter):
         config._attn_implementation = attn_implementation
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = Qwen2VLForConditionalGeneration(config).to(self.device, self.dtype)
+            model: Any = Qwen2VLForConditionalGeneration(config)
+        self.model = model.to(self.device, self.dtype)
         self.video_processor = Qwen2VLVideoProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
         _loading.answer_only_letters(self.model, self.tokenizer)
         self._description |= {"weights": "random", "seed": seed}

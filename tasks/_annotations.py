@@ -34,7 +34,9 @@ def find_folder(task: Task, data_root: str | Path | None, expected: Sequence[str
     else:
         root = Path(data_root).expanduser()
         if not root.is_dir():
-            raise UserError(f"the data root {root} is not a directory: give --data-root the folder that holds {task.name}/")
+            raise UserError(
+                f"the data root {root} is not a directory: give --data-root the folder that holds {task.name}/"
+            )
         folders = [root / task.name, root]
     for folder in folders:
         for pattern in expected:
@@ -68,7 +70,11 @@ def read_rows(path: Path) -> list[Any]:
 
             return pyarrow.parquet.read_table(path).to_pylist()
         text = path.read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+        rows = (
+            [json.loads(line) for line in text.splitlines() if line.strip()]
+            if path.suffix == ".jsonl"
+            else json.loads(text)
+        )
     except (OSError, ValueError) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}. Download it again") from error
     if not isinstance(rows, list):
@@ -87,7 +93,12 @@ def text_field(row: Mapping[str, Any], name: str) -> str:
 def list_field(row: Mapping[str, Any], name: str) -> list[str]:
     """A field that must hold a list of at least two texts."""
     value = row.get(name)
-    if not isinstance(value, list) or len(value) < 2 or len(value) > len(LETTERS) or not all(isinstance(v, str) for v in value):
+    if (
+        not isinstance(value, list)
+        or len(value) < 2
+        or len(value) > len(LETTERS)
+        or not all(isinstance(v, str) for v in value)
+    ):
         raise BadRow(f"field {name!r} is {'missing' if value is None else f'{value!r}, not a list of texts'}")
     return value
 

@@ -9,7 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, UserError, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    Clip,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    UserError,
+    Video,
+)
 from vamba_eval.scoring import extract_lmms_first, extract_vamba, score_choice, summarize
 
 from ._annotations import BadRow, Collector, find_folder, groups_of, lettered, list_field, read_rows, text_field
@@ -41,13 +52,12 @@ class LongVideoBench(Task):
         for number, row in enumerate(read_rows(file)):
             where = f"{file.name} row {number}"
             name = row.get("video_path") if isinstance(row, dict) else None
-            known = isinstance(name, str) and bool(name)
-            path = folder / "videos" / name if known else None
+            path = folder / "videos" / name if isinstance(name, str) and name else None
             try:
-                text_field(row, "video_path")
+                name = text_field(row, "video_path")
                 question = self._question(row, where, collector, answered=split != "test")
             except (BadRow, AttributeError) as problem:
-                collector.broken(where, str(problem), name if known else None, path)
+                collector.broken(where, str(problem), name if path else None, path)
                 continue
             subtitles = folder / "subtitles" / str(row.get("subtitle_path"))
             assert path is not None

@@ -10,7 +10,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, UserError, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    Clip,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    UserError,
+    Video,
+)
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
 
 from ._annotations import (
@@ -57,9 +68,10 @@ class MLVU(Task):
         for number, row in enumerate(read_rows(file)):
             where = f"{file.name} row {number}"
             name = row.get("video") if isinstance(row, dict) else None
-            known = isinstance(name, str) and bool(name)
-            video_id = f"{kind}/{name}" if known else None
-            path = first_existing([videos / kind / name, videos / Path(name).stem]) if known else None
+            video_id = path = None
+            if isinstance(name, str) and name:
+                video_id = f"{kind}/{name}"
+                path = first_existing([videos / kind / name, videos / Path(name).stem])
             try:
                 text_field(row, "video")
                 candidates = list_field(row, "candidates")
@@ -88,14 +100,15 @@ class MLVU(Task):
         for number, row in enumerate(read_rows(file)):
             where = f"{file.name} row {number}"
             name = row.get("video_name")
-            known = isinstance(name, str) and bool(name)
-            path = first_existing([folder / name, folder / "video" / name]) if known else None
+            path = None
+            if isinstance(name, str) and name:
+                path = first_existing([folder / name, folder / "video" / name])
             try:
                 text_field(row, "video_name")
                 text, candidates = _split_options(text_field(row, "question"))
                 answer = text_field(row, "answer").strip().strip("()")
             except BadRow as problem:
-                collector.broken(where, str(problem), name if known else None, path)
+                collector.broken(where, str(problem), name if path else None, path)
                 continue
             if answer not in LETTERS[: len(candidates)]:
                 answer = _letter(answer, candidates, where, collector)
@@ -137,7 +150,9 @@ def _letter(answer: str, candidates: list[str], where: str, collector: Collector
         collector.defect(where, f"the answer {answer!r} is none of the candidates", "the question counts as wrong")
         return ""
     for candidate in sorted({c for c in candidates if candidates.count(c) > 1}):
-        collector.defect(where, f"the candidate {candidate!r} is given twice", "the first one that matches the answer counts")
+        collector.defect(
+            where, f"the candidate {candidate!r} is given twice", "the first one that matches the answer counts"
+        )
     return LETTERS[candidates.index(answer)]
 
 

@@ -59,7 +59,9 @@ class VideoMME(Task):
         for letter, option in zip(LETTERS, published, strict=False):
             match = re.match(rf"{letter}\.\s*", option)
             if match is None:
-                collector.defect(where, f"option {option!r} does not begin with '{letter}. '", "it is shown as published")
+                collector.defect(
+                    where, f"option {option!r} does not begin with '{letter}. '", "it is shown as published"
+                )
             options.append(option[match.end() :] if match else option)
         answer = text_field(row, "answer").strip()
         if answer not in LETTERS[: len(options)]:

@@ -1,28 +1,23 @@
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vamba_eval.cli import main
-
+# No test reaches a hub or a user's cache. Set before anything is imported that reads them.
+_home = tempfile.TemporaryDirectory(prefix="vamba_eval_tests_")
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{_home.name}/hf", "XDG_CACHE_HOME": f"{_home.name}/cache"}
 sys.path.insert(0, str(Path(__file__).parent))  # the helper modules videos and benchmark_files
-
-
-@pytest.fixture(scope="session", autouse=True)
-def offline(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reaches a hub or a user's cache."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("HF_HUB_OFFLINE", "1")
-    patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command: (exit status, standard output, standard error)."""
+    from vamba_eval.cli import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -30,7 +30,7 @@ def test_uniform_indices_are_distinct_and_inside() -> None:
         indices = FrameSampling().indices(total, 30.0)
         assert len(indices) == min(512, total)
         assert indices == sorted(set(indices))
-        assert 0 <= indices[0] and indices[-1] < total
+        assert indices[0] >= 0 and indices[-1] < total
 
 
 @pytest.mark.parametrize(

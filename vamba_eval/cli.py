@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "run": _run}
     verb = arguments.pop(0) if arguments and arguments[0] in verbs else "run"
     debug = "--debug" in arguments
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     if debug:
         logging.getLogger("vamba_eval").setLevel(logging.DEBUG)
     try:
@@ -99,7 +99,9 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vamba-eval {__version__}")
     add = parser.add_argument_group("what to run").add_argument
     add("--tasks", default="synthetic", metavar="T,...", help="benchmarks (default: synthetic)")
-    add("--models", default="random,qwen2_vl", metavar="M,...", help="models, or label=model (default: random,qwen2_vl)")
+    add(
+        "--models", default="random,qwen2_vl", metavar="M,...", help="models, or label=model (default: random,qwen2_vl)"
+    )
     add(
         "--model-args",
         action="append",

@@ -11,11 +11,10 @@ Knows nothing of benchmarks, models or worker processes.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -69,9 +68,10 @@ def read_clip(
 
     try:
         with av.open(str(path)) as container:
-            return _read_container(container, path, sampling, start_s, end_s)
+            clip = _read_container(container, path, sampling, start_s, end_s)
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
+        raise _unreadable(path, error) from error
+    return clip
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -90,9 +90,10 @@ def probe(path: str | Path) -> VideoInfo:
             stream = _best_stream(container, path)
             duration = container.duration / 1_000_000 if container.duration else None
             context = stream.codec_context
-            return VideoInfo(context.name, context.width, context.height, _average_fps(stream), duration)
+            info = VideoInfo(context.name, context.width, context.height, _average_fps(stream), duration)
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
+        raise _unreadable(path, error) from error
+    return info
 
 
 # ------------------------------------------------------------------------------------------ video files
@@ -178,9 +179,7 @@ def _index_packets(container: InputContainer, stream: VideoStream) -> _Index:
     pts = [time for time, _ in order]
     trusted &= bool(pts) and len(set(pts)) == len(pts) and order[0][1] >= 0
     # A frame that is shown before its key frame leans on the interval before (an open GOP).
-    seek_pts = [
-        key_pts[key if time >= key_pts[key] else max(0, key - 1)] if key >= 0 else time for time, key in order
-    ]
+    seek_pts = [key_pts[key if time >= key_pts[key] else max(0, key - 1)] if key >= 0 else time for time, key in order]
     return _Index(pts, seek_pts, trusted, _cut_off(container, stream, pts, end_pts, corrupt, trouble))
 
 
@@ -224,10 +223,7 @@ def _assemble(
     context = stream.codec_context
     wanted = [first + i for i in sampling.indices(last - first, fps, context.height, context.width)]
 
-    if index is None:
-        decoded = _pick(_decode_all(path), wanted)
-    else:
-        decoded = _decode_wanted(container, stream, index, wanted)
+    decoded = _pick(_decode_all(path), wanted) if index is None else _decode_wanted(container, stream, index, wanted)
     frames: np.ndarray | None = None
     for position, frame in enumerate(decoded):
         image = _resized(_rgb(frame), sampling)
@@ -291,7 +287,7 @@ def _decode_all(path: Path) -> Iterator[av.VideoFrame]:
         previous = None
         for packet in container.demux(stream):
             try:
-                frames = packet.decode()
+                frames: list[Any] = packet.decode()
             except av.FFmpegError:  # a broken packet costs its own frame
                 continue
             for frame in frames:
@@ -322,6 +318,12 @@ def _resized(image: np.ndarray, sampling: FrameSampling) -> np.ndarray:
     if (height, width) == image.shape[:2]:
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), resample=Image.Resampling.BICUBIC))
+
+
+def _unreadable(path: Path, error: Exception) -> VideoError:
+    return VideoError(
+        f"{path} cannot be read as a video: {_reason(error)} (not a video, or damaged: download it again)"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -40,7 +40,7 @@ def load_clips(videos: Iterable[Video], sampling: FrameSampling) -> Iterator[Loa
             yield Loaded(video, None, str(error), time.perf_counter() - start)
             continue
         seconds = time.perf_counter() - start
-        yield Loaded(video, clip, None, seconds, hashlib.blake2b(clip.frames, digest_size=16).hexdigest())
+        yield Loaded(video, clip, None, seconds, hashlib.blake2b(clip.frames.data, digest_size=16).hexdigest())
         del clip  # the next clip must not be read while this one is still held
 
 

@@ -10,14 +10,25 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 # The packages whose version can change frames, prompts or answers.
-_PACKAGES = ("vamba-eval", "torch", "torchvision", "transformers", "tokenizers", "av", "pillow", "numpy", "mamba-ssm", "flash-attn")
+_PACKAGES = (
+    "vamba-eval",
+    "torch",
+    "torchvision",
+    "transformers",
+    "tokenizers",
+    "av",
+    "pillow",
+    "numpy",
+    "mamba-ssm",
+    "flash-attn",
+)
 
 
 @dataclass
@@ -82,10 +93,8 @@ def _wait_for_gpu() -> None:
 
 def _reset_resident_peak() -> None:
     # Linux resets the high-water mark of resident memory (VmHWM) on this write; elsewhere it keeps growing.
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def _resident_peak() -> int:

@@ -22,18 +22,21 @@ from typing import Any, TypeVar, cast
 from vamba_eval.contracts import ModelAdapter, Task, UserError
 
 T = TypeVar("T", Task, ModelAdapter)
+# The two kinds of plugin. Any, because type checkers refuse an abstract class as a value of type[T].
+_TASK: Any = Task
+_MODEL: Any = ModelAdapter
 _PACKAGES: dict[type, str] = {Task: "vamba_eval.tasks", ModelAdapter: "vamba_eval.model_adapters"}
 _NOUNS: dict[type, str] = {Task: "task", ModelAdapter: "model"}
 
 
 def load_task(name: str) -> Task:
     """The task called ``name``. Raises UserError, naming the nearest, if there is none."""
-    return cast(Task, _find(Task, name)())
+    return cast(Task, _find(_TASK, name)())
 
 
 def load_adapter(name: str, **args: Any) -> ModelAdapter:
     """The adapter called ``name``, built from ``args``. Raises UserError for unknown names and arguments."""
-    cls = _find(ModelAdapter, name)
+    cls = _find(_MODEL, name)
     accepted = inspect.signature(cls).parameters
     unknown = [] if any(p.kind is p.VAR_KEYWORD for p in accepted.values()) else [a for a in args if a not in accepted]
     if unknown:
@@ -44,8 +47,11 @@ def load_adapter(name: str, **args: Any) -> ModelAdapter:
 
 def check_adapter(name: str) -> None:
     """Raise UserError now, before anything is loaded or run, if there is no adapter called ``name``."""
-    if not name.partition(":")[0].endswith(".py") and name not in {**_builtin(ModelAdapter), **_entry_points(ModelAdapter)}:
-        _find(ModelAdapter, name)
+    if not name.partition(":")[0].endswith(".py") and name not in {
+        **_builtin(ModelAdapter),
+        **_entry_points(ModelAdapter),
+    }:
+        _find(_MODEL, name)
 
 
 def names(kind: type[Task] | type[ModelAdapter]) -> list[str]:
@@ -98,13 +104,17 @@ def _module_at(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     name = f"_vamba_eval_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == str(path.resolve()):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 

@@ -99,7 +99,13 @@ class _Job:
     """A task with everything that decides what is asked and how."""
 
     def __init__(
-        self, task: Task, source: str, protocol: str, split: str | None, sampling: FrameSampling, generation: GenerationSettings
+        self,
+        task: Task,
+        source: str,
+        protocol: str,
+        split: str | None,
+        sampling: FrameSampling,
+        generation: GenerationSettings,
     ) -> None:
         self.task, self.source, self.protocol, self.split = task, source, protocol, split
         self.sampling, self.generation = sampling, generation
@@ -155,12 +161,11 @@ def _labelled(
     labelled: list[tuple[str, str | ModelAdapter, Mapping[str, Any]]] = []
     for model in models:
         if isinstance(model, ModelAdapter):
-            label, source = model.name, model
-        elif "=" in model:
-            label, _, source = model.partition("=")
-        else:
-            label = source = model
-        labelled.append((label, source, model_args.get(label, {})))
+            labelled.append((model.name, model, {}))
+            continue
+        label, _, adapter_name = model.rpartition("=")
+        label = label or adapter_name
+        labelled.append((label, adapter_name, model_args.get(label, {})))
     labels = [label for label, _, _ in labelled]
     if unused := [label for label in model_args if label not in labels]:
         raise UserError(f"arguments for {unused[0]!r}, which is not among the models {', '.join(labels)}")

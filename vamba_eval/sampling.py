@@ -6,6 +6,7 @@ paper's evaluation scripts (arXiv 2503.11579), because a score is comparable onl
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,7 +110,7 @@ def _uniform(n: int, total: int) -> list[int]:
     if n >= total:
         return list(range(total))
     bounds = _integer_bounds(n, total)
-    return [(low + high) // 2 for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [(low + high) // 2 for low, high in itertools.pairwise(bounds)]
 
 
 def _integer_bounds(n: int, total: int) -> list[int]:
@@ -126,7 +127,7 @@ def _integer_bounds(n: int, total: int) -> list[int]:
 def _middle(n: int, total: int) -> list[int]:
     n = min(n, total)
     bounds = [int(total / n * i) for i in range(n)] + [total]
-    return [(low + high - 1) // 2 for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [(low + high - 1) // 2 for low, high in itertools.pairwise(bounds)]
 
 
 def _every(step: float, total: int) -> list[int]:

@@ -61,7 +61,13 @@ def extract_lmms(response: str, letters: str = "ABCD") -> str:
     lowered = text.lower()
     found: list[tuple[int, int, str]] = []  # (how telling, position, letter)
     for letter in letters:
-        for rank, form in ((6, f"({letter})"), (5, f"{letter}."), (4, f"{letter}:"), (3, f"{letter})"), (2, f"{letter} ")):
+        for rank, form in (
+            (6, f"({letter})"),
+            (5, f"{letter}."),
+            (4, f"{letter}:"),
+            (3, f"{letter})"),
+            (2, f"{letter} "),
+        ):
             if form in text:
                 found.append((rank, text.rfind(form), letter))
         for phrase in _LMMS_ANSWER_PHRASES:

@@ -57,7 +57,9 @@ class Run:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(f"another process is writing to {self.folder}: wait for it, or use another --name") from None
+            raise UserError(
+                f"another process is writing to {self.folder}: wait for it, or use another --name"
+            ) from None
         self._save()
         return self
 
@@ -120,7 +122,7 @@ class RecordFile:
     def append(self, record: Mapping[str, Any]) -> None:
         if self._file is None:
             self._drop_torn_line()
-            self._file = open(self.path, "a", encoding="utf-8")
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._file.flush()
 

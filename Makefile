@@ -1,0 +1,35 @@
+# Two commands from a fresh clone: `make demo` and `make test`.
+# They need Python 3.10 or later with pip; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/demo.ready
+	$(BIN)/python run_eval.py
+
+test: $(VENV)/test.ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# uv installs the same packages as pip, many times faster.
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/demo.ready: $(BIN)/uv pyproject.toml
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet -e .
+	touch $@
+
+$(VENV)/test.ready: $(BIN)/uv pyproject.toml
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet -e ".[test]"
+	touch $@ $(VENV)/demo.ready
+
+clean:
+	rm -rf $(VENV) build *.egg-info

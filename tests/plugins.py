@@ -1,0 +1,75 @@
+"""A task and models of somebody else, named by path. A test's data root says how they behave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import (
+    Answer,
+    Clip,
+    GenerationSettings,
+    ModelAdapter,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    Video,
+)
+from vamba_eval.scoring import extract_vamba, score_choice, summarize
+
+
+class FolderTask(Task):
+    """Two questions about each .mp4 file of a folder."""
+
+    name = "folder"
+    version = "1"
+    title = "A folder of videos"
+    homepage = "nowhere"
+    citation = "none"
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        self.defects = []
+        videos = []
+        for path in sorted(Path(str(data_root)).glob("*.mp4")):
+            questions = tuple(
+                Question(f"{path.stem}-{n}", f"{path.stem} {n}?", ("yes", "no"), "AB"[n % 2]) for n in range(2)
+            )
+            videos.append(Video(path.stem, path, questions))
+        return videos
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        return question.text
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return score_choice(question, response, extract_vamba)
+
+    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
+        return summarize(records)
+
+
+class Careful(ModelAdapter):
+    """Answers "A" and counts what it is asked to do; stumbles where a prompt says so."""
+
+    name = "careful"
+    encoded = 0
+    asked: list[str] = []
+
+    def __init__(self, seconds: float | str = 0.0) -> None:
+        self.seconds = float(seconds)
+
+    def encode(self, clip: Clip | None) -> Any:
+        assert clip is not None
+        type(self).encoded += 1
+        return clip.frames.shape
+
+    def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+        assert len(encoded) == 4
+        time.sleep(self.seconds)
+        type(self).asked += list(prompts)
+        if any("stumble 0" in prompt for prompt in prompts):
+            raise RuntimeError("tripped over it\nand a second line")
+        return [Answer("A", 1) for _ in prompts]

@@ -1,0 +1,150 @@
+"""The Qwen2-VL adapter on small checkpoints of the real classes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
+from vamba_eval.model_adapters.qwen2_vl import _BEFORE_VIDEO, Qwen2VLAdapter
+from videos import picture
+
+from vamba_eval import Clip, load_adapter
+from vamba_eval.contracts import GenerationSettings, UserError
+
+QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Who is it? " * 30, "Wo?"]
+SETTINGS = GenerationSettings(max_new_tokens=12)
+
+
+def make_clip(frames: int = 6, height: int = 84, width: int = 112) -> Clip:
+    pictures = np.stack([picture(7 * n, height, width) for n in range(frames)])
+    return Clip(pictures, np.arange(frames) / 1.0, np.arange(frames), 1.0, float(frames))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Qwen2-VL in the layout in which checkpoints are published."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    adapter = Qwen2VLAdapter(seed=3)
+    adapter.model.save_pretrained(folder)
+    bounds = {"min_pixels": 3136, "max_pixels": 12845056}
+    template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
+        "{% if part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
+        "{% endfor %}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
+    )
+    processor = Qwen2VLProcessor(
+        Qwen2VLImageProcessor(**bounds), adapter.tokenizer, adapter.video_processor, chat_template=template
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
+def from_scratch(folder: Path, clip: Clip, question: str) -> str:
+    """What transformers alone answers, with its processor, from the whole prompt at once."""
+    model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "You are a helpful assistant."}]},
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]},
+    ]
+    text = processor.apply_chat_template(messages, tokenize=False)
+    video = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+    inputs = processor(text=[text], videos=[video], do_sample_frames=False, return_tensors="pt")
+    output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    return processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 16])
+def test_answers_from_the_prefix_are_those_from_scratch(checkpoint: Path, frames: int) -> None:
+    adapter = load_adapter("qwen2_vl", pretrained=str(checkpoint), dtype="float32", device="cpu")
+    clip = make_clip(frames)
+    encoded = adapter.encode(clip)
+    answers = [answer.text for answer in adapter.generate(encoded, QUESTIONS, SETTINGS)]
+    assert answers == [from_scratch(checkpoint, clip, question) for question in QUESTIONS]
+    assert len(set(answers)) > 1, "the model must tell questions apart for this test to mean anything"
+    backwards = adapter.generate(encoded, QUESTIONS[::-1], SETTINGS)
+    assert [answer.text for answer in backwards][::-1] == answers
+
+
+def test_the_processor_does_not_sample_again(checkpoint: Path) -> None:
+    adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
+    _, grid = adapter._pixels(make_clip(40).frames)
+    assert grid.tolist() == [[20, 6, 8]]
+    _, grid = adapter._pixels(make_clip(5).frames)
+    assert grid.tolist() == [[3, 6, 8]], "an odd last frame is repeated"
+
+
+def test_original_text_positions_count_on_from_the_last_time_step() -> None:
+    for positions, steps in (("original", 20), ("transformers", 4)):
+        adapter = Qwen2VLAdapter(text_positions=positions)
+        encoded = adapter.encode(make_clip(40))  # 20 time steps of 3 x 4 tokens
+        before = len(adapter.tokenizer(_BEFORE_VIDEO).input_ids)
+        assert encoded.offset.item() + encoded.ids.shape[1] - 1 == before + steps, "the token after the video"
+    with pytest.raises(UserError, match="use transformers or original"):
+        Qwen2VLAdapter(text_positions="qwen")
+
+
+def test_sampling_is_seeded_by_question(checkpoint: Path) -> None:
+    adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
+    encoded = adapter.encode(make_clip())
+    settings = GenerationSettings(max_new_tokens=8, do_sample=True, temperature=3.0)
+    first = adapter.generate(encoded, QUESTIONS, settings)
+    assert adapter.generate(encoded, QUESTIONS[::-1], settings)[::-1] == first
+    other = adapter.generate(
+        encoded, QUESTIONS, GenerationSettings(max_new_tokens=8, do_sample=True, temperature=3.0, seed=1)
+    )
+    assert other != first
+
+
+def test_the_fingerprint_tells_checkpoints_apart(checkpoint: Path, tmp_path: Path) -> None:
+    same, other = tmp_path / "same", tmp_path / "other"
+    shutil.copytree(checkpoint, same)
+    shutil.copytree(checkpoint, other)
+    Qwen2VLAdapter(seed=4).model.save_pretrained(other)
+    identities = [Qwen2VLAdapter(pretrained=str(p)).describe()["identity"] for p in (checkpoint, same, other)]
+    assert identities[0] == identities[1] != identities[2]
+
+
+def test_checkpoints_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    def changed(name: str, **fields: object) -> str:
+        folder = tmp_path / name
+        shutil.copytree(checkpoint, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **fields}))
+        return str(folder)
+
+    with pytest.raises(UserError, match="is a Vamba checkpoint: use --models vamba"):
+        Qwen2VLAdapter(pretrained=changed("vamba", vision_mamba_mixer_config={"enable": True}))
+    with pytest.raises(UserError, match="is a llama checkpoint, not a qwen2_vl one"):
+        Qwen2VLAdapter(pretrained=changed("llama", model_type="llama"))
+    deeper = json.loads((checkpoint / "config.json").read_text())["text_config"] | {
+        "num_hidden_layers": 3,
+        "layer_types": None,
+    }
+    with pytest.raises(UserError, match=r"does not fit Qwen2-VL: missing keys: .*layers.2"):
+        Qwen2VLAdapter(pretrained=changed("deeper", text_config=deeper))
+    hollow = Path(changed("hollow"))
+    (hollow / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Qwen2VLAdapter(pretrained=str(hollow))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Qwen2VLAdapter(pretrained=str(tmp_path / "empty"))
+
+
+def test_code_in_a_checkpoint_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
+    folder, marker = tmp_path / "shipped", tmp_path / "it_ran"
+    shutil.copytree(checkpoint, folder)
+    code = f"open({str(marker)!r}, 'w')\nfrom transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration\n"
+    code += "class C(Qwen2VLConfig): pass\nclass M(Qwen2VLForConditionalGeneration): pass\n"
+    (folder / "shipped.py").write_text(code)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "shipped.C", "AutoModelForImageTextToText": "shipped.M"}
+    (folder / "config.json").write_text(json.dumps(config))
+    Qwen2VLAdapter(pretrained=str(folder))
+    assert not marker.exists()

@@ -1,0 +1,284 @@
+"""Whole runs, by the command line and by real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import plugins
+import pytest
+from benchmark_files import longvideobench_rows, videomme_rows, write_longvideobench, write_mlvu, write_videomme
+from videos import make_video
+
+from vamba_eval import evaluate
+from vamba_eval.registry import _module_at
+from vamba_eval.store import latest_records, read_info, read_records
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PLUGINS = Path(__file__).parent / "plugins.py"
+TASK, MODEL = f"{PLUGINS}:FolderTask", f"careful={PLUGINS}:Careful"
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    make_video(folder / "one.mp4", frames=30)
+    for name in ("two", "three"):
+        shutil.copy(folder / "one.mp4", folder / f"{name}.mp4")
+    return folder
+
+
+def records_of(output: Path, task: str, model: str) -> dict[str, dict]:
+    (path,) = output.rglob(f"{task}.{model}.jsonl")
+    return latest_records(path)
+
+
+def test_a_video_is_encoded_once_whatever_is_asked(cli: Cli, data: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
+    used = _module_at(PLUGINS).Careful
+    used.encoded, used.asked = 0, []
+    status, out, _ = cli(*command)
+    assert status == 0 and used.encoded == 3 and len(used.asked) == 6
+    assert "50.0" in out and "leaderboard.csv" in out
+    status, _, _ = cli(*command)
+    assert status == 0 and used.encoded == 3 and len(used.asked) == 6, "nothing is asked twice"
+
+
+def test_a_bad_video_costs_its_own_questions(cli: Cli, data: Path, tmp_path: Path) -> None:
+    (data / "two.mp4").write_bytes(b"no video")
+    (data / "stumble.mp4").write_bytes((data / "one.mp4").read_bytes())
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
+    status, out, err = cli(*command)
+    assert status == 1 and "Traceback" not in out + err
+    records = records_of(tmp_path / "out", "folder", "careful")
+    assert len(records) == 8
+    failed = {name: record["error"] for name, record in records.items() if record["error"]}
+    assert failed.keys() == {"two-0", "two-1", "stumble-0"}
+    assert "cannot be read as a video" in failed["two-0"]
+    assert failed["stumble-0"] == "answering failed: RuntimeError: tripped over it"
+    assert "PARTIAL" in out and "5 of 8 questions (3 failed, 0 not asked)" in out
+
+    shutil.copy(data / "one.mp4", data / "two.mp4")  # mended: a rerun asks only what failed
+    status, _, _ = cli(*command)
+    records = records_of(tmp_path / "out", "folder", "careful")
+    assert status == 1 and {name for name, record in records.items() if record["error"]} == {"stumble-0"}
+
+
+def test_a_part_is_never_shown_as_the_whole(cli: Cli, data: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
+    status, out, _ = cli(*command, "--limit", 1)
+    assert status == 0 and "of 2/6" in out and "covers 2 of 6 questions (0 failed, 4 not asked)" in out
+    status, out, _ = cli(*command)
+    assert status == 0 and "PARTIAL" not in out
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.35, 0.8])
+def test_kill_loses_at_most_the_question_in_flight(data: Path, tmp_path: Path, after_s: float) -> None:
+    output = tmp_path / "out"
+    command = [sys.executable, "run_eval.py", "--tasks", TASK, "--models", MODEL]
+    command += ["--data-root", str(data), "--output", str(output)]
+    slow = [*command, "--model-args", "careful:seconds=0.2"]
+    process = subprocess.Popen(slow, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    path = output / "folder" / "folder.careful.jsonl"
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = path.read_bytes()
+    kept = [record["question"] for record in read_records(path)]
+    assert kept and len(kept) < 6
+    finished = subprocess.run(slow, cwd=REPOSITORY, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1]), "what was answered is untouched"
+    assert Counter(record["question"] for record in read_records(path)) == Counter(
+        f"{video}-{n}" for video in ("one", "two", "three") for n in range(2)
+    )
+
+
+def test_ctrl_c_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "run_eval.py", "--tasks", TASK, "--models", MODEL, "--data-root", str(data)]
+    command += ["--output", str(tmp_path / "out"), "--model-args", "careful:seconds=0.5"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    path = tmp_path / "out" / "folder" / "folder.careful.jsonl"
+    while not path.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in err
+    assert "the same command goes on from here" in err
+
+
+# ----------------------------------------------------------------------------------- the three benchmarks
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    clip = make_video(tmp_path / "clip.mp4", frames=20)
+    folder = write_videomme(root, videomme_rows(6))
+    for n in range(6):
+        shutil.copy(clip, folder / "data" / f"vid_{n}.mp4")
+    folder = write_mlvu(root, 4)
+    for kind in (folder / "video").iterdir():
+        for n in range(2):
+            shutil.copy(clip, kind / f"{kind.name}_{n}.mp4")
+    folder = write_longvideobench(root, longvideobench_rows(12))
+    for n in range(6):
+        shutil.copy(clip, folder / "videos" / f"lvb{n}.mp4")
+    return root
+
+
+def test_three_benchmarks_and_three_models(cli: Cli, benchmarks: Path, tmp_path: Path) -> None:
+    tasks = "videomme,mlvu,longvideobench"
+    command = ("--tasks", tasks, "--models", "constant,always_b=constant,qwen2_vl", "--data-root", benchmarks)
+    command += ("--model-args", "always_b:letter=B", "--num-frames", 4, "--output", tmp_path / "out")
+    status, out, err = cli(*command)
+    assert status == 0, err
+    folder = tmp_path / "out" / "videomme+mlvu+longvideobench"
+    info = read_info(folder)
+    assert info["counts"]["mlvu"] == {"videos": 14, "questions": 28}
+    assert info["tasks"]["videomme"]["sampling"]["num_frames"] == 4
+    assert len(list(folder.glob("*.jsonl"))) == 9
+    constant = records_of(tmp_path / "out", "videomme", "constant")
+    right = sum(record["answer"] == "A" for record in constant.values())
+    assert f"{100 * right / 18:.1f} [" in out
+    record = next(iter(records_of(tmp_path / "out", "longvideobench", "qwen2_vl").values()))
+    assert record["frames"] == 4 and record["size"] == [256, 256] and len(record["frames_digest"]) == 32
+    assert record["load_s"] > 0 and record["encode_s"] > 0 and record["generate_s"] > 0 and record["peak_bytes"] > 0
+    digests = {r["frames_digest"] for r in records_of(tmp_path / "out", "mlvu", "qwen2_vl").values()}
+    assert digests == {record["frames_digest"]}, "the same file gives the same frames in every benchmark"
+
+
+def test_a_baseline_faces_the_questions_that_models_face(cli: Cli, benchmarks: Path, tmp_path: Path) -> None:
+    (benchmarks / "videomme" / "data" / "vid_3.mp4").unlink()
+    (benchmarks / "videomme" / "data" / "vid_4.mp4").write_bytes(b"x" * 1000)
+    command = ("--tasks", "videomme", "--models", "constant", "--data-root", benchmarks)
+    status, out, _ = cli(*command, "--output", tmp_path / "some")
+    assert status == 1 and "12 of 18 questions (6 failed" in out
+    shutil.rmtree(benchmarks / "videomme" / "data")
+    status, out, _ = cli(*command, "--output", tmp_path / "none")
+    assert status == 0, "where no video is there at all, the annotations are enough"
+
+
+def test_broken_rows_are_recorded_as_failed(cli: Cli, tmp_path: Path) -> None:
+    rows = videomme_rows(3)
+    rows[4]["question"] = None
+    write_videomme(tmp_path / "root", rows)
+    status, out, err = cli(
+        "--tasks", "videomme", "--models", "constant", "--data-root", tmp_path / "root", "--output", tmp_path / "out"
+    )
+    assert status == 1 and "row 4: field 'question' is missing" in err
+    assert "8 of 9 questions (1 failed" in out
+    assert read_info(tmp_path / "out" / "videomme")["defects"]["videomme"]
+
+
+def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_path: Path) -> None:
+    class Wordy(plugins.Careful):
+        name = "wordy"
+        reads_video = False
+
+        def encode(self, clip: object) -> object:
+            return (0, 0, 0, 0)
+
+        def generate(self, encoded: object, prompts: list, settings: object) -> list:
+            return [plugins.Answer("I would say (A)", 4) for _ in prompts]
+
+    board = evaluate(["videomme"], [Wordy()], data_root=benchmarks, output=tmp_path / "out", progress=False)
+    row = board.table.iloc[0]
+    assert row["unparsed"] == 18 and row["accuracy"] == 0.0
+    status, out, _ = cli("rescore", tmp_path / "out", "--protocol", "lmms-eval", "--output", tmp_path / "tables")
+    assert status == 0
+    right = sum(r["answer"] == "A" for r in records_of(tmp_path / "out", "videomme", "wordy").values())
+    assert f"{100 * right / 18:.1f} [" in out
+    assert "lmms-eval" in (tmp_path / "tables" / "leaderboard.csv").read_text()
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "videomm"], "unknown task 'videomm' (did you mean 'videomme'?)"),
+        (["--models", "qwen2vl"], "unknown model 'qwen2vl' (did you mean 'qwen2_vl'?)"),
+        (["--models", "random", "--model-args", "random:sead=1"], "no argument 'sead'; it takes seed"),
+        (["--models", "random", "--model-args", "seed=1"], "write MODEL:KEY=VALUE"),
+        (["--models", "random", "--model-args", "vamba:seed=1"], "not among the models"),
+        (["--models", "random,random"], "same label"),
+        (["--models", "random", "--num-frames", "0"], "num_frames must be positive, not 0"),
+        (["--models", "random", "--num-frames", "-5"], "num_frames must be positive, not -5"),
+        (["--models", "random", "--longest-edge", "0"], "longest_edge"),
+        (["--models", "random", "--max-new-tokens", "0"], "max_new_tokens must be positive"),
+        (["--models", "random", "--limit", "0"], "limit must be a positive number"),
+        (["--models", "random", "--protocol", "gpt"], "no protocol 'gpt'; it has vamba, lmms-eval"),
+        (["--tasks", "videomme"], "needs its data: give --data-root"),
+        (["--tasks", "nothere.py"], "no such file: nothere.py"),
+        (["--tasks", ""], "at least one task"),
+        (["--models", "qwen2_vl", "--model-args", "qwen2_vl:device=cuda:7"], "sees no GPU here"),
+        (["--models", "qwen2_vl", "--model-args", "qwen2_vl:dtype=int3"], "unknown dtype 'int3'"),
+        (["--models", "qwen2_vl", "--model-args", "qwen2_vl:pretrained=/nowhere"], "no checkpoint folder at /nowhere"),
+        (
+            ["--models", "qwen2_vl", "--model-args", "qwen2_vl:attn_implementation=flash_attention_2"],
+            "pip install flash-attn",
+        ),
+        (["leaderboard", "/nowhere"], "no run at or below /nowhere"),
+    ],
+)
+def test_mistakes_get_one_line_and_status_2(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    place = [] if arguments[0] == "leaderboard" else ["--output", tmp_path / "out"]
+    status, _, err = cli(*arguments, *place)
+    assert status == 2 and message in err and "Traceback" not in err
+
+
+def test_another_run_in_the_same_place_is_an_error(cli: Cli, data: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
+    assert cli(*command, "--num-frames", 4)[0] == 0
+    status, _, err = cli(*command, "--num-frames", 8)
+    assert status == 2 and "sampling.num_frames: 4 there, 8 now" in err and "--name" in err
+    assert cli(*command, "--num-frames", 8, "--name", "eight")[0] == 0
+    status, out, _ = cli("leaderboard", tmp_path / "out")
+    assert status == 0 and "eight" in out and " 4 " in out and " 8 " in out
+
+
+# -------------------------------------------------------------------------------------------------- light
+
+
+def test_help_list_and_leaderboard_import_no_torch(cli: Cli, data: Path, tmp_path: Path) -> None:
+    cli("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
+    for arguments in (["list"], ["leaderboard", str(tmp_path / "out"), "--published"]):
+        code = (
+            "import sys; from vamba_eval.cli import main; status = main(sys.argv[1:]);"
+            "heavy = {'torch', 'transformers', 'av', 'pandas'} & set(sys.modules);"
+            "print(heavy, file=sys.stderr); sys.exit(bool(heavy) or status)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "Vamba 10B (reported)" not in done.stdout, "no reported rows for a task that the paper does not have"
+
+
+def test_the_embedded_default_runs_and_says_that_it_guesses(cli: Cli, tmp_path: Path) -> None:
+    status, out, _ = cli("--output", tmp_path, "--limit", 2)
+    assert status == 0
+    assert "random weights, not a trained model" in out and "PARTIAL" in out
+    responses = {r["response"] for r in records_of(tmp_path, "synthetic", "qwen2_vl").values()}
+    assert all(set(response) <= set("ABCD") for response in responses)
+
+
+def test_json_lines_are_plain(cli: Cli, data: Path, tmp_path: Path) -> None:
+    cli("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
+    lines = (tmp_path / "out" / "folder" / "folder.careful.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+    assert {json.loads(line)["response"] for line in lines} == {"A"}
+    assert not [name for name in os.listdir(tmp_path / "out" / "folder") if name.endswith(".tmp")]

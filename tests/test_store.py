@@ -1,0 +1,101 @@
+"""What survives on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vamba_eval.contracts import UserError
+from vamba_eval.store import RecordFile, Run, find_runs, latest_records, read_info, safe_name
+
+HERE = {"python": "3", "packages": {"torch": "2.11"}, "hardware": {"cpu": "x"}}
+COUNTS = {"videos": 1, "questions": 2}
+
+
+def record(question: str, error: str | None = None) -> dict:
+    return {"question": question, "error": error, "response": None if error else "A"}
+
+
+def test_a_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
+    path = tmp_path / "t.m.jsonl"
+    records = RecordFile(path)
+    records.append(record("q1"))
+    records.append(record("q2"))
+    records.close()
+    whole = path.read_bytes()
+    for cut in range(len(whole.splitlines(keepends=True)[0]), len(whole)):
+        path.write_bytes(whole[:cut])
+        again = RecordFile(path)
+        assert again.answered() == {"q1"}
+        again.append(record("q2"))
+        again.close()
+        assert path.read_bytes() == whole
+
+
+def test_a_failure_is_superseded_by_an_answer_and_never_the_other_way(tmp_path: Path) -> None:
+    records = RecordFile(tmp_path / "t.m.jsonl")
+    for entry in (record("q1", "boom"), record("q2"), record("q1"), record("q2", "boom")):
+        records.append(entry)
+    records.close()
+    latest = latest_records(records.path)
+    assert latest["q1"]["error"] is None and latest["q2"]["error"] is None
+    assert records.answered() == {"q1", "q2"}
+
+
+def test_another_fingerprint_names_the_difference(tmp_path: Path) -> None:
+    asked = {"sampling": {"num_frames": 512, "strategy": "uniform"}, "protocol": "vamba"}
+    with Run(tmp_path / "run", HERE) as run:
+        run.register_task("t", asked, COUNTS, [])
+        run.register_model("m", {"adapter": "x", "seed": 1})
+    with Run(tmp_path / "run", HERE) as run:
+        run.register_task("t", asked, COUNTS, [])
+        with pytest.raises(UserError, match=r"sampling.num_frames: 512 there, 64 now(?s:.*)--name"):
+            run.register_task("t", {**asked, "sampling": {"num_frames": 64, "strategy": "uniform"}}, COUNTS, [])
+        with pytest.raises(UserError, match="seed: 1 there, absent now"):
+            run.register_model("m", {"adapter": "x"})
+    assert read_info(tmp_path / "run")["tasks"]["t"]["sampling"]["num_frames"] == 512
+
+
+def test_another_environment_is_an_error_that_can_be_accepted(tmp_path: Path) -> None:
+    elsewhere = {**HERE, "packages": {"torch": "2.12"}}
+    with Run(tmp_path / "run", HERE):
+        pass
+    with pytest.raises(UserError, match=r"packages.torch: 2.11 there, 2.12 now(?s:.*)--accept-environment"):
+        Run(tmp_path / "run", elsewhere)
+    with Run(tmp_path / "run", elsewhere, accept_environment=True) as run:
+        assert run.environment_number == 1
+    with Run(tmp_path / "run", HERE) as run:  # both are known now
+        assert run.environment_number == 0
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with (
+        Run(tmp_path / "run", HERE),
+        pytest.raises(UserError, match="another process is writing"),
+        Run(tmp_path / "run", HERE),
+    ):
+        pass
+    with Run(tmp_path / "run", HERE):
+        pass
+
+
+def test_broken_and_foreign_places_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        Run(tmp_path / "file", HERE)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text(json.dumps({"schema": 0}))
+    with pytest.raises(UserError, match="was not written by this version"):
+        Run(tmp_path / "old", HERE)
+    (tmp_path / "old" / "run.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        Run(tmp_path / "old", HERE)
+    with pytest.raises(UserError, match="no run at or below"):
+        find_runs([tmp_path / "nowhere"])
+
+
+def test_names_become_one_path_component() -> None:
+    assert safe_name("a/b c.py:X") == "a-b-c-py-X"
+    assert safe_name("...") == "run"

@@ -1,0 +1,325 @@
+"""The benchmarks on files in their published formats, against lmms-eval's own task code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import yaml
+from benchmark_files import (
+    MLVU_TYPES,
+    longvideobench_rows,
+    mlvu_rows,
+    videomme_rows,
+    write_longvideobench,
+    write_mlvu,
+    write_videomme,
+)
+from lmms_eval.tasks.longvideobench import utils as lmms_longvideobench
+from lmms_eval.tasks.mlvu import utils as lmms_mlvu
+from lmms_eval.tasks.videomme import utils as lmms_videomme
+
+from vamba_eval import Task, Video, load_task
+from vamba_eval.contracts import Score, ScoredRecord, UserError
+
+RESPONSES = ["A", "(B)", "C.", "The answer is D", "I would say B", "none", "", "E", "a", "Best: (A) or B", "选C"]
+
+
+def lmms_kwargs(task: str, file: str) -> dict[str, str]:
+    """The default prompt arguments in an installed lmms-eval task file."""
+    folder = Path(lmms_videomme.__file__).parent.parent / task
+    text = "\n".join(line for line in (folder / file).read_text().splitlines() if "!function" not in line)
+    return yaml.safe_load(text)["lmms_eval_specific_kwargs"]["default"]
+
+
+def questions(videos: list[Video]) -> dict[str, tuple[Video, object]]:
+    return {question.id: (video, question) for video in videos for question in video.questions}
+
+
+# ----------------------------------------------------------------------------------------------- Video-MME
+
+
+def test_videomme_full_size(tmp_path: Path) -> None:
+    rows = videomme_rows(900)
+    folder = write_videomme(tmp_path, rows)
+    (folder / "data" / "vid_1.mkv").touch()
+    (folder / "data" / "vid_2.MP4").touch()
+    task = load_task("videomme")
+    videos = task.load(tmp_path)
+    assert len(videos) == 900 and sum(len(video.questions) for video in videos) == 2700
+    assert [video.path.name for video in videos[:3]] == ["vid_0.mp4", "vid_1.mkv", "vid_2.MP4"]
+    assert not task.defects
+    kwargs = lmms_kwargs("videomme", "videomme.yaml")
+    for row in rows:
+        video, question = questions(videos[int(row["video_id"]) - 1 : int(row["video_id"])])[row["question_id"]]
+        assert video.id == row["videoID"] and question.answer == row["answer"]
+        assert question.groups == {key: row[key] for key in ("duration", "domain", "sub_category", "task_type")}
+        assert question.options == tuple(option[3:] for option in row["options"])
+        assert {**question.groups, **question.extra, "question": question.text, "answer": question.answer} == row
+        assert task.prompt(video, question, "lmms-eval", None) == lmms_videomme.videomme_doc_to_text(row, kwargs)
+
+
+def test_videomme_vamba_prompt_verbatim(tmp_path: Path) -> None:
+    write_videomme(tmp_path, videomme_rows(1, 1))
+    task = load_task("videomme")
+    (video,) = task.load(tmp_path)
+    assert task.prompt(video, video.questions[0], "vamba", None) == (
+        "Select the best answer to the following multiple-choice question based on the video.\n"
+        "Respond with only the letter (A, B, C, or D) of the correct option.\n"
+        "What is item 0 of scene 0?\n"
+        "A. thing 0 0 a. B. thing 0 0 b. C. thing 0 0 c. D. thing 0 0 d."
+    )
+
+
+def test_videomme_scores_like_lmms_eval(tmp_path: Path) -> None:
+    rows = videomme_rows(8)
+    write_videomme(tmp_path, rows)
+    task = load_task("videomme")
+    known = questions(task.load(tmp_path))
+    records, results = [], []
+    for i, row in enumerate(rows):
+        video, question = known[row["question_id"]]
+        response = RESPONSES[i % len(RESPONSES)]
+        records.append(
+            ScoredRecord(question.id, video.id, question.groups, task.score(question, response, "lmms-eval"))
+        )
+        results.append(lmms_videomme.videomme_process_results(row, [response])["videomme_perception_score"])
+        assert float(records[-1].score.correct) == results[-1]["score"]
+        assert (records[-1].score.extracted or "") == results[-1]["pred_answer"]
+    summary = task.summarize(records)
+    assert 100 * summary.headline[1].value == pytest.approx(lmms_videomme.videomme_aggregate_results(results))
+
+
+def test_videomme_broken_rows_are_reported_and_kept(tmp_path: Path) -> None:
+    rows = videomme_rows(4, 1)
+    rows[0]["options"][1] = "no letter"
+    rows[1]["answer"] = "E"
+    rows[2]["question"] = None
+    rows[3]["videoID"] = None
+    write_videomme(tmp_path, rows)
+    task = load_task("videomme")
+    videos = task.load(tmp_path)
+    asked = [question for video in videos for question in video.questions]
+    assert len(asked) == 4, "nothing vanishes"
+    assert [question.problem is None for question in asked] == [True, True, False, False]
+    where = [defect.where for defect in task.defects]
+    assert where == [f"test-00000-of-00001.parquet row {n}" for n in range(4)]
+    assert "'question' is missing" in task.defects[2].problem
+    assert task.score(asked[1], "E", "vamba").correct is False
+
+
+def test_videomme_repeated_question_ids_are_told_apart(tmp_path: Path) -> None:
+    rows = videomme_rows(1, 1) * 3
+    write_videomme(tmp_path, rows)
+    task = load_task("videomme")
+    (video,) = task.load(tmp_path)
+    assert [question.id for question in video.questions] == ["001-1", "001-1#2", "001-1#3"]
+    assert len(task.defects) == 2
+
+
+# ---------------------------------------------------------------------------------------------------- MLVU
+
+PUBLISHED_COUNTS = dict(zip(MLVU_TYPES, (539, 355, 352, 206, 259, 200, 264), strict=True))
+
+
+def test_mlvu_full_size(tmp_path: Path) -> None:
+    write_mlvu(tmp_path, PUBLISHED_COUNTS)
+    task = load_task("mlvu")
+    videos = task.load(tmp_path)
+    known = questions(videos)
+    assert len(known) == sum(PUBLISHED_COUNTS.values()) and not task.defects
+    counts = Counter(question.groups["question_type"] for _, question in known.values())
+    assert counts == {MLVU_TYPES[kind]: count for kind, count in PUBLISHED_COUNTS.items()}
+    for kind, count in PUBLISHED_COUNTS.items():
+        for i, row in enumerate(mlvu_rows(kind, count)):
+            video, question = known[f"{kind}-{i}"]
+            assert video.path == tmp_path / "mlvu" / "video" / kind / row["video"]
+            assert question.options["ABCD".index(question.answer)] == row["answer"]
+    video, question = known["4_count-1"]
+    assert task.prompt(video, question, "vamba", None) == (
+        "Select the best answer to the following multiple-choice question based on the video. "
+        "Respond with only the letter (A, B, C, or D) of the correct option.\n"
+        "4_count question 1?\nA. 4_count 1 one\nB. 4_count 1 two\nC. 4_count 1 three\nD. 4_count 1 four"
+    )
+
+
+def write_mlvu_parquet(root: Path) -> list[dict]:
+    rows = []
+    for kind in ("plotQA", "needle", "ego", "count", "order", "anomaly_reco", "topic_reasoning"):
+        for i in range(6):
+            text = f"{kind} {i}?\n(A) red\n(B) green {i}\n(C) blue\n(D) none"
+            answer = "ABCD"[i % 4]
+            rows.append({"video_name": f"{kind}_{i}.mp4", "question": text, "answer": answer, "task_type": kind})
+    (root / "mlvu").mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), root / "mlvu" / "test-00000-of-00001.parquet")
+    return rows
+
+
+def test_mlvu_in_lmms_evals_shape(tmp_path: Path) -> None:
+    rows = write_mlvu_parquet(tmp_path)
+    task = load_task("mlvu")
+    videos = task.load(tmp_path)
+    kwargs = lmms_kwargs("mlvu", "mlvu_dev.yaml")
+    records, results = [], []
+    for i, (row, video) in enumerate(zip(rows, videos, strict=True)):
+        (question,) = video.questions
+        assert question.options == ("red", f"green {i % 6}", "blue", "none") and question.answer == row["answer"]
+        assert task.prompt(video, question, "lmms-eval", None) == lmms_mlvu.mlvu_doc_to_text(row, kwargs)
+        response = RESPONSES[i % len(RESPONSES)]
+        records.append(
+            ScoredRecord(question.id, video.id, question.groups, task.score(question, response, "lmms-eval"))
+        )
+        results.append(lmms_mlvu.mlvu_process_results(row, [response])["mlvu_percetion_score"])
+    summary = task.summarize(records)
+    assert summary.headline[0] == "M-Avg"
+    assert 100 * summary.headline[1].value == pytest.approx(lmms_mlvu.mlvu_aggregate_results_dev(results))
+    plain = sum(bool(record.score.correct) for record in records) / len(records)
+    assert summary.metrics["accuracy"].value == pytest.approx(plain)
+
+
+def test_mlvu_defects(tmp_path: Path) -> None:
+    folder = write_mlvu(tmp_path, 3)
+    file = folder / "json" / "3_ego.json"
+    rows = json.loads(file.read_text())
+    rows[0]["answer"] = "nothing of the kind"
+    rows[1]["candidates"][3] = rows[1]["candidates"][1]
+    rows[1]["answer"] = rows[1]["candidates"][3]
+    del rows[2]["candidates"]
+    file.write_text(json.dumps(rows))
+    task = load_task("mlvu")
+    known = questions(task.load(tmp_path))
+    assert [defect.where for defect in task.defects] == [f"3_ego.json row {n}" for n in range(3)]
+    impossible, repeated = known["3_ego-0"][1], known["3_ego-1"][1]
+    assert not any(task.score(impossible, letter, "vamba").correct for letter in "ABCD")
+    assert repeated.answer == "B", "the first matching candidate counts"
+    assert known["3_ego.json row 2"][1].problem is not None
+
+
+# ------------------------------------------------------------------------------------------ LongVideoBench
+
+
+def test_longvideobench_full_size(tmp_path: Path) -> None:
+    rows = longvideobench_rows(1337)
+    write_longvideobench(tmp_path, rows)
+    task = load_task("longvideobench")
+    videos = task.load(tmp_path)
+    known = questions(videos)
+    assert len(known) == 1337 and not task.defects
+    kwargs = lmms_kwargs("longvideobench", "longvideobench_val_v.yaml")
+    for row in rows:
+        video, question = known[row["id"]]
+        assert question.answer == "ABCDE"[row["correct_choice"]]
+        assert question.groups["duration_group"] == str(row["duration_group"])
+        options = {f"option{i}": row["candidates"][i] if i < len(row["candidates"]) else "N/A" for i in range(5)}
+        expected = lmms_longvideobench.longvideobench_doc_to_text({**row, **options}, kwargs)
+        assert task.prompt(video, question, "lmms-eval", None) == expected
+    video, question = known["lvb0_1"]
+    assert task.prompt(video, question, "vamba", None).endswith(
+        "(A, B, C, or D) of the correct option.\nWhen the man sits, what is object 1?\n"
+        "A. object 1 0\nB. object 1 1\nC. object 1 2\nD. object 1 3"
+    )
+
+
+def test_longvideobench_scores_like_lmms_eval(tmp_path: Path) -> None:
+    rows = longvideobench_rows(60)
+    write_longvideobench(tmp_path, rows)
+    task = load_task("longvideobench")
+    known = questions(task.load(tmp_path))
+    certain = [response for response in RESPONSES if response not in ("none", "", "a")]  # elsewhere it draws
+    records, results = [], []
+    for i, row in enumerate(rows):
+        video, question = known[row["id"]]
+        options = {f"option{n}": row["candidates"][n] if n < len(row["candidates"]) else "N/A" for n in range(5)}
+        response = certain[i % len(certain)]
+        records.append(
+            ScoredRecord(question.id, video.id, question.groups, task.score(question, response, "lmms-eval"))
+        )
+        results.append(lmms_longvideobench.longvideobench_process_results({**row, **options}, [response])["lvb_acc"])
+    expected = lmms_longvideobench.longvideobench_aggregate_results(results)
+    assert task.summarize(records).headline[1].value == pytest.approx(expected, abs=1e-5)
+
+
+def test_longvideobench_from_parquet_and_its_test_split(tmp_path: Path) -> None:
+    rows = longvideobench_rows(12)
+    hub_rows = []
+    for row in rows:
+        options = {f"option{i}": row["candidates"][i] if i < len(row["candidates"]) else "N/A" for i in range(5)}
+        hub_rows.append({**{key: value for key, value in row.items() if key != "candidates"}, **options})
+    write_longvideobench(
+        tmp_path / "json", rows, [{k: v for k, v in row.items() if k != "correct_choice"} for row in rows]
+    )
+    folder = tmp_path / "hub" / "longvideobench"
+    folder.mkdir(parents=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(hub_rows), folder / "validation-00000-of-00001.parquet")
+    task = load_task("longvideobench")
+    from_json, from_parquet = questions(task.load(tmp_path / "json")), questions(task.load(tmp_path / "hub"))
+    assert [(q.options, q.answer, dict(q.groups)) for _, q in from_json.values()] == [
+        (q.options, q.answer, dict(q.groups)) for _, q in from_parquet.values()
+    ]
+    test = task.load(tmp_path / "json", split="test")
+    assert all(question.answer is None for video in test for question in video.questions)
+    with pytest.raises(UserError, match="no split 'train'"):
+        task.load(tmp_path / "json", split="train")
+
+
+# --------------------------------------------------------------------------------------- missing and remote
+
+
+@pytest.mark.parametrize("name", ["videomme", "mlvu", "longvideobench"])
+def test_missing_data_says_what_is_expected_where(name: str, tmp_path: Path) -> None:
+    task = load_task(name)
+    with pytest.raises(UserError, match=r"needs its data: give --data-root DIR .*https://huggingface.co"):
+        task.load(None)
+    with pytest.raises(UserError, match="is not a directory"):
+        task.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=rf"below {tmp_path / name}.*https://huggingface.co"):
+        task.load(tmp_path)
+
+
+def test_a_broken_annotation_file_is_named(tmp_path: Path) -> None:
+    folder = write_mlvu(tmp_path, 2)
+    (folder / "json" / "4_count.json").write_text('[{"video": ')
+    with pytest.raises(UserError, match=r"4_count.json cannot be read"):
+        load_task("mlvu").load(tmp_path)
+    (folder / "json" / "4_count.json").unlink()
+    with pytest.raises(UserError, match=r"4_count.json is missing"):
+        load_task("mlvu").load(tmp_path)
+
+
+def test_a_hub_dataset_takes_the_same_path(tmp_path: Path) -> None:
+    """A repository in the Hub's cache layout, found by the real huggingface_hub without a network."""
+    rows = videomme_rows(5)
+    repository = Path(os.environ["HF_HOME"]) / "hub" / "datasets--someone--Video-MME-copy"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    write_videomme(tmp_path, rows)
+    (tmp_path / "videomme" / "videomme").rename(snapshot / "videomme")
+    task = load_task("videomme")
+    videos = task.load("hub:someone/Video-MME-copy")
+    assert [video.id for video in videos] == [f"vid_{n}" for n in range(5)]
+    with pytest.raises(UserError, match="dataset lmms-lab/Video-MME cannot be fetched"):
+        task.load("hub:")
+
+
+def test_every_task_is_complete() -> None:
+    from vamba_eval import registry
+
+    for name in registry.names(Task):
+        task = registry.load_task(name)
+        assert task.name == name
+        for field in ("version", "title", "homepage", "citation"):
+            assert getattr(task, field)
+        assert task.score(_any_question(), "A", "vamba") == Score(True, "A", True)
+
+
+def _any_question() -> object:
+    from vamba_eval import Question
+
+    return Question("q", "?", ("one", "two", "three", "four"), "A")
