@@ -18,17 +18,20 @@ check: $(VENV)/test.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# uv installs the same packages as pip, many times faster.
-$(BIN)/uv:
+# uv installs what pip would, many times faster; where it cannot (it does not read pip's own configuration),
+# pip does.
+define install
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet -e "$(1)" || $(BIN)/python -m pip install -e "$(1)"
+endef
 
-$(VENV)/demo.ready: $(BIN)/uv pyproject.toml
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet -e .
+$(VENV)/demo.ready: pyproject.toml
+	$(call install,.)
 	touch $@
 
-$(VENV)/test.ready: $(BIN)/uv pyproject.toml
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet -e ".[test]"
+$(VENV)/test.ready: pyproject.toml
+	$(call install,.[test])
 	touch $@ $(VENV)/demo.ready
 
 clean:
