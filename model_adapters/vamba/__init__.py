@@ -1,0 +1,7 @@
+"""Vamba: Qwen2-VL with the video in cross-attention and Mamba-2 instead of the text sequence."""
+
+from .configuration import VambaConfig
+from .modeling import VambaForConditionalGeneration, VideoMemory
+from .processing import VambaProcessor
+
+__all__ = ["VambaConfig", "VambaForConditionalGeneration", "VambaProcessor", "VideoMemory"]

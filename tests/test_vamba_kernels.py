@@ -1,0 +1,78 @@
+"""The Triton kernels against plain PyTorch: on a GPU if there is one, else in Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+SCRIPT = """
+import torch, torch.nn.functional as F
+from vamba_eval.model_adapters.vamba import kernels
+from vamba_eval.model_adapters.vamba.mixer import causal_conv_silu, gated_rms_norm
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision, Qwen2VLRMSNorm
+from transformers.activations import ACT2FN
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+torch.manual_seed(0)
+
+def close(got, expected, dtype):
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(got.float(), expected.float(), rtol=tolerance, atol=tolerance)
+
+for dtype in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,):
+    def rand(*shape):
+        return torch.randn(*shape, device=device).to(dtype)
+
+    for frames, patches, heads, dim in ((3, 12, 2, 16), (2, 20, 4, 40), (1, 4, 16, 80)):
+        qkv = rand(frames, patches, 3, heads, dim)
+        angles = torch.rand(patches, dim // 2, device=device).repeat(1, 2) * 6
+        cos, sin = angles.cos(), angles.sin()
+        q, k, v = qkv.clone().unbind(2)
+        q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
+        kernels.rotate_queries_and_keys_(qkv, cos, sin)
+        for got, expected in zip(qkv.unbind(2), (q, k, v)):
+            close(got, expected, dtype)
+
+    x = rand(3, 1700)
+    close(kernels.quick_gelu_(x.clone()), ACT2FN["quick_gelu"](x), dtype)
+
+    norm = Qwen2VLRMSNorm(72, 1e-5).to(device, dtype)
+    torch.nn.init.normal_(norm.weight)
+    x = rand(1, 9, 72)
+    close(kernels.rms_norm(x, norm.weight, 1e-5), norm(x), dtype)
+
+    for length, channels, width in ((1, 40, 4), (2, 40, 4), (70, 300, 4), (33, 130, 3)):
+        rows = rand(1, length, channels + 24)
+        x, window = rows[..., 16 : 16 + channels], rand(1, width - 1, channels)
+        weight, bias = rand(channels, width), rand(channels)
+        expected, _ = causal_conv_silu(x.cpu(), window.cpu(), weight.cpu(), bias.cpu())
+        close(kernels.conv_silu(x, window, weight, bias).cpu(), expected, dtype)
+
+    for groups in (1, 2):
+        y, z, weight = rand(1, 7, 96), rand(1, 7, 130)[..., 20:116], rand(96)
+        expected = gated_rms_norm(y.cpu(), z.cpu(), weight.cpu(), groups)
+        close(kernels.gated_rms_norm(y, z, weight, groups, 1e-5).cpu(), expected, dtype)
+
+    for heads, rows, tokens, dim in ((4, 7, 1000, 128), (2, 1, 3, 16), (2, 14, 64, 16), (1, 33, 700, 64)):
+        q, k, v = rand(1, heads, rows, dim), rand(1, heads, tokens, dim), rand(1, heads, tokens, dim)
+        expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=0.3)
+        close(kernels.split_attention(q, k, v, 0.3), expected, dtype)
+print("equal on", device)
+"""
+
+
+def test_kernels_equal_plain_pytorch() -> None:
+    environment = dict(os.environ)
+    if not torch.cuda.is_available():
+        environment["TRITON_INTERPRET"] = "1"
+    repository = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "equal on" in done.stdout
