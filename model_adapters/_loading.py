@@ -118,6 +118,30 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
+def tiny_sizes(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Arguments of a Qwen2-VL configuration with two small layers."""
+    token = tokenizer.convert_tokens_to_ids
+    return {
+        "text_config": {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "initializer_range": 0.2,  # large enough that answers depend on the question
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+            "bos_token_id": None,
+            "eos_token_id": token("<|im_end|>"),
+        },
+        "vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2},
+        "image_token_id": token("<|image_pad|>"),
+        "video_token_id": token("<|video_pad|>"),
+        "vision_start_token_id": token("<|vision_start|>"),
+        "vision_end_token_id": token("<|vision_end|>"),
+    }
+
+
 def answer_only_letters(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     """Let a model of random weights say nothing but A, B, C and D: its guesses then are guesses at options."""
     allowed = [tokenizer.convert_tokens_to_ids(token) for token in ("A", "B", "C", "D")]

@@ -238,26 +238,7 @@ class Qwen2VLAdapter(ModelAdapter):
         from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLVideoProcessor
 
         self.tokenizer = _loading.tiny_tokenizer()
-        token = self.tokenizer.convert_tokens_to_ids
-        config = Qwen2VLConfig(
-            text_config={
-                "vocab_size": len(self.tokenizer),
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "initializer_range": 0.2,  # large enough that answers depend on the question
-                "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-                "bos_token_id": None,
-                "eos_token_id": token("<|im_end|>"),
-            },
-            vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2},
-            image_token_id=token("<|image_pad|>"),
-            video_token_id=token("<|video_pad|>"),
-            vision_start_token_id=token("<|vision_start|>"),
-            vision_end_token_id=token("<|vision_end|>"),
-        )
+        config = Qwen2VLConfig(**_loading.tiny_sizes(self.tokenizer))
         config._attn_implementation = attn_implementation
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -40,6 +40,14 @@ for dtype in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.flo
         for got, expected in zip(qkv.unbind(2), (q, k, v)):
             close(got, expected, dtype)
 
+    for rows, width in ((7, 72), (1, 1280)):
+        layer = torch.nn.LayerNorm(width, 1e-6).to(device, dtype)
+        torch.nn.init.normal_(layer.weight), torch.nn.init.normal_(layer.bias)
+        hidden, delta = rand(1, rows, width), rand(1, rows, width)
+        expected = hidden + delta
+        close(kernels.add_layer_norm_(hidden, delta, layer.weight, layer.bias, layer.eps), layer(expected), dtype)
+        close(hidden, expected, dtype)
+
     x = rand(3, 1700)
     close(kernels.quick_gelu_(x.clone()), ACT2FN["quick_gelu"](x), dtype)
 
@@ -60,7 +68,8 @@ for dtype in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.flo
         expected = gated_rms_norm(y.cpu(), z.cpu(), weight.cpu(), groups)
         close(kernels.gated_rms_norm(y, z, weight, groups, 1e-5).cpu(), expected, dtype)
 
-    for heads, rows, tokens, dim in ((4, 7, 1000, 128), (2, 1, 3, 16), (2, 14, 64, 16), (1, 33, 700, 64)):
+    sizes = ((4, 7, 1000, 128), (2, 1, 3, 16), (2, 14, 64, 16), (1, 33, 700, 64), (2, 150, 200, 32))
+    for heads, rows, tokens, dim in sizes:
         q, k, v = rand(1, heads, rows, dim), rand(1, heads, tokens, dim), rand(1, heads, tokens, dim)
         expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=0.3)
         close(kernels.split_attention(q, k, v, 0.3), expected, dtype)
@@ -73,6 +82,8 @@ def test_kernels_equal_plain_pytorch() -> None:
     if not torch.cuda.is_available():
         environment["TRITON_INTERPRET"] = "1"
     repository = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=repository, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=repository, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "equal on" in done.stdout

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ Evaluate long-video language models: how well they answer, and what each answer 
   %(prog)s list                               tasks and models
   %(prog)s leaderboard RESULTS...             tables from stored runs
   %(prog)s rescore RESULTS... --protocol P    stored responses under another protocol
+  %(prog)s ask VIDEO "question" ...           ask a model about a video or image of yours
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 """
@@ -33,7 +34,7 @@ A run that was interrupted goes on where it stopped when the same command is giv
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "run": _run}
+    verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "ask": _ask, "run": _run}
     verb = arguments.pop(0) if arguments and arguments[0] in verbs else "run"
     debug = "--debug" in arguments
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
@@ -99,9 +100,8 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vamba-eval {__version__}")
     add = parser.add_argument_group("what to run").add_argument
     add("--tasks", default="synthetic", metavar="T,...", help="benchmarks (default: synthetic)")
-    add(
-        "--models", default="random,qwen2_vl", metavar="M,...", help="models, or label=model (default: random,qwen2_vl)"
-    )
+    default = "random,qwen2_vl,vamba"
+    add("--models", default=default, metavar="M,...", help=f"models, or label=model (default: {default})")
     add(
         "--model-args",
         action="append",
@@ -187,6 +187,46 @@ def _rescore(argv: list[str]) -> int:
     parser.add_argument("--protocol", required=True, help="vamba or lmms-eval")
     args = parser.parse_args(argv)
     return _tables(args, args.protocol)
+
+
+def _ask(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py ask",
+        description="Ask a model about a video or an image. It is read and encoded once, whatever is asked. Without a "
+        "question, questions are read line by line.",
+    )
+    parser.add_argument("path", type=Path, metavar="VIDEO_OR_IMAGE")
+    parser.add_argument("questions", nargs="*", metavar="QUESTION")
+    parser.add_argument(
+        "--model", default="vamba", metavar="M[:K=V,...]", help="model and its arguments, as vamba:pretrained=PATH"
+    )
+    parser.add_argument("--num-frames", type=int, default=512, metavar="N", help="frames of the video (default: 512)")
+    parser.add_argument("--shortest-edge", type=int, default=256, metavar="PX", help="raise edges below this")
+    parser.add_argument("--longest-edge", type=int, default=480, metavar="PX", help="shrink frames beyond this")
+    parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer")
+    _add_debug(parser)
+    args = parser.parse_intermixed_args(argv)
+    from vamba_eval.asking import ask
+
+    name, _, arguments = args.model.partition(":")
+    questions = args.questions or _typed_questions()
+    model_args = _model_args([args.model])[name] if arguments else {}
+    sizes = {"shortest_edge": args.shortest_edge, "longest_edge": args.longest_edge}
+    for answer in ask(args.path, questions, name, model_args, args.num_frames, args.max_new_tokens, **sizes):
+        print(answer.text, flush=True)
+    return 0
+
+
+def _typed_questions() -> Iterator[str]:
+    """Lines typed at a prompt, or piped in."""
+    while True:
+        if sys.stdin.isatty():
+            print("question> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:

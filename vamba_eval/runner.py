@@ -285,6 +285,7 @@ def _failure(phase: str, error: Exception) -> str:
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         with suppress(Exception):
             sys.modules["torch"].cuda.empty_cache()
-        return f"out of memory while {phase}: use fewer --num-frames or a smaller --longest-edge"
+        hint = str(error) if isinstance(error, MemoryError) and str(error) else "use fewer frames or smaller ones"
+        return f"out of memory while {phase}: {hint} (--num-frames, --longest-edge)"
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
     return f"{phase} failed: {type(error).__name__}: {reason}"

@@ -1,7 +1,8 @@
 """Vamba: Qwen2-VL with the video in cross-attention and Mamba-2 instead of the text sequence."""
 
+from .adapter import VambaAdapter
 from .configuration import VambaConfig
 from .modeling import VambaForConditionalGeneration, VideoMemory
 from .processing import VambaProcessor
 
-__all__ = ["VambaConfig", "VambaForConditionalGeneration", "VambaProcessor", "VideoMemory"]
+__all__ = ["VambaAdapter", "VambaConfig", "VambaForConditionalGeneration", "VambaProcessor", "VideoMemory"]

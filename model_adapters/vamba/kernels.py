@@ -55,6 +55,38 @@ def rotate_queries_and_keys_(qkv: Tensor, cos: Tensor, sin: Tensor) -> None:
 
 
 @triton.jit
+def _add_layer_norm_kernel(
+    hidden, delta, weight, bias, out, count, width, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (row < count) & (column < width)
+    place = row * width + column
+    kind = hidden.dtype.element_ty
+    total = tl.load(hidden + place, inside, 0.0).to(tl.float32) + tl.load(delta + place, inside, 0.0).to(tl.float32)
+    rounded = total.to(kind)
+    tl.store(hidden + place, rounded, inside)
+    total = rounded.to(tl.float32)
+    centered = tl.where(inside, total - (tl.sum(total, 1) / width)[:, None], 0.0)
+    normed = centered * tl.rsqrt(tl.sum(centered * centered, 1) / width + eps)[:, None]
+    scale = tl.load(weight + column, column < width, 0.0).to(tl.float32)
+    shift = tl.load(bias + column, column < width, 0.0).to(tl.float32)
+    tl.store(out + place, (normed * scale + shift).to(kind), inside)
+
+
+def add_layer_norm_(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Adds `delta` to `hidden` in place and returns the layer norm of the sum; both (..., width), contiguous."""
+    out = torch.empty_like(hidden)
+    width = hidden.shape[-1]
+    count = hidden.numel() // width
+    rows = 4
+    _add_layer_norm_kernel[(triton.cdiv(count, rows),)](
+        hidden, delta, weight, bias, out, count, width, eps, rows, triton.next_power_of_2(width), num_warps=8
+    )
+    return out
+
+
+@triton.jit
 def _quick_gelu_kernel(x, count, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = offset < count
@@ -93,7 +125,17 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 @triton.jit
 def _conv_silu_kernel(
-    x, window, weight, bias, out, length, channels, x_stride, taps: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr
+    x,
+    window,
+    weight,
+    bias,
+    out,
+    length,
+    channels,
+    x_stride,
+    taps: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
     step = tl.program_id(1).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)[:, None]
     channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
@@ -167,39 +209,44 @@ def _split_attention_kernel(
     query, key, value, partial, statistics, rows, tokens, per_split, scale,
     BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    head, split, splits = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    row, column = tl.arange(0, BLOCK_R), tl.arange(0, DIM)
+    block, split, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    blocks, splits = tl.num_programs(0), tl.num_programs(1)
+    row, column = block * BLOCK_R + tl.arange(0, BLOCK_R), tl.arange(0, DIM)
     q = tl.load(query + (head * rows + row[:, None]) * DIM + column[None, :], row[:, None] < rows, 0.0)
     best = tl.full((BLOCK_R,), float("-inf"), tl.float32)
     weights = tl.zeros((BLOCK_R,), tl.float32)
     total = tl.zeros((BLOCK_R, DIM), tl.float32)
     base = head.to(tl.int64) * tokens * DIM
     start = split * per_split
-    for first in range(start, tl.minimum(start + per_split, tokens), BLOCK_N):
+    end = tl.minimum(start + per_split, tokens)
+    for first in range(start, end, BLOCK_N):
         token = first + tl.arange(0, BLOCK_N)
-        inside = token < tl.minimum(start + per_split, tokens)
+        inside = token < end
         place = base + token[:, None].to(tl.int64) * DIM + column[None, :]
         k = tl.load(key + place, inside[:, None], 0.0)
-        scores = tl.dot(q, tl.trans(k)).to(tl.float32) * scale
+        # "ieee" keeps float32 exact; the default would multiply it in TF32.
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee").to(tl.float32) * scale
         scores = tl.where(inside[None, :], scores, float("-inf"))
         highest = tl.maximum(best, tl.max(scores, 1))
         shrink = tl.exp(best - highest)
         probability = tl.exp(scores - highest[:, None])
         v = tl.load(value + place, inside[:, None], 0.0)
-        total = total * shrink[:, None] + tl.dot(probability.to(v.dtype), v)
+        total = total * shrink[:, None] + tl.dot(probability.to(v.dtype), v, input_precision="ieee")
         weights = weights * shrink + tl.sum(probability, 1)
         best = highest
-    slot = (head * splits + split) * BLOCK_R + row
+    slot = ((head * splits + split) * blocks + block) * BLOCK_R + tl.arange(0, BLOCK_R)
     tl.store(partial + slot[:, None] * DIM + column[None, :], total)
     tl.store(statistics + slot * 2, best)
     tl.store(statistics + slot * 2 + 1, weights)
 
 
 @triton.jit
-def _join_attention_kernel(partial, statistics, out, rows, splits, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr, DIM: tl.constexpr):
+def _join_attention_kernel(
+    partial, statistics, out, rows, splits, padded_rows, BLOCK_S: tl.constexpr, DIM: tl.constexpr
+):
     head, row = tl.program_id(0), tl.program_id(1)
     split, column = tl.arange(0, BLOCK_S), tl.arange(0, DIM)
-    slot = (head * splits + split) * BLOCK_R + row
+    slot = (head * splits + split) * padded_rows + row
     inside = split < splits
     best = tl.load(statistics + slot * 2, inside, float("-inf"))
     weights = tl.load(statistics + slot * 2 + 1, inside, 0.0)
@@ -209,32 +256,34 @@ def _join_attention_kernel(partial, statistics, out, rows, splits, BLOCK_R: tl.c
     tl.store(out + (head * rows + row) * DIM + column, joined.to(out.dtype.element_ty))
 
 
-MAX_SPLIT_ROWS = 64
+# Two programs for each of a Hopper GPU's 132 multiprocessors.
+_PROGRAMS = 264
 
 
 def split_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """Attention of few queries to many keys, the keys shared out among all multiprocessors.
 
     A step of decoding reads every key for seven query rows; attention kernels made for long queries leave
-    that to as many multiprocessors as there are key heads.
+    that to as many multiprocessors as there are key heads, and a question's prefill to a quarter of them.
 
-    query: (1, heads, rows, dim), at most `MAX_SPLIT_ROWS` rows; key, value: (1, heads, tokens, dim); all
-    contiguous. Returns what attention without a mask returns, (1, heads, rows, dim).
+    query: (1, heads, rows, dim); key, value: (1, heads, tokens, dim); all contiguous, dim a power of two.
+    Returns what attention without a mask returns, (1, heads, rows, dim).
     """
     _, heads, rows, dim = query.shape
     tokens = key.shape[2]
-    block_n = 64
-    wanted = max(1, 264 // heads)  # two programs a multiprocessor of a Hopper GPU
-    per_split = triton.cdiv(triton.cdiv(tokens, wanted), block_n) * block_n
+    block_n = 64 if query.dtype != torch.float32 else 32
+    block_r = min(64, max(16, triton.next_power_of_2(rows)))
+    blocks = triton.cdiv(rows, block_r)
+    per_split = triton.cdiv(triton.cdiv(tokens, max(1, _PROGRAMS // (heads * blocks))), block_n) * block_n
     splits = triton.cdiv(tokens, per_split)
-    block_r = max(16, triton.next_power_of_2(rows))
-    partial = torch.empty((heads, splits, block_r, dim), dtype=torch.float32, device=query.device)
-    statistics = torch.empty((heads, splits, block_r, 2), dtype=torch.float32, device=query.device)
+    padded = blocks * block_r
+    partial = torch.empty((heads, splits, padded, dim), dtype=torch.float32, device=query.device)
+    statistics = torch.empty((heads, splits, padded, 2), dtype=torch.float32, device=query.device)
     out = torch.empty_like(query)
-    _split_attention_kernel[(heads, splits)](
+    _split_attention_kernel[(blocks, splits, heads)](
         query, key, value, partial, statistics, rows, tokens, per_split, scale, block_r, block_n, dim, num_warps=4
     )
     _join_attention_kernel[(heads, rows)](
-        partial, statistics, out, rows, splits, block_r, triton.next_power_of_2(splits), dim, num_warps=4
+        partial, statistics, out, rows, splits, padded, triton.next_power_of_2(splits), dim, num_warps=4
     )
     return out

@@ -65,6 +65,8 @@ def causal_conv_silu(x: Tensor, window: Tensor, weight: Tensor, bias: Tensor | N
             1, 2
         )
         return y, window_after
+    if (kernels := fused_kernels(x)) is not None and bias is not None and x.shape[0] == 1:
+        return kernels.conv_silu(x, window, weight, bias), window_after
     padded = torch.cat([window, x], dim=1)
     y = padded[:, :length].float() * weight[:, 0].float()
     for tap in range(1, width):
@@ -102,7 +104,8 @@ def selective_scan(
     Returns:
         y, shaped and typed as `x`, and the float32 state after the last step.
     """
-    kernel = _mamba_chunk_scan() if x.is_cuda else None
+    # The Triton scan multiplies float32 in TF32, which is good for three digits: float32 asks for more.
+    kernel = _mamba_chunk_scan() if x.is_cuda and x.dtype != torch.float32 else None
     scan = chunked_scan if kernel is None else functools.partial(_kernel_scan, kernel)
     return scan(x, dt, A, B, C, D, state, dt_bias=dt_bias, dt_limit=dt_limit, chunk_size=chunk_size)
 
@@ -188,11 +191,21 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, norm_befor
 
     The gate comes before the norm, unless `norm_before_gate`. y and z: (..., channels).
     """
+    if (kernels := fused_kernels(y)) is not None and not norm_before_gate and y.shape[0] == 1:
+        return kernels.gated_rms_norm(y, z, weight, groups, NORM_EPS)
     gate = F.silu(z.float())
     out = y.float() if norm_before_gate else y.float() * gate
     out = out.unflatten(-1, (groups, -1))
     out = (out * torch.rsqrt(out.pow(2).mean(-1, keepdim=True) + NORM_EPS)).flatten(-2) * weight.float()
     return (out * gate if norm_before_gate else out).to(y.dtype)
+
+
+def rms_norm(x: Tensor, norm: nn.Module) -> Tensor:
+    """What the module `norm` gives; transformers' RMS norm in one pass where the kernels run."""
+    kernels = fused_kernels(x)
+    if kernels is None or not isinstance(norm, Qwen2VLRMSNorm):
+        return norm(x)
+    return kernels.rms_norm(x, norm.weight, norm.variance_epsilon)
 
 
 class GatedRMSNorm(nn.Module):
@@ -283,8 +296,24 @@ class VisionMixer(nn.Module):
         self.mixer = Mamba2Mixer(config)
 
     def forward(self, hidden: Tensor, state: MixerState | None = None) -> tuple[Tensor, MixerState]:
-        mixed, state = self.mixer(self.norm(hidden), state)
+        mixed, state = self.mixer(rms_norm(hidden, self.norm), state)
         return hidden + mixed, state
+
+
+def fused_kernels(x: Tensor) -> Any:
+    """The module of Triton kernels where they can run on `x` (on a GPU, without gradients), else None."""
+    return _triton_kernels() if x.is_cuda and not torch.is_grad_enabled() else None
+
+
+@functools.cache
+def _triton_kernels() -> Any:
+    """Our Triton kernels, or None (said once) where they cannot be imported, for whatever reason."""
+    try:
+        from . import kernels
+    except Exception as error:
+        logger.warning("Triton cannot be used (%s): norms and activations run in plain PyTorch, slower", error)
+        return None
+    return kernels
 
 
 @functools.cache

@@ -11,6 +11,7 @@ The model is for inference: encoding a video keeps no gradients.
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Cache, GenerationMixin
 from transformers import initialization as init
+from transformers.activations import QuickGELUActivation
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2_vl.modeling_qwen2_vl import (
@@ -35,7 +38,14 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
 )
 
 from .configuration import VambaConfig
-from .mixer import Mamba2Mixer, MixerState, VisionMixer
+from .mixer import Mamba2Mixer, MixerState, VisionMixer, fused_kernels
+
+_BY_SPEED = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 # Cosines and sines, each (batch, tokens, head_dim).
 Rotary = tuple[Tensor, Tensor]
@@ -43,6 +53,9 @@ Rotary = tuple[Tensor, Tensor]
 # Video tokens encoded at once unless the caller asks otherwise: one frame pair of Qwen2-VL's largest size,
 # 107 frames at 640x360. A few GB of activations at the released size, and long enough to keep a GPU busy.
 SEGMENT_TOKENS = 16_384
+
+# Text tokens up to which attention to the video is split over its keys: longer texts keep a GPU busy anyway.
+SPLIT_ATTENTION_TOKENS = 512
 
 # GPU kernels (the scan's among them) index with 32-bit integers.
 MAX_TENSOR_ELEMENTS = 2**31 - 1
@@ -107,20 +120,40 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     return x * cos + rotate_half(x) * sin
 
 
-def frame_block(block: Any, hidden: Tensor, rotary: Rotary) -> Tensor:
-    """One block of the vision tower over (frames, patches, width), each frame attending to itself alone.
+def add_and_norm(hidden: Tensor, delta: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """`hidden + delta` (in place where the kernels run) and its layer norm."""
+    kernels = fused_kernels(hidden)
+    if kernels is None:
+        hidden = hidden + delta
+        return hidden, norm(hidden)
+    return hidden, kernels.add_layer_norm_(hidden, delta, norm.weight, norm.bias, norm.eps)
 
-    The block's own forward takes all patches in one row and cuts it into frames in a Python loop; here the
+
+def frame_attention(attn: Any, normed: Tensor, rotary: Rotary) -> Tensor:
+    """A block's attention over (frames, patches, width), each frame attending to itself alone.
+
+    The module's own forward takes all patches in one row and cuts it into frames in a Python loop; here the
     frames, all of one size, are the batch of a single attention call. `rotary` is (patches, head_dim) twice.
     """
-    attn = block.attn
-    frames, patches, width = hidden.shape
-    q, k, v = attn.qkv(block.norm1(hidden)).view(frames, patches, 3, attn.num_heads, -1).unbind(2)
-    cos, sin = rotary
-    q, k = apply_rotary_pos_emb_vision(q, k, cos.to(q.device), sin.to(q.device))
+    frames, patches, width = normed.shape
+    qkv = attn.qkv(normed).view(frames, patches, 3, attn.num_heads, -1)
+    cos, sin = (part.to(normed.device) for part in rotary)
+    if (kernels := fused_kernels(normed)) is not None:
+        kernels.rotate_queries_and_keys_(qkv, cos, sin)
+        q, k, v = qkv.unbind(2)
+    else:
+        q, k, v = qkv.unbind(2)
+        q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
     attended = attend(attn, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    hidden = hidden + attn.proj(attended.reshape(frames, patches, width))
-    return hidden + block.mlp(block.norm2(hidden))
+    return attn.proj(attended.reshape(frames, patches, width))
+
+
+def frame_mlp(mlp: Any, normed: Tensor) -> Tensor:
+    """A block's MLP; its activation in place where the kernels run."""
+    kernels = fused_kernels(normed)
+    if kernels is None or not isinstance(mlp.act, QuickGELUActivation):
+        return mlp(normed)
+    return mlp.fc2(kernels.quick_gelu_(mlp.fc1(normed)))
 
 
 def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segment) -> Tensor:
@@ -136,9 +169,16 @@ def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segmen
     )
     positions = positions.view(h // merge, merge, w // merge, merge, 2).transpose(1, 2).reshape(h * w, 2)
     rotary = visual.rotary_pos_emb(hidden, positions)
-    for block in visual.blocks:
-        hidden = frame_block(block, hidden, rotary)
-    return visual.merger(hidden).unsqueeze(0)
+    # Each sum is normed as it is made, so a block's last sum is normed by what comes after the block.
+    blocks: list[Any] = list(visual.blocks)
+    norms_after = [*(block.norm1 for block in blocks[1:]), visual.merger.ln_q]
+    normed = blocks[0].norm1(hidden)
+    # cuDNN is the fastest of PyTorch's attention kernels for the tower's head size of 80.
+    with sdpa_kernel(_BY_SPEED, set_priority=True) if hidden.is_cuda else nullcontext():
+        for block, norm_after in zip(blocks, norms_after, strict=True):
+            hidden, normed = add_and_norm(hidden, frame_attention(block.attn, normed, rotary), block.norm2)
+            hidden, normed = add_and_norm(hidden, frame_mlp(block.mlp, normed), norm_after)
+    return visual.merger.mlp(normed.view(1, -1, merge**2 * normed.shape[-1]))
 
 
 def attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -183,8 +223,12 @@ class VambaCrossAttention(Qwen2VLAttention):
             queries = rotate(queries, rotary)
         queries = queries.reshape(tokens, kv_heads, groups, self.head_dim).transpose(0, 1)
         queries = queries.reshape(1, kv_heads, tokens * groups, self.head_dim)
-        attended = attend(self, queries, keys, values)
-        attended = attended.view(tokens, groups, kv_heads, self.head_dim).transpose(1, 2)
+        kernels = fused_kernels(queries)
+        if kernels is not None and tokens <= SPLIT_ATTENTION_TOKENS:
+            attended = kernels.split_attention(queries, keys, values, self.scaling).transpose(1, 2)
+        else:
+            attended = attend(self, queries, keys, values)
+        attended = attended.reshape(tokens, groups, kv_heads, self.head_dim).transpose(1, 2)
         return self.o_proj(attended.reshape(batch, length, self.hidden_size))
 
 
@@ -414,22 +458,26 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
         states: list[MixerState | None] = [None] * len(layers)
         memory = VideoMemory([], [])
         done = 0
-        for piece in pieces:
-            for segment in _cut(piece, self.frames_per_segment(piece.height, piece.width, wanted)):
-                video = encode_frames(self.visual, segment)
-                after = done + video.shape[1]
-                if after > total_tokens:
-                    raise ValueError(f"the video has more than the {total_tokens} tokens announced")
-                rotary = self._video_rotary(video, segment)
-                for i, layer in enumerate(layers):
-                    keys, values, video, states[i] = layer.encode_video(video, rotary, states[i])
-                    if done == 0:
-                        shape = (1, keys.shape[1], total_tokens, keys.shape[3])
-                        memory.keys.append(keys.new_empty(shape))
-                        memory.values.append(values.new_empty(shape))
-                    memory.keys[i][:, :, done:after] = keys
-                    memory.values[i][:, :, done:after] = values
-                done = after
+        segments = (
+            segment
+            for piece in pieces
+            for segment in _cut(piece, self.frames_per_segment(piece.height, piece.width, wanted))
+        )
+        for segment in segments:
+            video = encode_frames(self.visual, segment)
+            after = done + video.shape[1]
+            if after > total_tokens:
+                raise ValueError(f"the video has more than the {total_tokens} tokens announced")
+            rotary = self._video_rotary(video, segment)
+            for i, layer in enumerate(layers):
+                keys, values, video, states[i] = layer.encode_video(video, rotary, states[i])
+                if done == 0:
+                    shape = (1, keys.shape[1], total_tokens, keys.shape[3])
+                    memory.keys.append(keys.new_empty(shape))
+                    memory.values.append(values.new_empty(shape))
+                memory.keys[i][:, :, done:after] = keys
+                memory.values[i][:, :, done:after] = values
+            done = after
         if done != total_tokens or not done:
             raise ValueError(f"the video has {done} tokens, not the {total_tokens} announced")
         return memory

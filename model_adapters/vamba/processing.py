@@ -171,10 +171,10 @@ def resize_by_matmul(frames: Tensor, height: int, width: int) -> Tensor:
         return (sums / 2**PIL_FRACTION_BITS + 0.5).floor_().clamp_(0, 255)
 
     def vertical(x: Tensor) -> Tensor:
-        return rounded(_pil_weights(x.shape[-2], height).to(x.device) @ x) if x.shape[-2] != height else x
+        return rounded(_pil_weights_on(x.device, x.shape[-2], height) @ x) if x.shape[-2] != height else x
 
     def horizontal(x: Tensor) -> Tensor:
-        return rounded(x @ _pil_weights(x.shape[-1], width).to(x.device).T) if x.shape[-1] != width else x
+        return rounded(x @ _pil_weights_on(x.device, x.shape[-1], width).T) if x.shape[-1] != width else x
 
     source = frames.double()
     if _pil_goes_vertical_first(*frames.shape[-2:], height, width):
@@ -198,6 +198,11 @@ def _pil_weights(size: int, new_size: int) -> Tensor:
     return torch.from_numpy(np.trunc(fixed + np.copysign(0.5, fixed)))
 
 
+@functools.lru_cache(maxsize=8)
+def _pil_weights_on(device: torch.device, size: int, new_size: int) -> Tensor:
+    return _pil_weights(size, new_size).to(device)
+
+
 @functools.lru_cache(maxsize=64)
 def _pil_goes_vertical_first(height: int, width: int, new_height: int, new_width: int) -> bool:
     """Which axis the installed Pillow resizes first, seen on noise, where rounding in between shows.
@@ -211,6 +216,19 @@ def _pil_goes_vertical_first(height: int, width: int, new_height: int, new_width
 
 def _pil_resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _upload(frames: Tensor, device: torch.device) -> Tensor:
+    """Frames on a GPU, copied while the GPU still works on what was queued before."""
+    if frames.is_cuda:
+        return frames
+    uploads = torch.cuda.Stream(device)
+    with torch.cuda.stream(uploads):
+        on_device = frames.pin_memory().to(device, non_blocking=True)
+    now = torch.cuda.current_stream(device)
+    now.wait_stream(uploads)
+    on_device.record_stream(now)
+    return on_device
 
 
 class VambaProcessor:
@@ -312,8 +330,11 @@ class VambaProcessor:
         """
         per_patch = self.settings.temporal_patch_size
         t, _, _ = self.settings.grid(*frames.shape[:3])
+        target = torch.device(device) if device is not None else None
         for start in range(0, t, segment_frames):
             run = frames[start * per_patch : min(start + segment_frames, t) * per_patch]
+            if target is not None and target.type == "cuda":
+                run = _upload(torch.as_tensor(run), target)
             yield self.preprocess_frames(run, device=device, dtype=dtype)
 
     def num_tokens(self, frames: Tensor | np.ndarray) -> int:

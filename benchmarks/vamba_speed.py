@@ -1,0 +1,284 @@
+"""Speed and memory of Vamba at its released size on one GPU, beside a plain baseline in the same run.
+
+Random weights (they change neither speed nor memory), bfloat16, one video of random frames and questions of
+160 tokens. "Plain" is the same model as people run it: one shot, PyTorch's own operations, transformers'
+ordinary generate, everything again for every question. Both use mamba-ssm's scan if it can be imported.
+
+    python benchmarks/vamba_speed.py [--frames 64,512,1024] [--size 640x360] [--longest 4096] [--no-plain]
+
+Prints Markdown. Times are medians of three after a warm-up, between synchronisations, from uint8 frames in
+host memory to the answer; memory is the allocator's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vamba_eval.model_adapters import _loading
+from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VambaProcessor, mixer, modeling
+from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
+
+from vamba_eval.contracts import Clip, GenerationSettings
+
+# The released TIGER-Lab/Vamba-Qwen2-VL-7B.
+TEXT = {
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 32768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+}
+VISION = {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "num_heads": 16}
+MIXER = {
+    "enable": True,
+    "hidden_dim": 3584,
+    "d_state": 128,
+    "headdim": 64,
+    "expand": 2,
+    "ngroups": 1,
+    "chunk_size": 256,
+}
+QUESTION_TOKENS = 160
+GIB = 2**30
+
+
+class RandomVamba(VambaAdapter):
+    """The adapter around random weights of the released size."""
+
+    def __init__(self) -> None:
+        self.device, self.dtype = torch.device("cuda"), torch.bfloat16
+        self.batch_size, self.segment_frames = 1, None
+        config = VambaConfig(
+            text_config=TEXT, vision_config=VISION, vision_mamba_mixer_config=MIXER, use_alpha_balancing=True
+        )
+        config._attn_implementation = "sdpa"
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.bfloat16)
+        with torch.device("cuda"):
+            self.model: Any = VambaForConditionalGeneration(config).eval()
+        torch.set_default_dtype(torch.float32)
+        self.processor = VambaProcessor(_loading.tiny_tokenizer())
+        self.model.generation_config.eos_token_id = TEXT["vocab_size"]  # never: answers have the length measured
+
+
+def measure(action: Callable[[], Any], repeats: int = 3) -> float:
+    """Median seconds."""
+    times = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        action()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Without our kernels and with PyTorch's own choice of attention."""
+    kernels, order = mixer._triton_kernels, modeling._BY_SPEED
+    mixer._triton_kernels = lambda: None
+    modeling._BY_SPEED = [
+        modeling.SDPBackend.FLASH_ATTENTION,
+        modeling.SDPBackend.EFFICIENT_ATTENTION,
+        modeling.SDPBackend.MATH,
+    ]
+    try:
+        yield
+    finally:
+        mixer._triton_kernels, modeling._BY_SPEED = kernels, order
+
+
+def make_clip(frames: int, size: tuple[int, int]) -> Clip:
+    width, height = size
+    pictures = torch.randint(0, 256, (frames, height, width, 3), dtype=torch.uint8).numpy()
+    index = torch.arange(frames).numpy()
+    return Clip(pictures, index.astype(float), index, 1.0, float(frames))
+
+
+def report(adapter: RandomVamba, frames: int, size: tuple[int, int], with_plain: bool) -> dict[str, Any]:
+    clip = make_clip(frames, size)
+    question = "x" * (QUESTION_TOKENS - len(adapter.processor.tokenizer(adapter.processor.prompt("")).input_ids))
+    one, few, many = (GenerationSettings(max_new_tokens=n) for n in (1, 2, 66))
+    state: dict[str, Any] = {}
+
+    def encode() -> None:
+        state.clear()  # as in the harness, no video's memory outlives its questions
+        state["memory"] = adapter.encode(clip)
+
+    def first_token() -> None:
+        encode()
+        adapter.generate(state["memory"], [question], one)
+
+    first_token()
+    torch.cuda.reset_peak_memory_stats()
+    row: dict[str, Any] = {"frames": frames}
+    row["first_token_s"] = measure(first_token)
+    row["encode_s"] = measure(encode)
+    row["peak_gib"] = torch.cuda.max_memory_allocated() / GIB
+    row["tokens"] = state["memory"].num_tokens
+    row["kept_gib"] = state["memory"].nbytes / GIB
+    row["question_s"] = measure(lambda: adapter.generate(state["memory"], [question], few))
+    row["answer_of_66_s"] = measure(lambda: adapter.generate(state["memory"], [question], many))
+    row["decode_ms"] = replayed_step_ms(adapter, state["memory"])
+    state.clear()
+    if with_plain:
+        torch.cuda.empty_cache()
+        with plain_operations():
+            row |= plain(adapter, clip, question)
+    return row
+
+
+def replayed_step_ms(adapter: RandomVamba, memory: Any) -> float:
+    """Milliseconds of a further token, from answers of two lengths that differ in replayed steps only."""
+    ids = torch.randint(0, 200, (1, QUESTION_TOKENS), device="cuda")
+    from vamba_eval.model_adapters.vamba.decoding import decode_greedily
+
+    def answer(tokens: int) -> float:
+        return measure(lambda: decode_greedily(adapter.model, ids, memory, tokens, {-1}))
+
+    return 1000 * (answer(84) - answer(20)) / 64
+
+
+def plain(adapter: RandomVamba, clip: Clip, question: str) -> dict[str, Any]:
+    processor, model = adapter.processor, adapter.model
+    _, rows, columns = processor.settings.grid(*clip.frames.shape[:3])
+    inputs = processor([processor.prompt(question)], device="cuda")
+
+    def ask(tokens: int) -> None:
+        pixels, grid = processor.preprocess_frames(clip.frames, device="cuda", dtype=torch.bfloat16)
+        with torch.inference_mode():
+            memory = model.encode_video(pixels, grid, segment_frames=model.frames_per_segment(rows, columns, 1 << 30))
+            del pixels
+            model.generate(**inputs, video_memory=memory, max_new_tokens=tokens, do_sample=False)
+
+    try:
+        ask(1)
+        torch.cuda.reset_peak_memory_stats()
+        first, later = measure(lambda: ask(1)), measure(lambda: ask(9))
+    except torch.OutOfMemoryError:
+        return {"plain_first_token_s": float("nan"), "plain_decode_ms": float("nan"), "plain_peak_gib": float("nan")}
+    peak = torch.cuda.max_memory_allocated() / GIB
+    return {"plain_first_token_s": first, "plain_decode_ms": 1000 * (later - first) / 8, "plain_peak_gib": peak}
+
+
+def stages(adapter: RandomVamba, frames: int, size: tuple[int, int]) -> list[tuple[str, float]]:
+    """Seconds of each stage of encoding, each timed by itself over the whole video, in segments as in use."""
+    model, processor = adapter.model, adapter.processor
+    clip = make_clip(frames, size)
+    _, rows, columns = processor.settings.grid(*clip.frames.shape[:3])
+    patches = model.frames_per_segment(rows, columns)
+    segments = list(processor.segments(torch.from_numpy(clip.frames), patches, device="cuda", dtype=torch.bfloat16))
+    wholes = [modeling.Segment(p, *g[0].tolist(), 0) for p, g in segments]
+    layer = model.model.layers[0]
+    mix = layer.vision_mixer.mixer
+    results: list[tuple[str, float]] = []
+
+    def add(name: str, times: int, action: Callable[[], Any]) -> None:
+        with torch.no_grad():
+            action()
+            results.append((name, times * measure(action)))
+
+    def segmentwise() -> None:
+        for _ in processor.segments(torch.from_numpy(clip.frames), patches, device="cuda", dtype=torch.bfloat16):
+            pass
+
+    add("frames to GPU, resize, normalise, patches", 1, segmentwise)
+    add("vision tower, all 32 blocks", 1, lambda: [modeling.encode_frames(model.visual, s) for s in wholes])
+    with torch.no_grad():
+        videos = [modeling.encode_frames(model.visual, s) for s in wholes]
+        projected = [mix.in_proj(v) for v in videos]
+        config = mix.config
+        parts = [p.split([config.scan_width, config.conv_width, config.num_heads], dim=-1) for p in projected]
+    window = mix.empty_state(1, videos[0]).window
+    state = mix.empty_state(1, videos[0]).ssm
+
+    def conv(xbc: torch.Tensor) -> torch.Tensor:
+        return mixer.causal_conv_silu(xbc, window, mix.conv1d.weight.squeeze(1), mix.conv1d.bias)[0]
+
+    with torch.no_grad():
+        convolved = [conv(xbc) for _, xbc, _ in parts]
+
+    def scan(xbc: torch.Tensor, dt: torch.Tensor, chunk: int) -> torch.Tensor:
+        x, b, c = xbc.split([config.scan_width, config.d_state, config.d_state], dim=-1)
+        return mixer.selective_scan(
+            x.unflatten(-1, (config.num_heads, config.headdim)),
+            dt,
+            -mix.A_log.float().exp(),
+            b.unflatten(-1, (1, config.d_state)),
+            c.unflatten(-1, (1, config.d_state)),
+            mix.D,
+            state,
+            dt_bias=mix.dt_bias,
+            chunk_size=chunk,
+        )[0]
+
+    with torch.no_grad():
+        scanned = [scan(x, p[2], 256).flatten(-2) for x, p in zip(convolved, parts, strict=True)]
+    add("mixers: norm", 27, lambda: [mixer.rms_norm(v, layer.vision_mixer.norm) for v in videos])
+    add("mixers: residual", 27, lambda: [v + v for v in videos])
+    add("mixers: in_proj", 27, lambda: [mix.in_proj(v) for v in videos])
+    add("mixers: convolution and SiLU", 27, lambda: [conv(p[1]) for p in parts])
+    for chunk in (64, 128, 256):
+        add(
+            f"mixers: scan in chunks of {chunk}",
+            27,
+            lambda chunk=chunk: [scan(x, p[2], chunk) for x, p in zip(convolved, parts, strict=True)],
+        )
+    add("mixers: gated norm", 27, lambda: [mix.norm(y, p[0]) for y, p in zip(scanned, parts, strict=True)])
+    add("mixers: out_proj", 27, lambda: [mix.out_proj(y) for y in scanned])
+    add("keys and values", 28, lambda: [layer.cross_attn.keys_and_values(v, None) for v in videos])
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", default="64,512,1024")
+    parser.add_argument("--size", default="640x360")
+    parser.add_argument("--longest", type=int, default=4096, help="0: do not try a very long video")
+    parser.add_argument("--no-plain", action="store_true")
+    args = parser.parse_args()
+    size = tuple(int(edge) for edge in args.size.split("x"))
+    adapter = RandomVamba()
+    scan = "mamba-ssm" if mixer._mamba_chunk_scan() is not None else "plain PyTorch"
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, scan: {scan}, {args.size}\n", flush=True)
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    a @ a
+    rate = 2 * 8192**3 / measure(lambda: a @ a) / 1e12
+    print(f"bf16 matrix product of 8192: {rate:.0f} TFLOP/s\n")
+    rows = [report(adapter, int(n), size, not args.no_plain) for n in args.frames.split(",")]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    print("| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
+    for row in rows:
+        print("| " + " | ".join(f"{row[n]:.4g}" if n in row else "-" for n in names) + " |", flush=True)
+    print("\n| stage, 512 frames | s |\n| --- | --- |")
+    for name, seconds in stages(adapter, 512, size):
+        print(f"| {name} | {seconds:.3f} |", flush=True)
+    if args.longest:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        clip = make_clip(args.longest, size)
+        seconds = measure(
+            lambda: adapter.generate(adapter.encode(clip), ["?"], GenerationSettings(max_new_tokens=1)), 1
+        )
+        peak = torch.cuda.max_memory_allocated() / GIB
+        print(f"\n{args.longest} frames: {seconds:.2f} s to the first token, peak {peak:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The harness's view of Vamba: a video becomes keys and values once, every question is answered from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
+
+from .. import _loading
+
+if TYPE_CHECKING:
+    from .modeling import VideoMemory
+
+
+class VambaAdapter(ModelAdapter):
+    """Arguments: ``pretrained`` (a folder or a Hub id in the released layout; without it a small model with
+    random weights), ``revision``, ``dtype`` (auto, bfloat16, float16, float32), ``device`` (auto, cpu, cuda,
+    cuda:N), ``device_map`` (such as auto, to spread a model over GPUs), ``attn_implementation`` (sdpa,
+    eager, flash_attention_2), ``segment_frames`` (frames encoded at once; the answers do not depend on it),
+    ``batch_size`` (prompts about one video answered at once), ``seed`` of the random weights.
+    """
+
+    name = "vamba"
+    model: Any
+    processor: Any
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        device_map: str | None = None,
+        attn_implementation: str = "sdpa",
+        segment_frames: int | None = None,
+        batch_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.device = _loading.choose_device(device)
+        self.dtype = _loading.choose_dtype(dtype, self.device)
+        _loading.check_attention(attn_implementation)
+        if (segment_frames is not None and int(segment_frames) < 2) or int(batch_size) < 1:
+            raise UserError("segment_frames must be at least 2 and batch_size at least 1")
+        self.segment_frames = int(segment_frames) if segment_frames is not None else None
+        self.batch_size = int(batch_size)
+        self._description: dict[str, Any] = {"dtype": str(self.dtype).removeprefix("torch.")}
+        self._description["attn_implementation"] = attn_implementation
+        if pretrained is None:
+            self._build_tiny(attn_implementation, int(seed))
+        else:
+            self._load(pretrained, revision, device_map, attn_implementation)
+        self.model.eval()
+
+    def describe(self) -> dict[str, Any]:
+        return dict(self._description)
+
+    def encode(self, clip: Clip | None) -> VideoMemory:
+        """Keys and values of the clip's video tokens; MemoryError says how many frames would fit."""
+        import torch
+
+        assert clip is not None
+        frames = torch.from_numpy(clip.frames)
+        settings = self.processor.settings
+        _, height, width = settings.grid(*frames.shape[:3])
+        wanted = None if self.segment_frames is None else self.segment_frames // settings.temporal_patch_size
+        patches = self.model.frames_per_segment(height, width, wanted)
+        segments = self.processor.segments(frames, patches, device=self.device, dtype=self.dtype)
+        try:
+            with torch.inference_mode():
+                return self.model.encode_video_segments(segments, self.processor.num_tokens(frames))
+        except torch.OutOfMemoryError as error:
+            # The frames of the traceback hold the tensors that did not fit.
+            reason = self._what_fits(frames.shape, patches)
+            error.__traceback__ = None
+        torch.cuda.empty_cache()
+        raise MemoryError(reason)
+
+    def generate(self, encoded: VideoMemory, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+        texts = [self.processor.prompt(str(prompt)) for prompt in prompts]
+        answers: list[Answer] = []
+        for start in range(0, len(texts), self.batch_size):
+            batch = texts[start : start + self.batch_size]
+            for new in self._continue(encoded, batch, settings):
+                stopped = bool(new) and new[-1] in self._end_ids
+                (text,) = self.processor.batch_decode([new])
+                answers.append(Answer(text, len(new), "stop" if stopped else "length"))
+        return answers
+
+    def close(self) -> None:
+        import torch
+
+        del self.model
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def _end_ids(self) -> list[int]:
+        end = self.model.generation_config.eos_token_id
+        return end if isinstance(end, list) else [end]
+
+    def _continue(self, memory: VideoMemory, texts: list[str], settings: GenerationSettings) -> list[list[int]]:
+        """Token ids of each continuation, with its end token if it has one."""
+        import torch
+        from transformers import GenerationConfig
+
+        from .decoding import decode_greedily
+
+        inputs = self.processor(texts, device=self.device)
+        own = self.model.generation_config
+        if self.device.type == "cuda" and len(texts) == 1 and not settings.do_sample and not own.suppress_tokens:
+            ids = inputs["input_ids"]
+            return [decode_greedily(self.model, ids, memory, settings.max_new_tokens, set(self._end_ids))]
+        sampling: dict[str, Any] = {}
+        if settings.do_sample:
+            sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k or 0}
+            seed = hashlib.sha256(f"{settings.seed} {texts}".encode()).digest()
+            torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+        config = GenerationConfig(
+            max_new_tokens=settings.max_new_tokens,
+            do_sample=settings.do_sample,
+            eos_token_id=self._end_ids,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+            suppress_tokens=own.suppress_tokens,
+            begin_suppress_tokens=own.begin_suppress_tokens,
+            **sampling,
+        )
+        with torch.inference_mode():
+            output = self.model.generate(**inputs, video_memory=memory, generation_config=config)
+        return [_up_to_end(row, self._end_ids) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
+
+    def _what_fits(self, shape: Sequence[int], patches: int) -> str:
+        """One line for a video that does not fit: how large it is, and how many frames would be well."""
+        import torch
+
+        frames, height, width = shape[:3]
+        tokens = self.processor.settings.num_tokens(frames, height, width)
+        patches = min(patches, self.processor.settings.grid(frames, height, width)[0])
+        text = self.model.config.text_config
+        head_dim = text.hidden_size // text.num_attention_heads
+        per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim * self.dtype.itemsize
+        needed = tokens * per_token
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        weights = sum(parameter.nbytes for parameter in self.model.parameters())
+        # Beside weights and what is kept: the activations of one segment, and a twentieth for the allocator.
+        room = 0.95 * total - weights - self._segment_bytes(patches, height, width)
+        fit = int(frames * room / needed) // 2 * 2
+        hint = f"about {fit} frames of this size would fit" if 2 <= fit < frames else "use smaller frames"
+        return f"{frames} frames of {width}x{height} need {needed / 2**30:.1f} GiB beside the weights; {hint}"
+
+    def _segment_bytes(self, patches: int, height: int, width: int) -> float:
+        config = self.model.config
+        _, rows, columns = self.processor.settings.grid(2, height, width)
+        tokens = patches * rows * columns // config.vision_config.spatial_merge_size**2
+        # The mixer's projections and the tower's MLP, whichever is larger, with input and output beside them.
+        mixer, vision = 3 * config.mixer.projected_width, 10 * 4 * config.vision_config.embed_dim
+        return float(tokens * max(mixer, vision) * self.dtype.itemsize)
+
+    # ------------------------------------------------------------------------------------------- loading
+
+    def _load(self, pretrained: str, revision: str | None, device_map: str | None, attn_implementation: str) -> None:
+        from .modeling import VambaForConditionalGeneration
+        from .processing import VambaProcessor
+
+        if pretrained.startswith((".", "/", "~")) and not Path(pretrained).is_dir():
+            raise UserError(f"no checkpoint folder at {pretrained}")
+        try:
+            self.processor = VambaProcessor.from_pretrained(pretrained, revision=revision)
+            self.model = VambaForConditionalGeneration.from_pretrained(
+                pretrained,
+                revision=revision or "main",
+                dtype=self.dtype,
+                device_map=device_map or {"": self.device},
+                attn_implementation=attn_implementation,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"the checkpoint {pretrained} cannot be loaded: {reason}") from error
+        if device_map is not None:
+            self.device = self.model.device
+        identity = _loading.checkpoint_identity(pretrained, self.model.config)
+        self._description |= {"pretrained": pretrained, "identity": identity}
+
+    def _build_tiny(self, attn_implementation: str, seed: int) -> None:
+        import torch
+
+        from .configuration import VambaConfig
+        from .modeling import VambaForConditionalGeneration
+        from .processing import VambaProcessor
+
+        tokenizer = _loading.tiny_tokenizer()
+        config = VambaConfig(
+            **_loading.tiny_sizes(tokenizer),
+            use_alpha_balancing=True,
+            vision_mamba_mixer_config={"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16},
+        )
+        config._attn_implementation = attn_implementation
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: Any = VambaForConditionalGeneration(config)
+        self.model = model.to(self.device, self.dtype)
+        self.processor = VambaProcessor(tokenizer)
+        _loading.answer_only_letters(self.model, tokenizer)
+        self._description |= {"weights": "random", "seed": seed}
+
+
+def _up_to_end(tokens: list[int], end_ids: Sequence[int]) -> list[int]:
+    """Without the padding that follows the end token of a short answer in a batch."""
+    for place, token in enumerate(tokens):
+        if token in end_ids:
+            return tokens[: place + 1]
+    return tokens

@@ -1,0 +1,69 @@
+"""Greedy decoding on a GPU without waiting for Python.
+
+A step of decoding launches about a thousand small kernels, and launching takes longer than running them.
+After a few steps the whole step is captured as a CUDA graph and replayed. Gives the tokens that the model's
+own `generate` gives greedily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+from transformers import StaticCache
+
+from .modeling import VambaForConditionalGeneration, VideoMemory
+
+# Steps before capturing, which costs about as much as two of them: a one-letter answer never pays for it.
+EAGER_STEPS = 4
+
+
+@torch.inference_mode()
+def decode_greedily(
+    model: VambaForConditionalGeneration,
+    input_ids: Tensor,
+    memory: VideoMemory | None,
+    max_new_tokens: int,
+    end_ids: Collection[int],
+) -> list[int]:
+    """The continuation of one prompt, (1, length) token ids on the model's device, up to an end token (included)."""
+    length = input_ids.shape[1]
+    device = input_ids.device
+    room = length + max_new_tokens
+    cache = StaticCache(config=model.config.text_config, max_cache_len=room)
+    places = torch.arange(room, device=device)
+
+    def logits(ids: Tensor, positions: Tensor) -> Tensor:
+        mask = places <= positions.view(1, 1, -1, 1)
+        output = model(
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask={"full_attention": mask},
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            video_memory=memory,
+        )
+        return output.logits[:, -1]
+
+    token = logits(input_ids, places[None, :length]).argmax(-1, keepdim=True)  # (1, 1)
+    position = torch.full((1, 1), length, device=device)
+
+    def step() -> None:
+        token.copy_(logits(token, position).argmax(-1, keepdim=True))
+        position.add_(1)
+
+    tokens = [int(token)]
+    graph: torch.cuda.CUDAGraph | None = None
+    while tokens[-1] not in end_ids and len(tokens) < max_new_tokens:
+        if device.type == "cuda" and graph is None and len(tokens) > EAGER_STEPS:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step()
+        if graph is not None:
+            graph.replay()
+        else:
+            step()
+        tokens.append(int(token))
+    return tokens

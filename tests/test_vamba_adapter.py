@@ -1,0 +1,185 @@
+"""The adapter: checkpoints in the released layout, questions in any order, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from vamba_eval.model_adapters.vamba import VambaAdapter
+from vamba_eval.model_adapters.vamba.decoding import decode_greedily
+from videos import make_video, picture
+
+from vamba_eval import Clip, load_adapter
+from vamba_eval.contracts import GenerationSettings, UserError
+
+GOLDEN = Path(__file__).parent / "goldens" / "released_recipe"
+QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Who is it? " * 40, "Wo?"]
+SETTINGS = GenerationSettings(max_new_tokens=10)
+
+
+def make_clip(frames: int = 9, height: int = 84, width: int = 112) -> Clip:
+    pictures = np.stack([picture(7 * n, height, width) for n in range(frames)])
+    return Clip(pictures, np.arange(frames) / 1.0, np.arange(frames), 1.0, float(frames))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint as other code writes the released layout: flat config, sharded safetensors."""
+    folder = tmp_path_factory.mktemp("released")
+    adapter = VambaAdapter(seed=5)
+    adapter.model.save_pretrained(folder, max_shard_size="200KB")
+    adapter.processor.save_pretrained(folder)
+    nested = json.loads((folder / "config.json").read_text())
+    text = nested.pop("text_config")
+    rope = text.pop("rope_parameters")
+    flat = {**text, **nested, "model_type": "qwen2_vl", "architectures": ["Qwen2VLForConditionalGeneration"]}
+    flat |= {
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
+    }
+    flat.pop("layer_types", None)
+    # Infinity as Python's json writes it
+    flat["vision_mamba_mixer_config"]["dt_limit"] = [0.0, float("inf")]
+    (folder / "config.json").write_text(json.dumps(flat))
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    return folder
+
+
+def test_answers_do_not_depend_on_order_batch_or_segments(checkpoint: Path) -> None:
+    clip = make_clip()
+    adapter = load_adapter("vamba", pretrained=str(checkpoint), device="cpu")
+    encoded = adapter.encode(clip)
+    answers = adapter.generate(encoded, QUESTIONS, SETTINGS)
+    assert len({answer.text for answer in answers}) > 1, "the model must tell questions apart"
+    assert adapter.generate(encoded, QUESTIONS[::-1], SETTINGS)[::-1] == answers
+    batched = load_adapter("vamba", pretrained=str(checkpoint), device="cpu", batch_size=4, segment_frames=2)
+    assert batched.generate(batched.encode(clip), QUESTIONS, SETTINGS) == answers
+    for question, answer in zip(QUESTIONS, answers, strict=True):  # from scratch, all in one call of the model
+        inputs = adapter.processor([adapter.processor.prompt(question)], frames=clip.frames)
+        ids = adapter.model.generate(**inputs, max_new_tokens=10, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert adapter.processor.batch_decode([ids])[0] == answer.text
+
+
+def test_static_decoding_gives_the_tokens_of_generate(checkpoint: Path) -> None:
+    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
+    adapter.model.generation_config.suppress_tokens = adapter.model.generation_config.begin_suppress_tokens = None
+    memory = adapter.encode(make_clip())
+    for question in QUESTIONS:
+        ids = adapter.processor([adapter.processor.prompt(question)])["input_ids"]
+        expected = adapter.model.generate(input_ids=ids, video_memory=memory, max_new_tokens=24, eos_token_id=999)
+        assert decode_greedily(adapter.model, ids, memory, 24, {-1}) == expected[0, ids.shape[1] :].tolist()
+        end = expected[0, ids.shape[1] + 3].item()
+        stopped = decode_greedily(adapter.model, ids, memory, 24, {end})
+        assert stopped[-1] == end and end not in stopped[:-1]
+
+
+def test_only_keys_and_values_are_kept(checkpoint: Path) -> None:
+    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
+    memory = adapter.encode(make_clip(9))  # 4 pairs of 3 x 4 tokens; the odd last frame is dropped
+    text = adapter.model.config.text_config
+    kept = 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * 4
+    assert memory.num_tokens == 48 and memory.nbytes == 48 * kept
+
+
+def test_sampling_is_seeded(checkpoint: Path) -> None:
+    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
+    memory = adapter.encode(make_clip())
+    settings = GenerationSettings(max_new_tokens=8, do_sample=True, temperature=2.0)
+    first = adapter.generate(memory, QUESTIONS, settings)
+    assert adapter.generate(memory, QUESTIONS[::-1], settings)[::-1] == first
+    assert adapter.generate(memory, QUESTIONS, GenerationSettings(8, True, 2.0, seed=1)) != first
+
+
+def test_checkpoints_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
+    def changed(name: str, change: Callable[[Path], None]) -> str:
+        folder = tmp_path / name
+        shutil.copytree(checkpoint, folder)
+        change(folder)
+        return str(folder)
+
+    def without_vamba(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        kept = {k: v for k, v in config.items() if "alpha" not in k and "mixer" not in k}
+        kept = {k: v for k, v in kept.items() if "cross_attn" not in k and "distill" not in k}
+        (folder / "config.json").write_text(json.dumps(kept))
+
+    def without_a_weight(folder: Path) -> None:
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        file = folder / index["weight_map"].pop("model.layers.1.alpha")
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        weights = load_file(file)
+        del weights["model.layers.1.alpha"]
+        save_file(weights, file, metadata={"format": "pt"})
+
+    shard = sorted(checkpoint.glob("*.safetensors"))[1].name
+    for name, change, message in (
+        ("plain", without_vamba, "without Vamba's weights"),
+        ("hole", without_a_weight, r"missing weights: model\.layers\.1\.alpha"),
+        ("torn", lambda folder: (folder / shard).write_bytes((checkpoint / shard).read_bytes()[:-50]), shard),
+        ("gone", lambda folder: (folder / shard).unlink(), shard),
+        ("no_settings", lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            VambaAdapter(pretrained=changed(name, change))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no checkpoint folder at /nowhere"):
+        VambaAdapter(pretrained="/nowhere")
+
+
+def test_memory_that_does_not_suffice_names_the_frames_that_fit(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU the allocator cannot fail, so its error and the card's size are put in its place."""
+    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
+    weights = sum(parameter.nbytes for parameter in adapter.model.parameters())
+    needed = adapter.encode(make_clip(40)).nbytes
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    class Card:
+        total_memory = (weights + adapter._segment_bytes(20, 84, 112) + needed / 2) / 0.95
+
+    monkeypatch.setattr(adapter.model, "encode_video_segments", fail)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
+    with pytest.raises(MemoryError, match=r"40 frames of 112x84 need .* GiB .*about 20 frames of this size would fit"):
+        adapter.encode(make_clip(40))
+
+
+# -------------------------------------------------------------------------------------------------- ask
+
+
+def test_ask_answers_several_questions_about_one_reading(
+    cli: Callable[..., tuple[int, str, str]], tmp_path: Path, checkpoint: Path
+) -> None:
+    video = make_video(tmp_path / "my clip.mp4", frames=30)
+    model = ("--model", f"vamba:pretrained={checkpoint},dtype=float32")
+    status, out, err = cli("ask", video, "What is it?", "Why?", *model, "--num-frames", 8)
+    assert status == 0, err
+    assert "8 frames" in err and out.count("\n") == 2
+    status, single, _ = cli("ask", video, "Why?", *model, "--num-frames", 8)
+    assert status == 0 and single.strip() == out.splitlines()[1]
+
+
+def test_ask_takes_an_image_and_reads_questions_from_a_pipe(
+    cli: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    from PIL import Image
+
+    Image.fromarray(picture(0, 60, 80)).save(tmp_path / "photo.png")
+    monkeypatch.setattr("sys.stdin", io.StringIO("What is it?\n\nAnd now?\n"))
+    status, out, _ = cli("ask", tmp_path / "photo.png", "--model", "vamba")
+    assert status == 0 and len(out.splitlines()) == 2
+    (tmp_path / "noise.mp4").write_bytes(b"no video" * 100)
+    status, _, err = cli("ask", tmp_path / "noise.mp4", "?", "--model", "vamba")
+    assert status == 2 and "cannot be read as a video" in err and "Traceback" not in err
+    status, _, err = cli("ask", tmp_path / "photo.png", "?", "--model", "vambo")
+    assert status == 2 and "did you mean 'vamba'" in err

@@ -1,0 +1,65 @@
+"""Questions about one video or image of your own: read once, encoded once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vamba_eval import metering, registry
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, UserError, VideoError
+from vamba_eval.decoding import read_clip
+from vamba_eval.sampling import FrameSampling
+
+_IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def ask(
+    path: Path,
+    questions: Iterable[str],
+    model: str,
+    model_args: Mapping[str, Any],
+    num_frames: int = 512,
+    max_new_tokens: int = 512,
+    *,
+    shortest_edge: int | None = 256,
+    longest_edge: int | None = 480,
+) -> Iterator[Answer]:
+    """The model's answer to each question, as it is asked. Raises UserError for a file that cannot be read."""
+    registry.check_adapter(model)
+    try:
+        sampling = FrameSampling(num_frames=num_frames, shortest_edge=shortest_edge, longest_edge=longest_edge)
+        settings = GenerationSettings(max_new_tokens=max_new_tokens)
+        clip = read_image(path, sampling) if path.suffix.lower() in _IMAGE_ENDINGS else read_clip(path, sampling)
+    except (ValueError, VideoError) as error:
+        raise UserError(str(error)) from error
+    adapter = registry.load_adapter(model, **model_args)
+    try:
+        with metering.stopwatch() as watch:
+            encoded = adapter.encode(clip)
+        count, height, width = clip.frames.shape[:3]
+        print(f"{count} frames of {width}x{height}, encoded in {watch.seconds:.1f} s", file=sys.stderr)
+        for question in questions:
+            yield from adapter.generate(encoded, [question], settings)
+    except MemoryError as error:
+        raise UserError(f"out of memory: {error} (--num-frames, --longest-edge)") from error
+    finally:
+        adapter.close()
+
+
+def read_image(path: Path, sampling: FrameSampling) -> Clip:
+    """A still image as a clip of one frame, sized as a frame would be. Raises VideoError."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read as an image: {error}") from error
+    height, width = sampling.size(rgb.height, rgb.width)
+    if (height, width) != (rgb.height, rgb.width):
+        rgb = rgb.resize((width, height), resample=Image.Resampling.BICUBIC)
+    return Clip(np.asarray(rgb)[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)
