@@ -61,7 +61,7 @@ def test_answers_do_not_depend_on_order_batch_or_segments(checkpoint: Path) -> N
     batched = load_adapter("vamba", pretrained=str(checkpoint), device="cpu", batch_size=4, segment_frames=2)
     assert batched.generate(batched.encode(clip), QUESTIONS, SETTINGS) == answers
     for question, answer in zip(QUESTIONS, answers, strict=True):  # from scratch, all in one call of the model
-        inputs = adapter.processor([adapter.processor.prompt(question)], frames=clip.frames)
+        inputs = adapter.processor([adapter.processor.prompt(question)], videos=clip.frames)
         ids = adapter.model.generate(**inputs, max_new_tokens=10, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert adapter.processor.batch_decode([ids])[0] == answer.text
 
@@ -143,11 +143,11 @@ def test_memory_that_does_not_suffice_names_the_frames_that_fit(
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    class Card:
-        total_memory = (weights + adapter._segment_bytes(20, 84, 112) + needed / 2) / 0.95
+    free = int((weights + adapter._segment_bytes(20, 84, 112) + needed / 2) / 0.95)
 
     monkeypatch.setattr(adapter.model, "encode_video_segments", fail)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     with pytest.raises(MemoryError, match=r"40 frames of 112x84 need .* GiB .*about 20 frames of this size would fit"):
         adapter.encode(make_clip(40))
 

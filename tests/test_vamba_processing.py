@@ -172,6 +172,12 @@ def test_processor_round_trip_and_padding(tokenizer_folder):
     kept = inputs["input_ids"][0][inputs["attention_mask"][0].bool()]
     assert processor.tokenizer.decode(kept) == prompts[0]
     assert processor.batch_decode(kept[None])[0].endswith("Who?\nassistant\n")
+    still = noise(1, 60, 90, 3)
+    shown = processor(text=prompts[0], images=still[0])
+    assert shown["image_grid_thw"].tolist() == [[1, 4, 6]]
+    assert torch.equal(shown["pixel_values"], processor(videos=still)["pixel_values_videos"])
+    with pytest.raises(ValueError, match="can only be 'pt'"):
+        processor(prompts, return_tensors="np")
 
 
 def test_settings_as_other_versions_write_them(tmp_path):

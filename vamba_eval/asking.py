@@ -62,4 +62,4 @@ def read_image(path: Path, sampling: FrameSampling) -> Clip:
     height, width = sampling.size(rgb.height, rgb.width)
     if (height, width) != (rgb.height, rgb.width):
         rgb = rgb.resize((width, height), resample=Image.Resampling.BICUBIC)
-    return Clip(np.asarray(rgb)[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)
+    return Clip(np.array(rgb)[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)

@@ -142,10 +142,10 @@ class VambaAdapter(ModelAdapter):
         head_dim = text.hidden_size // text.num_attention_heads
         per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim * self.dtype.itemsize
         needed = tokens * per_token
-        total = torch.cuda.get_device_properties(self.device).total_memory
+        ours = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
         weights = sum(parameter.nbytes for parameter in self.model.parameters())
         # Beside weights and what is kept: the activations of one segment, and a twentieth for the allocator.
-        room = 0.95 * total - weights - self._segment_bytes(patches, height, width)
+        room = 0.95 * ours - weights - self._segment_bytes(patches, height, width)
         fit = int(frames * room / needed) // 2 * 2
         hint = f"about {fit} frames of this size would fit" if 2 <= fit < frames else "use smaller frames"
         return f"{frames} frames of {width}x{height} need {needed / 2**30:.1f} GiB beside the weights; {hint}"

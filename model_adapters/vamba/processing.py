@@ -168,7 +168,7 @@ def resize_by_matmul(frames: Tensor, height: int, width: int) -> Tensor:
     """
 
     def rounded(sums: Tensor) -> Tensor:
-        return (sums / 2**PIL_FRACTION_BITS + 0.5).floor_().clamp_(0, 255)
+        return sums.add_(0.5).floor_().clamp_(0, 255)
 
     def vertical(x: Tensor) -> Tensor:
         return rounded(_pil_weights_on(x.device, x.shape[-2], height) @ x) if x.shape[-2] != height else x
@@ -200,7 +200,8 @@ def _pil_weights(size: int, new_size: int) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _pil_weights_on(device: torch.device, size: int, new_size: int) -> Tensor:
-    return _pil_weights(size, new_size).to(device)
+    # In units of one grey level: dividing by a power of two changes no digit.
+    return (_pil_weights(size, new_size) / 2**PIL_FRACTION_BITS).to(device)
 
 
 @functools.lru_cache(maxsize=64)
@@ -283,26 +284,38 @@ class VambaProcessor:
 
     def __call__(
         self,
-        prompts: str | Sequence[str] | None = None,
-        frames: Tensor | np.ndarray | None = None,
+        text: str | Sequence[str] | None = None,
+        videos: Tensor | np.ndarray | None = None,
+        images: Tensor | np.ndarray | Image.Image | None = None,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Inputs of the model: token ids of finished prompts, padded on the left, and pixels of a video.
+        """Inputs of the model: token ids of finished prompts, padded on the left, and pixels.
 
         Args:
-            prompts: as `prompt` writes them.
-            frames: as `preprocess_frames` takes them.
+            text: one or more prompts, as `prompt` writes them.
+            videos: the frames of one video, as `preprocess_frames` takes them.
+            images: one image, (height, width, 3) uint8 or PIL's.
+
+        Raises:
+            ValueError: for `return_tensors` other than "pt".
         """
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors can only be 'pt', not {return_tensors!r}")
         inputs: dict[str, Any] = {}
-        if prompts is not None:
-            texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if text is not None:
+            texts = [text] if isinstance(text, str) else list(text)
             encoded = self.tokenizer(texts, padding=True, return_tensors="pt")
             inputs |= {key: encoded[key].to(device) for key in ("input_ids", "attention_mask")}
-        if frames is not None:
-            pixels, grid = self.preprocess_frames(frames, device=device, dtype=dtype)
+        if videos is not None:
+            pixels, grid = self.preprocess_frames(videos, device=device, dtype=dtype)
             inputs |= {"pixel_values_videos": pixels, "video_grid_thw": grid}
+        if images is not None:
+            still = torch.from_numpy(np.array(images)) if not isinstance(images, Tensor) else images
+            pixels, grid = self.preprocess_frames(still[None], device=device, dtype=dtype)
+            inputs |= {"pixel_values": pixels, "image_grid_thw": grid}
         return BatchFeature(inputs)
 
     def preprocess_frames(
