@@ -143,7 +143,7 @@ def test_memory_that_does_not_suffice_names_the_frames_that_fit(
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    free = int((weights + adapter._segment_bytes(20, 84, 112) + needed / 2) / 0.95)
+    free = int((weights + adapter._segment_bytes(20, 84, 112) + 0.52 * needed) / 0.95)
 
     monkeypatch.setattr(adapter.model, "encode_video_segments", fail)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))

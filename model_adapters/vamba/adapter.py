@@ -151,12 +151,18 @@ class VambaAdapter(ModelAdapter):
         return f"{frames} frames of {width}x{height} need {needed / 2**30:.1f} GiB beside the weights; {hint}"
 
     def _segment_bytes(self, patches: int, height: int, width: int) -> float:
+        """About what encoding one segment takes beside weights and what is kept."""
+        from .processing import RESIZE_BATCH
+
         config = self.model.config
         _, rows, columns = self.processor.settings.grid(2, height, width)
         tokens = patches * rows * columns // config.vision_config.spatial_merge_size**2
-        # The mixer's projections and the tower's MLP, whichever is larger, with input and output beside them.
+        # Whichever is largest: the mixer's projections, the tower's MLP (each with its input and output), or
+        # the float64 copies of frames that are resized; and the pixels, in float32 and in the model's type.
         mixer, vision = 3 * config.mixer.projected_width, 10 * 4 * config.vision_config.embed_dim
-        return float(tokens * max(mixer, vision) * self.dtype.itemsize)
+        resizing = 4 * 8 * 3 * RESIZE_BATCH * height * width
+        pixels = 3 * 4 * tokens * self.processor.settings.patch_size**2 * 6 * self.dtype.itemsize
+        return float(max(tokens * max(mixer, vision) * self.dtype.itemsize, resizing) + pixels)
 
     # ------------------------------------------------------------------------------------------- loading
 
