@@ -91,8 +91,8 @@ def measure(action: Callable[[], Any], repeats: int = 3) -> float:
 @contextmanager
 def plain_operations() -> Iterator[None]:
     """Without our kernels and with PyTorch's own choice of attention."""
-    kernels, order = mixer._triton_kernels, modeling._BY_SPEED
-    mixer._triton_kernels = lambda: None
+    kernels, order = mixer.triton_kernels, modeling._BY_SPEED
+    mixer.triton_kernels = lambda: None
     modeling._BY_SPEED = [
         modeling.SDPBackend.FLASH_ATTENTION,
         modeling.SDPBackend.EFFICIENT_ATTENTION,
@@ -101,7 +101,7 @@ def plain_operations() -> Iterator[None]:
     try:
         yield
     finally:
-        mixer._triton_kernels, modeling._BY_SPEED = kernels, order
+        mixer.triton_kernels, modeling._BY_SPEED = kernels, order
 
 
 def make_clip(frames: int, size: tuple[int, int]) -> Clip:
@@ -255,7 +255,7 @@ def main() -> None:
     args = parser.parse_args()
     size = tuple(int(edge) for edge in args.size.split("x"))
     adapter = RandomVamba()
-    scan = "mamba-ssm" if mixer._mamba_chunk_scan() is not None else "plain PyTorch"
+    scan = "mamba-ssm" if mixer.mamba_scan() is not None else "plain PyTorch"
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, scan: {scan}, {args.size}\n", flush=True)
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     a @ a

@@ -9,11 +9,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import GenerationSettings, UserError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerFast
+    from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
@@ -92,6 +92,40 @@ def checkpoint_identity(pretrained: str, config: Any) -> str:
                 stream.seek(block * max(0, size - _BLOCK_BYTES) // (_HASHED_BLOCKS - 1))
                 digest.update(stream.read(_BLOCK_BYTES))
     return f"weights {digest.hexdigest()[:16]}"
+
+
+def generation_config(model: Any, settings: GenerationSettings) -> GenerationConfig:
+    """transformers' form of ``settings``. Of the checkpoint's own only token ids are taken (some sample)."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    sampling: dict[str, Any] = {}
+    if settings.do_sample:
+        sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k or 0}
+    return GenerationConfig(
+        max_new_tokens=settings.max_new_tokens,
+        do_sample=settings.do_sample,
+        eos_token_id=end_ids(model),
+        pad_token_id=own.pad_token_id,
+        suppress_tokens=own.suppress_tokens,
+        begin_suppress_tokens=own.begin_suppress_tokens,
+        **sampling,
+    )
+
+
+def end_ids(model: Any) -> list[int]:
+    """Tokens that end a response."""
+    end = model.generation_config.eos_token_id
+    return end if isinstance(end, list) else [end]
+
+
+def seed_sampling(settings: GenerationSettings, prompt: str) -> None:
+    """Seed by the question, so that what is drawn depends on neither the order of questions nor a restart."""
+    import torch
+
+    if settings.do_sample:
+        digest = hashlib.sha256(f"{settings.seed} {prompt}".encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def boolean(value: bool | str) -> bool:

@@ -13,7 +13,6 @@ what the installed transformers computes, ``text_positions=original`` what the c
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -139,47 +138,22 @@ class Qwen2VLAdapter(ModelAdapter):
         ids = torch.cat([encoded.ids, question.to(self.device)], dim=1)
         prefix_length = encoded.ids.shape[1]
         self.model.model.rope_deltas = encoded.offset
-        if settings.do_sample:
-            seed = hashlib.sha256(f"{settings.seed} {prompt}".encode()).digest()
-            torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+        _loading.seed_sampling(settings, prompt)
         try:
             with torch.inference_mode():
                 output = self.model.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     past_key_values=encoded.cache,
-                    generation_config=self._generation_config(settings),
+                    generation_config=_loading.generation_config(self.model, settings),
                 )
         finally:
             if (added := encoded.cache.get_seq_length() - prefix_length) > 0:
                 encoded.cache.crop(-added)
         new = output[0, ids.shape[1] :].tolist()
-        stopped = bool(new) and new[-1] in self._end_ids
+        stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
         text = self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Answer(text, len(new), "stop" if stopped else "length")
-
-    @property
-    def _end_ids(self) -> list[int]:
-        end = self.model.generation_config.eos_token_id
-        return end if isinstance(end, list) else [end]
-
-    def _generation_config(self, settings: GenerationSettings) -> Any:
-        from transformers import GenerationConfig
-
-        # Not the checkpoint's own settings (it samples): only its token ids are taken over.
-        own = self.model.generation_config
-        sampling: dict[str, Any] = {}
-        if settings.do_sample:
-            sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k or 0}
-        return GenerationConfig(
-            max_new_tokens=settings.max_new_tokens,
-            do_sample=settings.do_sample,
-            eos_token_id=self._end_ids,
-            pad_token_id=own.pad_token_id,
-            suppress_tokens=own.suppress_tokens,
-            begin_suppress_tokens=own.begin_suppress_tokens,
-            **sampling,
-        )
 
     def _pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(t*h*w, 1176) float patches and the grid (1, 3), of exactly these frames."""

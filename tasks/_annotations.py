@@ -118,6 +118,15 @@ def lettered(options: Sequence[str], form: str = "{}. {}") -> list[str]:
     return [form.format(letter, option) for letter, option in zip(LETTERS, options, strict=False)]
 
 
+def letter_prompt(text: str, options: Sequence[str]) -> str:
+    """The Vamba scripts' prompt for MLVU and LongVideoBench: it names A to D whatever the number of options."""
+    instruction = (
+        "Select the best answer to the following multiple-choice question based on the video. "
+        "Respond with only the letter (A, B, C, or D) of the correct option."
+    )
+    return "\n".join([instruction, text, *lettered(options)])
+
+
 class Collector:
     """Gathers rows into videos, in the order in which videos first appear, and reports defects."""
 

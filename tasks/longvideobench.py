@@ -23,7 +23,17 @@ from vamba_eval.contracts import (
 )
 from vamba_eval.scoring import extract_lmms_first, extract_vamba, score_choice, summarize
 
-from ._annotations import BadRow, Collector, find_folder, groups_of, lettered, list_field, read_rows, text_field
+from ._annotations import (
+    BadRow,
+    Collector,
+    find_folder,
+    groups_of,
+    letter_prompt,
+    lettered,
+    list_field,
+    read_rows,
+    text_field,
+)
 
 _GROUPS = ("duration_group", "question_category", "topic_category", "level")
 _SPLITS = {
@@ -94,14 +104,7 @@ class LongVideoBench(Task):
             return "\n".join(
                 [question.text, *options, "Answer with the option's letter from the given choices directly.", ""]
             )
-        return "\n".join(
-            [
-                "Select the best answer to the following multiple-choice question based on the video. "
-                "Respond with only the letter (A, B, C, or D) of the correct option.",
-                question.text,
-                *options,
-            ]
-        )
+        return letter_prompt(question.text, question.options)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == "lmms-eval":

@@ -29,6 +29,7 @@ from ._annotations import (
     Collector,
     find_folder,
     first_existing,
+    letter_prompt,
     lettered,
     list_field,
     read_rows,
@@ -128,14 +129,7 @@ class MLVU(Task):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         if protocol == "lmms-eval":
             return f"{question.extra['lmms_question']}\nOnly give the best option.\nBest option: ("
-        return "\n".join(
-            [
-                "Select the best answer to the following multiple-choice question based on the video. "
-                "Respond with only the letter (A, B, C, or D) of the correct option.",
-                question.text,
-                *lettered(question.options),
-            ]
-        )
+        return letter_prompt(question.text, question.options)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)

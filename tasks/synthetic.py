@@ -22,7 +22,7 @@ from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Sc
 from vamba_eval.sampling import FrameSampling
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
 
-from ._annotations import lettered
+from ._annotations import letter_prompt, lettered
 
 WIDTH, HEIGHT, FPS = 224, 140, 10
 DURATIONS_S = {"short": 120, "medium": 240, "long": 480}
@@ -103,14 +103,7 @@ class Synthetic(Task):
             return "\n".join(
                 [question.text, *options, "Answer with the option's letter from the given choices directly."]
             )
-        return "\n".join(
-            [
-                "Select the best answer to the following multiple-choice question based on the video. "
-                "Respond with only the letter (A, B, C, or D) of the correct option.",
-                question.text,
-                *options,
-            ]
-        )
+        return letter_prompt(question.text, question.options)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -161,34 +162,35 @@ def test_mixer_in_pieces_is_the_mixer_at_once():
     assert torch.equal(state.window, end.window)
 
 
-def test_kernels_that_cannot_be_imported_are_done_without(monkeypatch):
-    """Also when the package is there and breaks while it is imported."""
-    import builtins
-
-    real_import = builtins.__import__
-
-    def broken(name, *args, **kwargs):
-        if name.startswith(("mamba_ssm", "causal_conv1d")):
-            raise RuntimeError("a half-installed package")
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", broken)
-    for load in (mixer_module._mamba_chunk_scan, mixer_module._causal_conv1d):
-        load.cache_clear()
-        assert load() is None
-        load.cache_clear()
+def test_kernels_that_cannot_be_imported_are_done_without(monkeypatch, tmp_path, caplog):
+    """Also when the package is there and breaks while it is imported; said once."""
+    for package in ("mamba_ssm", "causal_conv1d"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('a half-installed package')")
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    for load in (mixer_module.mamba_scan, mixer_module.causal_conv):
+        for cached in (mixer_module.optional, mixer_module.causal_conv):
+            cached.cache_clear()
+        caplog.clear()
+        assert load() is None and load() is None
+        assert [record.message.count("a half-installed package") for record in caplog.records] == [1]
+    mixer_module.optional.cache_clear()
+    mixer_module.causal_conv.cache_clear()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_kernel_scan_is_the_chunked_scan():
-    if mixer_module._mamba_chunk_scan() is None:
+    if mixer_module.mamba_scan() is None:
         pytest.skip("needs mamba-ssm")
     inputs = {k: v.cuda() for k, v in scan_inputs(300, headdim=16, d_state=16).items()}
+    for name in ("x", "dt", "B", "C"):
+        inputs[name] = inputs[name].bfloat16()  # float32 goes to the chunked scan
     y, state = selective_scan(**inputs, chunk_size=64)
     options = {"dt_bias": inputs.pop("dt_bias"), "dt_limit": (0.0, math.inf), "chunk_size": 64}
     wanted_y, wanted_state = mixer_module.chunked_scan(**inputs, **options)
-    torch.testing.assert_close(y, wanted_y, atol=2e-2, rtol=2e-2)
-    torch.testing.assert_close(state, wanted_state, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(y, wanted_y, atol=5e-2, rtol=5e-2)
+    torch.testing.assert_close(state, wanted_state, atol=5e-2, rtol=5e-2)
 
 
 def test_sizes_that_do_not_divide_are_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +83,7 @@ class VambaAdapter(ModelAdapter):
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
             for new in self._continue(encoded, batch, settings):
-                stopped = bool(new) and new[-1] in self._end_ids
+                stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
                 (text,) = self.processor.batch_decode([new])
                 answers.append(Answer(text, len(new), "stop" if stopped else "length"))
         return answers
@@ -96,15 +95,9 @@ class VambaAdapter(ModelAdapter):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @property
-    def _end_ids(self) -> list[int]:
-        end = self.model.generation_config.eos_token_id
-        return end if isinstance(end, list) else [end]
-
     def _continue(self, memory: VideoMemory, texts: list[str], settings: GenerationSettings) -> list[list[int]]:
         """Token ids of each continuation, with its end token if it has one."""
         import torch
-        from transformers import GenerationConfig
 
         from .decoding import decode_greedily
 
@@ -112,24 +105,16 @@ class VambaAdapter(ModelAdapter):
         own = self.model.generation_config
         if self.device.type == "cuda" and len(texts) == 1 and not settings.do_sample and not own.suppress_tokens:
             ids = inputs["input_ids"]
-            return [decode_greedily(self.model, ids, memory, settings.max_new_tokens, set(self._end_ids))]
-        sampling: dict[str, Any] = {}
-        if settings.do_sample:
-            sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k or 0}
-            seed = hashlib.sha256(f"{settings.seed} {texts}".encode()).digest()
-            torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
-        config = GenerationConfig(
-            max_new_tokens=settings.max_new_tokens,
-            do_sample=settings.do_sample,
-            eos_token_id=self._end_ids,
-            pad_token_id=self.processor.tokenizer.pad_token_id,
-            suppress_tokens=own.suppress_tokens,
-            begin_suppress_tokens=own.begin_suppress_tokens,
-            **sampling,
-        )
+            return [
+                decode_greedily(self.model, ids, memory, settings.max_new_tokens, set(_loading.end_ids(self.model)))
+            ]
+        _loading.seed_sampling(settings, "\n".join(texts))
+        config = _loading.generation_config(self.model, settings)
         with torch.inference_mode():
             output = self.model.generate(**inputs, video_memory=memory, generation_config=config)
-        return [_up_to_end(row, self._end_ids) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
+        return [
+            _up_to_end(row, _loading.end_ids(self.model)) for row in output[:, inputs["input_ids"].shape[1] :].tolist()
+        ]
 
     def _what_fits(self, shape: Sequence[int], patches: int) -> str:
         """One line for a video that does not fit: how large it is, and how many frames would be well."""

@@ -11,6 +11,8 @@ Mamba-2 is Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060); names of weig
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import logging
 import math
 from collections.abc import Callable
@@ -59,12 +61,11 @@ def causal_conv_silu(x: Tensor, window: Tensor, weight: Tensor, bias: Tensor | N
     # A segment shorter than the window leaves part of the old one in place.
     recent = torch.cat([window, x[:, max(0, length - width + 1) :]], dim=1)
     window_after = recent[:, recent.shape[1] - width + 1 :]
-    fused = _causal_conv1d() if x.is_cuda and 2 <= width <= 4 else None
-    if fused is not None and x.stride(1) % 8 == 0 and x.shape[2] % 8 == 0:
-        y = fused(x.transpose(1, 2), weight, bias, initial_states=window.transpose(1, 2), activation="silu").transpose(
-            1, 2
-        )
-        return y, window_after
+    fitting = x.is_cuda and 2 <= width <= 4 and x.stride(1) % 8 == 0 and x.shape[2] % 8 == 0  # its own conditions
+    if fitting and (fused := causal_conv()) is not None:
+        before = window.transpose(1, 2)
+        y = fused(x.transpose(1, 2), weight, bias, initial_states=before, activation="silu")
+        return y.transpose(1, 2), window_after
     if (kernels := fused_kernels(x)) is not None and bias is not None and x.shape[0] == 1:
         return kernels.conv_silu(x, window, weight, bias), window_after
     padded = torch.cat([window, x], dim=1)
@@ -105,7 +106,7 @@ def selective_scan(
         y, shaped and typed as `x`, and the float32 state after the last step.
     """
     # The Triton scan multiplies float32 in TF32, which is good for three digits: float32 asks for more.
-    kernel = _mamba_chunk_scan() if x.is_cuda and x.dtype != torch.float32 else None
+    kernel = mamba_scan() if x.is_cuda and x.dtype != torch.float32 else None
     scan = chunked_scan if kernel is None else functools.partial(_kernel_scan, kernel)
     return scan(x, dt, A, B, C, D, state, dt_bias=dt_bias, dt_limit=dt_limit, chunk_size=chunk_size)
 
@@ -302,37 +303,34 @@ class VisionMixer(nn.Module):
 
 def fused_kernels(x: Tensor) -> Any:
     """The module of Triton kernels where they can run on `x` (on a GPU, without gradients), else None."""
-    return _triton_kernels() if x.is_cuda and not torch.is_grad_enabled() else None
+    return triton_kernels() if x.is_cuda and not torch.is_grad_enabled() else None
 
 
 @functools.cache
-def _triton_kernels() -> Any:
-    """Our Triton kernels, or None (said once) where they cannot be imported, for whatever reason."""
+def optional(module: str, attribute: str | None, otherwise: str) -> Any:
+    """A module or what it defines, or None (said once) where it cannot be imported, for whatever reason."""
     try:
-        from . import kernels
+        found = importlib.import_module(module, __package__)
+        return found if attribute is None else getattr(found, attribute)
     except Exception as error:
-        logger.warning("Triton cannot be used (%s): norms and activations run in plain PyTorch, slower", error)
+        logger.warning("%s cannot be used (%s): %s", module.lstrip("."), error, otherwise)
         return None
-    return kernels
+
+
+def mamba_scan() -> Callable[..., Any] | None:
+    """mamba-ssm's Triton scan, if it can be imported."""
+    where = "mamba_ssm.ops.triton.ssd_combined"
+    return optional(where, "mamba_chunk_scan_combined", "the scan runs in plain PyTorch, slower")
+
+
+def triton_kernels() -> Any:
+    """Our Triton kernels, if they can be imported."""
+    return optional(".kernels", None, "norms and activations run in plain PyTorch, slower")
 
 
 @functools.cache
-def _mamba_chunk_scan() -> Callable[..., Any] | None:
-    """mamba-ssm's scan, or None (said once) where it cannot be imported, for whatever reason."""
-    try:
-        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-    except Exception as error:
-        logger.warning("mamba-ssm cannot be used (%s): the scan runs in plain PyTorch, slower", error)
+def causal_conv() -> Callable[..., Any] | None:
+    """causal-conv1d's kernel, if it is installed; it is not missed otherwise."""
+    if importlib.util.find_spec("causal_conv1d") is None:
         return None
-    return mamba_chunk_scan_combined
-
-
-@functools.cache
-def _causal_conv1d() -> Callable[..., Any] | None:
-    """causal-conv1d's kernel, or None where it cannot be imported, for whatever reason."""
-    try:
-        from causal_conv1d import causal_conv1d_fn
-    except Exception as error:
-        logger.info("causal-conv1d cannot be used (%s): the convolution runs in plain PyTorch", error)
-        return None
-    return causal_conv1d_fn
+    return optional("causal_conv1d", "causal_conv1d_fn", "our own convolution takes its place")
