@@ -103,7 +103,9 @@ class VambaAdapter(ModelAdapter):
 
         inputs = self.processor(texts, device=self.device)
         own = self.model.generation_config
-        if self.device.type == "cuda" and len(texts) == 1 and not settings.do_sample and not own.suppress_tokens:
+        # A CUDA graph holds one GPU's work, and neither draws nor suppresses tokens.
+        alone = len(texts) == 1 and len({parameter.device for parameter in self.model.parameters()}) == 1
+        if self.device.type == "cuda" and alone and not settings.do_sample and not own.suppress_tokens:
             ids = inputs["input_ids"]
             return [
                 decode_greedily(self.model, ids, memory, settings.max_new_tokens, set(_loading.end_ids(self.model)))

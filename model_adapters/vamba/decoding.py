@@ -59,7 +59,7 @@ def decode_greedily(
     while tokens[-1] not in end_ids and len(tokens) < max_new_tokens:
         if device.type == "cuda" and graph is None and len(tokens) > EAGER_STEPS:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.device(device), torch.cuda.graph(graph):
                 step()
         if graph is not None:
             graph.replay()

@@ -7,10 +7,27 @@ inside and with the same roundings to the tensors' type in between. They keep no
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+
+def _on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton launches on the current GPU; a model spread over several has tensors on others."""
+
+    @functools.wraps(function)
+    def launch(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not x.is_cuda:  # Triton's interpreter
+            return function(x, *args, **kwargs)
+        with torch.cuda.device(x.device):
+            return function(x, *args, **kwargs)
+
+    return launch
 
 
 @triton.jit
@@ -33,6 +50,7 @@ def _rotary_kernel(
     tl.store(place + half, (second * cos2 + first * sin2).to(qkv.dtype.element_ty), inside)
 
 
+@_on_its_device
 def rotate_queries_and_keys_(qkv: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotary embedding in place of the first two thirds of (frames, patches, 3, heads, head_dim), contiguous.
 
@@ -74,6 +92,7 @@ def _add_layer_norm_kernel(
     tl.store(out + place, (normed * scale + shift).to(kind), inside)
 
 
+@_on_its_device
 def add_layer_norm_(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Adds `delta` to `hidden` in place and returns the layer norm of the sum; both (..., width), contiguous."""
     out = torch.empty_like(hidden)
@@ -97,6 +116,7 @@ def _quick_gelu_kernel(x, count, BLOCK: tl.constexpr):
     tl.store(x + offset, (value * gate).to(x.dtype.element_ty), inside)
 
 
+@_on_its_device
 def quick_gelu_(x: Tensor) -> Tensor:
     """`x * sigmoid(1.702 * x)` in place; x is contiguous."""
     _quick_gelu_kernel[(triton.cdiv(x.numel(), 4096),)](x, x.numel(), 4096, num_warps=8)
@@ -115,6 +135,7 @@ def _rms_norm_kernel(x, weight, out, width, eps, BLOCK: tl.constexpr):
     tl.store(out + row * width + column, (normed.to(kind).to(tl.float32) * scale).to(kind), inside)
 
 
+@_on_its_device
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """transformers' RMS norm of (..., width), contiguous."""
     out = torch.empty_like(x)
@@ -151,6 +172,7 @@ def _conv_silu_kernel(
     tl.store(out + step * channels + channel, (total * tl.sigmoid(total)).to(out.dtype.element_ty), inside)
 
 
+@_on_its_device
 def conv_silu(x: Tensor, window: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Causal depthwise convolution and SiLU of (1, length, channels), whose rows may lie apart.
 
@@ -191,6 +213,7 @@ def _gated_rms_norm_kernel(y, z, weight, out, z_stride, width, groups, eps, BLOC
     tl.store(out + row * width * groups + column, (normed * scale).to(out.dtype.element_ty), inside)
 
 
+@_on_its_device
 def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
     """RMS norm by groups of `y * silu(z)`; (1, length, channels), the rows of z may lie apart."""
     y = y.contiguous()
@@ -260,6 +283,7 @@ def _join_attention_kernel(
 _PROGRAMS = 264
 
 
+@_on_its_device
 def split_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """Attention of few queries to many keys, the keys shared out among all multiprocessors.
 
