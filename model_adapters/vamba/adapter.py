@@ -134,7 +134,10 @@ class VambaAdapter(ModelAdapter):
         # Beside weights and what is kept: the activations of one segment, and a twentieth for the allocator.
         room = 0.95 * ours - weights - self._segment_bytes(patches, height, width)
         fit = int(frames * room / needed) // 2 * 2
-        hint = f"about {fit} frames of this size would fit" if 2 <= fit < frames else "use smaller frames"
+        if 2 <= fit < frames:
+            hint = f"about {fit} frames of this size would fit"
+        else:
+            hint = f"the GPU has {ours / 2**30:.1f} GiB free for all of it: use smaller frames or another GPU"
         return f"{frames} frames of {width}x{height} need {needed / 2**30:.1f} GiB beside the weights; {hint}"
 
     def _segment_bytes(self, patches: int, height: int, width: int) -> float:

@@ -170,21 +170,22 @@ def _kernel_scan(
     dt_limit: tuple[float, float],
     chunk_size: int,
 ) -> tuple[Tensor, Tensor]:
-    """`selective_scan` by mamba-ssm's Triton kernels."""
-    return kernel(
-        x,
-        dt,
-        A,
-        B,
-        C,
-        chunk_size,
-        D=D,
-        dt_bias=dt_bias,
-        dt_softplus=True,
-        dt_limit=dt_limit,
-        initial_states=state,
-        return_final_states=True,
-    )
+    """`selective_scan` by mamba-ssm's Triton kernels, which are tuned on the current GPU at their first call."""
+    with torch.cuda.device(x.device):
+        return kernel(
+            x,
+            dt,
+            A,
+            B,
+            C,
+            chunk_size,
+            D=D,
+            dt_bias=dt_bias,
+            dt_softplus=True,
+            dt_limit=dt_limit,
+            initial_states=state,
+            return_final_states=True,
+        )
 
 
 def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, norm_before_gate: bool = False) -> Tensor:
