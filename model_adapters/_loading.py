@@ -19,13 +19,17 @@ SPECIAL_TOKENS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
     *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 )
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
 _HASHED_BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 
 
 def choose_device(device: str) -> torch.device:
     """``auto`` is the first GPU, else the CPU. Raises UserError for a device that is not there."""
     import torch
+    import transformers
 
+    # Its report of missing weights would come before our one line about them.
+    transformers.logging.set_verbosity_error()
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -50,8 +54,11 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def check_attention(attn_implementation: str) -> str:
-    """Raises UserError where flash-attn is asked for and not installed."""
+    """Raises UserError for an unknown implementation, or where flash-attn is asked for and not installed."""
     from transformers.utils import is_flash_attn_2_available
+
+    if attn_implementation not in ATTENTION:
+        raise UserError(f"unknown attn_implementation {attn_implementation!r}: use {', '.join(ATTENTION)}")
 
     if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter
+from vamba_eval.contracts import LETTERS, Answer, Clip, GenerationSettings, ModelAdapter, UserError
 
 
 class ConstantAdapter(ModelAdapter):
@@ -13,6 +13,8 @@ class ConstantAdapter(ModelAdapter):
     reads_video = False
 
     def __init__(self, letter: str = "A") -> None:
+        if letter not in tuple(LETTERS):
+            raise UserError(f"letter is {letter!r}: give one capital letter")
         self.letter = letter
 
     def describe(self) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class Qwen2VLAdapter(ModelAdapter):
         self.device = _loading.choose_device(device)
         self.dtype = _loading.choose_dtype(dtype, self.device)
         _loading.check_attention(attn_implementation)
+        remote_code = _loading.boolean(trust_remote_code)
+        if pretrained is None and device_map is not None:
+            raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
         if text_positions not in ("transformers", "original"):
             raise UserError(f"text_positions is {text_positions!r}: use transformers or original")
         self.text_positions = text_positions
@@ -83,13 +86,17 @@ class Qwen2VLAdapter(ModelAdapter):
         if pretrained is None:
             self._build_tiny(attn_implementation, int(seed))
         else:
-            self._load(pretrained, revision, device_map, attn_implementation, _loading.boolean(trust_remote_code))
+            self._load(pretrained, revision, device_map, attn_implementation, remote_code)
         self.model.eval()
         size = self.video_processor.size
         self._size = {
             "shortest_edge": int(min_pixels or size["shortest_edge"]),
             "longest_edge": int(max_pixels or size["longest_edge"]),
         }
+        if self._size["shortest_edge"] > self._size["longest_edge"]:
+            raise UserError(
+                f"min_pixels {self._size['shortest_edge']} is above max_pixels {self._size['longest_edge']}"
+            )
         self._description |= {"min_pixels": self._size["shortest_edge"], "max_pixels": self._size["longest_edge"]}
 
     def describe(self) -> dict[str, Any]:

@@ -62,6 +62,13 @@ def _snapshot(repo_id: str) -> Path:
         ) from error
 
 
+def check_split(task: Task, split: str | None, known: Sequence[str]) -> str:
+    """The split to load, by default the first of ``known``. UserError for one that there is not."""
+    if split is not None and split not in known:
+        raise UserError(f"{task.name} has no split {split!r}; it has {' and '.join(known)}")
+    return split or known[0]
+
+
 def read_rows(path: Path) -> list[Any]:
     """The rows of a parquet, JSON (a list) or JSON-lines file, as plain Python values."""
     try:
@@ -84,6 +91,8 @@ def read_rows(path: Path) -> list[Any]:
 
 def text_field(row: Mapping[str, Any], name: str) -> str:
     """A field that must hold text."""
+    if not isinstance(row, Mapping):
+        raise BadRow("the row is not an object")
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise BadRow(f"field {name!r} is {'missing' if value is None else f'{value!r}, not text'}")

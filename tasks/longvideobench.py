@@ -18,7 +18,6 @@ from vamba_eval.contracts import (
     ScoredRecord,
     Summary,
     Task,
-    UserError,
     Video,
 )
 from vamba_eval.scoring import extract_lmms_first, extract_vamba, score_choice, summarize
@@ -26,6 +25,7 @@ from vamba_eval.scoring import extract_lmms_first, extract_vamba, score_choice, 
 from ._annotations import (
     BadRow,
     Collector,
+    check_split,
     find_folder,
     groups_of,
     letter_prompt,
@@ -54,9 +54,7 @@ class LongVideoBench(Task):
         return GenerationSettings(max_new_tokens=32 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        split = {None: "validation", "val": "validation"}.get(split, split)
-        if split not in _SPLITS:
-            raise UserError(f"longvideobench has no split {split!r}; it has {' and '.join(_SPLITS)}")
+        split = check_split(self, split, tuple(_SPLITS))
         folder, file = find_folder(self, data_root, _SPLITS[split], "longvideobench/LongVideoBench")
         collector = Collector(self)
         for number, row in enumerate(read_rows(file)):
@@ -66,7 +64,7 @@ class LongVideoBench(Task):
             try:
                 name = text_field(row, "video_path")
                 question = self._question(row, where, collector, answered=split != "test")
-            except (BadRow, AttributeError) as problem:
+            except BadRow as problem:
                 collector.broken(where, str(problem), name if path else None, path)
                 continue
             subtitles = folder / "subtitles" / str(row.get("subtitle_path"))
@@ -83,8 +81,8 @@ class LongVideoBench(Task):
         answer: str | None
         if not answered:
             answer = None  # the test split withholds it
-        elif isinstance(choice, int) and 0 <= choice < len(candidates):
-            answer = LETTERS[choice]
+        elif isinstance(choice, int | float) and not isinstance(choice, bool) and choice in range(len(candidates)):
+            answer = LETTERS[int(choice)]  # pandas writes a column with a gap as floats
         else:
             collector.defect(where, f"correct_choice {choice!r} is no option", "the question counts as wrong")
             answer = ""

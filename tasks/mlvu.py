@@ -27,6 +27,7 @@ from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summar
 from ._annotations import (
     BadRow,
     Collector,
+    check_split,
     find_folder,
     first_existing,
     letter_prompt,
@@ -52,6 +53,7 @@ class MLVU(Task):
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        check_split(self, split, ("dev",))
         expected = ("json/1_plotQA.json", "MLVU/json/1_plotQA.json", "test-*.parquet", "data/test-*.parquet")
         folder, file = find_folder(self, data_root, expected, "MLVU/MVLU")
         collector = Collector(self)
@@ -66,7 +68,9 @@ class MLVU(Task):
         if not file.exists():
             raise UserError(f"mlvu: {file} is missing. The benchmark is published at {self.homepage}")
         kind, videos = file.stem, file.parent.parent / "video"
-        for number, row in enumerate(read_rows(file)):
+        rows = read_rows(file)
+        types = [str(row["question_type"]) for row in rows if isinstance(row, dict) and row.get("question_type")]
+        for number, row in enumerate(rows):
             where = f"{file.name} row {number}"
             name = row.get("video") if isinstance(row, dict) else None
             video_id = path = None
@@ -78,10 +82,11 @@ class MLVU(Task):
                 candidates = list_field(row, "candidates")
                 text = text_field(row, "question")
                 answer = text_field(row, "answer")
-            except (BadRow, AttributeError) as problem:
+            except BadRow as problem:
                 collector.broken(where, str(problem), video_id, path)
                 continue
-            groups = {"question_type": str(row.get("question_type") or kind.partition("_")[2])}
+            # A file is one type; a row that does not say so must not become another one in the mean.
+            groups = {"question_type": types[0] if types else kind.partition("_")[2]}
             used = {"question", "candidates", "question_type"}
             extra = {key: value for key, value in row.items() if key not in used}
             # In the shape that lmms-eval asks for, the question's text holds the options.
@@ -111,7 +116,7 @@ class MLVU(Task):
             except BadRow as problem:
                 collector.broken(where, str(problem), name if path else None, path)
                 continue
-            if answer not in LETTERS[: len(candidates)]:
+            if answer not in tuple(LETTERS[: len(candidates)]):
                 answer = _letter(answer, candidates, where, collector)
             extra: dict[str, Any] = {key: value for key, value in row.items() if key not in ("question", "answer")}
             extra["lmms_question"] = row["question"]

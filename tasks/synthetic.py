@@ -22,7 +22,7 @@ from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Sc
 from vamba_eval.sampling import FrameSampling
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
 
-from ._annotations import letter_prompt, lettered
+from ._annotations import check_split, letter_prompt, lettered
 
 WIDTH, HEIGHT, FPS = 224, 140, 10
 DURATIONS_S = {"short": 120, "medium": 240, "long": 480}
@@ -87,6 +87,7 @@ class Synthetic(Task):
         """The videos, generated into ``data_root/synthetic`` (or the user's cache) if they are not there yet."""
         from tqdm import tqdm
 
+        check_split(self, split, ("test",))
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
         folder = (Path(data_root) if data_root else cache) / self.name / f"v{self.version}"
         folder.mkdir(parents=True, exist_ok=True)

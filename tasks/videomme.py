@@ -13,7 +13,17 @@ from typing import Any
 from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
 
-from ._annotations import BadRow, Collector, find_folder, first_existing, groups_of, list_field, read_rows, text_field
+from ._annotations import (
+    BadRow,
+    Collector,
+    check_split,
+    find_folder,
+    first_existing,
+    groups_of,
+    list_field,
+    read_rows,
+    text_field,
+)
 
 _GROUPS = ("duration", "domain", "sub_category", "task_type")
 
@@ -30,6 +40,7 @@ class VideoMME(Task):
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        check_split(self, split, ("test",))
         expected = ("videomme/test-*.parquet", "test-*.parquet")
         folder, file = find_folder(self, data_root, expected, "lmms-lab/Video-MME")
         collector = Collector(self)
@@ -64,7 +75,7 @@ class VideoMME(Task):
                 )
             options.append(option[match.end() :] if match else option)
         answer = text_field(row, "answer").strip()
-        if answer not in LETTERS[: len(options)]:
+        if answer not in tuple(LETTERS[: len(options)]):
             collector.defect(where, f"the answer {answer!r} is no option's letter", "the question counts as wrong")
             answer = ""
         extra = {name: value for name, value in row.items() if name not in (*_GROUPS, "question", "answer")}

@@ -140,6 +140,23 @@ def test_rotation_metadata_is_applied(tmp_path: Path, quarters: int) -> None:
     assert np.abs(seen_by_decord.astype(int) - turned).mean() < 2
 
 
+@pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("colorspace", [1, 4, 5, 6, 7, 9], ids=["709", "fcc", "470bg", "170m", "240m", "2020"])
+def test_color_tags_are_followed(tmp_path: Path, colorspace: int, full_range: bool) -> None:
+    path = make_video(tmp_path / "tagged.mp4", frames=12, colorspace=colorspace, full_range=full_range)
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        assert (int(frame.colorspace), int(frame.color_range)) == (colorspace, 2 if full_range else 1)
+    expected = decord.VideoReader(str(path)).get_batch(range(12)).asnumpy()
+    assert np.array_equal(read_clip(path, full_size(12)).frames, expected)
+
+
+def test_a_matroska_file_may_begin_late(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "late.mkv", frames=80, first_pts=500)
+    clip = read_clip(path, full_size(80))
+    assert len(clip.frames) == 80 and clip.timestamps_s[0] == 0.0
+
+
 # ---------------------------------------------------------------------------------------- unreadable files
 
 
@@ -173,6 +190,45 @@ def test_an_unfinished_download_is_not_taken_for_a_shorter_video(tmp_path: Path,
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(VideoError, match="cut off: its header promises"):
         read_clip(path, full_size(8))
+
+
+def test_an_unfinished_download_with_sound_is_noticed_too(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mkv"
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=8000)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        for second in range(20):
+            for number in range(25):
+                frame = av.VideoFrame.from_ndarray(picture(25 * second + number, 96, 160), format="rgb24")
+                container.mux(video.encode(frame))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), dtype=np.float32), format="fltp", layout="mono")
+            silence.sample_rate = 8000
+            container.mux(audio.encode(silence))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    assert len(read_clip(path, full_size(8)).frames) == 8
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(VideoError, match="cut off"):
+        read_clip(path, full_size(8))
+
+
+def test_a_file_whose_second_half_was_never_written_is_damaged(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "hole.mp4", frames=500, container_options={"movflags": "faststart"})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match="of its 500 frames can be decoded"):
+        read_clip(path, full_size(64))
+
+
+def test_a_folder_of_broken_pictures_gives_one_line(tmp_path: Path) -> None:
+    (tmp_path / "frame_0.jpg").write_bytes(b"no picture")
+    for read in (read_clip, probe):
+        with pytest.raises(VideoError, match=r"frame_0.jpg cannot be read as an image"):
+            read(tmp_path)
+    Image.fromarray(picture(0, 40, 60)).save(tmp_path / "frame_0.jpg")
+    with pytest.raises(VideoError, match="needs the video's frame rate"):
+        read_clip(tmp_path, FrameSampling(strategy="fps"))
 
 
 def test_audio_alone_is_no_video(tmp_path: Path) -> None:

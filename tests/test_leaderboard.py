@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +76,24 @@ def test_reported_rows_are_marked(cli: Cli, results: Path) -> None:
     (vamba,) = [line for line in out.splitlines() if line.startswith("| Vamba 10B (reported)")]
     assert " 65.9 " in vamba and " 55.9 " in vamba and " 57.8 " not in vamba
     assert "| constant " in out
+
+
+def test_an_installed_copy_has_the_reported_rows(tmp_path: Path) -> None:
+    """A wheel, unpacked far from the checkout."""
+    repository = Path(__file__).resolve().parent.parent
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "tests", "__pycache__")
+    shutil.copytree(repository, source, ignore=ignored)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = source.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "site", format="zip")
+    code = "from vamba_eval.cli import main; main(['leaderboard', '--published']); main(['list'])"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(reported)") == 17 and "| Vamba 10B (reported)" in done.stdout
+    assert "longvideobench" in done.stdout and "qwen2_vl" in done.stdout
 
 
 def test_withheld_answers_are_not_scored(cli: Cli, results: Path, tmp_path: Path) -> None:

@@ -172,6 +172,34 @@ def test_a_baseline_faces_the_questions_that_models_face(cli: Cli, benchmarks: P
     assert status == 0, "where no video is there at all, the annotations are enough"
 
 
+def test_odd_annotations_do_not_end_a_run(cli: Cli, tmp_path: Path) -> None:
+    rows = [*longvideobench_rows(6), None]
+    rows[0]["question"] = "half a pair \ud83d?"
+    rows[1]["correct_choice"] = 1.0
+    rows[2]["correct_choice"] = True
+    write_longvideobench(tmp_path, rows)
+    command = ("--tasks", "longvideobench", "--models", "constant", "--data-root", tmp_path)
+    status, out, err = cli(*command, "--output", tmp_path / "out")
+    assert status == 1 and "the row is not an object" in err and "6 of 7 questions (1 failed" in out
+    records = records_of(tmp_path / "out", "longvideobench", "constant")
+    assert records["lvb0_1"]["answer"] == "B" and records["lvb1_0"]["answer"] == ""
+    write_longvideobench(tmp_path, [])
+    status, _, err = cli(*command, "--output", tmp_path / "empty")
+    assert status == 2 and "hold no question" in err
+
+
+def test_results_that_cannot_be_written_give_one_line(
+    cli: Cli, benchmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "out"))
+
+    monkeypatch.setattr("vamba_eval.store.os.replace", full)
+    command = ("--tasks", "videomme", "--models", "constant", "--data-root", benchmarks)
+    status, _, err = cli(*command, "--output", tmp_path / "out")
+    assert status == 2 and "No space left on device" in err and "Traceback" not in err
+
+
 def test_broken_rows_are_recorded_as_failed(cli: Cli, tmp_path: Path) -> None:
     rows = videomme_rows(3)
     rows[4]["question"] = None
@@ -234,10 +262,23 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
             "pip install flash-attn",
         ),
         (["leaderboard", "/nowhere"], "no run at or below /nowhere"),
+        (["leaderboard"], "name at least one folder of runs"),
+        (["leaderbord", "x"], "unknown command 'leaderbord' (did you mean 'leaderboard'?)"),
+        (["--tasks", "videomme", "--split", "foo"], "no split 'foo'; it has test"),
+        (["--models", "random", "--model-args", "random:seed=abc"], "cannot be built with seed=abc: invalid literal"),
+        (["--models", "constant", "--model-args", "constant:letter=ZZ"], "give one capital letter"),
+        (["--models", "qwen2_vl", "--model-args", "qwen2_vl:trust_remote_code=maybe"], "neither true nor false"),
+        (["--models", "vamba", "--model-args", "vamba:attn_implementation=foo"], "unknown attn_implementation 'foo'"),
+        (["--models", "vamba", "--model-args", "vamba:batch_size=abc"], "cannot be built with batch_size=abc"),
+        (["--models", "vamba", "--model-args", "vamba:device_map=auto"], "give pretrained= too"),
+        (
+            ["--models", "qwen2_vl", "--model-args", "qwen2_vl:min_pixels=99999,max_pixels=5"],
+            "min_pixels 99999 is above max_pixels 5",
+        ),
     ],
 )
 def test_mistakes_get_one_line_and_status_2(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
-    place = [] if arguments[0] == "leaderboard" else ["--output", tmp_path / "out"]
+    place = [] if arguments[0].startswith("leader") else ["--output", tmp_path / "out"]
     status, _, err = cli(*arguments, *place)
     assert status == 2 and message in err and "Traceback" not in err
 

@@ -72,7 +72,9 @@ def test_auto_fills_the_token_budget() -> None:
     assert len(sampling.indices(1_000_000, 25.0, 720, 1280)) == 120_000 // patches
 
 
-@pytest.mark.parametrize("fields", [{"num_frames": 0}, {"num_frames": -8}, {"strategy": "all"}, {"longest_edge": None}])
+@pytest.mark.parametrize(
+    "fields", [{"num_frames": 0}, {"num_frames": 2.5}, {"num_frames": -8}, {"strategy": "all"}, {"longest_edge": None}]
+)
 def test_impossible_samplings_are_refused(fields: dict) -> None:
     with pytest.raises(ValueError):
         FrameSampling(**fields)

@@ -15,7 +15,8 @@ COUNTS = {"videos": 1, "questions": 2}
 
 
 def record(question: str, error: str | None = None) -> dict:
-    return {"question": question, "error": error, "response": None if error else "A"}
+    rest = {"video": "v", "options": [], "answer": None, "groups": {}, "environment": 0}
+    return {"question": question, "error": error, "response": None if error else "A", **rest}
 
 
 def test_a_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
@@ -32,6 +33,16 @@ def test_a_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
         again.append(record("q2"))
         again.close()
         assert path.read_bytes() == whole
+
+
+def test_foreign_lines_and_half_surrogates_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "t.m.jsonl"
+    path.write_text('{"question": "zz"}\n[1]\nnot json\n')
+    records = RecordFile(path)
+    records.append({**record("q1"), "response": "half \ud83d of a pair"})
+    records.close()
+    assert latest_records(path)["q1"]["response"] == "half \ud83d of a pair"
+    assert records.answered() == {"q1"}
 
 
 def test_a_failure_is_superseded_by_an_answer_and_never_the_other_way(tmp_path: Path) -> None:
@@ -62,8 +73,9 @@ def test_another_environment_is_an_error_that_can_be_accepted(tmp_path: Path) ->
     elsewhere = {**HERE, "packages": {"torch": "2.12"}}
     with Run(tmp_path / "run", HERE):
         pass
-    with pytest.raises(UserError, match=r"packages.torch: 2.11 there, 2.12 now(?s:.*)--accept-environment"):
-        Run(tmp_path / "run", elsewhere)
+    message = r"packages.torch: 2.11 there, 2.12 now(?s:.*)--accept-environment"
+    with pytest.raises(UserError, match=message), Run(tmp_path / "run", elsewhere):
+        pass
     with Run(tmp_path / "run", elsewhere, accept_environment=True) as run:
         assert run.environment_number == 1
     with Run(tmp_path / "run", HERE) as run:  # both are known now
@@ -87,11 +99,13 @@ def test_broken_and_foreign_places_are_named(tmp_path: Path) -> None:
         Run(tmp_path / "file", HERE)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "run.json").write_text(json.dumps({"schema": 0}))
-    with pytest.raises(UserError, match="was not written by this version"):
-        Run(tmp_path / "old", HERE)
+    for content in ({"schema": 0}, {"schema": 1}, [], {"schema": 1, "tasks": {}, "environments": "x"}):
+        (tmp_path / "old" / "run.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match="was not written by this version"), Run(tmp_path / "old", HERE):
+            pass
     (tmp_path / "old" / "run.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
-        Run(tmp_path / "old", HERE)
+    with pytest.raises(UserError, match="cannot be read"), Run(tmp_path / "old", HERE):
+        pass
     with pytest.raises(UserError, match="no run at or below"):
         find_runs([tmp_path / "nowhere"])
 

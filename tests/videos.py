@@ -42,6 +42,9 @@ def make_video(
     options: dict[str, str] | None = None,
     variable: bool = False,
     container_options: dict[str, str] | None = None,
+    colorspace: int | None = None,
+    full_range: bool = False,
+    first_pts: int = 0,
 ) -> Path:
     """A video of ``frames`` distinct pictures of ``size`` (height, width)."""
     height, width = size
@@ -49,11 +52,16 @@ def make_video(
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = options or {}
+        if colorspace is not None:
+            stream.codec_context.colorspace = colorspace
+            stream.codec_context.color_range = 2 if full_range else 1
         if variable:
             stream.codec_context.time_base = Fraction(1, rate * 4)
         time = 0
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(picture(number, height, width), format="rgb24")
+            if first_pts:
+                frame.pts, frame.time_base = first_pts + number, Fraction(1, rate)
             if variable:
                 frame.pts, frame.time_base = time, Fraction(1, rate * 4)
                 time += 4 if number % 3 else 9

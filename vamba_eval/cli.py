@@ -7,6 +7,7 @@ Exit status: 0 when every question has a record, 1 when some failed, 2 for somet
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,13 +35,18 @@ A run that was interrupted goes on where it stopped when the same command is giv
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "ask": _ask, "run": _run}
-    verb = arguments.pop(0) if arguments and arguments[0] in verbs else "run"
     debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "ask": _ask, "run": _run}
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     if debug:
         logging.getLogger("vamba_eval").setLevel(logging.DEBUG)
     try:
+        verb = "run" if not arguments or arguments[0].startswith("-") else arguments.pop(0)
+        if verb not in verbs:
+            near = difflib.get_close_matches(verb, verbs, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise UserError(f"unknown command {verb!r}{hint}: there are {', '.join(verbs)}")
         return verbs[verb](arguments)
     except UserError as error:
         if debug:
@@ -53,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # somebody's `| head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written
+        if debug:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
 
 
 # -------------------------------------------------------------------------------------------------- run
@@ -154,7 +166,7 @@ def _model_args(specifications: Sequence[str]) -> dict[str, dict[str, Any]]:
             key, equals, value = pair.partition("=")
             if not equals or not key.strip():
                 raise UserError(f"--model-args {specification!r}: {pair!r} is not KEY=VALUE")
-            parsed.setdefault(label, {})[key.strip()] = int(value) if value.isdecimal() else value
+            parsed.setdefault(label, {})[key.strip()] = value
     return parsed
 
 
@@ -230,7 +242,7 @@ def _typed_questions() -> Iterator[str]:
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
+    parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
     parser.add_argument("--published", action="store_true", help="add the Vamba paper's rows, marked as reported")
     parser.add_argument("--output", type=Path, metavar="DIR", help="also write leaderboard.md, .csv and breakdowns.csv")
     _add_debug(parser)
@@ -239,6 +251,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 def _tables(args: argparse.Namespace, protocol: str | None) -> int:
     from vamba_eval.leaderboard import Leaderboard
 
+    if not args.results and not args.published:
+        raise UserError("name at least one folder of runs (or --published alone, for the paper's tables)")
     board = Leaderboard.from_runs(args.results, protocol=protocol, published=args.published)
     if not board.results:
         raise UserError("the runs there have no answers yet")

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 # be missing) before it counts as cut off.
 _MISSING_SHARE = 0.02
 
+# Numbers of ISO/IEC 23091-2 (H.273) for matrix coefficients and of FFmpeg for ranges. What is not in the
+# table (unspecified, RGB, YCgCo) is left to FFmpeg, which takes it as BT.601.
+_BT601, _BT601_NTSC = 5, 6
+_MATRIX = {1: 1, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
+_LIMITED_RANGE, _FULL_RANGE = 1, 2
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -58,12 +64,8 @@ def read_clip(
     """
     path = Path(path)
     sampling = sampling or FrameSampling()
-    if path.is_dir():
+    if _is_folder(path):
         return _read_folder(path, sampling)
-    if not path.exists():
-        raise VideoError(f"no such file: {path}")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes): download it again")
     import av
 
     try:
@@ -77,12 +79,9 @@ def read_clip(
 def probe(path: str | Path) -> VideoInfo:
     """What the header of a video file says; decodes nothing. Raises VideoError."""
     path = Path(path)
-    if path.is_dir():
-        frames = _folder_frames(path)
-        with Image.open(frames[0]) as image:
-            return VideoInfo("jpeg", image.width, image.height, float("nan"), None)
-    if not path.exists():
-        raise VideoError(f"no such file: {path}")
+    if _is_folder(path):
+        width, height = _picture(_folder_frames(path)[0]).size
+        return VideoInfo("jpeg", width, height, float("nan"), None)
     import av
 
     try:
@@ -94,6 +93,20 @@ def probe(path: str | Path) -> VideoInfo:
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     return info
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder; VideoError if it is neither that nor a file with something in it."""
+    try:
+        if path.is_dir():
+            return True
+        if not path.exists():
+            raise VideoError(f"no such file: {path}")
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path} is empty (0 bytes): download it again")
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror}") from error
+    return False
 
 
 # ------------------------------------------------------------------------------------------ video files
@@ -136,6 +149,10 @@ def _read_container(
         times = [frame.pts for frame in _decode_all(path)]
         if not times:
             raise VideoError(f"{path} holds no video frame that can be decoded") from None
+        if len(times) < (1 - _MISSING_SHARE) * len(index.pts):
+            raise VideoError(
+                f"{path} is damaged: {len(times)} of its {len(index.pts)} frames can be decoded; download it again"
+            ) from None
         return _assemble(container, stream, times, fps, sampling, start_s, end_s, None, path)
 
 
@@ -156,12 +173,17 @@ def _index_packets(container: InputContainer, stream: VideoStream) -> _Index:
 
     key_pts: list[int] = []  # of each key frame, in decoding order
     order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
-    end_pts = 0
+    end_s = 0.0  # of whatever lasts longest: a container may state one length for all its streams
+    all_streams = stream.duration is None
     trusted, corrupt = True, False
     trouble: str | None = None
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux() if all_streams else container.demux(stream):
             if packet.size == 0:
+                continue
+            if packet.pts is not None and packet.time_base:
+                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index != stream.index:
                 continue
             corrupt |= packet.is_corrupt
             if packet.pts is None:
@@ -172,7 +194,6 @@ def _index_packets(container: InputContainer, stream: VideoStream) -> _Index:
             if packet.is_discard:
                 continue
             order.append((packet.pts, len(key_pts) - 1))
-            end_pts = max(end_pts, packet.pts + (packet.duration or 0))
     except av.FFmpegError as error:
         trouble = _reason(error)
     order.sort()
@@ -180,24 +201,22 @@ def _index_packets(container: InputContainer, stream: VideoStream) -> _Index:
     trusted &= bool(pts) and len(set(pts)) == len(pts) and order[0][1] >= 0
     # A frame that is shown before its key frame leans on the interval before (an open GOP).
     seek_pts = [key_pts[key if time >= key_pts[key] else max(0, key - 1)] if key >= 0 else time for time, key in order]
-    return _Index(pts, seek_pts, trusted, _cut_off(container, stream, pts, end_pts, corrupt, trouble))
+    return _Index(pts, seek_pts, trusted, _cut_off(container, stream, pts, end_s, corrupt, trouble))
 
 
 def _cut_off(
-    container: InputContainer, stream: VideoStream, pts: list[int], end_pts: int, corrupt: bool, trouble: str | None
+    container: InputContainer, stream: VideoStream, pts: list[int], end_s: float, corrupt: bool, trouble: str | None
 ) -> str | None:
-    """Why the file looks like an unfinished download, or None."""
-    start = stream.start_time or 0
-    held = float((end_pts - start) * stream.time_base) if pts and stream.time_base else 0.0
+    """Why the file looks like an unfinished download, or None. ``end_s`` is when the last packet ends."""
     if stream.duration and stream.time_base:
         promised = float(stream.duration * stream.time_base)
-    elif container.duration and len(container.streams) == 1:
-        promised = container.duration / 1_000_000
+        held = end_s - float((stream.start_time or 0) * stream.time_base)
     else:
-        promised = 0.0
-    lacking = promised > 0 and promised - held > max(_MISSING_SHARE * promised, 1.0)
-    if lacking:
-        return f"its header promises {promised:.1f} s of video, {held:.1f} s are there"
+        # Where a container states one length for all, it counts from 0, not from the first frame.
+        promised = (container.duration or 0) / 1_000_000
+        held = end_s
+    if promised - held > max(_MISSING_SHARE * promised, 1.0):
+        return f"its header promises {promised:.1f} s, {max(held, 0.0):.1f} s are there"
     if (corrupt or trouble) and stream.frames and len(pts) < stream.frames:
         return f"its header promises {stream.frames} frames, {len(pts)} are there"
     return None
@@ -221,7 +240,7 @@ def _assemble(
     if last <= first:
         raise VideoError(f"no frame between {start_s} and {end_s} s: the video lasts {times[-1]:.1f} s")
     context = stream.codec_context
-    wanted = [first + i for i in sampling.indices(last - first, fps, context.height, context.width)]
+    wanted = [first + i for i in _indices(sampling, last - first, fps, context.height, context.width)]
 
     decoded = _pick(_decode_all(path), wanted) if index is None else _decode_wanted(container, stream, index, wanted)
     frames: np.ndarray | None = None
@@ -236,6 +255,13 @@ def _assemble(
     duration = times[-1] + (1 / fps if fps > 0 else 0.0)
     chosen = np.array(wanted, dtype=np.int64)
     return Clip(frames, times[chosen], chosen, fps, float(duration))
+
+
+def _indices(sampling: FrameSampling, total: int, fps: float, height: int, width: int) -> list[int]:
+    try:
+        return sampling.indices(total, fps, height, width)
+    except ValueError as error:
+        raise VideoError(str(error)) from error
 
 
 def _decode_wanted(
@@ -308,9 +334,24 @@ def _pick(frames: Iterator[av.VideoFrame], wanted: list[int]) -> Iterator[av.Vid
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8, turned upright as the file's rotation metadata asks."""
+    """(H, W, 3) uint8, by the file's color tags, turned upright as its rotation metadata asks."""
+    quarters = frame.rotation // 90 % 4
+    space = _MATRIX.get(int(frame.colorspace), _BT601)
+    format_says_full = frame.format.name.startswith("yuvj")
+    full_range = format_says_full or int(frame.color_range) == _FULL_RANGE
+    planes_are_yuv = not frame.format.is_rgb and len(frame.format.components) >= 3
+    if planes_are_yuv and (space != _BT601 or full_range != format_says_full):
+        # swscale is told of the source's matrix and range only if it differs from the target's, which mean
+        # nothing for RGB: so name another one.
+        frame = frame.reformat(
+            format="rgb24",
+            src_colorspace=space,
+            dst_colorspace=_BT601 if space != _BT601 else _BT601_NTSC,
+            src_color_range=_FULL_RANGE if full_range else _LIMITED_RANGE,
+            dst_color_range=_FULL_RANGE,
+        )
     image = frame.to_ndarray(format="rgb24")
-    return np.rot90(image, k=frame.rotation // 90 % 4) if frame.rotation % 360 else image
+    return np.rot90(image, k=quarters) if quarters else image
 
 
 def _resized(image: np.ndarray, sampling: FrameSampling) -> np.ndarray:
@@ -347,18 +388,19 @@ def _folder_frames(path: Path) -> list[Path]:
     return [numbered[i] for i in range(len(numbered))]
 
 
+def _picture(file: Path) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise VideoError(f"{file} cannot be read as an image: {_reason(error)}") from error
+
+
 def _read_folder(path: Path, sampling: FrameSampling) -> Clip:
     files = _folder_frames(path)
-    with Image.open(files[0]) as image:
-        width, height = image.size
-    wanted = sampling.indices(len(files), float("nan"), height, width)
-    images = []
-    for i in wanted:
-        try:
-            with Image.open(files[i]) as image:
-                images.append(_resized(np.asarray(image.convert("RGB")), sampling))
-        except OSError as error:
-            raise VideoError(f"{files[i]} cannot be read as an image: {error}") from error
+    width, height = _picture(files[0]).size
+    wanted = _indices(sampling, len(files), float("nan"), height, width)
+    images = [_resized(np.asarray(_picture(files[i])), sampling) for i in wanted]
     if len({image.shape for image in images}) > 1:
         raise VideoError(f"the frames in {path} differ in size")
     unknown = np.full(len(wanted), np.nan)

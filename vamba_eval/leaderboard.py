@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -111,7 +110,8 @@ class Leaderboard:
         ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
         Raises UserError where there is no run.
         """
-        results = [result for folder in find_runs([Path(p) for p in paths]) for result in _results(folder, protocol)]
+        folders = find_runs([Path(path) for path in paths])
+        results = [result for folder in folders for result in _results(folder, protocol)]
         if published:
             results += _published({result.task for result in results})
         return cls(results)
@@ -322,8 +322,8 @@ def _published(tasks: set[str]) -> list[Result]:
     known = {name: registry.load_task(name) for name in registry.names(Task)}
     columns = {task.reported_as: task for task in known.values() if task.reported_as}
     results = []
-    checkout = Path(__file__).resolve().parent.parent / "results" / "published"
-    folder = checkout if checkout.is_dir() else Path(str(files("vamba_eval.published")))
+    here = Path(__file__).resolve().parent
+    folder = next(place for place in (here.parent / "results" / "published", here / "published") if place.is_dir())
     for file in sorted(folder.glob("*.csv")):
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
             for column, task in columns.items():

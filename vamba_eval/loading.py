@@ -7,6 +7,7 @@ a video that cannot be read arrives with its reason.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from vamba_eval.contracts import Clip, Video, VideoError
 from vamba_eval.decoding import probe, read_clip
 from vamba_eval.sampling import FrameSampling
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -36,8 +39,8 @@ def load_clips(videos: Iterable[Video], sampling: FrameSampling) -> Iterator[Loa
         start = time.perf_counter()
         try:
             clip = read_clip(video.path, sampling, start_s=video.start_s, end_s=video.end_s)
-        except VideoError as error:
-            yield Loaded(video, None, str(error), time.perf_counter() - start)
+        except Exception as error:  # whatever a file does to a decoder costs its own questions only
+            yield Loaded(video, None, _problem(error), time.perf_counter() - start)
             continue
         seconds = time.perf_counter() - start
         yield Loaded(video, clip, None, seconds, hashlib.blake2b(clip.frames.data, digest_size=16).hexdigest())
@@ -54,6 +57,15 @@ def check_videos(videos: list[Video]) -> Iterator[Loaded]:
         if any_there:
             try:
                 probe(video.path)
-            except VideoError as error:
-                problem = str(error)
+            except Exception as error:
+                problem = _problem(error)
         yield Loaded(video, None, problem, time.perf_counter() - start)
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, VideoError):
+        return str(error)
+    log.debug("reading failed", exc_info=error)
+    if isinstance(error, MemoryError):
+        return "reading failed: the clip does not fit in memory; use fewer or smaller frames"
+    return f"reading failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"

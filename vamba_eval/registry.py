@@ -42,7 +42,12 @@ def load_adapter(name: str, **args: Any) -> ModelAdapter:
     if unknown:
         takes = ", ".join(accepted) or "no arguments"
         raise UserError(f"model {name!r} has no argument {unknown[0]!r}; it takes {takes}")
-    return cast(ModelAdapter, cls(**args))
+    try:
+        return cast(ModelAdapter, cls(**args))
+    except (ValueError, TypeError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in args.items())
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"model {name!r} cannot be built with {given or 'its defaults'}: {reason}") from error
 
 
 def check_adapter(name: str) -> None:

@@ -68,6 +68,9 @@ def evaluate(
     jobs = [_prepare_task(task, protocol, split, sampling, generation) for task in tasks]
     labelled = _labelled(models, model_args or {})
     loaded = [(job, job.task.load(data_root, split)) for job in jobs]
+    for job, videos in loaded:
+        if not videos:
+            raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
     folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
     environment = {**metering.environment(), "vamba_eval": __version__}
     for job, _ in loaded:
@@ -128,7 +131,7 @@ def _annotations_digest(videos: Iterable[Video]) -> str:
     for video in videos:
         for q in video.questions:
             row = [video.id, video.start_s, video.end_s, q.id, q.text, q.options, q.answer, q.problem is None]
-            digest.update(json.dumps(row, ensure_ascii=False).encode())
+            digest.update(json.dumps(row).encode())
     return digest.hexdigest()[:16]
 
 

@@ -45,6 +45,9 @@ class FrameSampling:
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise ValueError(f"unknown sampling strategy {self.strategy!r}; choose from {', '.join(STRATEGIES)}")
+        for name in ("num_frames", "token_budget"):
+            if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
         for name in ("num_frames", "fps", "token_budget"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

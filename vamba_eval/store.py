@@ -20,6 +20,9 @@ from vamba_eval.contracts import UserError
 
 SCHEMA = 1
 
+# What every record has; a line without it was not written here.
+_NEEDED = {"question", "video", "options", "answer", "groups", "response", "error", "environment"}
+
 
 class Run:
     """One run's folder, open for writing by one process at a time.
@@ -39,17 +42,7 @@ class Run:
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}") from error
         self._lock = FileLock(str(folder / ".lock"))
-        self.info = read_info(folder) if (folder / "run.json").exists() else self._new_info()
-        environments = self.info["environments"]
-        if environments and environment not in environments and not accept_environment:
-            raise UserError(
-                f"{folder} was begun in another environment:\n{_difference(environments[-1], environment)}\n"
-                "Use another --name, go back to that environment, or go on anyway with --accept-environment "
-                "(both are recorded)."
-            )
-        if environment not in environments:
-            environments.append(dict(environment))
-        self.environment_number = environments.index(environment)
+        self._environment, self._accept_environment = json.loads(json.dumps(environment)), accept_environment
 
     def __enter__(self) -> Run:
         from filelock import Timeout
@@ -60,11 +53,29 @@ class Run:
             raise UserError(
                 f"another process is writing to {self.folder}: wait for it, or use another --name"
             ) from None
-        self._save()
+        try:
+            self.info = read_info(self.folder) if (self.folder / "run.json").exists() else self._new_info()
+            self._enter_environment()
+            self._save()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    def _enter_environment(self) -> None:
+        environments, ours = self.info["environments"], self._environment
+        if environments and ours not in environments and not self._accept_environment:
+            raise UserError(
+                f"{self.folder} was begun in another environment:\n{_difference(environments[-1], ours)}\n"
+                "Use another --name, go back to that environment, or go on anyway with --accept-environment "
+                "(both are recorded)."
+            )
+        if ours not in environments:
+            environments.append(ours)
+        self.environment_number = environments.index(ours)
 
     def register_task(
         self, name: str, fingerprint: Mapping[str, Any], counts: Mapping[str, int], defects: Sequence[str]
@@ -81,7 +92,9 @@ class Run:
         self._save()
 
     def records(self, task: str, model: str) -> RecordFile:
-        return RecordFile(self.folder / f"{task}.{model}.jsonl")
+        records = RecordFile(self.folder / f"{task}.{model}.jsonl")
+        records.drop_torn_line()
+        return records
 
     def _register(self, kind: str, name: str, fingerprint: Mapping[str, Any]) -> None:
         fingerprint = json.loads(json.dumps(fingerprint))
@@ -103,7 +116,7 @@ class Run:
     def _save(self) -> None:
         # Renamed into place, so that a kill never leaves half a file.
         with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            json.dump(self.info, file, indent=2, ensure_ascii=False)
+            json.dump(self.info, file, indent=2)
         os.chmod(file.name, 0o644)
         os.replace(file.name, self.folder / "run.json")
 
@@ -121,9 +134,10 @@ class RecordFile:
 
     def append(self, record: Mapping[str, Any]) -> None:
         if self._file is None:
-            self._drop_torn_line()
+            self.drop_torn_line()
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
+        self._file.write(json.dumps(record) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -131,7 +145,7 @@ class RecordFile:
             self._file.close()
             self._file = None
 
-    def _drop_torn_line(self) -> None:
+    def drop_torn_line(self) -> None:
         """Cut off a last line without its end: what a killed process was writing."""
         if not self.path.exists():
             return
@@ -149,7 +163,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds no run (no run.json)") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}): remove the folder or use another --name") from error
-    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+    kinds = {"tasks": dict, "counts": dict, "defects": dict, "models": dict, "environments": list}
+    sound = isinstance(info, dict) and all(isinstance(info.get(key), kind) for key, kind in kinds.items())
+    if not sound or info.get("schema") != SCHEMA:
         raise UserError(f"{path} was not written by this version of vamba-eval: use another --name or --output")
     return info
 
@@ -166,7 +182,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if isinstance(record, dict) and "question" in record:
+            if isinstance(record, dict) and _NEEDED.issubset(record):
                 yield record
 
 

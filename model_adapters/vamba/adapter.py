@@ -41,6 +41,8 @@ class VambaAdapter(ModelAdapter):
         self.device = _loading.choose_device(device)
         self.dtype = _loading.choose_dtype(dtype, self.device)
         _loading.check_attention(attn_implementation)
+        if pretrained is None and device_map is not None:
+            raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
         if (segment_frames is not None and int(segment_frames) < 2) or int(batch_size) < 1:
             raise UserError("segment_frames must be at least 2 and batch_size at least 1")
         self.segment_frames = int(segment_frames) if segment_frames is not None else None
