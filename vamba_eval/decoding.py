@@ -275,12 +275,12 @@ def _decode_wanted(
         while group_end < len(wanted) and index.seek_pts[wanted[group_end]] == seek_pts:
             group_end += 1
         targets = [index.pts[i] for i in wanted[position:group_end]]
-        yield from _decode_interval(container, stream, index, seek_pts, targets)
+        yield from _decode_interval(container, stream, seek_pts, targets)
         position = group_end
 
 
 def _decode_interval(
-    container: InputContainer, stream: VideoStream, index: _Index, seek_pts: int, targets: list[int]
+    container: InputContainer, stream: VideoStream, seek_pts: int, targets: list[int]
 ) -> Iterator[av.VideoFrame]:
     import av
 

@@ -52,11 +52,9 @@ def load_adapter(name: str, **args: Any) -> ModelAdapter:
 
 def check_adapter(name: str) -> None:
     """Raise UserError now, before anything is loaded or run, if there is no adapter called ``name``."""
-    if not name.partition(":")[0].endswith(".py") and name not in {
-        **_builtin(ModelAdapter),
-        **_entry_points(ModelAdapter),
-    }:
-        _find(_MODEL, name)
+    is_path = name.partition(":")[0].endswith(".py")
+    if not is_path and name not in _builtin(ModelAdapter) and name not in _entry_points(ModelAdapter):
+        raise _unknown(ModelAdapter, name)
 
 
 def names(kind: type[Task] | type[ModelAdapter]) -> list[str]:
@@ -82,10 +80,14 @@ def _find(kind: type[T], name: str) -> type[T]:
         return _only_subclass(kind, importlib.import_module(f"{_PACKAGES[kind]}.{name}"))
     if (entry := _entry_points(kind).get(name)) is not None:
         return cast("type[T]", entry.load())
+    raise _unknown(kind, name)
+
+
+def _unknown(kind: type, name: str) -> UserError:
     names = sorted(_builtin(kind)) + sorted(_entry_points(kind))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(
+    return UserError(
         f"unknown {_NOUNS[kind]} {name!r}{hint}: there are {', '.join(names)}, or give the path of a .py file"
     )
 

@@ -107,8 +107,24 @@ def selective_scan(
     """
     # The Triton scan multiplies float32 in TF32, which is good for three digits: float32 asks for more.
     kernel = mamba_scan() if x.is_cuda and x.dtype != torch.float32 else None
-    scan = chunked_scan if kernel is None else functools.partial(_kernel_scan, kernel)
-    return scan(x, dt, A, B, C, D, state, dt_bias=dt_bias, dt_limit=dt_limit, chunk_size=chunk_size)
+    if kernel is None:
+        return chunked_scan(x, dt, A, B, C, D, state, dt_bias=dt_bias, dt_limit=dt_limit, chunk_size=chunk_size)
+    # It tunes itself on the current GPU at its first call, which must be the one that holds the tensors.
+    with torch.cuda.device(x.device):
+        return kernel(
+            x,
+            dt,
+            A,
+            B,
+            C,
+            chunk_size,
+            D=D,
+            dt_bias=dt_bias,
+            dt_softplus=True,
+            dt_limit=dt_limit,
+            initial_states=state,
+            return_final_states=True,
+        )
 
 
 def chunked_scan(
@@ -154,38 +170,6 @@ def chunked_scan(
         remaining = x_dt * (total - log_decay).exp()[..., None]
         state = state * total[:, 0, ..., None, None].exp() + torch.einsum("bsghp,bsgn->bghpn", remaining, b_c)
     return torch.cat(outputs, dim=1).to(x.dtype), state.flatten(1, 2)
-
-
-def _kernel_scan(
-    kernel: Callable[..., Any],
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    state: Tensor,
-    *,
-    dt_bias: Tensor,
-    dt_limit: tuple[float, float],
-    chunk_size: int,
-) -> tuple[Tensor, Tensor]:
-    """`selective_scan` by mamba-ssm's Triton kernels, which are tuned on the current GPU at their first call."""
-    with torch.cuda.device(x.device):
-        return kernel(
-            x,
-            dt,
-            A,
-            B,
-            C,
-            chunk_size,
-            D=D,
-            dt_bias=dt_bias,
-            dt_softplus=True,
-            dt_limit=dt_limit,
-            initial_states=state,
-            return_final_states=True,
-        )
 
 
 def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, norm_before_gate: bool = False) -> Tensor:
