@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -74,9 +75,19 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     hardware: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu": _cpu_model()}
-    if (cuda := _cuda()) is not None:
-        hardware["gpus"] = [cuda.get_device_name(device) for device in range(cuda.device_count())]
+    if gpus := _gpu_names():
+        hardware["gpus"] = gpus
     return {"python": platform.python_version(), "packages": packages, "hardware": hardware}
+
+
+def _gpu_names() -> list[str]:
+    # Asked of the driver: torch may not be loaded yet, and a fingerprint must not depend on whether it is.
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [name.strip() for name in answer.stdout.splitlines() if name.strip()]
 
 
 def _cuda() -> Any:
