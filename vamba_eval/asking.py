@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vamba_eval import metering, registry
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, UserError, VideoError
-from vamba_eval.decoding import read_clip
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, UserError, Video, VideoError
+from vamba_eval.loading import Reader, Reading
 from vamba_eval.sampling import FrameSampling
 
 _IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -33,7 +33,7 @@ def ask(
     try:
         sampling = FrameSampling(num_frames=num_frames, shortest_edge=shortest_edge, longest_edge=longest_edge)
         settings = GenerationSettings(max_new_tokens=max_new_tokens)
-        clip = read_image(path, sampling) if path.suffix.lower() in _IMAGE_ENDINGS else read_clip(path, sampling)
+        clip = read_image(path, sampling) if path.suffix.lower() in _IMAGE_ENDINGS else _read_video(path, sampling)
     except (ValueError, VideoError) as error:
         raise UserError(str(error)) from error
     adapter = registry.load_adapter(model, **model_args)
@@ -48,6 +48,14 @@ def ask(
         raise UserError(f"out of memory: {error} (--num-frames, --longest-edge)") from error
     finally:
         adapter.close()
+
+
+def _read_video(path: Path, sampling: FrameSampling) -> Clip:
+    with Reader(Reading(workers=1)) as reader:  # a process of its own: a file that hangs must not take this one along
+        (loaded,) = reader.clips([Video(path.name, path, ())], sampling)
+    if loaded.clip is None:
+        raise VideoError(loaded.problem or "")
+    return loaded.clip
 
 
 def read_image(path: Path, sampling: FrameSampling) -> Clip:

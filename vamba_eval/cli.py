@@ -1,7 +1,7 @@
 """The command line: arguments and messages only.
 
 Exit status: 0 when every question has a record, 1 when some failed, 2 for something the user must mend,
-130 after Ctrl-C.
+130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ A run that was interrupted goes on where it stopped when the same command is giv
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with suppress(ValueError):  # not in the main thread: somebody else's business
+        signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "ask": _ask, "run": _run}
@@ -53,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; what is answered is kept, and the same command goes on from here", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
     except BrokenPipeError:  # somebody's `| head`
         sys.stderr.close()
         return 0
@@ -65,6 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f": {error.filename}" if error.filename else ""
         print(f"error: {error.strerror or error}{where}", file=sys.stderr)
         return 2
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, from a scheduler that wants the machine back: ended as Ctrl-C is."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 # -------------------------------------------------------------------------------------------------- run
@@ -84,8 +96,21 @@ def _run(argv: list[str]) -> int:
     if args.keep_size:
         sampling |= {"shortest_edge": None, "longest_edge": None}
     generation = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
+    from vamba_eval.loading import Reading
     from vamba_eval.runner import evaluate
 
+    given = {
+        "backend": args.video_backend,
+        "workers": args.workers,
+        "stall_s": args.read_timeout,
+        "memory_gb": args.worker_memory_gb,
+        "cache": args.clip_cache,
+        "cache_gb": args.clip_cache_gb,
+    }
+    try:
+        reading = Reading(**{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise UserError(str(error)) from error
     board = evaluate(
         _names(args.tasks),
         _names(args.models),
@@ -97,6 +122,7 @@ def _run(argv: list[str]) -> int:
         sampling=sampling,
         generation=generation,
         model_args=_model_args(args.model_args),
+        reading=reading,
         limit=args.limit,
         accept_environment=args.accept_environment,
     )
@@ -138,6 +164,27 @@ def _run_parser() -> argparse.ArgumentParser:
     add("--shortest-edge", type=int, metavar="PX", help="raise edges below this")
     add("--longest-edge", type=int, metavar="PX", help="shrink frames whose longer edge is above this")
     add("--keep-size", action="store_true", help="do not resize frames")
+    add = parser.add_argument_group("how videos are read").add_argument
+    add("--workers", type=int, metavar="N", help="processes that read ahead (default: by the cores; 0: none)")
+    add(
+        "--read-timeout",
+        type=float,
+        metavar="S",
+        help="end the reading of a video that stands still for S seconds (default: 60)",
+    )
+    add("--worker-memory-gb", type=float, metavar="N", help="GiB that one process may use for decoding (default: 8)")
+    add(
+        "--clip-cache",
+        type=Path,
+        metavar="DIR",
+        help="keep clips there, so that another model or a later run decodes nothing",
+    )
+    add("--clip-cache-gb", type=float, metavar="N", help="its size (default: 100); the least recently used go first")
+    add(
+        "--video-backend",
+        choices=("pyav", "pyav-plain", "torchcodec", "decord"),
+        help="the decoder (default: pyav; the others are for comparison)",
+    )
     add = parser.add_argument_group("answers and results").add_argument
     add("--max-new-tokens", type=int, metavar="N", help="longest response (default: the protocol's)")
     add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")

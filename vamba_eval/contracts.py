@@ -73,6 +73,7 @@ class Clip:
     frame_indices   (T,) int64, positions in the video's presentation order
     source_fps      average frames a second of the source; NaN if unknown
     duration_s      of the whole source, in seconds; NaN if unknown
+    note            what a reader of the results should know about these frames, in a line; mostly empty
     """
 
     frames: np.ndarray
@@ -80,6 +81,7 @@ class Clip:
     frame_indices: np.ndarray
     source_fps: float
     duration_s: float
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,22 @@
 """The sampled frames of a video file, exactly: one file in, one Clip out.
 
-Only the stretches of the file that hold wanted frames are decoded, and each frame is resized as it
-comes, so memory holds one full-size frame and the clip at its final size. Frames are identified by
-presentation time in an index of all packets: frame i is the i-th to be shown, as in decord. Where the
-index cannot be trusted the file is decoded from its start and what decodes is the truth.
+Only the stretches of the file that hold wanted frames are decoded, in several threads, and each frame is
+resized as it comes, so memory holds a few full-size frames and the clip at its final size. Frames are
+identified by presentation time in an index of all packets: frame i is the i-th to be shown, as in decord.
+Where the index cannot be trusted the file is decoded from its start and what decodes is the truth.
 
 Knows nothing of benchmarks, models or worker processes.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,23 +24,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from vamba_eval import other_decoders
 from vamba_eval.contracts import Clip, VideoError
+from vamba_eval.packets import (
+    Index,
+    Interval,
+    average_fps,
+    best_stream,
+    index_packets,
+    intervals,
+    open_video,
+    skips_unreferenced,
+)
+from vamba_eval.pixels import resized, rgb
 from vamba_eval.sampling import FrameSampling
 
 if TYPE_CHECKING:
     import av
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
+    from av.codec.context import CodecContext
 
-# The share of its declared length that a file may lack (headers round, and the last frame's duration may
-# be missing) before it counts as cut off.
-_MISSING_SHARE = 0.02
-
-# Numbers of ISO/IEC 23091-2 (H.273) for matrix coefficients and of FFmpeg for ranges. What is not in the
-# table (unspecified, RGB, YCgCo) is left to FFmpeg, which takes it as BT.601.
-_BT601, _BT601_NTSC = 5, 6
-_MATRIX = {1: 1, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
-_LIMITED_RANGE, _FULL_RANGE = 1, 2
+BACKENDS = ("pyav", "pyav-plain", *other_decoders.NAMES)
 
 
 @dataclass(frozen=True)
@@ -49,31 +57,60 @@ class VideoInfo:
     duration_s: float | None
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """How a reader is watched and where it puts its frames.
+
+    empty   makes the (T, H, W, 3) uint8 array of a clip, once its size is known
+    alive   is called at every packet and every frame
+    """
+
+    empty: Callable[[tuple[int, ...]], np.ndarray] = lambda shape: np.empty(shape, dtype=np.uint8)
+    alive: Callable[[], None] = lambda: None
+
+
 def read_clip(
     path: str | Path,
     sampling: FrameSampling | None = None,
     *,
     start_s: float | None = None,
     end_s: float | None = None,
+    backend: str = "pyav",
+    threads: int | None = None,
+    hooks: Hooks | None = None,
 ) -> Clip:
     """Read the frames that ``sampling`` picks (default: 512 uniform, longest edge 480).
 
-    ``path`` is a video file or a folder of extracted frames ``frame_0.jpg`` .. ``frame_{n-1}.jpg``.
-    ``start_s`` and ``end_s`` bound the part to sample from, in seconds since the first frame.
-    Raises VideoError, with one line of reason, for anything that gives no frames.
+    path            a video file, or a folder of extracted frames ``frame_0.jpg`` .. ``frame_{n-1}.jpg``
+    start_s, end_s  bound the part to sample from, in seconds since the first frame
+    backend         ``pyav``; ``pyav-plain``, the same frames by decoding the whole file from its start;
+                    ``torchcodec`` or ``decord``, if installed
+    threads         how many threads decode (default: one for each core)
+
+    Raises VideoError, with one line of reason, for anything that gives no frames, and MemoryError.
     """
     path = Path(path)
     sampling = sampling or FrameSampling()
+    check_backend(backend)
+    source = Source(path, sampling, start_s, end_s, threads or available_cores(), hooks or Hooks())
     if _is_folder(path):
-        return _read_folder(path, sampling)
+        return _read_folder(source)
+    if backend in other_decoders.NAMES:
+        return other_decoders.read(source, backend)
     import av
 
     try:
-        with av.open(str(path)) as container:
-            clip = _read_container(container, path, sampling, start_s, end_s)
+        return _read_file(source, plainly=backend == "pyav-plain")
     except (av.FFmpegError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise MemoryError(f"reading {path} needs more memory than there is") from error
         raise _unreadable(path, error) from error
-    return clip
+
+
+def check_backend(backend: str) -> None:
+    """Raises ValueError for a name that is no backend."""
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown video backend {backend!r}; choose from {', '.join(BACKENDS)}")
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -85,14 +122,19 @@ def probe(path: str | Path) -> VideoInfo:
     import av
 
     try:
-        with av.open(str(path)) as container:
-            stream = _best_stream(container, path)
+        with open_video(path) as container:
+            stream = best_stream(container, path)
             duration = container.duration / 1_000_000 if container.duration else None
             context = stream.codec_context
-            info = VideoInfo(context.name, context.width, context.height, _average_fps(stream), duration)
+            info = VideoInfo(context.name, context.width, context.height, average_fps(stream), duration)
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     return info
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_folder(path: Path) -> bool:
@@ -109,265 +151,244 @@ def _is_folder(path: Path) -> bool:
     return False
 
 
-# ------------------------------------------------------------------------------------------ video files
+# ------------------------------------------------------------------------------- what every backend shares
 
 
 @dataclass(frozen=True)
-class _Index:
-    """All frames of a stream, from its packets alone.
+class Source:
+    """What is to be read and how."""
 
-    pts          presentation times in the stream's time base, ascending: frame i is shown at pts[i]
-    seek_pts     for frame i, the time of the key frame to decode from
-    trusted      False if the times do not identify frames (missing or repeated)
-    """
+    path: Path
+    sampling: FrameSampling
+    start_s: float | None
+    end_s: float | None
+    threads: int
+    hooks: Hooks
 
-    pts: list[int]
-    seek_pts: list[int]
-    trusted: bool
-    cut_off: str | None
+    def choose(self, times: np.ndarray, fps: float, height: int, width: int) -> list[int]:
+        """Indices of the wanted frames. ``times``: (total,), seconds since the first frame, ascending."""
+        first = 0 if self.start_s is None else int(np.searchsorted(times, self.start_s, side="left"))
+        last = len(times) if self.end_s is None else int(np.searchsorted(times, self.end_s, side="right"))
+        if last <= first:
+            lasts = f"the video lasts {times[-1]:.1f} s" if len(times) else "the video has no frame"
+            raise VideoError(f"no frame between {self.start_s} and {self.end_s} s: {lasts}")
+        try:
+            return [first + i for i in self.sampling.indices(last - first, fps, height, width)]
+        except ValueError as error:
+            raise VideoError(str(error)) from error
+
+
+class Canvas:
+    """A clip as it fills, at its final size; several threads may place frames at once."""
+
+    def __init__(self, source: Source, num_frames: int) -> None:
+        self._source, self._num_frames = source, num_frames
+        self._lock = threading.Lock()
+        self._frames: np.ndarray | None = None
+        self._placed = 0
+
+    def place(self, position: int, image: np.ndarray) -> None:
+        """Resize ``image`` (H, W, 3) and put it at ``position``. Raises VideoError if frames differ in size."""
+        image = resized(image, self._source.sampling)
+        with self._lock:
+            if self._frames is None:
+                self._frames = self._source.hooks.empty((self._num_frames, *image.shape))
+            self._placed += 1
+        if image.shape != self._frames.shape[1:]:
+            before, now = self._frames.shape[1:3], image.shape[:2]
+            raise VideoError(f"{self._source.path}: the frame size changes from {before} to {now} within the video")
+        self._frames[position] = image
+        self._source.hooks.alive()
+
+    def clip(self, times: np.ndarray, wanted: Sequence[int], fps: float, note: str = "") -> Clip:
+        """The finished clip; ``times`` are those of all frames."""
+        assert self._frames is not None and self._placed == self._num_frames == len(wanted)
+        chosen = np.array(wanted, dtype=np.int64)
+        duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
+        return Clip(self._frames, times[chosen], chosen, fps, duration, note)
+
+
+# ------------------------------------------------------------------------------------------ video files
 
 
 class _IndexMismatch(Exception):
     """The file does not decode as its packets promised."""
 
 
-def _read_container(
-    container: InputContainer, path: Path, sampling: FrameSampling, start_s: float | None, end_s: float | None
-) -> Clip:
-    stream = _best_stream(container, path)
-    stream.thread_type = "AUTO"
-    index = _index_packets(container, stream)
+def _read_file(source: Source, *, plainly: bool) -> Clip:
+    path = source.path
+    with open_video(path) as container:
+        stream = best_stream(container, path)
+        number = stream.index  # nothing of a stream may be asked once its container is closed
+        index = index_packets(container, stream, path, source.hooks.alive)
+        fps, time_base = average_fps(stream), float(stream.time_base or 0)
+        height, width = stream.codec_context.height, stream.codec_context.width
+        # An animated picture's frames are drawn over one another, whatever is called a key frame.
+        indexed = index.trusted and not plainly and stream.codec_context.name not in ("gif", "apng")
     if index.cut_off:
         raise VideoError(f"{path} is cut off: {index.cut_off}; download it again")
-    fps = _average_fps(stream)
-    try:
-        if not index.trusted:
-            raise _IndexMismatch
-        return _assemble(container, stream, index.pts, fps, sampling, start_s, end_s, index, path)
-    except _IndexMismatch:
-        # Slow and sure: one pass to learn which frames there are, one to take the wanted ones.
-        times = [frame.pts for frame in _decode_all(path)]
-        if not times:
-            raise VideoError(f"{path} holds no video frame that can be decoded") from None
-        if len(times) < (1 - _MISSING_SHARE) * len(index.pts):
-            raise VideoError(
-                f"{path} is damaged: {len(times)} of its {len(index.pts)} frames can be decoded; download it again"
-            ) from None
-        return _assemble(container, stream, times, fps, sampling, start_s, end_s, None, path)
+    if indexed:
+        times = (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
+        wanted = source.choose(times, fps, height, width)
+        canvas = Canvas(source, len(wanted))
+        try:
+            _decode_intervals(source, number, intervals(index, wanted), canvas)
+            return canvas.clip(times, wanted, fps)
+        except _IndexMismatch:
+            pass
+    return _read_plainly(source, index, fps, time_base, (height, width))
 
 
-def _best_stream(container: InputContainer, path: Path) -> VideoStream:
-    stream = container.streams.best("video")
-    if stream is None:
-        raise VideoError(f"{path} has no video stream")
-    return stream  # type: ignore[return-value]
+def _decode_intervals(source: Source, stream_number: int, todo: Sequence[Interval], canvas: Canvas) -> None:
+    """Decode each interval at most once and only as far as its last wanted frame, several at a time."""
+    queue = deque(todo)
+    lanes = min(source.threads, len(todo))
+    stop = threading.Event()
 
+    def lane() -> None:
+        try:
+            with open_video(source.path) as container:
+                stream = container.streams[stream_number]
+                _use_threads(stream.codec_context, source.threads // lanes)
+                skips = skips_unreferenced(stream)  # type: ignore[arg-type]
+                while not stop.is_set():
+                    try:
+                        interval = queue.popleft()
+                    except IndexError:
+                        return
+                    _decode_interval(source, container, stream, skips, interval, canvas, stop)
+        except BaseException:
+            stop.set()
+            raise
 
-def _average_fps(stream: VideoStream) -> float:
-    rate = stream.average_rate or stream.guessed_rate
-    return float(rate) if rate else float("nan")
-
-
-def _index_packets(container: InputContainer, stream: VideoStream) -> _Index:
-    import av
-
-    key_pts: list[int] = []  # of each key frame, in decoding order
-    order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
-    end_s = 0.0  # of whatever lasts longest: a container may state one length for all its streams
-    all_streams = stream.duration is None
-    trusted, corrupt = True, False
-    trouble: str | None = None
-    try:
-        for packet in container.demux() if all_streams else container.demux(stream):
-            if packet.size == 0:
-                continue
-            if packet.pts is not None and packet.time_base:
-                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream_index != stream.index:
-                continue
-            corrupt |= packet.is_corrupt
-            if packet.pts is None:
-                trusted = False
-                continue
-            if packet.is_keyframe:
-                key_pts.append(packet.pts)
-            if packet.is_discard:
-                continue
-            order.append((packet.pts, len(key_pts) - 1))
-    except av.FFmpegError as error:
-        trouble = _reason(error)
-    order.sort()
-    pts = [time for time, _ in order]
-    trusted &= bool(pts) and len(set(pts)) == len(pts) and order[0][1] >= 0
-    # A frame that is shown before its key frame leans on the interval before (an open GOP).
-    seek_pts = [key_pts[key if time >= key_pts[key] else max(0, key - 1)] if key >= 0 else time for time, key in order]
-    return _Index(pts, seek_pts, trusted, _cut_off(container, stream, pts, end_s, corrupt, trouble))
-
-
-def _cut_off(
-    container: InputContainer, stream: VideoStream, pts: list[int], end_s: float, corrupt: bool, trouble: str | None
-) -> str | None:
-    """Why the file looks like an unfinished download, or None. ``end_s`` is when the last packet ends."""
-    if stream.duration and stream.time_base:
-        promised = float(stream.duration * stream.time_base)
-        held = end_s - float((stream.start_time or 0) * stream.time_base)
-    else:
-        # Where a container states one length for all, it counts from 0, not from the first frame.
-        promised = (container.duration or 0) / 1_000_000
-        held = end_s
-    if promised - held > max(_MISSING_SHARE * promised, 1.0):
-        return f"its header promises {promised:.1f} s, {max(held, 0.0):.1f} s are there"
-    if (corrupt or trouble) and stream.frames and len(pts) < stream.frames:
-        return f"its header promises {stream.frames} frames, {len(pts)} are there"
-    return None
-
-
-def _assemble(
-    container: InputContainer,
-    stream: VideoStream,
-    pts: list[int],
-    fps: float,
-    sampling: FrameSampling,
-    start_s: float | None,
-    end_s: float | None,
-    index: _Index | None,
-    path: Path,
-) -> Clip:
-    time_base = float(stream.time_base or 0)
-    times = (np.array(pts, dtype=np.float64) - pts[0]) * time_base
-    first = 0 if start_s is None else int(np.searchsorted(times, start_s, side="left"))
-    last = len(pts) if end_s is None else int(np.searchsorted(times, end_s, side="right"))
-    if last <= first:
-        raise VideoError(f"no frame between {start_s} and {end_s} s: the video lasts {times[-1]:.1f} s")
-    context = stream.codec_context
-    wanted = [first + i for i in _indices(sampling, last - first, fps, context.height, context.width)]
-
-    decoded = _pick(_decode_all(path), wanted) if index is None else _decode_wanted(container, stream, index, wanted)
-    frames: np.ndarray | None = None
-    for position, frame in enumerate(decoded):
-        image = _resized(_rgb(frame), sampling)
-        if frames is None:
-            frames = np.empty((len(wanted), *image.shape), dtype=np.uint8)
-        if image.shape != frames.shape[1:]:
-            raise VideoError(f"the frame size changes from {frames.shape[1:3]} to {image.shape[:2]} within the video")
-        frames[position] = image
-    assert frames is not None
-    duration = times[-1] + (1 / fps if fps > 0 else 0.0)
-    chosen = np.array(wanted, dtype=np.int64)
-    return Clip(frames, times[chosen], chosen, fps, float(duration))
-
-
-def _indices(sampling: FrameSampling, total: int, fps: float, height: int, width: int) -> list[int]:
-    try:
-        return sampling.indices(total, fps, height, width)
-    except ValueError as error:
-        raise VideoError(str(error)) from error
-
-
-def _decode_wanted(
-    container: InputContainer, stream: VideoStream, index: _Index, wanted: list[int]
-) -> Iterator[av.VideoFrame]:
-    """The wanted frames in order, decoding each key-frame interval at most once and no further than needed."""
-    position = 0
-    while position < len(wanted):
-        seek_pts = index.seek_pts[wanted[position]]
-        group_end = position
-        while group_end < len(wanted) and index.seek_pts[wanted[group_end]] == seek_pts:
-            group_end += 1
-        targets = [index.pts[i] for i in wanted[position:group_end]]
-        yield from _decode_interval(container, stream, seek_pts, targets)
-        position = group_end
+    with ThreadPoolExecutor(lanes) as pool:
+        futures = [pool.submit(lane) for _ in range(lanes)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        finally:
+            stop.set()
 
 
 def _decode_interval(
-    container: InputContainer, stream: VideoStream, seek_pts: int, targets: list[int]
-) -> Iterator[av.VideoFrame]:
+    source: Source,
+    container: Any,
+    stream: Any,
+    skips: bool,
+    interval: Interval,
+    canvas: Canvas,
+    stop: threading.Event,
+) -> None:
     import av
 
-    container.seek(seek_pts, stream=stream, backward=True)
-    found = 0
+    remaining = dict(interval.targets)
+    context = stream.codec_context
+
+    def take(frames: Sequence[av.VideoFrame]) -> None:
+        for frame in frames:
+            position = remaining.pop(frame.pts, None)
+            if position is not None:
+                if frame.is_corrupt:
+                    raise _IndexMismatch
+                canvas.place(position, rgb(frame, context.name))
+
     try:
-        for frame in container.decode(stream):
-            if frame.pts is None:
-                raise _IndexMismatch
-            if frame.pts < targets[found]:
-                continue
-            if frame.pts > targets[found] or frame.is_corrupt:
-                raise _IndexMismatch
-            yield frame
-            found += 1
-            if found == len(targets):
+        container.seek(interval.key_pts, stream=stream, backward=True)
+        unsent = set(remaining)
+        for packet in container.demux(stream):
+            source.hooks.alive()
+            if stop.is_set():
                 return
-    except av.FFmpegError:
-        pass
-    raise _IndexMismatch
+            if packet.size == 0:
+                break
+            if skips:
+                # Frames that no other refers to are needed only if they are wanted themselves.
+                context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
+            unsent.discard(packet.pts)
+            take(packet.decode())
+            if not unsent:
+                break
+        if remaining:
+            take(context.decode(None))
+    except av.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        raise _IndexMismatch from error
+    if remaining:
+        raise _IndexMismatch
 
 
-def _decode_all(path: Path) -> Iterator[av.VideoFrame]:
-    """Every frame that decodes, from the start of the file, with a time of its own."""
+def _use_threads(context: CodecContext, threads: int) -> None:
+    context.thread_count = max(1, threads)
+    if threads > 1:
+        context.thread_type = "AUTO"
+
+
+def _read_plainly(source: Source, index: Index, fps: float, time_base: float, size: tuple[int, int]) -> Clip:
+    """Slow and sure: decode the whole file in order; the frames that come out are the video's frames."""
+    # The number of packets is mostly the number of frames: if it is, one pass does.
+    times = np.array([]) if source.start_s or source.end_s else np.arange(len(index.pts)) / (fps if fps > 0 else 1.0)
+    while True:
+        wanted = source.choose(times, fps, *size) if len(times) else []
+        canvas = Canvas(source, len(wanted))
+        places = {frame: position for position, frame in enumerate(wanted)}
+        pts: list[int] = []
+        for frame, codec in _all_frames(source):
+            position = places.get(len(pts))
+            pts.append(frame.pts)
+            if position is not None:
+                canvas.place(position, rgb(frame, codec))
+        if not pts:
+            raise VideoError(f"{source.path} holds no video frame that can be decoded")
+        if 2 * len(pts) < len(index.pts):
+            raise VideoError(
+                f"{source.path} is damaged: {len(pts)} of its {len(index.pts)} frames can be decoded; download it again"
+            )
+        done = len(pts) == len(times)
+        times = (np.array(pts, dtype=np.float64) - pts[0]) * time_base
+        if done:
+            lost = len(index.pts) - len(pts)
+            note = f"{lost} of its {len(index.pts)} frames cannot be decoded and do not count" if lost > 0 else ""
+            return canvas.clip(times, wanted, fps, note)
+
+
+def _all_frames(source: Source) -> Iterator[tuple[av.VideoFrame, str]]:
+    """Every frame that decodes, from the start of the file, with a time of its own, and the decoder's name."""
     import av
 
-    with av.open(str(path)) as container:
-        stream = _best_stream(container, path)
-        stream.thread_type = "AUTO"
+    with open_video(source.path) as container:
+        stream = best_stream(container, source.path)
+        context = stream.codec_context
+        _use_threads(context, source.threads)
         previous = None
-        for packet in container.demux(stream):
+        packets = container.demux(stream)
+        while True:
             try:
-                frames: list[Any] = packet.decode()
-            except av.FFmpegError:  # a broken packet costs its own frame
-                continue
+                packet = next(packets, None)
+            except av.FFmpegError:  # what follows the damage is lost; what the decoder holds is not
+                packet = None
+            source.hooks.alive()
+            try:
+                frames: list[Any] = context.decode(packet if packet is not None and packet.size else None)
+            except av.FFmpegError as error:  # a broken packet costs its own frame
+                if error.errno == errno.ENOMEM:
+                    raise
+                frames = []
             for frame in frames:
                 if frame.pts is None or (previous is not None and frame.pts <= previous):
                     frame.pts = 0 if previous is None else previous + 1
                 previous = frame.pts
-                yield frame
-
-
-def _pick(frames: Iterator[av.VideoFrame], wanted: list[int]) -> Iterator[av.VideoFrame]:
-    last = wanted[-1]
-    chosen = set(wanted)
-    for number, frame in enumerate(frames):
-        if number in chosen:
-            yield frame
-        if number == last:
-            return
-
-
-def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8, by the file's color tags, turned upright as its rotation metadata asks."""
-    quarters = frame.rotation // 90 % 4
-    space = _MATRIX.get(int(frame.colorspace), _BT601)
-    format_says_full = frame.format.name.startswith("yuvj")
-    full_range = format_says_full or int(frame.color_range) == _FULL_RANGE
-    planes_are_yuv = not frame.format.is_rgb and len(frame.format.components) >= 3
-    if planes_are_yuv and (space != _BT601 or full_range != format_says_full):
-        # swscale is told of the source's matrix and range only if it differs from the target's, which mean
-        # nothing for RGB: so name another one.
-        frame = frame.reformat(
-            format="rgb24",
-            src_colorspace=space,
-            dst_colorspace=_BT601 if space != _BT601 else _BT601_NTSC,
-            src_color_range=_FULL_RANGE if full_range else _LIMITED_RANGE,
-            dst_color_range=_FULL_RANGE,
-        )
-    image = frame.to_ndarray(format="rgb24")
-    return np.rot90(image, k=quarters) if quarters else image
-
-
-def _resized(image: np.ndarray, sampling: FrameSampling) -> np.ndarray:
-    height, width = sampling.size(*image.shape[:2])
-    if (height, width) == image.shape[:2]:
-        return image
-    return np.asarray(Image.fromarray(image).resize((width, height), resample=Image.Resampling.BICUBIC))
+                yield frame, context.name
+            if packet is None or not packet.size:
+                return
 
 
 def _unreadable(path: Path, error: Exception) -> VideoError:
-    return VideoError(
-        f"{path} cannot be read as a video: {_reason(error)} (not a video, or damaged: download it again)"
-    )
+    return VideoError(f"{path} cannot be read as a video: {reason(error)} (not a video, or damaged: download it again)")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
     text = getattr(error, "strerror", None) or str(error)
     return text.strip().splitlines()[0] if text.strip() else type(error).__name__
 
@@ -392,16 +413,17 @@ def _picture(file: Path) -> Image.Image:
     try:
         with Image.open(file) as image:
             return image.convert("RGB")
-    except OSError as error:
-        raise VideoError(f"{file} cannot be read as an image: {_reason(error)}") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoError(f"{file} cannot be read as an image: {reason(error)}") from error
 
 
-def _read_folder(path: Path, sampling: FrameSampling) -> Clip:
-    files = _folder_frames(path)
+def _read_folder(source: Source) -> Clip:
+    files = _folder_frames(source.path)
     width, height = _picture(files[0]).size
-    wanted = _indices(sampling, len(files), float("nan"), height, width)
-    images = [_resized(np.asarray(_picture(files[i])), sampling) for i in wanted]
-    if len({image.shape for image in images}) > 1:
-        raise VideoError(f"the frames in {path} differ in size")
-    unknown = np.full(len(wanted), np.nan)
-    return Clip(np.stack(images), unknown, np.array(wanted, dtype=np.int64), float("nan"), float("nan"))
+    if source.start_s is not None or source.end_s is not None:
+        raise VideoError(f"{source.path}: extracted frames have no times, so no part between two times can be read")
+    wanted = source.choose(np.full(len(files), np.nan), float("nan"), height, width)
+    canvas = Canvas(source, len(wanted))
+    for position, number in enumerate(wanted):
+        canvas.place(position, np.asarray(_picture(files[number])))
+    return canvas.clip(np.full(len(files), np.nan), wanted, float("nan"))

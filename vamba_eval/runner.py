@@ -10,8 +10,9 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from vamba_eval import __version__, metering, registry
 from vamba_eval.contracts import GenerationSettings, ModelAdapter, Prompt, Question, Task, UserError, Video
-from vamba_eval.loading import Loaded, check_videos, load_clips
+from vamba_eval.loading import Loaded, Reader, Reading
 from vamba_eval.sampling import FrameSampling
 from vamba_eval.store import RecordFile, Run, safe_name
 
@@ -42,6 +43,7 @@ def evaluate(
     sampling: Mapping[str, Any] | FrameSampling | None = None,
     generation: Mapping[str, Any] | None = None,
     model_args: Mapping[str, Mapping[str, Any]] | None = None,
+    reading: Reading | None = None,
     limit: int | None = None,
     accept_environment: bool = False,
     progress: bool = True,
@@ -54,6 +56,7 @@ def evaluate(
     sampling        fields that replace those of each task's own FrameSampling, or one for all
     generation      fields that replace those of the protocol's GenerationSettings
     model_args      arguments of each model, by label
+    reading         how videos are read: decoder, worker processes, time limit, clip cache
     limit           the first so many videos of each task
     accept_environment  go on with a run that was begun with other package versions or hardware
 
@@ -65,7 +68,8 @@ def evaluate(
         raise UserError(f"the limit must be a positive number of videos, not {limit}")
     if not tasks or not models:
         raise UserError("name at least one task and one model")
-    jobs = [_prepare_task(task, protocol, split, sampling, generation) for task in tasks]
+    reading = reading or Reading()
+    jobs = [_prepare_task(task, protocol, split, sampling, generation, reading.backend) for task in tasks]
     labelled = _labelled(models, model_args or {})
     loaded = [(job, job.task.load(data_root, split)) for job in jobs]
     for job, videos in loaded:
@@ -78,7 +82,7 @@ def evaluate(
             log.warning("%s: %s", job.name, defect)
         if len(job.task.defects) > 20:
             log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
-    with Run(folder, environment, accept_environment=accept_environment) as run:
+    with Run(folder, environment, accept_environment=accept_environment) as run, Reader(reading) as reader:
         for job, videos in loaded:
             counts = {"videos": len(videos), "questions": sum(len(video.questions) for video in videos)}
             run.register_task(job.name, job.fingerprint(videos), counts, [str(defect) for defect in job.task.defects])
@@ -90,7 +94,9 @@ def evaluate(
                 for job, videos in loaded:
                     records = run.records(job.name, label)
                     try:
-                        _answer_all(job, videos[:limit], adapter, label, records, run.environment_number, progress)
+                        _answer_all(
+                            job, videos[:limit], adapter, label, records, run.environment_number, reader, progress
+                        )
                     finally:
                         records.close()
             finally:
@@ -109,9 +115,10 @@ class _Job:
         split: str | None,
         sampling: FrameSampling,
         generation: GenerationSettings,
+        backend: str,
     ) -> None:
         self.task, self.source, self.protocol, self.split = task, source, protocol, split
-        self.sampling, self.generation = sampling, generation
+        self.sampling, self.generation, self.backend = sampling, generation, backend
         self.name = safe_name(task.name)
 
     def fingerprint(self, videos: Sequence[Video]) -> dict[str, Any]:
@@ -120,10 +127,14 @@ class _Job:
             "version": self.task.version,
             "split": self.split,
             "protocol": self.protocol,
-            "sampling": self.sampling.describe(),
+            "sampling": {**self.sampling.describe(), **self._backend_if_another()},
             "generation": asdict(self.generation),
             "annotations": _annotations_digest(videos),
         }
+
+    def _backend_if_another(self) -> dict[str, str]:
+        # Its frames can be others; those of pyav-plain cannot.
+        return {} if self.backend.startswith("pyav") else {"backend": self.backend}
 
 
 def _annotations_digest(videos: Iterable[Video]) -> str:
@@ -141,6 +152,7 @@ def _prepare_task(
     split: str | None,
     sampling: Mapping[str, Any] | FrameSampling | None,
     generation: Mapping[str, Any] | None,
+    backend: str,
 ) -> _Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
@@ -155,7 +167,7 @@ def _prepare_task(
         settings = replace(task.generation(protocol), **(generation or {}))
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
-    return _Job(task, source, protocol, split, sampling, settings)
+    return _Job(task, source, protocol, split, sampling, settings, backend)
 
 
 def _labelled(
@@ -187,6 +199,7 @@ def _answer_all(
     label: str,
     records: RecordFile,
     environment: int,
+    reader: Reader,
     progress: bool,
 ) -> None:
     answered = records.answered()
@@ -200,41 +213,84 @@ def _answer_all(
         # In a log file, a line now and then instead of one a question.
         mininterval=0.2 if sys.stderr.isatty() else 10.0,
     )
-    open_videos = []
-    for video in videos:
-        questions = tuple(question for question in video.questions if question.id not in answered)
-        if questions:
-            open_videos.append(replace(video, questions=questions))
-    bar.update(total - sum(len(video.questions) for video in open_videos))
-    sound = [video for video in open_videos if any(question.problem is None for question in video.questions)]
-    looks = adapter.reads_video or job.task.prompts_need_clip
-    loads = load_clips(sound, job.sampling) if looks else check_videos(sound)
+    base = {"task": job.name, "model": label, "environment": environment}
+    to_read = []
     failed = 0
     with bar:
-        for video in open_videos:
-            base = {"task": job.name, "model": label, "video": video.id, "environment": environment}
-            for question in video.questions:
-                if question.problem is not None:
-                    records.append(_record(base, question, error=question.problem))
-                    failed += 1
-                    bar.update()
-            if any(question.problem is None for question in video.questions):
-                failed += _answer_video(job, next(loads), adapter, base, records, bar)
-            bar.set_postfix(failed=failed, refresh=False)
+        for video in videos:
+            questions = [question for question in video.questions if question.id not in answered]
+            broken = [question for question in questions if question.problem is not None]
+            for question in broken:
+                records.append(_record({**base, "video": video.id}, question, error=question.problem))
+            failed += len(broken)
+            if sound := tuple(question for question in questions if question.problem is None):
+                to_read.append(replace(video, questions=sound))
+        bar.update(total - sum(len(video.questions) for video in to_read))
+        looks = adapter.reads_video or job.task.prompts_need_clip
+        loads = reader.clips(to_read, job.sampling) if looks else reader.check(to_read)
+        account = _Account()
+        with closing(loads):
+            while (loaded := account.next(loads)) is not None:
+                failed += _answer_video(job, loaded, adapter, {**base, "wait_s": account.last_wait_s}, records, bar)
+                bar.set_postfix(failed=failed, refresh=False)
+                del loaded  # the next clip may have come meanwhile
+    if progress and to_read:
+        tqdm.write(f"{job.name} · {label}: {account.summary()}", file=sys.stderr)
+
+
+class _Account:
+    """What reading cost a model: how long it waited for clips, and what the clip cache saved."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.videos = self.hits = self.cacheable = 0
+        self.wait_s = self.last_wait_s = self.read_s = self.saved_s = 0.0
+
+    def next(self, loads: Generator[Loaded]) -> Loaded | None:
+        """The next of ``loads``, the wait for it measured."""
+        start = time.perf_counter()
+        loaded = next(loads, None)
+        if loaded is not None:
+            self.last_wait_s = round(time.perf_counter() - start, 6)
+            self.wait_s += self.last_wait_s
+            self.videos += 1
+            self.read_s += loaded.seconds
+            self.cacheable += loaded.clip is not None
+            if loaded.saved_s is not None:
+                self.hits += 1
+                self.saved_s += loaded.saved_s
+        return loaded
+
+    def summary(self) -> str:
+        elapsed = time.perf_counter() - self.start
+        share = 100 * self.wait_s / elapsed if elapsed else 0.0
+        text = (
+            f"{self.videos:,} videos in {elapsed:,.1f} s, of it {self.wait_s:,.1f} s ({share:.0f} %) waiting for them"
+        )
+        if self.hits:
+            rate = 100 * self.hits / self.cacheable
+            text += (
+                f"; clip cache: {self.hits:,} of {self.cacheable:,} clips ({rate:.0f} %), {self.saved_s:,.0f} s saved"
+            )
+        return text
 
 
 def _answer_video(
     job: _Job, loaded: Loaded, adapter: ModelAdapter, base: Mapping[str, Any], records: RecordFile, bar: tqdm[Any]
 ) -> int:
     """Record all answers about one video; the number of questions that failed."""
-    questions = [question for question in loaded.video.questions if question.problem is None]
-    base = {**base, "load_s": round(loaded.seconds, 6)}
+    questions = loaded.video.questions
+    base = {**base, "video": loaded.video.id, "load_s": round(loaded.seconds, 6)}
+    if loaded.saved_s is not None:
+        base["cache_saved_s"] = round(loaded.saved_s, 6)
     problem = loaded.problem
     encoded: Any = None
     metering.reset_peak_memory()
     if problem is None:
         if (clip := loaded.clip) is not None:
             base |= {"frames": len(clip.frames), "size": list(clip.frames.shape[1:3]), "frames_digest": loaded.digest}
+            if clip.note:
+                base["clip_note"] = clip.note
         with metering.stopwatch() as watch:
             try:
                 encoded = adapter.encode(loaded.clip)
