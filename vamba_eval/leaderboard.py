@@ -161,14 +161,18 @@ class Leaderboard:
         return "\n\n".join(parts) + "\n"
 
     def headline_markdown(self) -> str:
-        """The headline table alone: one row a model (and run and frame count), one column a task."""
+        """The headline table alone: one row a model (and run and frame count), one column a task.
+
+        What is reported of a model is one row too, from whichever tables of a publication.
+        """
         tasks = {result.task: result.title for result in self.results}
         runs = {result.run for result in self.results if not result.source}
         rows = []
-        keys = _unique((r.source, r.run, r.model, r.num_frames) for r in self.results)
-        for source, run, model, frames in keys:
-            own = [r for r in self.results if (r.source, r.run, r.model, r.num_frames) == (source, run, model, frames)]
-            row: dict[str, Any] = {"Model": f"{model} (reported)" if source else model}
+        keys = _unique((bool(r.source), r.run, r.model, r.num_frames) for r in self.results)
+        for key in keys:
+            own = [r for r in self.results if (bool(r.source), r.run, r.model, r.num_frames) == key]
+            reported, run, model, frames = key
+            row: dict[str, Any] = {"Model": f"{model} (reported)" if reported else model}
             if len(runs) > 1:
                 row["Run"] = run
             row["Frames"] = frames if frames is not None else "-"
