@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,23 +72,37 @@ def check_split(task: Task, split: str | None, known: Sequence[str]) -> str:
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The rows of a parquet, JSON (a list) or JSON-lines file, as plain Python values."""
+    """The rows of a parquet, CSV, JSON (a list) or JSON-lines file, as plain Python values (of a CSV: text)."""
+    rows = _read(path)
+    if not isinstance(rows, list):
+        raise UserError(f"{path} should hold a list of rows, not {type(rows).__name__}: is it the published file?")
+    return rows
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    value = _read(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} should hold an object, not {type(value).__name__}: is it the published file?")
+    return value
+
+
+def _read(path: Path) -> Any:
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet
 
             return pyarrow.parquet.read_table(path).to_pylist()
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return list(csv.DictReader(file))
         text = path.read_text(encoding="utf-8")
-        rows = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
-            if path.suffix == ".jsonl"
-            else json.loads(text)
-        )
-    except (OSError, ValueError) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
+        if path.suffix == ".jsonl":
+            # Not splitlines: it also cuts at separators that JSON allows within a text.
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
+        return json.loads(text)
+    except (OSError, ValueError, csv.Error) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}. Download it again") from error
-    if not isinstance(rows, list):
-        raise UserError(f"{path} should hold a list of rows, not {type(rows).__name__}: is it the published file?")
-    return rows
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:
@@ -112,6 +128,27 @@ def list_field(row: Mapping[str, Any], name: str) -> list[str]:
     return value
 
 
+def letter_field(row: Mapping[str, Any], name: str, options: Sequence[str], where: str, collector: Collector) -> str:
+    """A field that must hold the letter of one of ``options``; "" (never right) if it holds another text."""
+    letter = text_field(row, name).strip()
+    if letter in tuple(LETTERS[: len(options)]):
+        return letter
+    collector.defect(where, f"the answer {letter!r} is no option's letter", "the question counts as wrong")
+    return ""
+
+
+def split_options(text: str, mark: str = r"\(([A-Z])\)") -> tuple[str, list[str]]:
+    """Text that ends in lettered lines ("(A) ..." if ``mark`` is not given): what comes before them, and the options.
+
+    No options if the lines are not lettered A, B, ... in order.
+    """
+    before, *parts = re.split(rf"(?:^|\n)\s*{mark}[ \t]*", text)
+    letters, options = parts[::2], [part.strip() for part in parts[1::2]]
+    if len(options) < 2 or letters != list(LETTERS[: len(letters)]):
+        return text, []
+    return before, options
+
+
 def groups_of(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
     """The breakdowns a row counts in; a missing value counts as "unknown"."""
     return {name: "unknown" if row.get(name) is None else str(row[name]) for name in names}
@@ -127,11 +164,14 @@ def lettered(options: Sequence[str], form: str = "{}. {}") -> list[str]:
     return [form.format(letter, option) for letter, option in zip(LETTERS, options, strict=False)]
 
 
-def letter_prompt(text: str, options: Sequence[str]) -> str:
-    """The Vamba scripts' prompt for MLVU and LongVideoBench: it names A to D whatever the number of options."""
+def letter_prompt(text: str, options: Sequence[str], letters: str = "A, B, C, or D") -> str:
+    """The Vamba scripts' prompt for MLVU and LongVideoBench: it names A to D whatever the number of options.
+
+    NExT-QA's names all five ``letters``.
+    """
     instruction = (
         "Select the best answer to the following multiple-choice question based on the video. "
-        "Respond with only the letter (A, B, C, or D) of the correct option."
+        f"Respond with only the letter ({letters}) of the correct option."
     )
     return "\n".join([instruction, text, *lettered(options)])
 

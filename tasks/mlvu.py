@@ -5,7 +5,6 @@ Paper: Zhou et al., arXiv 2406.04264. Data set cards: MLVU/MVLU (JSON), sy1998/M
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from ._annotations import (
     lettered,
     list_field,
     read_rows,
+    split_options,
     text_field,
 )
 
@@ -111,7 +111,9 @@ class MLVU(Task):
                 path = first_existing([folder / name, folder / "video" / name])
             try:
                 text_field(row, "video_name")
-                text, candidates = _split_options(text_field(row, "question"))
+                text, candidates = split_options(text_field(row, "question"))
+                if not candidates:
+                    raise BadRow("the question's text holds no '(A) ...' lines")
                 answer = text_field(row, "answer").strip().strip("()")
             except BadRow as problem:
                 collector.broken(where, str(problem), name if path else None, path)
@@ -153,12 +155,3 @@ def _letter(answer: str, candidates: list[str], where: str, collector: Collector
             where, f"the candidate {candidate!r} is given twice", "the first one that matches the answer counts"
         )
     return LETTERS[candidates.index(answer)]
-
-
-def _split_options(question: str) -> tuple[str, list[str]]:
-    """lmms-eval's MLVU question, whose text ends in "(A) ..." lines, as text and candidates."""
-    parts = re.split(r"\n\s*\(([A-Z])\)\s*", question)
-    letters, candidates = parts[1::2], [part.strip() for part in parts[2::2]]
-    if len(candidates) < 2 or letters != list(LETTERS[: len(letters)]):
-        raise BadRow("the question's text holds no '(A) ...' lines")
-    return parts[0], candidates

@@ -20,6 +20,7 @@ from ._annotations import (
     find_folder,
     first_existing,
     groups_of,
+    letter_field,
     list_field,
     read_rows,
     text_field,
@@ -74,10 +75,7 @@ class VideoMME(Task):
                     where, f"option {option!r} does not begin with '{letter}. '", "it is shown as published"
                 )
             options.append(option[match.end() :] if match else option)
-        answer = text_field(row, "answer").strip()
-        if answer not in tuple(LETTERS[: len(options)]):
-            collector.defect(where, f"the answer {answer!r} is no option's letter", "the question counts as wrong")
-            answer = ""
+        answer = letter_field(row, "answer", options, where, collector)
         extra = {name: value for name, value in row.items() if name not in (*_GROUPS, "question", "answer")}
         return Question(
             id=text_field(row, "question_id"),
