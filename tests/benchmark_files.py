@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,156 @@ def write_longvideobench(root: Path, rows: list[dict[str, Any]], test_rows: list
     if test_rows is not None:
         (folder / "lvb_test_wo_gt.json").write_text(json.dumps(test_rows))
     return folder
+
+
+LVBENCH_TYPES = (
+    "entity recognition",
+    "event understanding",
+    "key information retrieval",
+    "temporal grounding",
+    "reasoning",
+    "summarization",
+)
+LVBENCH_VIDEO_TYPES = ("cartoon", "documentary", "live", "selfmedia", "sport", "tv")
+
+
+def lvbench_videos(videos: int, questions: int) -> list[dict[str, Any]]:
+    """Lines of the original file, whose questions are spread evenly over its videos."""
+    lines: list[dict[str, Any]] = [
+        {
+            "key": f"-vid_{v}",
+            "type": LVBENCH_VIDEO_TYPES[v % 6],
+            "video_info": {"duration_minutes": 31.5 + v, "fps": 30.0, "resolution": {"width": 1280, "height": 720}},
+            "qa": [],
+        }
+        for v in range(videos)
+    ]
+    for i in range(questions):
+        lines[i * videos // questions]["qa"].append(
+            {
+                "uid": str(i),
+                "question": f"What is event {i}?\n(A) run {i}\n(B) walk (B-road) {i}\n(C) no\n(D) A man, seated",
+                "answer": "ABCD"[i * 7 % 4],
+                "question_type": [LVBENCH_TYPES[i % 6], *([LVBENCH_TYPES[(i + 2) % 6]] if i % 3 == 0 else [])],
+                "time_reference": "01:00-02:00",
+            }
+        )
+    return lines
+
+
+def lvbench_rows(lines: list[dict[str, Any]], path_field: str, *, options: bool = False) -> list[dict[str, Any]]:
+    """A row a question, with the video's file under ``path_field``; ``options`` puts the options in a column."""
+    rows = []
+    for line in lines:
+        for question in line["qa"]:
+            row = {**{k: v for k, v in line.items() if k != "qa"}, **question, path_field: f"{line['key']}.mp4"}
+            if options:
+                row["question"], *listed = question["question"].split("\n")
+                row["options"] = [option[4:] for option in listed]
+            rows.append(row)
+    return rows
+
+
+def write_lvbench(root: Path, rows: list[dict[str, Any]], file: str = "video_info.meta.jsonl") -> Path:
+    folder = root / "lvbench"
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+NEXTQA_COUNTS = {"CW": 3329, "TN": 1399, "CH": 1173, "TC": 1165, "DO": 600, "DL": 483, "DC": 322, "TP": 93}
+
+
+def nextqa_rows(videos: int, counts: dict[str, int]) -> list[dict[str, Any]]:
+    """As published: the questions about a video do not stand together."""
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    return [
+        {
+            "video": 2_400_000_000 + i % videos,
+            "frame_count": 300 + i,
+            "width": 640,
+            "height": 480,
+            "question": f"what did the baby do after event {i} ",
+            "answer": i * 7 % 5,
+            "qid": i // videos,
+            "type": kind,
+            **{f"a{n}": f"{verb} {i}" for n, verb in enumerate(("clap", "crawl", "smile ", "run", "sit, then lie"))},
+        }
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def write_nextqa(root: Path, rows: list[dict[str, Any]], file: str = "MC/test-00000-of-00001.parquet") -> Path:
+    folder = root / "nextqa"
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (folder / "NExTVideo").mkdir(exist_ok=True)
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+HOURVIDEO_TASKS = (
+    "navigation/object_retrieval",
+    "navigation/object_retrieval_image",
+    "navigation/room_to_room",
+    "navigation/room_to_room_image",
+    "perception/information_retrieval/factual_recall",
+    "perception/information_retrieval/sequence_recall",
+    "perception/information_retrieval/temporal_distance",
+    "perception/tracking",
+    "reasoning/causal",
+    "reasoning/counterfactual",
+    "reasoning/predictive",
+    "reasoning/spatial/layout",
+    "reasoning/spatial/proximity",
+    "reasoning/spatial/relationship",
+    "reasoning/temporal/duration",
+    "reasoning/temporal/frequency",
+    "reasoning/temporal/prerequisites",
+    "summarization/compare_and_contrast",
+    "summarization/key_events_objects",
+    "summarization/temporal_sequencing",
+)
+
+
+def hourvideo_annotations(videos: int, questions: int) -> dict[str, Any]:
+    entries: dict[str, Any] = {
+        f"uid-{v}": {
+            "video_metadata": {"video_uid": f"uid-{v}", "duration_in_seconds": 1200.5 + v, "scenarios": "Cooking"},
+            "benchmark_dataset": [],
+        }
+        for v in range(videos)
+    }
+    for i in range(questions):
+        uid, task = f"uid-{i * videos // questions}", HOURVIDEO_TASKS[i % 20]
+        pictures = task.endswith("_image") or task == "reasoning/spatial/layout"
+        answers = [f"images/{uid}/{i}/{letter}.png" if pictures else f"Step {i} of {letter}. " for letter in "ABCDE"]
+        entries[uid]["benchmark_dataset"].append(
+            {
+                "qid": f"{uid}_{i % 20}_{i}",
+                "question": f"What happens at step {i}? ",
+                "task": task,
+                "mcq_test": "\n".join(f"{letter}. {answer}" for letter, answer in zip("ABCDE", answers, strict=True)),
+                "relevant_timestamps": "00:46:30" if task == "reasoning/predictive" else "N/A",
+                **{f"answer_{n + 1}": answer.strip() for n, answer in enumerate(answers)},
+                "correct_answer_label": "ABCDE"[i * 3 % 5],
+            }
+        )
+    return entries
+
+
+def write_hourvideo(root: Path, entries: dict[str, Any], folder: str = "v1.0_release/json") -> Path:
+    path = root / "hourvideo" / folder
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "dev_v1.0_annotations.json").write_text(json.dumps(entries))
+    return root / "hourvideo"

@@ -270,7 +270,7 @@ def test_longvideobench_from_parquet_and_its_test_split(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------- missing and remote
 
 
-@pytest.mark.parametrize("name", ["videomme", "mlvu", "longvideobench"])
+@pytest.mark.parametrize("name", ["videomme", "mlvu", "longvideobench", "lvbench", "nextqa", "hourvideo"])
 def test_missing_data_says_what_is_expected_where(name: str, tmp_path: Path) -> None:
     task = load_task(name)
     with pytest.raises(UserError, match=r"needs its data: give --data-root DIR .*https://huggingface.co"):

@@ -84,12 +84,34 @@ def extract_lmms(response: str, letters: str = "ABCD") -> str:
 
 
 def extract_lmms_first(response: str) -> str:
-    """lmms-eval's ``parse_multi_choice_response``: the first of the letters A to E, or "" (where it draws)."""
+    """lmms-eval's ``parse_multi_choice_response`` for LongVideoBench: the first of A to E, or "" (where it draws)."""
     text = response.strip()
     for phrase in _LMMS_REMOVED_PHRASES:
         text = text.replace(phrase, "")
     match = re.search("[ABCDE]", text)
     return match.group() if match else ""
+
+
+def extract_lmms_choice(response: str, options: Sequence[str]) -> str:
+    """lmms-eval's ``parse_multi_choice_response`` for NExT-QA, which is MMMU's: a letter, or "" (where it draws).
+
+    The letters in the first of the forms "(A)", "A ", "A." that occurs at all; failing those, in a response
+    of more than five words, the options whose text occurs. Of several, the last.
+    """
+    for mark in ",.!?;:'":
+        response = response.strip(mark)
+    text = f" {response} "
+    letters = LETTERS[: len(options)]
+    # It looks for " A " to tell which "A." is the last; where none stands so, the first option counts.
+    for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
+        if found := [letter for letter in letters if form.format(letter) in text]:
+            return max(found, key=lambda letter: text.rfind(place.format(letter)))
+    lowered = text.lower()
+    texts = dict(zip(letters, (option.lower() for option in options), strict=True))
+    named = [letter for letter in letters if texts[letter] in lowered]
+    if len(text.split()) > 5 and named:
+        return max(named, key=lambda letter: lowered.rfind(texts[letter]))
+    return ""
 
 
 def score_choice(

@@ -1,0 +1,103 @@
+"""HourVideo dev: 1,182 questions of 20 kinds about 50 first-person videos of 20 minutes to 2 hours.
+
+Paper: Chandrasegaran et al., arXiv 2411.04998. Data set card: HourVideo/HourVideo. In three of the kinds
+(``reasoning/spatial/layout`` and those that end in ``_image``) the options are pictures; the Vamba scripts
+show their file names, so there a model can but guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.sampling import FrameSampling
+from vamba_eval.scoring import extract_vamba, score_choice, summarize
+
+from ._annotations import (
+    BadRow,
+    Collector,
+    check_split,
+    find_folder,
+    first_existing,
+    groups_of,
+    letter_field,
+    read_object,
+    split_options,
+    text_field,
+)
+
+_FILE = "dev_v1.0_annotations.json"
+
+
+class HourVideo(Task):
+    name = "hourvideo"
+    version = "1"
+    title = "HourVideo (dev)"
+    homepage = "https://huggingface.co/datasets/HourVideo/HourVideo"
+    citation = "Chandrasegaran et al., HourVideo, NeurIPS 2024, arXiv 2411.04998"
+    protocols = ("vamba",)  # lmms-eval 0.7 has no such task
+    sampling = FrameSampling(num_frames=128, longest_edge=360)
+    reported_as = "hourvideo_dev"
+
+    def generation(self, protocol: str) -> GenerationSettings:
+        """The Vamba scripts sample here, and only here."""
+        return GenerationSettings(do_sample=True, temperature=1.0, top_p=0.9)
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        check_split(self, split, ("dev",))
+        expected = (_FILE, f"v1.0_release/json/{_FILE}", f"json/{_FILE}")
+        folder, file = find_folder(self, data_root, expected, "HourVideo/HourVideo")
+        collector = Collector(self)
+        for uid, entry in read_object(file).items():
+            if isinstance(entry, str):
+                continue  # no video but the file's canary, which marks text that nothing may be trained on
+            where = f"{file.name} video {uid}"
+            path = first_existing([folder / "videos" / f"{uid}.mp4", folder / "videos" / uid])
+            rows = entry.get("benchmark_dataset") if isinstance(entry, dict) else None
+            if not isinstance(rows, list):
+                collector.broken(where, "field 'benchmark_dataset' is missing or not a list", uid, path)
+                continue
+            for number, row in enumerate(rows):
+                try:
+                    question = self._question(row, f"{where} question {number}", collector)
+                except BadRow as problem:
+                    collector.broken(f"{where} question {number}", str(problem), uid, path)
+                    continue
+                collector.add(f"{where} question {number}", uid, path, question)
+        return collector.videos()
+
+    def _question(self, row: Any, where: str, collector: Collector) -> Question:
+        mcq_test = text_field(row, "mcq_test")
+        _, options = split_options(mcq_test, r"\(?([A-Z])[.):]")
+        if not options:
+            problem = "'mcq_test' holds no 'A. ...' lines"
+            collector.defect(where, problem, "it is asked as published, and A to E are taken as answers")
+            options = list("ABCDE")
+        return Question(
+            id=text_field(row, "qid"),
+            text=text_field(row, "question"),
+            options=tuple(options),
+            answer=letter_field(row, "correct_answer_label", options, where, collector),
+            groups=groups_of(row, ("task",)),
+            extra={key: value for key, value in row.items() if key not in ("qid", "question", "task")},
+        )
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        return "\n".join(
+            [
+                "Select the best answer to the following multiple-choice question based on the video.",
+                question.text,
+                question.extra["mcq_test"],
+                "Respond with only the letter (A, B, C, D, or E) of the correct option.",
+            ]
+        )
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return score_choice(question, response, extract_vamba)
+
+    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
+        summary = summarize(records, mean_over="task", mean_name="mean over tasks")
+        # The benchmark's own figure is the plain accuracy.
+        return Summary(dict(reversed(summary.metrics.items())), summary.breakdowns)

@@ -1,0 +1,144 @@
+"""LVBench: 1,549 questions about 103 videos of half an hour to two hours.
+
+Paper: Wang et al., arXiv 2406.08035. Data set cards: THUDM/LVBench (the original file), lmms-lab/LVBench (parquet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.sampling import FrameSampling
+from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
+
+from ._annotations import (
+    BadRow,
+    Collector,
+    check_split,
+    find_folder,
+    first_existing,
+    letter_field,
+    lettered,
+    list_field,
+    read_rows,
+    split_options,
+    text_field,
+)
+
+# The original file has a line a video; the others a row a question, with the video's file under
+# ``file_path`` (the Vamba scripts) or ``video_path`` (lmms-eval).
+_EXPECTED = (
+    "video_info.meta.jsonl",
+    "data/video_info.meta.jsonl",
+    "lvbench*.jsonl",
+    "data/train-*.parquet",
+    "train-*.parquet",
+    "train*.jsonl",
+)
+_FOLDERS = ("videos", "all_videos", "")
+
+
+class LVBench(Task):
+    name = "lvbench"
+    version = "1"
+    title = "LVBench"
+    homepage = "https://huggingface.co/datasets/THUDM/LVBench"
+    citation = "Wang et al., LVBench, ICCV 2025, arXiv 2406.08035"
+    sampling = FrameSampling(num_frames=1024, longest_edge=560)
+    reported_as = "lvbench_test"
+
+    def generation(self, protocol: str) -> GenerationSettings:
+        return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        check_split(self, split, ("test",))
+        folder, file = find_folder(self, data_root, _EXPECTED, "lmms-lab/LVBench")
+        collector = Collector(self)
+        for where, row in _by_question(file):
+            video_id = path = None
+            try:
+                name = _file_name(row)
+                video_id, path = str(row.get("key") or Path(name).stem), _video_path(folder, name)
+                question = self._question(row, where, collector)
+            except BadRow as problem:
+                collector.broken(where, str(problem), video_id, path)
+                continue
+            collector.add(where, video_id, path, question)
+        return collector.videos()
+
+    def _question(self, row: dict[str, Any], where: str, collector: Collector) -> Question:
+        published = text_field(row, "question")
+        listed = list_field(row, "options") if row.get("options") else []
+        text, options = split_options(published)
+        asked = published
+        if not options and listed:
+            options, asked = listed, _with_options(published, listed)
+        elif not options:
+            problem = "the question's text holds no '(A) ...' lines"
+            collector.defect(where, problem, "it is asked as published, and A to D are taken as answers")
+            options = list("ABCD")
+        # lmms-eval appends the options of that column even to a text that holds them already.
+        extra = {key: value for key, value in row.items() if key not in ("question", "answer", "question_type", "type")}
+        extra |= {"asked": asked, "lmms_question": _with_options(published, listed)}
+        return Question(
+            id=where if row.get("uid") is None else str(row["uid"]),
+            text=text,
+            options=tuple(options),
+            answer=letter_field(row, "answer", options, where, collector),
+            groups={"question_type": _types(row.get("question_type")), "video_type": str(row.get("type") or "unknown")},
+            extra=extra,
+        )
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        if protocol == "lmms-eval":
+            return f"{question.extra['lmms_question']}\nAnswer the question with the option letter"
+        return "\n".join(
+            [
+                "Select the best answer to the following multiple-choice question based on the video.",
+                "Respond with only the letter (A, B, C, or D) of the correct option.",
+                question.extra["asked"],
+            ]
+        )
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
+
+    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
+        return summarize(records)
+
+
+def _by_question(file: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of one question each, with where they stand; what is said of the video is in each of its rows."""
+    for number, row in enumerate(read_rows(file)):
+        where = f"{file.name} row {number}"
+        if not (isinstance(row, dict) and isinstance(row.get("qa"), list)):
+            yield where, row
+            continue
+        video = {key: value for key, value in row.items() if key != "qa"}
+        for n, question in enumerate(row["qa"]):
+            yield f"{where} question {n}", {**video, **question} if isinstance(question, dict) else video
+
+
+def _file_name(row: Any) -> str:
+    for field in ("file_path", "video_path"):
+        if isinstance(row, dict) and row.get(field) is not None:
+            return text_field(row, field)
+    return f"{text_field(row, 'key')}.mp4"
+
+
+def _video_path(folder: Path, name: str) -> Path:
+    """The file, or the folder of its frames, which has the name without the ending."""
+    names = (name, name.removesuffix(Path(name).suffix))
+    return first_existing([folder / place / n for place in _FOLDERS for n in names])
+
+
+def _with_options(text: str, options: list[str]) -> str:
+    return "\n".join([text, *lettered(options, "({}) {}")])
+
+
+def _types(value: Any) -> str | tuple[str, ...]:
+    """A question has one or several of six types."""
+    types = tuple(str(v) for v in value) if isinstance(value, list) else (str(value),) if value else ()
+    return types or "unknown"

@@ -1,0 +1,116 @@
+"""NExT-QA, multiple choice: 8,564 questions on causes, order and content of 1,000 short videos.
+
+Paper: Xiao et al., arXiv 2105.08276. Data set cards: lmms-lab/NExTQA (parquet), github.com/doc-doc/NExT-QA (CSV).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.scoring import extract_lmms_choice, extract_vamba, score_choice, summarize
+
+from ._annotations import (
+    BadRow,
+    Collector,
+    check_split,
+    find_folder,
+    first_existing,
+    letter_prompt,
+    lettered,
+    read_object,
+    read_rows,
+    text_field,
+)
+
+_OPTIONS = ("a0", "a1", "a2", "a3", "a4")
+_CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the first letter of the type
+
+
+class NExTQA(Task):
+    name = "nextqa"
+    version = "1"
+    title = "NExT-QA (multiple choice)"
+    homepage = "https://huggingface.co/datasets/lmms-lab/NExTQA"
+    citation = "Xiao et al., NExT-QA, CVPR 2021, arXiv 2105.08276"
+    reported_as = "nextqa_mc"
+
+    def generation(self, protocol: str) -> GenerationSettings:
+        # lmms-eval's task sets no limit; 128 is that of its Qwen2-VL adapter for such tasks.
+        return GenerationSettings(max_new_tokens=128 if protocol == "lmms-eval" else 512)
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        check_split(self, split, ("test",))
+        expected = ("MC/test-*.parquet", "test.csv", "test-*.parquet")
+        folder, file = find_folder(self, data_root, expected, "lmms-lab/NExTQA")
+        # The authors' own archive has the videos in the folders of VidOR, which this file names.
+        places = folder / "map_vid_vidorID.json"
+        vidor = read_object(places) if places.is_file() else {}
+        collector = Collector(self)
+        for number, row in enumerate(read_rows(file)):
+            where = f"{file.name} row {number}"
+            video_id = path = None
+            try:
+                video_id = _identifier(row, "video")
+                names = [f"{video_id}.mp4", f"{video_id}.MP4", f"{vidor.get(video_id, video_id)}.mp4", video_id]
+                path = first_existing([folder / "NExTVideo" / name for name in names])
+                question = self._question(row, video_id, where, collector)
+            except BadRow as problem:
+                collector.broken(where, str(problem), video_id, path)
+                continue
+            collector.add(where, video_id, path, question)
+        return collector.videos()
+
+    def _question(self, row: dict[str, Any], video_id: str, where: str, collector: Collector) -> Question:
+        if None in row:  # as csv.DictReader says it
+            raise BadRow("the row has more fields than the header")
+        options = [text_field(row, name) for name in _OPTIONS]
+        texts = [option.strip() for option in options]
+        for repeated in sorted({text for text in texts if texts.count(text) > 1}):
+            collector.defect(where, f"the option {repeated!r} is given twice", "only the published answer counts")
+        choice = _identifier(row, "answer")
+        if choice not in tuple("01234"):
+            collector.defect(where, f"the answer {choice!r} is no option's number", "the question counts as wrong")
+        kind = str(row.get("type") or "unknown")
+        used = ("video", "question", "answer", "qid", "type", *_OPTIONS)
+        return Question(
+            id=f"{video_id}_{_identifier(row, 'qid')}",
+            text=text_field(row, "question"),
+            options=tuple(options),
+            answer=LETTERS[int(choice)] if choice in tuple("01234") else "",
+            groups={"category": _CATEGORIES.get(kind[0], "unknown"), "type": kind},
+            extra={key: value for key, value in row.items() if key not in used},
+        )
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        if protocol == "lmms-eval":
+            # It says nothing of how to answer.
+            return "\n".join([question.text.strip(), *lettered(_stripped(question))])
+        return letter_prompt(question.text, question.options, "A, B, C, D, or E")
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == "lmms-eval":
+            options = _stripped(question)
+            return score_choice(
+                question, response, lambda text: extract_lmms_choice(text, options), draw_if_unparsed=True
+            )
+        return score_choice(question, response, extract_vamba)
+
+    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
+        return summarize(records)
+
+
+def _identifier(row: dict[str, Any], name: str) -> str:
+    """A field that must hold a number or a name: the parquet has integers where the CSV has text."""
+    value = row.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas writes a column with a gap as floats
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
+        raise BadRow(f"field {name!r} is {'missing' if value is None else f'{value!r}, not a whole number or a name'}")
+    return str(value).strip()
+
+
+def _stripped(question: Question) -> list[str]:
+    return [option.strip() for option in question.options]
