@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,7 @@ def make_video(
     options: dict[str, str] | None = None,
     variable: bool = False,
     container_options: dict[str, str] | None = None,
+    pixel_format: str = "yuv420p",
     colorspace: int | None = None,
     full_range: bool = False,
     first_pts: int = 0,
@@ -50,7 +52,7 @@ def make_video(
     height, width = size
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.options = options or {}
         if colorspace is not None:
             stream.codec_context.colorspace = colorspace
@@ -70,7 +72,37 @@ def make_video(
     return path
 
 
+def remux(
+    source: Path,
+    target: Path,
+    *,
+    first: int = 0,
+    shift: int = 0,
+    options: dict[str, str] | None = None,
+    mangle: Callable[[int, bytes], bytes] = lambda number, content: content,
+) -> Path:
+    """The packets of ``source`` from number ``first`` on in another container, later by ``shift`` ticks."""
+    with av.open(str(source)) as read, av.open(str(target), "w", options=options or {}) as written:
+        template = read.streams.video[0]
+        stream = written.add_stream_from_template(template)
+        packets = [packet for packet in read.demux(template) if packet.size]
+        for number, packet in enumerate(packets[first:]):
+            copy = av.Packet(mangle(number, bytes(packet)))
+            copy.pts, copy.dts = packet.pts + shift, packet.dts + shift
+            copy.time_base, copy.duration, copy.is_keyframe = packet.time_base, packet.duration, packet.is_keyframe
+            copy.stream = stream
+            written.mux(copy)
+    return target
+
+
 def all_frames(path: Path) -> np.ndarray:
-    """Every frame of the file, by plain decoding from its start: the truth."""
+    """Every frame of the file that decodes, from its start: the truth."""
+    frames = []
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        stream = container.streams.video[0]
+        for packet in container.demux(stream):
+            try:
+                frames += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
+            except av.FFmpegError:
+                continue
+    return np.stack(frames)

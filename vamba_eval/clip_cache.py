@@ -37,6 +37,7 @@ class ClipCache:
                 str(Path(directory).expanduser()),
                 size_limit=int(gb * 2**30),
                 eviction_policy="least-recently-used",
+                cull_limit=1,  # a new clip takes the place of one, not of ten
             )
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
             raise UserError(f"the clip cache {directory} cannot be used ({error}): give another directory") from error
@@ -85,6 +86,8 @@ class ClipCache:
             "seconds": seconds,
         }
         self._cache.set(key, _Chunks(clip.frames), read=True, tag=json.dumps(info))
+        if self._cache.volume() > self._cache.size_limit:  # it was larger than the one that went
+            self._cache.cull()
 
 
 class _Chunks:

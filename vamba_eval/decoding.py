@@ -34,6 +34,7 @@ from vamba_eval.packets import (
     index_packets,
     intervals,
     open_video,
+    packets,
     skips_unreferenced,
 )
 from vamba_eval.pixels import resized, rgb
@@ -103,7 +104,7 @@ def read_clip(
         return _read_file(source, plainly=backend == "pyav-plain")
     except (av.FFmpegError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
-            raise MemoryError(f"reading {path} needs more memory than there is") from error
+            raise MemoryError(reason(error)) from error
         raise _unreadable(path, error) from error
 
 
@@ -223,8 +224,7 @@ def _read_file(source: Source, *, plainly: bool) -> Clip:
         index = index_packets(container, stream, path, source.hooks.alive)
         fps, time_base = average_fps(stream), float(stream.time_base or 0)
         height, width = stream.codec_context.height, stream.codec_context.width
-        # An animated picture's frames are drawn over one another, whatever is called a key frame.
-        indexed = index.trusted and not plainly and stream.codec_context.name not in ("gif", "apng")
+        indexed = index.trusted and not plainly
     if index.cut_off:
         raise VideoError(f"{path} is cut off: {index.cut_off}; download it again")
     if indexed:
@@ -284,7 +284,7 @@ def _decode_interval(
     remaining = dict(interval.targets)
     context = stream.codec_context
 
-    def take(frames: Sequence[av.VideoFrame]) -> None:
+    def take(frames: Sequence[Any]) -> None:
         for frame in frames:
             position = remaining.pop(frame.pts, None)
             if position is not None:
@@ -295,12 +295,19 @@ def _decode_interval(
     try:
         container.seek(interval.key_pts, stream=stream, backward=True)
         unsent = set(remaining)
-        for packet in container.demux(stream):
+        begun = False
+        for packet in packets(container, stream):
             source.hooks.alive()
             if stop.is_set():
                 return
             if packet.size == 0:
                 break
+            if not begun:
+                if not packet.is_keyframe:
+                    continue
+                if packet.pts is None or packet.pts > interval.key_pts:
+                    raise _IndexMismatch  # the seek went too far
+                begun = True
             if skips:
                 # Frames that no other refers to are needed only if they are wanted themselves.
                 context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
@@ -328,12 +335,14 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
     """Slow and sure: decode the whole file in order; the frames that come out are the video's frames."""
     # The number of packets is mostly the number of frames: if it is, one pass does.
     times = np.array([]) if source.start_s or source.end_s else np.arange(len(index.pts)) / (fps if fps > 0 else 1.0)
+    # What a damaged stream decodes to is the same every time in one thread only.
+    threads = 1 if index.trusted else source.threads
     while True:
         wanted = source.choose(times, fps, *size) if len(times) else []
         canvas = Canvas(source, len(wanted))
         places = {frame: position for position, frame in enumerate(wanted)}
         pts: list[int] = []
-        for frame, codec in _all_frames(source):
+        for frame, codec in _all_frames(source, threads):
             position = places.get(len(pts))
             pts.append(frame.pts)
             if position is not None:
@@ -352,19 +361,19 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
             return canvas.clip(times, wanted, fps, note)
 
 
-def _all_frames(source: Source) -> Iterator[tuple[av.VideoFrame, str]]:
+def _all_frames(source: Source, threads: int) -> Iterator[tuple[av.VideoFrame, str]]:
     """Every frame that decodes, from the start of the file, with a time of its own, and the decoder's name."""
     import av
 
     with open_video(source.path) as container:
         stream = best_stream(container, source.path)
         context = stream.codec_context
-        _use_threads(context, source.threads)
+        _use_threads(context, threads)
         previous = None
-        packets = container.demux(stream)
+        incoming = packets(container, stream)
         while True:
             try:
-                packet = next(packets, None)
+                packet = next(incoming, None)
             except av.FFmpegError:  # what follows the damage is lost; what the decoder holds is not
                 packet = None
             source.hooks.alive()

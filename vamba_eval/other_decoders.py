@@ -6,6 +6,8 @@ frames and which size is decided as for PyAV.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,13 @@ def read(source: Source, backend: str) -> Clip:
 def installed() -> list[str]:
     """Those of NAMES that are installed."""
     return [name for name in NAMES if find_spec(name) is not None]
+
+
+def preload(backend: str) -> None:
+    """Import what ``backend`` needs, if it is one of NAMES and installed: it can take many seconds."""
+    if backend in NAMES:
+        with suppress(Exception):
+            import_module(f"{backend}.decoders" if backend == "torchcodec" else backend)
 
 
 def _read_decord(source: Source) -> Clip:

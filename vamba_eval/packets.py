@@ -6,7 +6,7 @@ Knows containers and their promises; knows neither pixels nor which frames are w
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # be missing) before it counts as cut off.
 _MISSING_SHARE = 0.02
 
+# FFmpeg's names of the containers that state every frame's time themselves. In others (MPEG-PS and TS, AVI,
+# raw streams) FFmpeg derives times as it reads, and after a seek it may derive others.
+_STATES_TIMES = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
+
 # Codecs whose decoder drops exactly the frames that no other frame refers to when asked to: ITU-T H.264
 # marks them (nal_ref_idc 0), and the B-frames of MPEG-1, 2 and 4 are never referred to.
 _MARK_UNREFERENCED = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
@@ -33,7 +37,7 @@ class Index:
 
     pts          presentation times in the stream's time base, ascending: frame i is shown at pts[i]
     key_pts      for frame i, the time of the key frame to decode from
-    trusted      False if the times do not identify frames (missing, repeated, or before any key frame)
+    trusted      False if the times do not identify frames (derived, missing, repeated, or before any key frame)
     cut_off      why the file looks like an unfinished download, or None
     """
 
@@ -55,12 +59,14 @@ def best_stream(container: InputContainer, path: Path) -> VideoStream:
     best = container.streams.best("video")
     candidates = ([best] if best is not None else []) + list(container.streams.video)
     for stream in candidates:
-        if not is_cover(stream):
+        if not _is_cover(stream):
+            if stream.codec_context is None:
+                raise VideoError(f"{path} is in a codec that this FFmpeg cannot decode")
             return stream  # type: ignore[return-value]
     raise VideoError(f"{path} has no video stream" + (", only a cover picture" if candidates else ""))
 
 
-def is_cover(stream: object) -> bool:
+def _is_cover(stream: object) -> bool:
     """Whether a stream is one attached picture, as music files have."""
     disposition = getattr(stream, "disposition", None)
     return disposition is not None and bool(disposition & type(disposition).attached_pic)
@@ -84,6 +90,17 @@ def skips_unreferenced(stream: VideoStream) -> bool:
     return name in _MARK_UNREFERENCED
 
 
+def packets(container: InputContainer, stream: VideoStream | None = None) -> Iterator[Packet]:
+    """The packets of ``stream`` or of all, from where the container stands; the last ones are empty."""
+    while True:
+        try:
+            yield from container.demux() if stream is None else container.demux(stream)
+            return
+        except IndexError:
+            # A stream that begins within the file is not known to PyAV: this one packet of it is passed over.
+            continue
+
+
 def index_packets(
     container: InputContainer, stream: VideoStream, path: Path, alive: Callable[[], None] = lambda: None
 ) -> Index:
@@ -94,11 +111,11 @@ def index_packets(
     key_pts: list[int] = []  # of each key frame, in decoding order
     order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
     ends: dict[int, int] = {}  # when each stream's last packet ends, in its time base
-    trusted, trouble = True, False
+    trusted, trouble = container.format.name in _STATES_TIMES, False
     every_stream = stream.duration is None  # a container may state one length for all its streams
     number = stream.index
     try:
-        for packet in container.demux() if every_stream else container.demux(stream):
+        for packet in packets(container, None if every_stream else stream):
             alive()
             if packet.size == 0:
                 continue
@@ -122,7 +139,9 @@ def index_packets(
     order.sort()
     pts_list = [pts for pts, _ in order]
     # Frames shown before the first key frame may or may not decode.
-    trusted &= bool(order) and len(set(pts_list)) == len(order) and order[0][1] >= 0 and order[0][0] >= key_pts[0]
+    trusted = (
+        trusted and bool(order) and len(set(pts_list)) == len(order) and order[0][1] >= 0 and order[0][0] >= key_pts[0]
+    )
     end_s = max((end * float(container.streams[i].time_base or 0) for i, end in ends.items()), default=0.0)
     cut_off = _cut_off(container, stream, path, end_s, len(order), trouble)
     # A frame that is shown before its key frame leans on the interval before (an open GOP).

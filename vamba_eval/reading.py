@@ -27,6 +27,7 @@ import numpy as np
 from vamba_eval.clip_cache import ClipCache, clip_key
 from vamba_eval.contracts import Clip, UserError, VideoError
 from vamba_eval.decoding import Hooks, probe, read_clip, reason
+from vamba_eval.other_decoders import preload
 from vamba_eval.sampling import FrameSampling
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def read(job: Job, hooks: Hooks) -> Reply:
     except UserError as error:
         reply.problem, reply.not_installed = str(error), True
     except MemoryError as error:
-        reply.problem, reply.try_another = str(error) or "reading it needs more memory than it may use", True
+        reply.problem, reply.try_another = f"out of memory ({error or 'no more is allowed'})", True
     except Exception as error:
         log.debug("reading failed", exc_info=error)
         reply.problem = f"reading failed: {type(error).__name__}: {reason(error)}"
@@ -146,6 +147,7 @@ def begin_worker(memory_bytes: int, parent: int) -> None:
 
 def serve(job: Job, buffer: str) -> Reply:
     """Do a job into the buffer at that path: the reply's clip comes without its frames."""
+    preload(job.backend)  # before the first sign of life, from which on silence counts
     reply = read(job, _hooks_into(buffer))
     if reply.clip is not None:
         reply.shape = reply.clip.frames.shape

@@ -1,0 +1,437 @@
+"""Reading ahead in real processes: hangs, crashes, appetite, interruption, and the clip cache."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from videos import X264_CLOSED, make_video, remux
+
+from vamba_eval import FrameSampling, evaluate, loading, other_decoders, read_clip, reading
+from vamba_eval.contracts import UserError, Video
+from vamba_eval.loading import Loaded, Reader, Reading
+from vamba_eval.store import latest_records
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PLUGINS = Path(__file__).parent / "plugins.py"
+SAMPLING = FrameSampling(num_frames=8, shortest_edge=32, longest_edge=64)
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    make_video(folder / "0.mp4", frames=60, options=X264_CLOSED)
+    for number in range(1, 8):
+        shutil.copy(folder / "0.mp4", folder / f"{number}.mp4")
+    return folder
+
+
+def videos_of(folder: Path) -> list[Video]:
+    return [Video(path.stem, path, ()) for path in sorted(folder.iterdir())]
+
+
+def clips(reader: Reader, videos: list[Video]) -> dict[str, Loaded]:
+    return {loaded.video.id: loaded for loaded in reader.clips(videos, SAMPLING)}
+
+
+@pytest.fixture
+def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Workers whose decoder does what a file's name says."""
+    monkeypatch.setattr(loading, "serve", _evil_serve)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY)]))
+    yield
+
+
+def _evil_serve(job: reading.Job, buffer: str) -> reading.Reply:
+    name = job.path.name
+    honest = "twice" not in name and job.backend != "pyav"
+    if not honest and "hang" in name:
+        reading._hooks_into(buffer)
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))  # as deaf as decord's endless loop
+        while True:
+            pass
+    if not honest and "crash" in name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if not honest and "eat" in name:
+        original = reading.read_clip
+
+        def hungry(*arguments: object, **options: object) -> object:
+            return np.ones(40 * 2**30, dtype=np.uint8)
+
+        reading.read_clip = hungry  # type: ignore[assignment]
+        try:
+            return reading.serve(job, buffer)
+        finally:
+            reading.read_clip = original
+    return reading.serve(job, buffer)
+
+
+def workers() -> list[psutil.Process]:
+    """This process's reading processes (loky's helper for clean-up stays until the end)."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any("popen_loky_posix" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def test_clips_are_those_of_read_clip(folder: Path) -> None:
+    expected = read_clip(folder / "0.mp4", SAMPLING)
+    for workers in (0, 1, 3):
+        with Reader(Reading(workers=workers)) as reader:
+            loads = clips(reader, videos_of(folder))
+        assert len(loads) == 8
+        for loaded in loads.values():
+            assert loaded.clip is not None and np.array_equal(loaded.clip.frames, expected.frames)
+            assert np.array_equal(loaded.clip.timestamps_s, expected.timestamps_s)
+            assert loaded.digest == loads["0"].digest and loaded.seconds > 0
+            assert loaded.clip.frames.flags.writeable
+
+
+@pytest.mark.parametrize("kind", ["hang", "crash", "eat"])
+def test_a_bad_video_costs_one_more_try(folder: Path, tmp_path: Path, evil: None, kind: str) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shutil.copy(folder / "0.mp4", tmp_path / f"{kind}_once.mp4")
+    shutil.copy(folder / "0.mp4", tmp_path / f"{kind}_twice.mp4")
+    with Reader(Reading(workers=2, stall_s=1.5, memory_gb=4)) as reader:
+        loads = clips(reader, videos_of(tmp_path))
+    assert len(loads) == 10
+    assert all(loads[str(n)].clip is not None for n in range(8))
+    second = other_decoders.installed()[0] if other_decoders.installed() else "pyav-plain"
+    said = {"hang": "reading stood still for 1.5 s", "crash": "crashed (SIGSEGV)", "eat": "memory"}[kind]
+    once = loads[f"{kind}_once"]
+    assert once.clip is not None and np.array_equal(once.clip.frames, loads["0"].clip.frames)  # type: ignore[union-attr]
+    assert said in once.clip.note and "instead" in once.clip.note
+    twice = loads[f"{kind}_twice"]
+    assert twice.clip is None and twice.problem is not None
+    assert f"{kind}_twice.mp4: pyav: " in twice.problem and said in twice.problem and f"; {second}: " in twice.problem
+    assert not workers()
+
+
+def test_a_worker_killed_at_rest_is_replaced(folder: Path) -> None:
+    """As the system's out-of-memory killer does."""
+    with Reader(Reading(workers=2)) as reader:
+        assert len(clips(reader, videos_of(folder))) == 8
+        assert len(workers()) == 2
+        for process in workers():
+            process.kill()
+        time.sleep(0.5)
+        loads = clips(reader, videos_of(folder))
+        assert len(loads) == 8 and all(loaded.clip is not None for loaded in loads.values())
+    assert not workers()
+
+
+def test_clips_in_memory_are_bounded(folder: Path, tmp_path: Path) -> None:
+    """With a slow consumer, no more clips are read ahead than there is room for."""
+    many = [Video(str(n), folder / "0.mp4", ()) for n in range(20)]
+    with Reader(Reading(workers=2)) as reader:
+        loads = reader.clips(many, SAMPLING)
+        for count in range(1, 20):
+            loaded = next(loads)
+            assert loaded.clip is not None
+            del loaded
+            gc.collect()
+            time.sleep(0.05)
+            assert 1 <= len(_shared_memories()) <= 2 + 2, count
+        loads.close()
+        gc.collect()
+        assert not _shared_memories()
+
+
+def _shared_memories() -> set[int]:
+    """The clips' memories that this process has open or mapped, by inode."""
+    found = set()
+    with open("/proc/self/maps") as maps:
+        found |= {int(line.split()[4]) for line in maps if "vamba_eval_clip" in line}
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if "vamba_eval_clip" in os.readlink(f"/proc/self/fd/{fd}"):
+                found.add(os.stat(f"/proc/self/fd/{fd}").st_ino)
+    return found
+
+
+def test_a_clip_outlives_its_reader(folder: Path) -> None:
+    with Reader(Reading(workers=1)) as reader:
+        (loaded,) = reader.clips(videos_of(folder)[:1], SAMPLING)
+    assert loaded.clip is not None
+    assert np.array_equal(loaded.clip.frames, read_clip(folder / "0.mp4", SAMPLING).frames)
+
+
+def test_without_unnamed_memory_a_temporary_file_does(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Reader(Reading(workers=2)) as reader:
+        loads = clips(reader, videos_of(folder))
+    assert all(loaded.clip is not None for loaded in loads.values())
+    assert np.array_equal(loads["3"].clip.frames, read_clip(folder / "0.mp4", SAMPLING).frames)  # type: ignore[union-attr]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_program_is_not_run_again_by_its_workers(folder: Path, tmp_path: Path) -> None:
+    """A script without a __main__ guard works, and what it imports is not imported by each worker."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "from vamba_eval import FrameSampling\n"
+        "from vamba_eval.contracts import Video\n"
+        "from vamba_eval.loading import Reader, Reading\n"
+        "print('started', flush=True)\n"
+        "with Reader(Reading(workers=2)) as reader:\n"
+        f"    videos = [Video(p.stem, p, ()) for p in pathlib.Path({str(folder)!r}).iterdir()]\n"
+        "    print(sum(loaded.clip is not None for loaded in reader.clips(videos, FrameSampling(num_frames=4))))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.split() == ["started", "8"], done.stderr
+
+
+# ------------------------------------------------------------------------------------- interrupted runs
+
+
+def _run(folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "run_eval.py",
+        "--tasks",
+        f"{PLUGINS}:FolderTask",
+        "--models",
+        f"careful={PLUGINS}:Careful",
+    ]
+    command += ["--data-root", str(folder), "--output", str(output), "--workers", "2", *more]
+    return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _traces(pid: int) -> tuple[list[psutil.Process], set[str]]:
+    return psutil.Process(pid).children(recursive=True), set(os.listdir("/dev/shm"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_an_interrupted_run_leaves_nothing_behind(
+    folder: Path, tmp_path: Path, sent: signal.Signals, status: int
+) -> None:
+    segments = set(os.listdir("/dev/shm"))
+    process = _run(folder, tmp_path / "out", "--model-args", "careful:seconds=0.3")
+    path = tmp_path / "out" / "folder" / "folder.careful.jsonl"
+    while not path.exists() or not path.read_text():
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    if sent != signal.SIGKILL:
+        assert "the same command goes on from here" in err and "Traceback" not in err
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert set(os.listdir("/dev/shm")) <= segments
+    finished = _run(folder, tmp_path / "out")
+    _, err = finished.communicate(timeout=120)
+    assert finished.returncode == 0, err
+    assert len(latest_records(path)) == 16
+
+
+def test_even_a_hanging_worker_dies_with_a_killed_run(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
+        "import test_loading\n"
+        "from vamba_eval import loading\n"
+        "from vamba_eval.contracts import Video\n"
+        "import pathlib\n"
+        "loading.serve = test_loading._evil_serve\n"
+        "with loading.Reader(loading.Reading(workers=1)) as reader:\n"
+        "    list(reader.clips([Video('v', pathlib.Path(sys.argv[1]), ())], test_loading.SAMPLING))\n"
+    )
+    path = shutil.copy(folder / "0.mp4", tmp_path / "hang_twice.mp4")
+    tests = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(REPOSITORY)])}
+    process = subprocess.Popen([sys.executable, str(script), str(path), tests], env=environment)
+    busy: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while not busy and time.monotonic() < deadline:
+        time.sleep(0.2)
+        children = psutil.Process(process.pid).children(recursive=True)
+        busy = [child for child in children if child.cpu_times().user > 2.0]
+    assert busy
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+# -------------------------------------------------------------------------------------------- whole runs
+
+
+def test_a_run_says_how_long_it_waited(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    command = ("--tasks", f"{PLUGINS}:FolderTask", "--models", f"careful={PLUGINS}:Careful", "--data-root", folder)
+    status, _, err = cli(*command, "--output", tmp_path / "out")
+    assert status == 0
+    assert "folder · careful: 8 videos in " in err and "waiting for them" in err
+    (path,) = (tmp_path / "out").rglob("*.jsonl")
+    assert all(record["wait_s"] >= 0 for record in latest_records(path).values())
+
+
+def test_a_second_model_decodes_nothing(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    models = f"one={PLUGINS}:Careful,two={PLUGINS}:Careful"
+    command = ("--tasks", f"{PLUGINS}:FolderTask", "--models", models, "--data-root", folder)
+    status, _, err = cli(*command, "--output", tmp_path / "out", "--clip-cache", tmp_path / "cache")
+    assert status == 0
+    assert "folder · two: 8 videos" in err and "clip cache: 8 of 8 clips (100 %)" in err
+    digests = []
+    for label in ("one", "two"):
+        (path,) = (tmp_path / "out").rglob(f"folder.{label}.jsonl")
+        digests.append({name: record["frames_digest"] for name, record in latest_records(path).items()})
+    assert digests[0] == digests[1]
+
+
+def test_damage_is_noted_in_the_record(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    remux(folder / "0.mp4", data / "v.mp4", mangle=lambda n, content: content if n < 45 else bytes(len(content)))
+    command = ("--tasks", f"{PLUGINS}:FolderTask", "--models", f"careful={PLUGINS}:Careful", "--data-root", data)
+    status, _, err = cli(*command, "--output", tmp_path / "out")
+    assert status == 0 and "of its 60 frames cannot be decoded" in err
+    (path,) = (tmp_path / "out").rglob("*.jsonl")
+    assert all("cannot be decoded" in record["clip_note"] for record in latest_records(path).values())
+
+
+def test_frames_of_another_decoder_are_another_run(folder: Path, tmp_path: Path) -> None:
+    arguments = {"data_root": folder, "output": tmp_path, "progress": False}
+    task, model = f"{PLUGINS}:FolderTask", f"careful={PLUGINS}:Careful"
+    evaluate([task], [model], reading=Reading(workers=0), **arguments)
+    evaluate([task], [model], reading=Reading(workers=0, backend="pyav-plain"), **arguments)
+    with pytest.raises(UserError, match="backend"):
+        evaluate([task], [model], reading=Reading(workers=0, backend="decord"), **arguments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--workers", "-1"), ("--read-timeout", "0"), ("--clip-cache-gb", "-3"), ("--clip-cache", "/proc/nowhere")],
+)
+def test_impossible_options_get_one_line(cli: Cli, folder: Path, tmp_path: Path, options: tuple[str, str]) -> None:
+    command = ("--tasks", f"{PLUGINS}:FolderTask", "--models", f"careful={PLUGINS}:Careful", "--data-root", folder)
+    status, _, err = cli(*command, "--output", tmp_path / "out", *options)
+    assert status == 2 and err.startswith("error: ") and err.count("\n") == 1
+
+
+# ----------------------------------------------------------------------------------------- the clip cache
+
+
+def test_the_cache_gives_the_same_clip(folder: Path, tmp_path: Path) -> None:
+    reading_ = Reading(workers=1, cache=tmp_path / "cache")
+    videos = videos_of(folder)[:2]
+    with Reader(reading_) as reader:
+        first = clips(reader, videos)
+        again = clips(reader, videos)
+    for name, loaded in first.items():
+        other = again[name]
+        assert loaded.saved_s is None and other.saved_s is not None
+        assert loaded.clip is not None and other.clip is not None
+        assert np.array_equal(loaded.clip.frames, other.clip.frames) and loaded.digest == other.digest
+        for field in ("timestamps_s", "frame_indices", "source_fps", "duration_s", "note"):
+            assert np.array_equal(getattr(loaded.clip, field), getattr(other.clip, field))
+
+
+def test_the_cache_knows_a_clip_by_file_and_sampling(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    path = Path(shutil.copy2(folder / "0.mp4", data / "a.mp4"))
+    sampling = SAMPLING
+
+    def hit(**changes: object) -> bool:
+        video = Video("v", path, (), start_s=changes.get("start_s"))  # type: ignore[arg-type]
+        with Reader(Reading(workers=0, cache=tmp_path / "cache")) as reader:
+            (loaded,) = reader.clips([video], sampling)
+        assert loaded.clip is not None
+        return loaded.saved_s is not None
+
+    assert not hit() and hit()
+    assert not hit(start_s=1.0) and hit(start_s=1.0)
+    sampling = FrameSampling(num_frames=8, shortest_edge=32, longest_edge=60)
+    assert not hit() and hit()
+    copy = Path(shutil.copy2(path, data / "b.mp4"))  # the same file elsewhere, its time kept
+    path = copy
+    assert hit()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time, other content
+    assert not hit()
+
+
+def test_the_least_recently_used_go_first(folder: Path, tmp_path: Path) -> None:
+    """Room for four clips of eight; one is used all the time and stays."""
+    videos = []
+    for number in range(8):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes((folder / "0.mp4").read_bytes() + bytes(number))
+        videos.append(Video(str(number), path, ()))
+    sampling = FrameSampling(num_frames=50, shortest_edge=256, longest_edge=256)
+    size_gb = 4.5 * 50 * 256 * 256 * 3 / 2**30
+    with Reader(Reading(workers=0, cache=tmp_path / "cache", cache_gb=size_gb)) as reader:
+
+        def hit(number: int) -> bool:
+            (loaded,) = reader.clips([videos[number]], sampling)
+            return loaded.saved_s is not None
+
+        assert not hit(0)
+        for number in range(1, 8):
+            assert not hit(number)
+            assert hit(0)
+        assert not hit(1), "it was used before the others"
+    used = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.val"))
+    assert used <= size_gb * 2**30
+
+
+def test_several_processes_share_a_cache(folder: Path, tmp_path: Path) -> None:
+    script = (
+        "import json, pathlib, sys\n"
+        "from vamba_eval import FrameSampling\n"
+        "from vamba_eval.contracts import Video\n"
+        "from vamba_eval.loading import Reader, Reading\n"
+        "videos = [Video(p.stem, p, ()) for p in sorted(pathlib.Path(sys.argv[1]).iterdir())] * 5\n"
+        "with Reader(Reading(workers=1, cache=sys.argv[2], cache_gb=0.0005)) as reader:\n"
+        "    loads = list(reader.clips(videos, FrameSampling(num_frames=8, shortest_edge=32, longest_edge=64)))\n"
+        "print(json.dumps([loaded.digest for loaded in loads]))\n"
+    )
+    command = [sys.executable, "-c", script, str(folder), str(tmp_path / "cache")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(3)
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and not err, err
+        digests = json.loads(out)
+        assert len(digests) == 40 and len(set(digests)) == 1
+
+
+def test_a_cache_that_fails_costs_no_clip(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = tmp_path / "cache"
+    with Reader(Reading(workers=0, cache=cache)) as reader:
+        assert len(clips(reader, videos_of(folder)[:2])) == 2
+        for file in cache.glob("cache.db*"):
+            file.write_bytes(b"no database at all" * 500)
+        loads = clips(reader, videos_of(folder)[:3])
+    assert all(loaded.clip is not None for loaded in loads.values())
+    assert sum("the clip cache does not work" in message for message in caplog.messages) == 1

@@ -1,0 +1,95 @@
+"""Subtitle files, and the lines that are shown while sampled frames are.
+
+pysubs2 reads SubRip, WebVTT, ASS and the like; the JSON of LongVideoBench is read here. Knows no benchmark's
+prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import VideoError
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is shown from ``start_s`` to ``end_s`` (seconds since the video's start; ``end_s`` may be infinite).
+
+    ``text`` is plain, on one line; ``marked`` keeps style marks such as ``{\\i1}``, as the Vamba paper's
+    scripts show them to the model.
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+    marked: str
+
+
+def read_subtitles(path: str | Path, offset_s: float = 0.0) -> list[Line]:
+    """The lines of a subtitle file in its order, without empty ones; ``offset_s`` is taken from their times.
+
+    Raises VideoError with one line of reason.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+        lines = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_pysubs2(text)
+    except OSError as error:
+        raise VideoError(f"the subtitles {path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise VideoError(f"the subtitles {path} cannot be understood ({type(error).__name__}: {error})") from error
+    return [
+        Line(line.start_s - offset_s, line.end_s - offset_s, line.text, line.marked)
+        for line in lines
+        if line.text.strip()
+    ]
+
+
+def lines_at(lines: Sequence[Line], times_s: Iterable[float]) -> list[Line]:
+    """For each of ``times_s`` the first line that covers it (start < time <= end); a time that none covers gives
+    none, and a line that covers several times comes as often. The rule of Video-MME's authors."""
+    shown = (next((line for line in lines if line.start_s < time <= line.end_s), None) for time in times_s)
+    return [line for line in shown if line is not None]
+
+
+def _from_pysubs2(text: str) -> list[Line]:
+    import pysubs2
+
+    if not text.strip():
+        return []
+    try:
+        events = pysubs2.SSAFile.from_string(text)
+    except pysubs2.Pysubs2Error as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    return [
+        Line(event.start / 1000, event.end / 1000, " ".join(event.plaintext.split()), event.text.replace("\\N", " "))
+        for event in events
+        if not event.is_comment
+    ]
+
+
+def _from_json(entries: Any) -> list[Line]:
+    """LongVideoBench's entries: ``{"timestamp": [start, end], "text"}`` in seconds, where the last end may be
+    missing, or ``{"start": "h:m:s.ms", "end", "line"}``."""
+    if not isinstance(entries, list):
+        raise ValueError("expected a list of lines")
+    lines = []
+    for entry in entries:
+        if "timestamp" in entry:
+            start, end = entry["timestamp"]
+            end = float("inf") if end is None else end
+            text = str(entry["text"])
+        else:
+            start, end, text = _seconds(entry["start"]), _seconds(entry["end"]), str(entry["line"])
+        lines.append(Line(float(start), float(end), " ".join(text.split()), text))
+    return lines
+
+
+def _seconds(clock: str) -> float:
+    """``"h:m:s.ms"`` in seconds."""
+    hours, minutes, seconds = clock.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
