@@ -116,6 +116,87 @@ def test_a_folder_of_extracted_frames_is_sampled_like_a_video(tmp_path: Path) ->
         read_clip(tmp_path)
 
 
+def segments(n: int) -> FrameSampling:
+    return FrameSampling(strategy="segments", num_frames=n, shortest_edge=None, longest_edge=None)
+
+
+def mvbench_numbers(n: int, span: tuple[float, float] | None, fps: float, first: int, last: int) -> list[int]:
+    """The rule that MVBench publishes, in NumPy: numbers of frames that are counted from ``first`` to ``last``."""
+    start, end = span or (-100_000.0, 100_000.0)
+    low, high = max(first, round(start * fps)), min(round(end * fps), last)
+    return [int(low + (high - low) / n / 2 + np.round((high - low) / n * i)) for i in range(n)]
+
+
+SPANS = [None, (0.0, 1.3), (0.5, 2.22), (1.1, 1.1), (2.9, 100.0), (0.0, 3.6)]
+
+
+@pytest.mark.parametrize("backend", ["pyav", "pyav-plain", "decord", "torchcodec"])
+@pytest.mark.parametrize("n", [1, 8, 64, 300])
+def test_segments_of_a_span_with_repeated_frames(tmp_path: Path, backend: str, n: int) -> None:
+    path = make_video(tmp_path / "v.mp4", options=X264_CLOSED)
+    truth = all_frames(path)
+    for span in SPANS:
+        start, end = span or (None, None)
+        clip = read_clip(path, segments(n), start_s=start, end_s=end, backend=backend)
+        expected = mvbench_numbers(n, span, 25.0, 0, 89)
+        assert clip.frame_indices.tolist() == expected and len(expected) == n, span
+        assert np.array_equal(clip.frames, truth[expected]), span
+        assert clip.timestamps_s == pytest.approx(np.array(expected) / 25, abs=1e-3)
+
+
+def test_segments_take_the_average_rate_of_a_variable_one(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.mkv", variable=True)
+    fps = decord.VideoReader(str(path)).get_avg_fps()
+    clip = read_clip(path, segments(8), start_s=1.0, end_s=3.0)
+    assert clip.frame_indices.tolist() == mvbench_numbers(8, (1.0, 3.0), fps, 0, 89)
+    uniform = read_clip(path, full_size(8), start_s=1.0, end_s=3.0)
+    assert clip.frame_indices.tolist() != uniform.frame_indices.tolist(), "that takes each frame's own time"
+
+
+def test_a_span_behind_the_end_has_no_segments(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.mp4", frames=30)
+    for span in ((5.0, 9.0), (0.9, 0.5)):
+        with pytest.raises(VideoError, match="no frame between"):
+            read_clip(path, segments(8), start_s=span[0], end_s=span[1])
+
+
+@pytest.mark.parametrize("form", ["frame_{}.jpg", "{:05}.jpg", "{:03}.jpeg", "{:04}.png", "{}.png"])
+def test_a_folder_of_extracted_frames_with_a_rate_has_times_and_spans(tmp_path: Path, form: str) -> None:
+    first = 0 if form.startswith("frame") else 1
+    for n in range(25):
+        Image.fromarray(picture(n, 40, 60)).save(tmp_path / form.format(first + n))
+    truth = np.stack([np.asarray(Image.open(tmp_path / form.format(first + n))) for n in range(25)])
+    for span in (None, (0.0, 4.1), (1.2, 3.3), (2.0, 99.0)):
+        start, end = span or (None, None)
+        for n in (4, 60):
+            clip = read_clip(tmp_path, segments(n), start_s=start, end_s=end, frames_per_second=3.0)
+            numbers = mvbench_numbers(n, span, 3.0, first, first + 24)
+            assert clip.frame_indices.tolist() == [number - first for number in numbers]
+            assert np.array_equal(clip.frames, truth[clip.frame_indices])
+            assert clip.timestamps_s == pytest.approx(clip.frame_indices / 3)
+    assert (clip.source_fps, clip.duration_s) == (3.0, pytest.approx(25 / 3))
+    # Another strategy bounds by the frames' times: those from 1 s to 3 s are the fourth to the tenth.
+    clip = read_clip(tmp_path, full_size(99), start_s=1.0, end_s=3.0, frames_per_second=3.0)
+    assert clip.frame_indices.tolist() == list(range(3, 10))
+    clip = read_clip(tmp_path, segments(7))
+    assert clip.frame_indices.tolist() == segments(7).indices(25, 1.0), "the whole folder needs no rate"
+    assert np.isnan(clip.timestamps_s).all() and np.isnan(clip.source_fps)
+    for sampling in (segments(4), full_size(4)):
+        with pytest.raises(VideoError, match="have no times"):
+            read_clip(tmp_path, sampling, start_s=1.0, end_s=3.0)
+    assert probe(tmp_path).width == 60
+    (tmp_path / form.format(first + 9)).unlink()
+    with pytest.raises(VideoError, match=f"lacks {form.format(first + 9)}: extract"):
+        read_clip(tmp_path)
+
+
+def test_a_frame_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("00001.jpg", "00002.jpg", "00002.png"):
+        Image.fromarray(picture(1, 40, 60)).save(tmp_path / name)
+    with pytest.raises(VideoError, match="frame number 2 more than once"):
+        read_clip(tmp_path)
+
+
 def test_probe_reads_the_header(tmp_path: Path) -> None:
     info = probe(make_video(tmp_path / "v.mp4", frames=50, size=(96, 160)))
     assert (info.codec, info.height, info.width, info.fps) == ("h264", 96, 160, 25.0)

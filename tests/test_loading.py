@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from videos import X264_CLOSED, make_video, remux
+from PIL import Image
+from videos import X264_CLOSED, make_video, picture, remux
 
 from vamba_eval import FrameSampling, evaluate, loading, other_decoders, read_clip, reading
 from vamba_eval.contracts import UserError, Video
@@ -376,6 +377,24 @@ def test_the_cache_knows_a_clip_by_file_and_sampling(folder: Path, tmp_path: Pat
     path.write_bytes(content)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time, other content
     assert not hit()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_rate_of_extracted_frames_reaches_reader_and_cache(tmp_path: Path, workers: int) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(1, 13):
+        Image.fromarray(picture(number, 40, 60)).save(frames / f"{number:05}.jpg")
+    sampling = FrameSampling(strategy="segments", num_frames=4, shortest_edge=None, longest_edge=None)
+    with Reader(Reading(workers=workers, cache=tmp_path / "cache")) as reader:
+        for rate, expected in ((3.0, [2, 3, 4, 4]), (2.0, [1, 1, 2, 3])):  # numbers 3 to 6, or 2 to 4
+            video = Video("v", frames, (), start_s=1.0, end_s=2.0, frames_per_second=rate)
+            for saved in (False, True):
+                (loaded,) = reader.clips([video], sampling)
+                assert loaded.clip is not None and (loaded.saved_s is not None) == saved, loaded.problem
+                assert loaded.clip.frame_indices.tolist() == expected
+                assert loaded.clip.timestamps_s == pytest.approx(np.array(expected) / rate)
+                assert loaded.clip.source_fps == rate
 
 
 def test_the_least_recently_used_go_first(folder: Path, tmp_path: Path) -> None:

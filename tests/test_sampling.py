@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,25 @@ def test_auto_fills_the_token_budget() -> None:
     assert len(sampling.indices(1_000_000, 25.0, 720, 1280)) == 120_000 // patches
 
 
+def mvbench_indices(n: int, total: int) -> list[int]:
+    """MVBench's rule for a whole video, in NumPy."""
+    seg = np.float64(total - 1) / n
+    return np.trunc(seg / 2 + np.round(seg * np.arange(n))).astype(int).tolist()
+
+
+def test_segments_are_those_of_mvbench() -> None:
+    rng = random.Random(0)
+    cases = [(8, 1), (512, 1), (512, 2), (512, 511), (512, 512), (512, 513), (16, 33), (2, 3), (4, 11), (3, 2**24)]
+    cases += [(rng.choice([1, 3, 8, 16, 32, 100, 512]), rng.randint(1, 20_000)) for _ in range(3000)]
+    for n, total in cases:
+        indices = FrameSampling(strategy="segments", num_frames=n).indices(total, 25.0)
+        assert indices == mvbench_indices(n, total), (n, total)
+        assert indices == sorted(indices) and indices[0] >= 0 and indices[-1] < total, (n, total)
+    # By hand: segments of 2.5 frames begin at 0, 2.5, 5 and 7.5, rounded to even: 0, 2, 5, 8; then 1.25 on.
+    assert FrameSampling(strategy="segments", num_frames=4).indices(11, 25.0) == [1, 3, 6, 9]
+    assert FrameSampling(strategy="segments", num_frames=5).indices(3, 25.0) == [0, 0, 1, 1, 2]
+
+
 @pytest.mark.parametrize(
     "fields", [{"num_frames": 0}, {"num_frames": 2.5}, {"num_frames": -8}, {"strategy": "all"}, {"longest_edge": None}]
 )
@@ -82,4 +102,7 @@ def test_impossible_samplings_are_refused(fields: dict) -> None:
 
 def test_describe_leaves_out_what_does_not_matter() -> None:
     assert "fps" not in FrameSampling().describe()
+    assert FrameSampling(strategy="segments", num_frames=16).describe() == {
+        **{"strategy": "segments", "num_frames": 16, "shortest_edge": 256, "longest_edge": 480}
+    }
     assert "num_frames" not in FrameSampling(strategy="auto").describe()

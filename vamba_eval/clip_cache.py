@@ -101,11 +101,18 @@ class _Chunks:
         return chunk
 
 
-def clip_key(path: Path, sampling: FrameSampling, start_s: float | None, end_s: float | None, backend: str) -> str:
+def clip_key(
+    path: Path,
+    sampling: FrameSampling,
+    start_s: float | None,
+    end_s: float | None,
+    frames_per_second: float | None,
+    backend: str,
+) -> str:
     """What identifies a clip: the file's size, time of change and samples of its bytes (not its name, so a
     copy that keeps its time is known), the sampling, and the versions of what decodes and resizes."""
     package = "av" if backend.startswith("pyav") else backend
-    identity = [_READER_VERSION, _file_identity(path), asdict(sampling), start_s, end_s, backend]
+    identity = [_READER_VERSION, _file_identity(path), asdict(sampling), start_s, end_s, frames_per_second, backend]
     identity += [_version(name) for name in (package, "pillow", "numpy")]
     return hashlib.blake2b(json.dumps(identity).encode(), digest_size=20).hexdigest()
 

@@ -53,6 +53,7 @@ class Video:
     """A video file (or a folder of extracted frames) with all questions about it.
 
     ``start_s`` and ``end_s`` bound the part that is shown, in seconds; None shows all of it.
+    ``frames_per_second`` is the rate of a folder of extracted frames, which have no times without it.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Video:
     questions: tuple[Question, ...]
     start_s: float | None = None
     end_s: float | None = None
+    frames_per_second: float | None = None
     subtitles: Path | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,7 +71,7 @@ class Clip:
     """The sampled frames of one video.
 
     frames          (T, H, W, 3) uint8, RGB, at the size that the model gets
-    timestamps_s    (T,) float64, seconds since the video's first frame; NaN for extracted frames
+    timestamps_s    (T,) float64, seconds since the video's first frame; NaN for extracted frames of unknown rate
     frame_indices   (T,) int64, positions in the video's presentation order
     source_fps      average frames a second of the source; NaN if unknown
     duration_s      of the whole source, in seconds; NaN if unknown

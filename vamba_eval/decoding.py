@@ -76,14 +76,17 @@ def read_clip(
     *,
     start_s: float | None = None,
     end_s: float | None = None,
+    frames_per_second: float | None = None,
     backend: str = "pyav",
     threads: int | None = None,
     hooks: Hooks | None = None,
 ) -> Clip:
     """Read the frames that ``sampling`` picks (default: 512 uniform, longest edge 480).
 
-    path            a video file, or a folder of extracted frames ``frame_0.jpg`` .. ``frame_{n-1}.jpg``
+    path            a video file, or a folder of extracted frames: ``frame_0.jpg`` .. ``frame_{n-1}.jpg``, or
+                    ``00001.jpg`` .. of any width (also ``.jpeg``, ``.png``)
     start_s, end_s  bound the part to sample from, in seconds since the first frame
+    frames_per_second  the rate of a folder of extracted frames
     backend         ``pyav``; ``pyav-plain``, the same frames by decoding the whole file from its start;
                     ``torchcodec`` or ``decord``, if installed
     threads         how many threads decode (default: one for each core)
@@ -95,7 +98,7 @@ def read_clip(
     check_backend(backend)
     source = Source(path, sampling, start_s, end_s, threads or available_cores(), hooks or Hooks())
     if _is_folder(path):
-        return _read_folder(source)
+        return _read_folder(source, frames_per_second)
     if backend in other_decoders.NAMES:
         return other_decoders.read(source, backend)
     import av
@@ -118,7 +121,7 @@ def probe(path: str | Path) -> VideoInfo:
     """What the header of a video file says; decodes nothing. Raises VideoError."""
     path = Path(path)
     if _is_folder(path):
-        width, height = _picture(_folder_frames(path)[0]).size
+        width, height = _picture(_folder_frames(path)[0][0]).size
         return VideoInfo("jpeg", width, height, float("nan"), None)
     import av
 
@@ -166,10 +169,17 @@ class Source:
     threads: int
     hooks: Hooks
 
-    def choose(self, times: np.ndarray, fps: float, height: int, width: int) -> list[int]:
-        """Indices of the wanted frames. ``times``: (total,), seconds since the first frame, ascending."""
-        first = 0 if self.start_s is None else int(np.searchsorted(times, self.start_s, side="left"))
-        last = len(times) if self.end_s is None else int(np.searchsorted(times, self.end_s, side="right"))
+    def choose(self, times: np.ndarray, fps: float, height: int, width: int, first_number: int = 0) -> list[int]:
+        """Indices of the wanted frames, ascending; some strategies repeat them.
+
+        ``times``: (total,), seconds since the first frame, ascending. ``first_number``: that of the first
+        frame, where frames are files with numbers in their names.
+        """
+        if self.sampling.strategy == "segments":
+            first, last = self._numbered_span(len(times), fps, first_number)
+        else:
+            first = 0 if self.start_s is None else int(np.searchsorted(times, self.start_s, side="left"))
+            last = len(times) if self.end_s is None else int(np.searchsorted(times, self.end_s, side="right"))
         if last <= first:
             lasts = f"the video lasts {times[-1]:.1f} s" if len(times) else "the video has no frame"
             raise VideoError(f"no frame between {self.start_s} and {self.end_s} s: {lasts}")
@@ -178,35 +188,55 @@ class Source:
         except ValueError as error:
             raise VideoError(str(error)) from error
 
+    def _numbered_span(self, total: int, fps: float, first_number: int) -> tuple[int, int]:
+        """The span from its first frame to behind its last, by MVBench's rule: a frame's number is its time
+        times the average rate, rounded. Files that are numbered from 1 are taken by these numbers too."""
+        first, last = 0, total - 1
+        if (self.start_s is not None or self.end_s is not None) and not fps > 0:
+            raise VideoError(f"{self.path}: its frame rate is unknown, so no part between two times can be read")
+        if self.start_s is not None:
+            first = max(first, round(self.start_s * fps) - first_number)
+        if self.end_s is not None:
+            last = min(last, round(self.end_s * fps) - first_number)
+        return first, last + 1
+
 
 class Canvas:
-    """A clip as it fills, at its final size; several threads may place frames at once."""
+    """A clip as it fills, at its final size; several threads may place frames at once.
 
-    def __init__(self, source: Source, num_frames: int) -> None:
-        self._source, self._num_frames = source, num_frames
+    ``distinct`` are the wanted frames without repetition: each is decoded and resized once, however often it
+    is shown.
+    """
+
+    def __init__(self, source: Source, wanted: Sequence[int]) -> None:
+        self._source = source
+        self._wanted = np.array(wanted, dtype=np.int64)
+        distinct, self._starts = np.unique(self._wanted, return_index=True)
+        self.distinct: list[int] = distinct.tolist()
         self._lock = threading.Lock()
         self._frames: np.ndarray | None = None
         self._placed = 0
 
     def place(self, position: int, image: np.ndarray) -> None:
-        """Resize ``image`` (H, W, 3) and put it at ``position``. Raises VideoError if frames differ in size."""
+        """Resize ``image`` (H, W, 3) and show it as ``distinct[position]``. Raises VideoError if frames differ
+        in size."""
         image = resized(image, self._source.sampling)
         with self._lock:
             if self._frames is None:
-                self._frames = self._source.hooks.empty((self._num_frames, *image.shape))
+                self._frames = self._source.hooks.empty((len(self._wanted), *image.shape))
             self._placed += 1
         if image.shape != self._frames.shape[1:]:
             before, now = self._frames.shape[1:3], image.shape[:2]
             raise VideoError(f"{self._source.path}: the frame size changes from {before} to {now} within the video")
-        self._frames[position] = image
+        end = self._starts[position + 1] if position + 1 < len(self._starts) else len(self._wanted)
+        self._frames[self._starts[position] : end] = image
         self._source.hooks.alive()
 
-    def clip(self, times: np.ndarray, wanted: Sequence[int], fps: float, note: str = "") -> Clip:
+    def clip(self, times: np.ndarray, fps: float, note: str = "") -> Clip:
         """The finished clip; ``times`` are those of all frames."""
-        assert self._frames is not None and self._placed == self._num_frames == len(wanted)
-        chosen = np.array(wanted, dtype=np.int64)
+        assert self._frames is not None and self._placed == len(self.distinct)
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
-        return Clip(self._frames, times[chosen], chosen, fps, duration, note)
+        return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note)
 
 
 # ------------------------------------------------------------------------------------------ video files
@@ -230,10 +260,10 @@ def _read_file(source: Source, *, plainly: bool) -> Clip:
     if indexed:
         times = (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
         wanted = source.choose(times, fps, height, width)
-        canvas = Canvas(source, len(wanted))
+        canvas = Canvas(source, wanted)
         try:
-            _decode_intervals(source, number, intervals(index, wanted), canvas)
-            return canvas.clip(times, wanted, fps)
+            _decode_intervals(source, number, intervals(index, canvas.distinct), canvas)
+            return canvas.clip(times, fps)
         except _IndexMismatch:
             pass
     return _read_plainly(source, index, fps, time_base, (height, width))
@@ -339,8 +369,8 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
     threads = 1 if index.trusted else source.threads
     while True:
         wanted = source.choose(times, fps, *size) if len(times) else []
-        canvas = Canvas(source, len(wanted))
-        places = {frame: position for position, frame in enumerate(wanted)}
+        canvas = Canvas(source, wanted)
+        places = {frame: position for position, frame in enumerate(canvas.distinct)}
         pts: list[int] = []
         for frame, codec in _all_frames(source, threads):
             position = places.get(len(pts))
@@ -358,7 +388,7 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
         if done:
             lost = len(index.pts) - len(pts)
             note = f"{lost} of its {len(index.pts)} frames cannot be decoded and do not count" if lost > 0 else ""
-            return canvas.clip(times, wanted, fps, note)
+            return canvas.clip(times, fps, note)
 
 
 def _all_frames(source: Source, threads: int) -> Iterator[tuple[av.VideoFrame, str]]:
@@ -405,17 +435,29 @@ def reason(error: Exception) -> str:
 # --------------------------------------------------------------------------------------- extracted frames
 
 
-def _folder_frames(path: Path) -> list[Path]:
-    numbered = {}
-    for file in path.iterdir():
-        if match := re.fullmatch(r"frame_(\d+)\.jpe?g", file.name):
-            numbered[int(match.group(1))] = file
-    if not numbered:
-        raise VideoError(f"{path} is a folder without frames (expected frame_0.jpg, frame_1.jpg, ...)")
-    if sorted(numbered) != list(range(len(numbered))):
-        missing = next(i for i in range(len(numbered)) if i not in numbered)
-        raise VideoError(f"{path} lacks frame_{missing}.jpg: extract its frames again")
-    return [numbered[i] for i in range(len(numbered))]
+# How frames are called, and the number of the first: the Vamba scripts' folders, and TVQA's (in MVBench).
+_FRAME_NAMES = ((re.compile(r"frame_(\d+)\.(?:jpe?g|png)"), 0), (re.compile(r"(\d+)\.(?:jpe?g|png)"), 1))
+
+
+def _folder_frames(path: Path) -> tuple[list[Path], int]:
+    """The frames in order, and the number of the first in its name."""
+    files = list(path.iterdir())
+    for form, first in _FRAME_NAMES:
+        named = [(int(match.group(1)), file) for file in files if (match := form.fullmatch(file.name))]
+        if named:
+            break
+    else:
+        raise VideoError(f"{path} is a folder without frames (expected frame_0.jpg, ... or 00001.jpg, ...)")
+    numbered = dict(named)
+    if len(numbered) != len(named):
+        twice = next(number for number, file in named if numbered[number] != file)
+        raise VideoError(f"{path} has frame number {twice} more than once: extract its frames again")
+    expected = range(first, first + len(numbered))
+    for number in expected:
+        if number not in numbered:
+            name = re.sub(r"\d+", lambda digits: str(number).zfill(len(digits[0])), numbered[min(numbered)].name)
+            raise VideoError(f"{path} lacks {name}: extract its frames again")
+    return [numbered[number] for number in expected], first
 
 
 def _picture(file: Path) -> Image.Image:
@@ -426,13 +468,14 @@ def _picture(file: Path) -> Image.Image:
         raise VideoError(f"{file} cannot be read as an image: {reason(error)}") from error
 
 
-def _read_folder(source: Source) -> Clip:
-    files = _folder_frames(source.path)
+def _read_folder(source: Source, frames_per_second: float | None) -> Clip:
+    files, first_number = _folder_frames(source.path)
     width, height = _picture(files[0]).size
-    if source.start_s is not None or source.end_s is not None:
+    fps = float("nan") if frames_per_second is None else frames_per_second
+    if frames_per_second is None and (source.start_s is not None or source.end_s is not None):
         raise VideoError(f"{source.path}: extracted frames have no times, so no part between two times can be read")
-    wanted = source.choose(np.full(len(files), np.nan), float("nan"), height, width)
-    canvas = Canvas(source, len(wanted))
-    for position, number in enumerate(wanted):
-        canvas.place(position, np.asarray(_picture(files[number])))
-    return canvas.clip(np.full(len(files), np.nan), wanted, float("nan"))
+    times = np.arange(len(files)) / fps
+    canvas = Canvas(source, source.choose(times, fps, height, width, first_number))
+    for position, index in enumerate(canvas.distinct):
+        canvas.place(position, np.asarray(_picture(files[index])))
+    return canvas.clip(times, fps)

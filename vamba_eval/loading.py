@@ -136,7 +136,8 @@ class Reader:
         def job(video: Video, threads: int) -> Job:
             how = self.reading
             bounds = (video.start_s, video.end_s)
-            return Job(video.path, sampling, *bounds, how.backend, threads, how.cache, how.cache_gb)
+            cache = (how.cache, how.cache_gb)
+            return Job(video.path, sampling, *bounds, how.backend, threads, *cache, video.frames_per_second)
 
         if self.workers == 0:
             for video in videos:

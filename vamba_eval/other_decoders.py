@@ -58,14 +58,13 @@ def _read_decord(source: Source) -> Clip:
     times -= times[0]
     fps = float(reader.get_avg_fps())
     height, width = reader[0].shape[:2]
-    wanted = source.choose(times, fps, height, width)
+    canvas = Canvas(source, source.choose(times, fps, height, width))
     # All at once, as its users do: frames asked for one by one can be others, where its seeking is wrong.
     reader = VideoReader(str(source.path), ctx=cpu(0), num_threads=source.threads)
-    frames = reader.get_batch(wanted).asnumpy()
-    canvas = Canvas(source, len(wanted))
+    frames = reader.get_batch(canvas.distinct).asnumpy()
     for position, image in enumerate(frames):
         canvas.place(position, image)
-    return canvas.clip(times, wanted, fps)
+    return canvas.clip(times, fps)
 
 
 def _read_torchcodec(source: Source) -> Clip:
@@ -78,11 +77,10 @@ def _read_torchcodec(source: Source) -> Clip:
     total, fps = len(decoder), float(about.average_fps or "nan")
     # It keeps the frames' times to itself until they are decoded: only those of the clip are exact.
     times = np.arange(total) / fps if fps > 0 else np.full(total, np.nan)
-    wanted = source.choose(times, fps, about.height or 0, about.width or 0)
-    canvas = Canvas(source, len(wanted))
+    canvas = Canvas(source, source.choose(times, fps, about.height or 0, about.width or 0))
     first = float(about.begin_stream_seconds or 0.0)
-    for position, index in enumerate(wanted):
+    for position, index in enumerate(canvas.distinct):
         frame = decoder.get_frame_at(index)
         times[index] = frame.pts_seconds - first
         canvas.place(position, frame.data.numpy())
-    return canvas.clip(times, wanted, fps)
+    return canvas.clip(times, fps)

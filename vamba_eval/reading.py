@@ -48,6 +48,7 @@ class Job:
     threads: int = 1
     cache: str | Path | None = None
     cache_gb: float = 100.0
+    frames_per_second: float | None = None
 
 
 @dataclass
@@ -100,7 +101,7 @@ def read(job: Job, hooks: Hooks) -> Reply:
 def _read_or_recall(job: Job, sampling: FrameSampling, hooks: Hooks, reply: Reply) -> None:
     key = None
     if job.cache is not None and job.path.exists():
-        key = clip_key(job.path, sampling, job.start_s, job.end_s, job.backend)
+        key = clip_key(job.path, sampling, job.start_s, job.end_s, job.frames_per_second, job.backend)
         start = time.perf_counter()
         recalled = _with_cache(job, reply, lambda cache: cache.get(key, hooks))
         if recalled is not None:
@@ -113,6 +114,7 @@ def _read_or_recall(job: Job, sampling: FrameSampling, hooks: Hooks, reply: Repl
         sampling,
         start_s=job.start_s,
         end_s=job.end_s,
+        frames_per_second=job.frames_per_second,
         backend=job.backend,
         threads=job.threads,
         hooks=hooks,

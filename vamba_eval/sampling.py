@@ -10,7 +10,7 @@ import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
-STRATEGIES = ("uniform", "fps", "middle", "auto")
+STRATEGIES = ("uniform", "fps", "middle", "auto", "segments")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class FrameSampling:
         ``fps``      ``fps`` frames a second; where that gives more than ``num_frames``, ``uniform`` takes
                      over, so that the end of a long video is never cut off.
         ``auto``     ``uniform`` with as many frames as fit ``token_budget`` ViT patches of 14 x 14.
+        ``segments`` always ``num_frames`` frames, by the rule of MVBench (arXiv 2311.17005): the stretch from
+                     the first to the last frame is cut into so many segments, and a frame near the middle of
+                     each is taken. A video of fewer frames shows some of them several times.
     num_frames
         Number of frames, or the most frames for ``fps``; unused by ``auto``.
     shortest_edge, longest_edge
@@ -60,7 +63,7 @@ class FrameSampling:
     def indices(
         self, total_frames: int, source_fps: float, height: int | None = None, width: int | None = None
     ) -> list[int]:
-        """Ascending 0-based indices of the frames to show.
+        """Ascending 0-based indices of the frames to show; those of ``segments`` can repeat.
 
         ``source_fps`` is used by ``fps`` only; ``height`` and ``width`` (of the source, in pixels) by
         ``auto`` only.
@@ -69,6 +72,8 @@ class FrameSampling:
             raise ValueError(f"a video of {total_frames} frames has nothing to sample")
         if self.strategy == "middle":
             return _middle(self.num_frames, total_frames)
+        if self.strategy == "segments":
+            return _segments(self.num_frames, total_frames)
         if self.strategy == "auto":
             if height is None or width is None:
                 raise ValueError("the strategy 'auto' needs the frame size")
@@ -104,7 +109,7 @@ class FrameSampling:
 
     def describe(self) -> dict[str, Any]:
         """What decides the frames, for a fingerprint: the fields that this strategy uses."""
-        unused = {"uniform": {"fps", "token_budget"}, "middle": {"fps", "token_budget"}}
+        unused = {name: {"fps", "token_budget"} for name in ("uniform", "middle", "segments")}
         unused |= {"fps": {"token_budget"}, "auto": {"num_frames", "fps"}}
         return {key: value for key, value in asdict(self).items() if key not in unused[self.strategy]}
 
@@ -131,6 +136,12 @@ def _middle(n: int, total: int) -> list[int]:
     n = min(n, total)
     bounds = [int(total / n * i) for i in range(n)] + [total]
     return [(low + high - 1) // 2 for low, high in itertools.pairwise(bounds)]
+
+
+def _segments(n: int, total: int) -> list[int]:
+    # The segments' starts are rounded (half to even, as NumPy does), the sum is truncated.
+    size = (total - 1) / n
+    return [int(size / 2 + round(size * i)) for i in range(n)]
 
 
 def _every(step: float, total: int) -> list[int]:
