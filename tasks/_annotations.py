@@ -188,7 +188,8 @@ class Collector:
     def defect(self, where: str, problem: str, consequence: str) -> None:
         self._task.defects.append(Defect(where, problem, consequence))
 
-    def add(self, where: str, video_id: str, path: Path, question: Question, subtitles: Path | None = None) -> None:
+    def add(self, where: str, video_id: str, path: Path, question: Question, **about: Any) -> None:
+        """Give the video another question. ``about``: fields of Video, which the video's first row decides."""
         if question.id in self._ids:
             number = 2
             while f"{question.id}#{number}" in self._ids:
@@ -197,17 +198,19 @@ class Collector:
             self.defect(where, f"the question id {question.id!r} occurs again", f"this one is called {renamed!r}")
             question = Question(renamed, *list(vars(question).values())[1:])
         self._ids.add(question.id)
-        entry = self._videos.setdefault(video_id, {"path": path, "subtitles": subtitles, "questions": []})
+        entry = self._videos.setdefault(video_id, {"path": path, "questions": [], **about})
         entry["questions"].append(question)
 
-    def broken(self, where: str, problem: str, video_id: str | None = None, path: Path | None = None) -> None:
+    def broken(
+        self, where: str, problem: str, video_id: str | None = None, path: Path | None = None, **about: Any
+    ) -> None:
         """A row that cannot be asked: reported, and recorded as failed by every run."""
         self.defect(where, problem, "it cannot be asked and is recorded as failed")
         question = Question(where, "", problem=f"broken annotation row ({where}): {problem}")
-        self.add(where, video_id or f"({where})", path or Path(), question)
+        self.add(where, video_id or f"({where})", path or Path(), question, **about)
 
     def videos(self) -> list[Video]:
         return [
-            Video(video_id, entry["path"], tuple(entry["questions"]), subtitles=entry["subtitles"])
+            Video(video_id, **{**entry, "questions": tuple(entry["questions"])})
             for video_id, entry in self._videos.items()
         ]

@@ -69,7 +69,7 @@ class LongVideoBench(Task):
                 continue
             subtitles = folder / "subtitles" / str(row.get("subtitle_path"))
             assert path is not None
-            collector.add(where, name, path, question, subtitles if subtitles.is_file() else None)
+            collector.add(where, name, path, question, subtitles=subtitles if subtitles.is_file() else None)
         return collector.videos()
 
     def _question(self, row: dict[str, Any], where: str, collector: Collector, *, answered: bool) -> Question:

@@ -57,7 +57,7 @@ class VideoMME(Task):
                 continue
             subtitles = folder / "subtitle" / f"{video_id}.srt"
             assert path is not None
-            collector.add(where, video_id, path, question, subtitles if subtitles.exists() else None)
+            collector.add(where, video_id, path, question, subtitles=subtitles if subtitles.exists() else None)
         return collector.videos()
 
     @staticmethod

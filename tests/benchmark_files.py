@@ -259,3 +259,54 @@ def write_hourvideo(root: Path, entries: dict[str, Any], folder: str = "v1.0_rel
     path.mkdir(parents=True, exist_ok=True)
     (path / "dev_v1.0_annotations.json").write_text(json.dumps(entries))
     return root / "hourvideo"
+
+
+# The 20 tasks: the official folder of their videos, how a video's name ends, and whether they ask about a part.
+MVBENCH_TASKS = {
+    "action_sequence": ("star/Charades_v1_480", ".mp4", True),
+    "action_prediction": ("star/Charades_v1_480", ".mp4", True),
+    "action_antonym": ("ssv2_video", ".webm", False),
+    "fine_grained_action": ("Moments_in_Time_Raw/videos", ".mp4", False),
+    "unexpected_action": ("FunQA_test/test", ".mp4", False),
+    "object_existence": ("clevrer/video_validation", ".mp4", False),
+    "object_interaction": ("star/Charades_v1_480", ".mp4", True),
+    "object_shuffle": ("perception/videos", ".mp4", False),
+    "moving_direction": ("clevrer/video_validation", ".mp4", False),
+    "action_localization": ("sta/sta_video", ".mp4", True),
+    "scene_transition": ("scene_qa/video", ".mp4", False),
+    "action_count": ("perception/videos", ".mp4", False),
+    "moving_count": ("clevrer/video_validation", ".mp4", False),
+    "moving_attribute": ("clevrer/video_validation", ".mp4", False),
+    "state_change": ("perception/videos", ".mp4", False),
+    "fine_grained_pose": ("nturgbd", ".avi", False),
+    "character_order": ("perception/videos", ".mp4", False),
+    "egocentric_navigation": ("vlnqa", ".mp4", False),
+    "episodic_reasoning": ("tvqa/frames_fps3_hq", "", True),
+    "counterfactual_inference": ("clevrer/video_validation", ".mp4", False),
+}
+
+
+def mvbench_rows(kind: str, count: int) -> list[dict[str, Any]]:
+    """Tasks that share a folder share its videos; those bounded in time ask about two parts of each."""
+    _, ending, bounded = MVBENCH_TASKS[kind]
+    words = ("walk up", "sit, then stand", "no", "a (red) door.", "run")[: 3 + len(kind) % 3]
+    return [
+        {
+            "video": f"V{i // 2:03}{ending}",
+            "question": f"What happens in {kind} {i}?",
+            "candidates": [f"{word} {i}" if word != "no" else word for word in words],
+            "answer": "no" if i % len(words) == 2 else f"{words[i % len(words)]} {i}",
+            **({"start": 1.1 + i % 2, "end": 4.7 + i % 2} if bounded else {}),
+        }
+        for i in range(count)
+    ]
+
+
+def write_mvbench(root: Path, count: int, rows: dict[str, list[dict[str, Any]]] | None = None) -> Path:
+    """``count`` questions a task; ``rows`` has those of tasks that differ."""
+    folder = root / "mvbench"
+    (folder / "json").mkdir(parents=True, exist_ok=True)
+    for kind in MVBENCH_TASKS:
+        content = (rows or {}).get(kind) or mvbench_rows(kind, count)
+        (folder / "json" / f"{kind}.json").write_text(json.dumps(content))
+    return folder

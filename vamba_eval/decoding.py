@@ -443,21 +443,22 @@ def _folder_frames(path: Path) -> tuple[list[Path], int]:
     """The frames in order, and the number of the first in its name."""
     files = list(path.iterdir())
     for form, first in _FRAME_NAMES:
-        named = [(int(match.group(1)), file) for file in files if (match := form.fullmatch(file.name))]
-        if named:
-            break
-    else:
-        raise VideoError(f"{path} is a folder without frames (expected frame_0.jpg, ... or 00001.jpg, ...)")
+        if named := [(int(match.group(1)), file) for file in files if (match := form.fullmatch(file.name))]:
+            return _in_order(path, named, first), first
+    raise VideoError(f"{path} is a folder without frames (expected frame_0.jpg, ... or 00001.jpg, ...)")
+
+
+def _in_order(path: Path, named: list[tuple[int, Path]], first: int) -> list[Path]:
     numbered = dict(named)
     if len(numbered) != len(named):
         twice = next(number for number, file in named if numbered[number] != file)
         raise VideoError(f"{path} has frame number {twice} more than once: extract its frames again")
-    expected = range(first, first + len(numbered))
-    for number in expected:
-        if number not in numbered:
-            name = re.sub(r"\d+", lambda digits: str(number).zfill(len(digits[0])), numbered[min(numbered)].name)
-            raise VideoError(f"{path} lacks {name}: extract its frames again")
-    return [numbered[number] for number in expected], first
+    missing = next((number for number in range(first, first + len(named)) if number not in numbered), None)
+    if missing is not None:
+        example = numbered[min(numbered)].name
+        name = re.sub(r"\d+", lambda digits: str(missing).zfill(len(digits[0])), example)
+        raise VideoError(f"{path} lacks {name}: extract its frames again")
+    return [numbered[number] for number in sorted(numbered)]
 
 
 def _picture(file: Path) -> Image.Image:

@@ -114,6 +114,27 @@ def extract_lmms_choice(response: str, options: Sequence[str]) -> str:
     return ""
 
 
+def extract_lmms_word(response: str) -> str:
+    """lmms-eval's ``mcq_acc`` for MVBench: the letter of a response "A. ...", else the first of A to E that stands
+    alone, the word "a" included; failing that, a response of one other character. Otherwise "".
+    """
+    if match := re.match(r"([A-E])\.\s*.+$", response.strip(), re.IGNORECASE):
+        return match.group(1).upper()
+    text = response.replace("\n", " ").replace("\t", " ").strip()
+    spaced_digits = re.search(r"\d,\d", text) is not None
+    cleaned = text
+    for mark in ';/[]"{}()=+\\_-><@`,?!':
+        # Beside a space a mark vanishes and can join words; elsewhere it separates them.
+        joins = f"{mark} " in text or f" {mark}" in text or spaced_digits
+        cleaned = cleaned.replace(mark, "" if joins else " ")
+    # It means to pass a flag there and passes a count, so that the 33rd period stays.
+    cleaned = re.sub(r"\.(?!\d)", "", cleaned, count=int(re.UNICODE))
+    cleaned = cleaned.strip("'").strip('"').strip(")").strip("(").strip()
+    if match := re.search(r"\b[A-E]\b", cleaned, re.IGNORECASE):
+        return match.group().upper()
+    return cleaned.upper() if len(cleaned) == 1 else ""
+
+
 def score_choice(
     question: Question, response: str, extract: Callable[[str], str], *, draw_if_unparsed: bool = False
 ) -> Score:

@@ -1,0 +1,188 @@
+"""MVBench: 4,000 questions of 20 kinds about motion and order in short videos.
+
+Paper: Li et al., arXiv 2311.17005. Data set card: OpenGVLab/MVBench. Both of its layouts are read: the official one
+(branch main, the Vamba scripts' too) and that of lmms-eval (branch video), where the parts that questions are
+about are cut out beforehand, so that frames are others there. The Vamba scripts resize videos, but not the
+extracted frames of episodic reasoning; here all frames are resized.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import (
+    LETTERS,
+    Clip,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    UserError,
+    Video,
+)
+from vamba_eval.sampling import FrameSampling
+from vamba_eval.scoring import extract_lmms_word, extract_vamba, score_choice, summarize
+
+from ._annotations import (
+    BadRow,
+    Collector,
+    check_split,
+    find_folder,
+    first_existing,
+    lettered,
+    list_field,
+    read_rows,
+    text_field,
+)
+
+# Each task's folder of videos, official (mvbench.ipynb of OpenGVLab/Ask-Anything) and, where it is another, in
+# lmms-eval (lmms_eval/tasks/mvbench/utils.py).
+_CHARADES = ("star/Charades_v1_480", "star/Charades_segment")
+_CLEVRER = ("clevrer/video_validation",)
+_PERCEPTION = ("perception/videos",)
+_FOLDERS = {
+    "action_sequence": _CHARADES,
+    "action_prediction": _CHARADES,
+    "action_antonym": ("ssv2_video", "ssv2_video_mp4"),
+    "fine_grained_action": ("Moments_in_Time_Raw/videos",),
+    "unexpected_action": ("FunQA_test/test",),
+    "object_existence": _CLEVRER,
+    "object_interaction": _CHARADES,
+    "object_shuffle": _PERCEPTION,
+    "moving_direction": _CLEVRER,
+    "action_localization": ("sta/sta_video", "sta/sta_video_segment"),
+    "scene_transition": ("scene_qa/video",),
+    "action_count": _PERCEPTION,
+    "moving_count": _CLEVRER,
+    "moving_attribute": _CLEVRER,
+    "state_change": _PERCEPTION,
+    "fine_grained_pose": ("nturgbd", "nturgbd_convert"),
+    "character_order": _PERCEPTION,
+    "egocentric_navigation": ("vlnqa",),
+    "episodic_reasoning": ("tvqa/frames_fps3_hq", "tvqa/video_fps3_hq_segment"),
+    "counterfactual_inference": _CLEVRER,
+}
+# Their questions are about the part of the video from ``start`` to ``end``.
+_BOUNDED = (
+    *("action_sequence", "action_prediction", "object_interaction", "action_localization"),
+    "episodic_reasoning",
+)
+_FRAMES_PER_SECOND = 3.0  # of TVQA's folders of frames, which episodic reasoning shows
+# data0613.zip holds what was added in June 2024.
+_ROOTS = ("video", "video/data0613", "", "data0613")
+_CUT_OUT = re.compile(r"_[\d.]+_[\d.]+\.mp4$")  # how a part that was cut out ends: its start and end in seconds
+
+
+class MVBench(Task):
+    name = "mvbench"
+    version = "1"
+    title = "MVBench"
+    homepage = "https://huggingface.co/datasets/OpenGVLab/MVBench"
+    citation = "Li et al., MVBench, CVPR 2024, arXiv 2311.17005"
+    sampling = FrameSampling(strategy="segments")
+    reported_as = "mvbench_test"
+    reported_metric = "mean over tasks"
+
+    def generation(self, protocol: str) -> GenerationSettings:
+        return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        check_split(self, split, ("test",))
+        expected = ("json/action_sequence.json", "MVBench/json/action_sequence.json")
+        _, first = find_folder(self, data_root, expected, "OpenGVLab/MVBench")
+        folder = first.parent.parent
+        collector = Collector(self)
+        for kind in _FOLDERS:
+            file = first.parent / f"{kind}.json"
+            if not file.exists():
+                raise UserError(f"mvbench: {file} is missing. The benchmark is published at {self.homepage}")
+            for number, row in enumerate(read_rows(file)):
+                self._add(folder, kind, number, row, collector)
+        return collector.videos()
+
+    def _add(self, folder: Path, kind: str, number: int, row: Any, collector: Collector) -> None:
+        where = f"{kind}.json row {number}"
+        video_id = path = None
+        about: dict[str, Any] = {}
+        try:
+            name = text_field(row, "video")
+            video_id, path = f"{_FOLDERS[kind][0]}/{name}", _path(folder, kind, name, row)
+            if kind in _BOUNDED and _CUT_OUT.search(path.name):
+                video_id = f"{_FOLDERS[kind][0]}/{path.name}"
+            elif kind in _BOUNDED:
+                about = {"start_s": _seconds(row, "start"), "end_s": _seconds(row, "end")}
+                if about["end_s"] < about["start_s"]:
+                    raise BadRow(f"its part ends at {about['end_s']} s, before it starts at {about['start_s']} s")
+                # One video is shown in several parts; as media fragments (W3C) are called.
+                video_id += f"#t={about['start_s']},{about['end_s']}"
+            if kind == "episodic_reasoning":
+                about["frames_per_second"] = _FRAMES_PER_SECOND
+            question = self._question(row, kind, number, where, collector)
+        except BadRow as problem:
+            collector.broken(where, str(problem), video_id, path, **about)
+            return
+        collector.add(where, video_id, path, question, **about)
+
+    def _question(self, row: dict[str, Any], kind: str, number: int, where: str, collector: Collector) -> Question:
+        candidates = list_field(row, "candidates")
+        return Question(
+            id=f"{kind}-{number}",
+            text=text_field(row, "question"),
+            options=tuple(candidates),
+            answer=_letter(text_field(row, "answer"), candidates, where, collector),
+            groups={"task": kind},
+            extra={key: value for key, value in row.items() if key not in ("question", "candidates")},
+        )
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        if protocol == "lmms-eval":
+            options = lettered(question.options, "({}) {}")
+            return "\n".join([f"Question:{question.text}", "Option:", *options, "Only give the best option.", ""])
+        instruction = "Answer with the option's letter from the given choices directly."
+        return "\n".join([f"Question: {question.text}", *lettered(question.options), instruction])
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol != "lmms-eval":
+            return score_choice(question, response, extract_vamba)
+        if question.answer:
+            # Of equal candidates it takes the first, the Vamba scripts the last.
+            first = question.options.index(question.options[LETTERS.index(question.answer)])
+            question = replace(question, answer=LETTERS[first])
+        return score_choice(question, response, extract_lmms_word)
+
+    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
+        return summarize(records, mean_over="task", mean_name="mean over tasks")
+
+
+def _path(folder: Path, kind: str, name: str, row: dict[str, Any]) -> Path:
+    """Where the media are, in either layout."""
+    stem = re.sub(r"\.(mp4|webm|avi|gif)$", "", name)
+    # lmms-eval's layout has the same name for what was cut out or converted, if the annotations are the official ones.
+    names = dict.fromkeys([name, f"{stem}_{row.get('start')}_{row.get('end')}.mp4", f"{stem}.mp4"])
+    return first_existing([folder / root / at / n for root, at, n in product(_ROOTS, _FOLDERS[kind], names)])
+
+
+def _seconds(row: dict[str, Any], name: str) -> float:
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRow(f"field {name!r} is {'missing' if value is None else f'{value!r}, not a number of seconds'}")
+    return float(value)
+
+
+def _letter(answer: str, candidates: list[str], where: str, collector: Collector) -> str:
+    """The letter of the last candidate that is the answer; "" (never right) if none is."""
+    if answer not in candidates:
+        collector.defect(where, f"the answer {answer!r} is none of the candidates", "the question counts as wrong")
+        return ""
+    if candidates.count(answer) > 1:
+        consequence = "the last one counts (the first under lmms-eval)"
+        collector.defect(where, f"the answer {answer!r} is given twice as a candidate", consequence)
+    return LETTERS[len(candidates) - 1 - candidates[::-1].index(answer)]
