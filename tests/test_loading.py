@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -170,6 +171,19 @@ def test_a_clip_outlives_its_reader(folder: Path) -> None:
         (loaded,) = reader.clips(videos_of(folder)[:1], SAMPLING)
     assert loaded.clip is not None
     assert np.array_equal(loaded.clip.frames, read_clip(folder / "0.mp4", SAMPLING).frames)
+
+
+def test_reading_may_begin_in_a_thread_that_ends(folder: Path) -> None:
+    """Workers die with their parent, which for Linux is the thread that started them."""
+    with Reader(Reading(workers=2)) as reader:
+        loads = reader.clips(videos_of(folder) * 3, SAMPLING)
+        first: list[Loaded] = []
+        thread = threading.Thread(target=lambda: first.append(next(loads)))
+        thread.start()
+        thread.join()
+        rest = list(loads)
+    assert len(first + rest) == 24
+    assert all(loaded.clip is not None and loaded.clip.note == "" for loaded in first + rest)
 
 
 def test_without_unnamed_memory_a_temporary_file_does(
@@ -443,6 +457,28 @@ def test_several_processes_share_a_cache(folder: Path, tmp_path: Path) -> None:
         assert process.returncode == 0 and not err, err
         digests = json.loads(out)
         assert len(digests) == 40 and len(set(digests)) == 1
+
+
+def test_what_a_disk_has_changed_is_read_again(folder: Path, tmp_path: Path) -> None:
+    reading_ = Reading(workers=0, cache=tmp_path / "cache")
+    with Reader(reading_) as reader:
+        first = clips(reader, videos_of(folder)[:1])["0"]
+    (kept,) = (tmp_path / "cache").rglob("*.val")
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
+    with Reader(reading_) as reader:
+        again = clips(reader, videos_of(folder)[:1])["0"]
+        assert again.saved_s is None and again.digest == first.digest
+        assert np.array_equal(again.clip.frames, first.clip.frames)  # type: ignore[union-attr]
+        assert clips(reader, videos_of(folder)[:1])["0"].saved_s is not None
+
+
+def test_a_cache_too_small_says_so(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Reader(Reading(workers=0, cache=tmp_path / "cache", cache_gb=1e-5)) as reader:
+        loads = clips(reader, videos_of(folder)[:2])
+    assert all(loaded.clip is not None for loaded in loads.values())
+    assert sum("is larger than the whole cache" in message for message in caplog.messages) == 1
 
 
 def test_a_cache_that_fails_costs_no_clip(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

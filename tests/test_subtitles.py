@@ -45,6 +45,25 @@ def test_srt(tmp_path: Path) -> None:
     assert lines[0].marked == r"Hello {\i1}there{\i0} second line"
 
 
+@pytest.mark.parametrize("line_end", ["\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_line_ends_and_encodings_do_not_matter(tmp_path: Path, line_end: str, encoding: str) -> None:
+    (tmp_path / "plain.srt").write_text(SRT, encoding="utf-8")
+    (tmp_path / "other.srt").write_bytes(SRT.replace("\n", line_end).encode(encoding))
+    assert read_subtitles(tmp_path / "other.srt") == read_subtitles(tmp_path / "plain.srt")
+
+
+def test_word_times_and_entities(tmp_path: Path) -> None:
+    """As video sites write WebVTT for speech they recognized."""
+    path = tmp_path / "v.vtt"
+    path.write_text(
+        "WEBVTT\nKind: captions\n\n00:00:01.000 --> 00:00:03.000 align:start\n"
+        "so<00:00:01.399><c> today</c><00:00:01.640><c> we</c>\n\n"
+        "00:00:03.000 --> 00:00:04.000\nlearn <00:00:03.200>about <00:00:03.400>cats &amp; dogs\n"
+    )
+    assert [line.text for line in read_subtitles(path)] == ["so today we", "learn about cats & dogs"]
+
+
 @pytest.mark.parametrize("ending", ["srt", "vtt", "ass"])
 def test_other_formats_give_the_same_lines(tmp_path: Path, ending: str) -> None:
     events = pysubs2.SSAFile()

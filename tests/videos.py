@@ -80,15 +80,18 @@ def remux(
     shift: int = 0,
     options: dict[str, str] | None = None,
     mangle: Callable[[int, bytes], bytes] = lambda number, content: content,
+    decoding_times: bool = False,
 ) -> Path:
-    """The packets of ``source`` from number ``first`` on in another container, later by ``shift`` ticks."""
+    """The packets of ``source`` from number ``first`` on in another container, later by ``shift`` ticks; with
+    ``decoding_times`` each is said to be shown when it is decoded."""
     with av.open(str(source)) as read, av.open(str(target), "w", options=options or {}) as written:
         template = read.streams.video[0]
         stream = written.add_stream_from_template(template)
         packets = [packet for packet in read.demux(template) if packet.size]
         for number, packet in enumerate(packets[first:]):
             copy = av.Packet(mangle(number, bytes(packet)))
-            copy.pts, copy.dts = packet.pts + shift, packet.dts + shift
+            copy.pts = (packet.dts if decoding_times else packet.pts) + shift
+            copy.dts = packet.dts + shift
             copy.time_base, copy.duration, copy.is_keyframe = packet.time_base, packet.duration, packet.is_keyframe
             copy.stream = stream
             written.mux(copy)

@@ -11,7 +11,9 @@ import numpy as np
 
 from vamba_eval import metering, registry
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, UserError, Video, VideoError
+from vamba_eval.decoding import picture
 from vamba_eval.loading import Reader, Reading
+from vamba_eval.pixels import resized
 from vamba_eval.sampling import FrameSampling
 
 _IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -60,14 +62,5 @@ def _read_video(path: Path, sampling: FrameSampling) -> Clip:
 
 def read_image(path: Path, sampling: FrameSampling) -> Clip:
     """A still image as a clip of one frame, sized as a frame would be. Raises VideoError."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except OSError as error:
-        raise VideoError(f"{path} cannot be read as an image: {error}") from error
-    height, width = sampling.size(rgb.height, rgb.width)
-    if (height, width) != (rgb.height, rgb.width):
-        rgb = rgb.resize((width, height), resample=Image.Resampling.BICUBIC)
-    return Clip(np.array(rgb)[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)
+    image = resized(np.array(picture(path)), sampling)
+    return Clip(image[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)

@@ -52,10 +52,11 @@ class ClipCache:
         self._cache.close()
 
     def tidy(self) -> None:
-        """Remove what a killed process left half written."""
+        """Remove what a killed process left half written, and what a smaller size has no room for."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._cache.check(fix=True)
+        self._cache.cull()
 
     def get(self, key: str, hooks: Hooks) -> tuple[Clip, str, float] | None:
         """The clip, its digest and the seconds that reading it took at first; None if it is not there."""
@@ -65,8 +66,10 @@ class ClipCache:
         with cast(BinaryIO, found) as file:
             info = json.loads(about)
             frames = hooks.empty(tuple(info["shape"]))
-            if file.readinto(frames.data.cast("B")) != frames.nbytes:  # type: ignore[attr-defined]
-                return None
+            file.readinto(frames.data.cast("B"))  # type: ignore[attr-defined]
+        if frames_digest(frames) != info["digest"]:  # a disk forgets, too
+            self._cache.delete(key)
+            return None
         times, indices = np.array(info["timestamps_s"]), np.array(info["frame_indices"], dtype=np.int64)
         clip = Clip(frames, times, indices, info["source_fps"], info["duration_s"], info["note"])
         return clip, info["digest"], info["seconds"]
@@ -74,7 +77,7 @@ class ClipCache:
     def put(self, key: str, clip: Clip, digest: str, seconds: float) -> None:
         """Keep a clip; what was not used for longest makes room."""
         if clip.frames.nbytes > self._cache.size_limit:
-            return
+            raise ValueError(f"a clip of {clip.frames.nbytes / 2**20:,.0f} MiB is larger than the whole cache")
         info = {
             "shape": clip.frames.shape,
             "timestamps_s": clip.timestamps_s.tolist(),
@@ -88,6 +91,11 @@ class ClipCache:
         self._cache.set(key, _Chunks(clip.frames), read=True, tag=json.dumps(info))
         if self._cache.volume() > self._cache.size_limit:  # it was larger than the one that went
             self._cache.cull()
+
+
+def frames_digest(frames: np.ndarray) -> str:
+    """What identifies a clip's bytes."""
+    return hashlib.blake2b(frames.data, digest_size=16).hexdigest()
 
 
 class _Chunks:

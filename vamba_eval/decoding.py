@@ -11,6 +11,7 @@ Knows nothing of benchmarks, models or worker processes.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import threading
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -41,8 +43,10 @@ from vamba_eval.pixels import resized, rgb
 from vamba_eval.sampling import FrameSampling
 
 if TYPE_CHECKING:
-    import av
     from av.codec.context import CodecContext
+
+# More frames than any decoder holds back to bring them into order (16 in H.264 and HEVC).
+_CHECKED_FRAMES = 40
 
 BACKENDS = ("pyav", "pyav-plain", *other_decoders.NAMES)
 
@@ -101,8 +105,6 @@ def read_clip(
         return _read_folder(source, frames_per_second)
     if backend in other_decoders.NAMES:
         return other_decoders.read(source, backend)
-    import av
-
     try:
         return _read_file(source, plainly=backend == "pyav-plain")
     except (av.FFmpegError, UnicodeDecodeError) as error:
@@ -121,10 +123,8 @@ def probe(path: str | Path) -> VideoInfo:
     """What the header of a video file says; decodes nothing. Raises VideoError."""
     path = Path(path)
     if _is_folder(path):
-        width, height = _picture(_folder_frames(path)[0][0]).size
+        width, height = picture(_folder_frames(path)[0][0]).size
         return VideoInfo("jpeg", width, height, float("nan"), None)
-    import av
-
     try:
         with open_video(path) as container:
             stream = best_stream(container, path)
@@ -254,22 +254,44 @@ def _read_file(source: Source, *, plainly: bool) -> Clip:
         index = index_packets(container, stream, path, source.hooks.alive)
         fps, time_base = average_fps(stream), float(stream.time_base or 0)
         height, width = stream.codec_context.height, stream.codec_context.width
-        indexed = index.trusted and not plainly
     if index.cut_off:
         raise VideoError(f"{path} is cut off: {index.cut_off}; download it again")
-    if indexed:
+    if index.trusted and not plainly:
         times = (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
-        wanted = source.choose(times, fps, height, width)
-        canvas = Canvas(source, wanted)
+        canvas = Canvas(source, source.choose(times, fps, height, width))
         try:
-            _decode_intervals(source, number, intervals(index, canvas.distinct), canvas)
-            return canvas.clip(times, fps)
+            _check_beginning(source, number, index)
+            _decode_intervals(source, number, intervals(index, canvas.distinct), canvas, strict=index.closed)
+            return canvas.clip(times, fps, index.note)
         except _IndexMismatch:
             pass
     return _read_plainly(source, index, fps, time_base, (height, width))
 
 
-def _decode_intervals(source: Source, stream_number: int, todo: Sequence[Interval], canvas: Canvas) -> None:
+def _check_beginning(source: Source, stream_number: int, index: Index) -> None:
+    """Whether the first frames come out in the order of their times, each of them.
+
+    Times can be unique and yet wrong: files copied from AVI or a raw stream may state decoding times.
+    """
+    pts: list[int | None] = []
+    with open_video(source.path) as container:
+        stream = container.streams[stream_number]
+        context = stream.codec_context
+        _begin(context, 1, strict=index.closed)
+        try:
+            incoming = (packet for packet in packets(container, stream) if packet.size)  # type: ignore[arg-type]
+            for packet in itertools.islice(incoming, _CHECKED_FRAMES):
+                source.hooks.alive()
+                pts += [frame.pts for frame in packet.decode()]
+        except av.FFmpegError as error:
+            raise _IndexMismatch from error
+    if pts != index.pts[: len(pts)]:
+        raise _IndexMismatch
+
+
+def _decode_intervals(
+    source: Source, stream_number: int, todo: Sequence[Interval], canvas: Canvas, *, strict: bool
+) -> None:
     """Decode each interval at most once and only as far as its last wanted frame, several at a time."""
     queue = deque(todo)
     lanes = min(source.threads, len(todo))
@@ -279,7 +301,7 @@ def _decode_intervals(source: Source, stream_number: int, todo: Sequence[Interva
         try:
             with open_video(source.path) as container:
                 stream = container.streams[stream_number]
-                _use_threads(stream.codec_context, source.threads // lanes)
+                _begin(stream.codec_context, source.threads // lanes, strict=strict)
                 skips = skips_unreferenced(stream)  # type: ignore[arg-type]
                 while not stop.is_set():
                     try:
@@ -309,8 +331,6 @@ def _decode_interval(
     canvas: Canvas,
     stop: threading.Event,
 ) -> None:
-    import av
-
     remaining = dict(interval.targets)
     context = stream.codec_context
 
@@ -355,24 +375,29 @@ def _decode_interval(
         raise _IndexMismatch
 
 
-def _use_threads(context: CodecContext, threads: int) -> None:
+def _begin(context: CodecContext, threads: int, *, strict: bool) -> None:
+    """Set up a decoder. A strict one fails where it would otherwise conceal damage, which looks otherwise by
+    where decoding began and what was skipped; but what an open GOP leans on is missing to it, too."""
+    if strict:
+        context.options = {"err_detect": "explode"}
     context.thread_count = max(1, threads)
     if threads > 1:
         context.thread_type = "AUTO"
 
 
 def _read_plainly(source: Source, index: Index, fps: float, time_base: float, size: tuple[int, int]) -> Clip:
-    """Slow and sure: decode the whole file in order; the frames that come out are the video's frames."""
+    """Slow and sure: decode the whole file in order; the frames that come out are the video's frames.
+
+    In one thread: several conceal damage differently from time to time.
+    """
     # The number of packets is mostly the number of frames: if it is, one pass does.
     times = np.array([]) if source.start_s or source.end_s else np.arange(len(index.pts)) / (fps if fps > 0 else 1.0)
-    # What a damaged stream decodes to is the same every time in one thread only.
-    threads = 1 if index.trusted else source.threads
     while True:
         wanted = source.choose(times, fps, *size) if len(times) else []
         canvas = Canvas(source, wanted)
         places = {frame: position for position, frame in enumerate(canvas.distinct)}
-        pts: list[int] = []
-        for frame, codec in _all_frames(source, threads):
+        pts: list[int | None] = []
+        for frame, codec in _all_frames(source):
             position = places.get(len(pts))
             pts.append(frame.pts)
             if position is not None:
@@ -384,22 +409,37 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
                 f"{source.path} is damaged: {len(pts)} of its {len(index.pts)} frames can be decoded; download it again"
             )
         done = len(pts) == len(times)
-        times = (np.array(pts, dtype=np.float64) - pts[0]) * time_base
+        times = _times(pts, fps, time_base)
         if done:
             lost = len(index.pts) - len(pts)
             note = f"{lost} of its {len(index.pts)} frames cannot be decoded and do not count" if lost > 0 else ""
-            return canvas.clip(times, fps, note)
+            return canvas.clip(times, fps, "; ".join(text for text in (note, index.note) if text))
 
 
-def _all_frames(source: Source, threads: int) -> Iterator[tuple[av.VideoFrame, str]]:
-    """Every frame that decodes, from the start of the file, with a time of its own, and the decoder's name."""
-    import av
+def _times(pts: Sequence[int | None], fps: float, time_base: float) -> np.ndarray:
+    """Seconds since the first frame, ascending, for frames in the order in which they came out.
 
+    A frame without a time follows its predecessor by the usual distance; so does one whose clock was set back
+    by more than a second (joined recordings), and all after it. What is left out of order by less are times
+    of decoding.
+    """
+    step = 1 / (fps * time_base) if fps > 0 and time_base > 0 else 1.0
+    ticks, shift = np.empty(len(pts)), 0.0
+    for number, time in enumerate(pts):
+        following = ticks[number - 1] + step if number else 0.0
+        if time is not None and number and (time + shift - ticks[number - 1]) * time_base < -1.0:
+            shift = following - time
+        ticks[number] = following if time is None else time + shift
+    ticks.sort()
+    return (ticks - ticks[0]) * time_base
+
+
+def _all_frames(source: Source) -> Iterator[tuple[av.VideoFrame, str]]:
+    """Every frame that decodes, from the start of the file, and the decoder's name."""
     with open_video(source.path) as container:
         stream = best_stream(container, source.path)
         context = stream.codec_context
-        _use_threads(context, threads)
-        previous = None
+        context.thread_count = 1
         incoming = packets(container, stream)
         while True:
             try:
@@ -414,9 +454,6 @@ def _all_frames(source: Source, threads: int) -> Iterator[tuple[av.VideoFrame, s
                     raise
                 frames = []
             for frame in frames:
-                if frame.pts is None or (previous is not None and frame.pts <= previous):
-                    frame.pts = 0 if previous is None else previous + 1
-                previous = frame.pts
                 yield frame, context.name
             if packet is None or not packet.size:
                 return
@@ -461,7 +498,8 @@ def _in_order(path: Path, named: list[tuple[int, Path]], first: int) -> list[Pat
     return [numbered[number] for number in sorted(numbered)]
 
 
-def _picture(file: Path) -> Image.Image:
+def picture(file: Path) -> Image.Image:
+    """An image file in RGB. Raises VideoError."""
     try:
         with Image.open(file) as image:
             return image.convert("RGB")
@@ -471,12 +509,12 @@ def _picture(file: Path) -> Image.Image:
 
 def _read_folder(source: Source, frames_per_second: float | None) -> Clip:
     files, first_number = _folder_frames(source.path)
-    width, height = _picture(files[0]).size
+    width, height = picture(files[0]).size
     fps = float("nan") if frames_per_second is None else frames_per_second
     if frames_per_second is None and (source.start_s is not None or source.end_s is not None):
         raise VideoError(f"{source.path}: extracted frames have no times, so no part between two times can be read")
     times = np.arange(len(files)) / fps
     canvas = Canvas(source, source.choose(times, fps, height, width, first_number))
     for position, index in enumerate(canvas.distinct):
-        canvas.place(position, np.asarray(_picture(files[index])))
+        canvas.place(position, np.asarray(picture(files[index])))
     return canvas.clip(times, fps)

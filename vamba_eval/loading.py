@@ -14,7 +14,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WATCH_EVERY_S = 0.5
+_LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Reading:
         check_backend(self.backend)
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers must not be negative: {self.workers}")
-        for name in ("stall_s", "memory_gb", "cache_gb"):
+        if self.memory_gb < _LEAST_MEMORY_GB:
+            raise ValueError(f"a worker needs {_LEAST_MEMORY_GB} GiB at least, not {self.memory_gb}")
+        for name in ("stall_s", "cache_gb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
@@ -99,6 +102,7 @@ class Reader:
         few = max(min(2, self._cores), min(16, self._cores // 4))
         self.workers = few if reading.workers is None else reading.workers
         self._pool: ProcessPool | None = None
+        self._starter = ThreadPoolExecutor(1, "video-reader")
         self._broken_pools = 0
         self._cache_works = True
 
@@ -110,6 +114,10 @@ class Reader:
 
     def close(self) -> None:
         """End all workers."""
+        self._stop_pool()
+        self._starter.shutdown()
+
+    def _stop_pool(self) -> None:
         if self._pool is not None:
             self._pool.stop()
             self._pool.join()
@@ -181,7 +189,8 @@ class Reader:
             wait([flight.future for flight in flights], timeout=_WATCH_EVERY_S, return_when=FIRST_COMPLETED)
             for flight in flights:
                 if not flight.future.done() and flight.buffer.silent_s() > self.reading.stall_s:
-                    flight.future.cancel()  # which kills the worker
+                    flight.stalled = True
+                    flight.buffer.kill_worker()
 
     def _land(self, flight: _Flight) -> bool:
         """Take the outcome of a finished attempt; False if another one was begun."""
@@ -189,10 +198,10 @@ class Reader:
 
         try:
             reply = flight.future.result()
-        except CancelledError:
-            reply = Reply(problem=f"reading stood still for {self.reading.stall_s:g} s", try_another=True)
         except ProcessExpired as error:
-            reply = Reply(problem=f"the reading process crashed ({_cause(error.exitcode)})", try_another=True)
+            stood_still = f"reading stood still for {self.reading.stall_s:g} s"
+            crashed = f"the reading process crashed ({_cause(error.exitcode)})"
+            reply = Reply(problem=stood_still if flight.stalled else crashed, try_another=True)
         except BrokenProcessPool as error:  # a worker died at rest, or none could be started
             self._restart_pool(error)
             self._send(flight)
@@ -202,21 +211,22 @@ class Reader:
             flight.problems.append(f"{flight.job.backend}: {reply.problem}")
             if flight.fallbacks and (len(flight.problems) == 1 or reply.not_installed):
                 flight.job = replace(flight.job, backend=flight.fallbacks.pop(0))
+                flight.renew_buffer()  # who had the old one may not be dead yet
                 self._send(flight)
                 return False
         flight.reply = reply
         return True
 
     def _send(self, flight: _Flight) -> None:
-        """Have a worker read the video, into a new buffer: who had the old one may not be dead yet."""
-        flight.renew_buffer()
+        """Have a worker read the video."""
         try:
-            flight.future = self._started_pool().schedule(serve, args=[flight.job, flight.buffer.path])
+            # By a thread that lives as long as the pool: workers die with the thread that started them.
+            flight.future = self._starter.submit(self._schedule, flight.job, flight.buffer.path).result()
         except RuntimeError as error:  # the pool broke since it was last used
             self._restart_pool(error)
             self._send(flight)
 
-    def _started_pool(self) -> ProcessPool:
+    def _schedule(self, job: Job, buffer: str) -> ProcessFuture[Reply]:
         if self._pool is None:
             from loky.backend import get_context
             from pebble import ProcessPool
@@ -227,7 +237,7 @@ class Reader:
             self._pool = ProcessPool(
                 self.workers, initializer=begin_worker, initargs=limits, context=get_context("loky")
             )
-        return self._pool
+        return self._pool.schedule(serve, args=[job, buffer])
 
     def _restart_pool(self, error: Exception) -> None:
         self._broken_pools += 1
@@ -235,24 +245,25 @@ class Reader:
             raise UserError(
                 f"the processes that read videos cannot be started ({error}); --workers 0 reads in this process"
             ) from error
-        self.close()
+        self._stop_pool()
 
 
 class _Flight:
     """A video on its way: who reads it into which memory, and what went wrong so far."""
 
-    future: ProcessFuture[Reply]
-    buffer: Buffer
     reply: Reply
 
     def __init__(self, video: Video, job: Job) -> None:
         self.video, self.job = video, job
+        self.future: Future[Reply] = Future()
+        self.buffer = Buffer()
         self.fallbacks = [name for name in (*other_decoders.installed(), "pyav-plain") if name != job.backend]
         self.problems: list[str] = []
+        self.stalled = False
 
     def renew_buffer(self) -> None:
-        if hasattr(self, "buffer"):
-            self.buffer.close()
+        self.stalled = False
+        self.buffer.close()
         self.buffer = Buffer()
 
     def landed(self) -> Reply:

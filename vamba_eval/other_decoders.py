@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vamba_eval.decoding import Source
 
 NAMES = ("torchcodec", "decord")  # the better first
+_BATCH = 8
 
 
 def read(source: Source, backend: str) -> Clip:
@@ -59,11 +60,13 @@ def _read_decord(source: Source) -> Clip:
     fps = float(reader.get_avg_fps())
     height, width = reader[0].shape[:2]
     canvas = Canvas(source, source.choose(times, fps, height, width))
-    # All at once, as its users do: frames asked for one by one can be others, where its seeking is wrong.
+    # In order by a fresh reader, which gives what its users get, even where its seeking is wrong; a few at a
+    # time, because a whole batch holds every frame at full size and gives no sign of life for minutes.
     reader = VideoReader(str(source.path), ctx=cpu(0), num_threads=source.threads)
-    frames = reader.get_batch(canvas.distinct).asnumpy()
-    for position, image in enumerate(frames):
-        canvas.place(position, image)
+    for begin in range(0, len(canvas.distinct), _BATCH):
+        batch = reader.get_batch(canvas.distinct[begin : begin + _BATCH]).asnumpy()
+        for offset, image in enumerate(batch):
+            canvas.place(begin + offset, image)
     return canvas.clip(times, fps)
 
 
@@ -75,8 +78,10 @@ def _read_torchcodec(source: Source) -> Clip:
     decoder = VideoDecoder(str(source.path), dimension_order="NHWC", num_ffmpeg_threads=source.threads)
     about = decoder.metadata
     total, fps = len(decoder), float(about.average_fps or "nan")
-    # It keeps the frames' times to itself until they are decoded: only those of the clip are exact.
+    # It keeps the frames' times to itself until they are decoded.
     times = np.arange(total) / fps if fps > 0 else np.full(total, np.nan)
+    if source.start_s is not None or source.end_s is not None:
+        times = _times_by_packets(source, total, times)
     canvas = Canvas(source, source.choose(times, fps, about.height or 0, about.width or 0))
     first = float(about.begin_stream_seconds or 0.0)
     for position, index in enumerate(canvas.distinct):
@@ -84,3 +89,14 @@ def _read_torchcodec(source: Source) -> Clip:
         times[index] = frame.pts_seconds - first
         canvas.place(position, frame.data.numpy())
     return canvas.clip(times, fps)
+
+
+def _times_by_packets(source: Source, total: int, otherwise: np.ndarray) -> np.ndarray:
+    from vamba_eval.packets import best_stream, index_packets, open_video
+
+    with open_video(source.path) as container:
+        stream = best_stream(container, source.path)
+        index, time_base = index_packets(container, stream, source.path, source.hooks.alive), stream.time_base
+    if not index.trusted or len(index.pts) != total:
+        return otherwise
+    return (np.array(index.pts, dtype=np.float64) - index.pts[0]) * float(time_base or 0)

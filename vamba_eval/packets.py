@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import av
+
 from vamba_eval.contracts import VideoError
 
 if TYPE_CHECKING:
@@ -37,20 +39,22 @@ class Index:
 
     pts          presentation times in the stream's time base, ascending: frame i is shown at pts[i]
     key_pts      for frame i, the time of the key frame to decode from
+    closed       whether a decoder can begin at each key frame and miss nothing (no open GOPs)
     trusted      False if the times do not identify frames (derived, missing, repeated, or before any key frame)
     cut_off      why the file looks like an unfinished download, or None
+    note         what is amiss, though too little to matter
     """
 
     pts: list[int]
     key_pts: list[int]
+    closed: bool
     trusted: bool
     cut_off: str | None
+    note: str
 
 
 def open_video(path: Path) -> InputContainer:
     """The container in ``path``, by a name in which no colon is taken for a protocol."""
-    import av
-
     return av.open(f"file:{path}")
 
 
@@ -105,8 +109,9 @@ def index_packets(
     container: InputContainer, stream: VideoStream, path: Path, alive: Callable[[], None] = lambda: None
 ) -> Index:
     """Read all packets of ``stream``; ``alive`` is called at each."""
-    import av
-
+    h264 = stream.codec_context.extradata if stream.codec_context.name == "h264" else None
+    length_size = (h264[4] & 3) + 1 if h264 and len(h264) > 6 and h264[0] == 1 else 0  # avcC, ISO/IEC 14496-15
+    closed = True
     hidden = _is_hidden_vp8 if stream.codec_context.name == "vp8" else lambda packet: False
     key_pts: list[int] = []  # of each key frame, in decoding order
     order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
@@ -130,7 +135,9 @@ def index_packets(
             if pts is None:
                 trusted = False
                 continue
-            if packet.is_keyframe:
+            entry = _h264_entry(bytes(packet), length_size) if length_size and packet.is_keyframe else "closed"
+            closed &= entry == "closed"
+            if packet.is_keyframe and entry != "gradual":
                 key_pts.append(pts)
             if not packet.is_discard:
                 order.append((pts, len(key_pts) - 1))
@@ -143,10 +150,49 @@ def index_packets(
         trusted and bool(order) and len(set(pts_list)) == len(order) and order[0][1] >= 0 and order[0][0] >= key_pts[0]
     )
     end_s = max((end * float(container.streams[i].time_base or 0) for i, end in ends.items()), default=0.0)
-    cut_off = _cut_off(container, stream, path, end_s, len(order), trouble)
+    missing = missing_bytes(path)
+    cut_off = _cut_off(container, stream, missing, end_s, len(order), trouble)
+    note = f"the last {missing:,} bytes of the file are missing" if missing else ""
     # A frame that is shown before its key frame leans on the interval before (an open GOP).
     seek = [key_pts[k if pts >= key_pts[k] else k - 1] for pts, k in order] if trusted else []
-    return Index(pts_list, seek, trusted, cut_off)
+    closed = closed and not any(key >= 0 and pts < key_pts[key] for pts, key in order)
+    return Index(pts_list, seek, closed, trusted, cut_off, note)
+
+
+def _h264_entry(content: bytes, length_size: int) -> str:
+    """How a decoder can begin at a packet that FFmpeg calls a key frame: "closed" (an IDR picture), "open", or
+    "gradual", where the picture is whole only some frames later.
+
+    The last is said by a recovery point message whose recovery_frame_cnt is not 0 (ITU-T H.264, D.1.8: SEI
+    payload type 6, in a NAL unit of type 6). ``content`` is as in MP4 and Matroska: each NAL unit behind its
+    length.
+    """
+    place = 0
+    while place + length_size < len(content):
+        begin = place + length_size
+        place = begin + int.from_bytes(content[place:begin], "big")
+        kind = content[begin] & 31
+        if kind == 6 and _says_gradual(content[begin + 1 : place]):
+            return "gradual"
+        if kind in (1, 5):  # a slice: messages come before it
+            return "closed" if kind == 5 else "open"
+    return "open"
+
+
+def _says_gradual(messages: bytes) -> bool:
+    place = 0
+    while place + 2 < len(messages):
+        kind = size = 0
+        while place < len(messages) - 1 and messages[place] == 255:
+            kind, place = kind + 255, place + 1
+        kind, place = kind + messages[place], place + 1
+        while place < len(messages) - 1 and messages[place] == 255:
+            size, place = size + 255, place + 1
+        size, place = size + messages[place], place + 1
+        if kind == 6 and place < len(messages):
+            return not messages[place] & 128  # the Exp-Golomb code of 0 is a single 1
+        place += size
+    return False
 
 
 def _is_hidden_vp8(packet: Packet) -> bool:
@@ -157,14 +203,13 @@ def _is_hidden_vp8(packet: Packet) -> bool:
 
 
 def _cut_off(
-    container: InputContainer, stream: VideoStream, path: Path, end_s: float, num_frames: int, trouble: bool
+    container: InputContainer, stream: VideoStream, missing: int | None, end_s: float, num_frames: int, trouble: bool
 ) -> str | None:
     """Why the file looks like an unfinished download, or None. ``end_s`` is when the last packet ends.
 
     What a header promises of time or frames may be wrong in a file that is whole, so where the container's
     own structure says that nothing is missing, nothing is.
     """
-    missing = missing_bytes(path)
     if missing == 0:
         return None
     if stream.duration and stream.time_base:

@@ -6,7 +6,6 @@ Knows the decoder and the clip cache; knows nothing of pools, other videos or qu
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
 import math
 import mmap
@@ -18,13 +17,14 @@ import struct
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from vamba_eval.clip_cache import ClipCache, clip_key
+from vamba_eval.clip_cache import ClipCache, clip_key, frames_digest
 from vamba_eval.contracts import Clip, UserError, VideoError
 from vamba_eval.decoding import Hooks, probe, read_clip, reason
 from vamba_eval.other_decoders import preload
@@ -33,6 +33,7 @@ from vamba_eval.sampling import FrameSampling
 log = logging.getLogger(__name__)
 
 _HEADER_BYTES = mmap.ALLOCATIONGRANULARITY  # a clip's frames begin behind it
+_SIGN = struct.Struct("=dq")  # a sign of life: time.monotonic() and the process
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -120,7 +121,7 @@ def _read_or_recall(job: Job, sampling: FrameSampling, hooks: Hooks, reply: Repl
         hooks=hooks,
     )
     seconds = time.perf_counter() - start
-    reply.clip, reply.digest = clip, hashlib.blake2b(clip.frames.data, digest_size=16).hexdigest()
+    reply.clip, reply.digest = clip, frames_digest(clip.frames)
     if key is not None:
         _with_cache(job, reply, lambda cache: cache.put(key, clip, reply.digest or "", seconds))
 
@@ -162,7 +163,7 @@ def _hooks_into(path: str) -> Hooks:
     header = mmap.mmap(file.fileno(), _HEADER_BYTES)
 
     def alive() -> None:
-        struct.pack_into("d", header, 0, time.monotonic())
+        _SIGN.pack_into(header, 0, time.monotonic(), os.getpid())
 
     def empty(shape: tuple[int, ...]) -> np.ndarray:
         size = _HEADER_BYTES + math.prod(shape)
@@ -200,8 +201,14 @@ class Buffer:
 
     def silent_s(self) -> float:
         """Seconds since the worker's last sign of life; 0 before it began."""
-        (last,) = struct.unpack_from("d", self._header)
+        last, _ = _SIGN.unpack_from(self._header)
         return time.monotonic() - last if last else 0.0
+
+    def kill_worker(self) -> None:
+        """End the process that gave the last sign of life, whatever it is stuck in."""
+        _, pid = _SIGN.unpack_from(self._header)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def frames(self, shape: tuple[int, ...]) -> np.ndarray:
         """What the worker put there; the array keeps the memory when the buffer is closed."""

@@ -6,13 +6,18 @@ prompt.
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import VideoError
+
+# Times of single words within a line of WebVTT, which pysubs2 takes for text or for a new line's times.
+_WORD_TIME = re.compile(r"<(?:\d+:)?\d{2}:\d{2}\.\d{3}>")
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ def read_subtitles(path: str | Path, offset_s: float = 0.0) -> list[Line]:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+        text = _decoded(path.read_bytes())
         lines = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_pysubs2(text)
     except OSError as error:
         raise VideoError(f"the subtitles {path} cannot be read: {error.strerror}") from error
@@ -56,17 +61,30 @@ def lines_at(lines: Sequence[Line], times_s: Iterable[float]) -> list[Line]:
     return [line for line in shown if line is not None]
 
 
+def _decoded(content: bytes) -> str:
+    """UTF-8, or what a byte-order mark says, with plain line ends."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return content.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _from_pysubs2(text: str) -> list[Line]:
     import pysubs2
 
     if not text.strip():
         return []
+    if text.startswith("WEBVTT"):
+        text = _WORD_TIME.sub("", text)
     try:
         events = pysubs2.SSAFile.from_string(text)
     except pysubs2.Pysubs2Error as error:
         raise ValueError(str(error) or type(error).__name__) from error
     return [
-        Line(event.start / 1000, event.end / 1000, " ".join(event.plaintext.split()), event.text.replace("\\N", " "))
+        Line(
+            event.start / 1000,
+            event.end / 1000,
+            " ".join(html.unescape(event.plaintext).split()),
+            event.text.replace("\\N", " "),
+        )
         for event in events
         if not event.is_comment
     ]
@@ -82,7 +100,7 @@ def _from_json(entries: Any) -> list[Line]:
         if "timestamp" in entry:
             start, end = entry["timestamp"]
             end = float("inf") if end is None else end
-            text = str(entry["text"])
+            text = str(entry["text"] or "")
         else:
             start, end, text = _seconds(entry["start"]), _seconds(entry["end"]), str(entry["line"])
         lines.append(Line(float(start), float(end), " ".join(text.split()), text))
