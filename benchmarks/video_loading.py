@@ -47,7 +47,10 @@ FILES = {
 }
 CODECS = {
     "h264": ("libx264", {"preset": "veryfast", "x264-params": "keyint=250:min-keyint=250:scenecut=0"}),
-    "hevc": ("libx265", {"preset": "ultrafast", "x265-params": "keyint=250:scenecut=0:bframes=4:log-level=none"}),
+    "hevc": (
+        "libx265",
+        {"preset": "ultrafast", "x265-params": "keyint=250:scenecut=0:bframes=4:open-gop=0:log-level=none"},
+    ),
 }
 READERS = ("ours", "decord", "torchcodec", "sequential")
 RATE = 30
