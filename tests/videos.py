@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
@@ -69,6 +70,8 @@ def make_video(
                 time += 4 if number % 3 else 9
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    if codec == "libsvtav1":  # it makes its process a real-time one
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 

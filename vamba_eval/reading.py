@@ -143,6 +143,10 @@ def begin_worker(memory_bytes: int, parent: int) -> None:
     """Limit this process's memory, and have it die with its parent, even one that is killed."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     if sys.platform == "linux":
+        # Some libraries (SVT-AV1) make the process that loads them a real-time one, and its children inherit
+        # that: an endless loop would then keep its core even from the process that is to end it.
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before that
             os._exit(1)
