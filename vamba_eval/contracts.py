@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from vamba_eval.sampling import FrameSampling
 
@@ -76,6 +76,8 @@ class Clip:
     source_fps      average frames a second of the source; NaN if unknown
     duration_s      of the whole source, in seconds; NaN if unknown
     note            what a reader of the results should know about these frames, in a line; mostly empty
+    captions        text between the frames, where a protocol interleaves them: (i, text) stands before frame i,
+                    (T, text) behind the last one; in order
     """
 
     frames: np.ndarray
@@ -84,6 +86,7 @@ class Clip:
     source_fps: float
     duration_s: float
     note: str = ""
+    captions: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,35 +129,44 @@ class Answer:
 class Score:
     """What a response is worth under one protocol.
 
-    ``correct`` is None where the benchmark withholds the answer. ``parsed`` is False where the response
-    yields no valid option; ``drawn`` is True where the protocol then draws one at random.
+    ``correct`` is None where the benchmark withholds the answer or a judge grades the response; a fraction is
+    what a guess is expected to earn. ``parsed`` is False where the response yields no valid option; ``drawn``
+    is True where the protocol then draws one at random. ``grades`` are a judge's, by name.
     """
 
-    correct: bool | None
+    correct: bool | float | None
     extracted: str | None
     parsed: bool
     drawn: bool = False
+    grades: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoredRecord:
-    """One answered question as a summary sees it."""
+    """One response as a summary sees it; a question asked with several seeds has as many."""
 
     question_id: str
     video_id: str
     groups: Mapping[str, str | tuple[str, ...]]
     score: Score
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Metric:
-    """An accuracy in [0, 1] with its 95 % interval (None where one video alone gives none)."""
+    """A score with its 95 % interval (None where one video alone gives none).
+
+    ``best`` is what a perfect model reaches: 1 for accuracies, which tables show in %, and 10 where a judge
+    gives so many points. ``spread`` is the standard deviation over seeds, None with one seed.
+    """
 
     value: float
     low: float | None
     high: float | None
     num_questions: int
     num_videos: int
+    best: float = 1.0
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +193,12 @@ class Defect:
         return f"{self.where}: {self.problem}; {self.consequence}"
 
 
+class Ask(Protocol):
+    """A judge: chat messages (``role``, ``content``) to its text. ``options`` are the endpoint's own, as ``temperature``."""
+
+    def __call__(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str: ...
+
+
 class Task(ABC):
     """A benchmark: its files, prompts and scoring. Reads annotations only; opens no video."""
 
@@ -193,7 +211,8 @@ class Task(ABC):
     sampling: ClassVar[FrameSampling] = FrameSampling()
     reported_as: ClassVar[str] = ""  # the column of results/published/ that holds this benchmark
     reported_metric: ClassVar[str] = "accuracy"
-    prompts_need_clip: ClassVar[bool] = False
+    prompts_need_clip: ClassVar[bool] = False  # for the times of its frames
+    interleaved: ClassVar[tuple[str, ...]] = ()  # protocols that put text between the frames
 
     def __init__(self) -> None:
         self.defects: list[Defect] = []
@@ -214,13 +233,43 @@ class Task(ABC):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         """The text put to the model, without any vision marker. ``clip`` is None unless ``prompts_need_clip``."""
 
+    def captions(self, video: Video, clip: Clip, protocol: str) -> Sequence[tuple[int, str]]:
+        """Text between the frames (see ``Clip.captions``), under a protocol among ``interleaved``."""
+        return ()
+
     @abstractmethod
     def score(self, question: Question, response: str, protocol: str) -> Score:
         """What ``response`` is worth."""
 
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
+        """The benchmark's own file of responses for ``records`` of the store, as (file name, content).
+
+        None where its authors define no such file.
+        """
+        return None
+
     @abstractmethod
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         """Headline metric and breakdowns over answered questions."""
+
+
+class JudgedTask(Task):
+    """A benchmark whose responses, in free text, a language model grades.
+
+    ``score`` has nothing to say there; a run is graded by its own command, which keeps each judgement, so that
+    tables are made without asking again.
+    """
+
+    @abstractmethod
+    def judge(self, question: Question, response: str, ask: Ask) -> dict[str, Any]:
+        """A judgement, as plain JSON values, from any number of calls of ``ask``.
+
+        Raises ValueError, with the reason, where the judge's text cannot be understood after the protocol's tries.
+        """
+
+    @abstractmethod
+    def grade(self, question: Question, judgement: Mapping[str, Any]) -> Score:
+        """The score that a judgement means."""
 
 
 class ModelAdapter(ABC):
@@ -228,6 +277,7 @@ class ModelAdapter(ABC):
 
     name: ClassVar[str]
     reads_video: ClassVar[bool] = True
+    takes_captions: ClassVar[bool] = False  # whether ``encode`` puts ``Clip.captions`` between the frames
 
     def describe(self) -> dict[str, Any]:
         """What identifies the model in a fingerprint: checkpoint, revision or weight hash, dtype, ..."""
@@ -235,7 +285,11 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def encode(self, clip: Clip | None) -> Any:
-        """Everything that depends on the video alone. ``clip`` is None if not ``reads_video``."""
+        """Everything that depends on the video alone.
+
+        ``clip`` is None if not ``reads_video``, and where a model that does is asked blind: ``generate`` then gets the
+        same prompts with no video before them.
+        """
 
     @abstractmethod
     def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
