@@ -138,7 +138,7 @@ class Score:
     extracted: str | None
     parsed: bool
     drawn: bool = False
-    grades: Mapping[str, float] = field(default_factory=dict)
+    grades: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,10 @@ class Defect:
 
 
 class Ask(Protocol):
-    """A judge: chat messages (``role``, ``content``) to its text. ``options`` are the endpoint's own, as ``temperature``."""
+    """A judge: chat messages (``role``, ``content``) to its text.
+
+    ``options`` are the endpoint's own, as ``temperature``.
+    """
 
     def __call__(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str: ...
 

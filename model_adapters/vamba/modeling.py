@@ -576,7 +576,7 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
         return VambaOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            past_key_values=outputs.past_key_values,  # type: ignore[call-arg] # transformers 5.24 also calls it cache
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             video_memory=video_memory,
