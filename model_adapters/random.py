@@ -24,8 +24,10 @@ class RandomAdapter(ModelAdapter):
 
     def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         # Seeded by the prompt, so that a guess depends on neither the order of questions nor a restart.
-        return [Answer(self._guess(prompt), num_tokens=1) for prompt in prompts]
+        seed = self.seed + settings.seed
+        return [Answer(self._guess(prompt, seed), num_tokens=1) for prompt in prompts]
 
-    def _guess(self, prompt: str) -> str:
+    @staticmethod
+    def _guess(prompt: str, seed: int) -> str:
         options = getattr(prompt, "num_options", 0) or 4
-        return random.Random(f"{self.seed} {prompt}").choice(LETTERS[:options])
+        return random.Random(f"{seed} {prompt}").choice(LETTERS[:options])

@@ -27,7 +27,9 @@ Evaluate long-video language models: how well they answer, and what each answer 
   %(prog)s --tasks videomme,mlvu --models qwen2_vl --model-args qwen2_vl:pretrained=PATH --data-root DIR
   %(prog)s list                               tasks and models
   %(prog)s leaderboard RESULTS...             tables from stored runs
-  %(prog)s rescore RESULTS... --protocol P    stored responses under another protocol
+  %(prog)s rescore RESULTS... --protocol P    stored responses under another protocol, or under all
+  %(prog)s compare RUN_A RUN_B                two models, or two ways of asking one, on the same questions
+  %(prog)s export RESULTS... --output DIR     benchmarks' own files of responses, lmms-eval's logs
   %(prog)s ask VIDEO "question" ...           ask a model about a video or image of yours
 
 A run that was interrupted goes on where it stopped when the same command is given again.
@@ -41,7 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    verbs = {"list": _list, "leaderboard": _leaderboard, "rescore": _rescore, "ask": _ask, "run": _run}
+    verbs = {
+        "list": _list,
+        "leaderboard": _leaderboard,
+        "rescore": _rescore,
+        "compare": _compare,
+        "export": _export,
+        "ask": _ask,
+        "run": _run,
+    }
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     if debug:
         logging.getLogger("vamba_eval").setLevel(logging.DEBUG)
@@ -71,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+_BASELINES = ("random", "constant")
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, from a scheduler that wants the machine back: ended as Ctrl-C is."""
 
@@ -95,7 +108,13 @@ def _run(argv: list[str]) -> int:
     sampling = {name: value for name, value in sampling.items() if value is not None}
     if args.keep_size:
         sampling |= {"shortest_edge": None, "longest_edge": None}
-    generation = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
+    generation = {"max_new_tokens": args.max_new_tokens, "top_p": args.top_p, "top_k": args.top_k}
+    generation = {name: value for name, value in generation.items() if value is not None}
+    if args.temperature is not None:
+        generation |= {"do_sample": args.temperature > 0, "temperature": args.temperature or 1.0}
+    models = _names(args.models)
+    if args.baselines:
+        models += [name for name in _BASELINES if name not in models]
     from vamba_eval.loading import Reading
     from vamba_eval.runner import evaluate
 
@@ -113,7 +132,7 @@ def _run(argv: list[str]) -> int:
         raise UserError(str(error)) from error
     board = evaluate(
         _names(args.tasks),
-        _names(args.models),
+        models,
         data_root=args.data_root,
         output=args.output,
         name=args.name,
@@ -124,6 +143,8 @@ def _run(argv: list[str]) -> int:
         model_args=_model_args(args.model_args),
         reading=reading,
         limit=args.limit,
+        seeds=args.seeds,
+        blind=args.blind or args.baselines,
         accept_environment=args.accept_environment,
     )
     folder = Path(args.output) / board.results[0].run
@@ -154,8 +175,14 @@ def _run_parser() -> argparse.ArgumentParser:
         "hub:OWNER/NAME another one",
     )
     add("--split", help="another split than the task's own (longvideobench: test)")
-    add("--protocol", default="vamba", help="prompts and scoring: vamba (default) or lmms-eval")
+    add("--protocol", default="vamba", help="prompts and scoring: vamba (default), lmms-eval, or a task's official")
     add("--limit", type=int, metavar="N", help="the first N videos of each task")
+    add("--blind", action="store_true", help="ask each model a second time without the videos, as MODEL-blind")
+    add(
+        "--baselines",
+        action="store_true",
+        help=f"besides, what knows nothing: {', '.join(_BASELINES)}, and each model blind",
+    )
     add = parser.add_argument_group("which frames (default: each task's own)").add_argument
     add("--num-frames", type=int, metavar="N", help="frames a video (512 for most tasks)")
     add("--strategy", choices=STRATEGIES, help="how frames are chosen")
@@ -187,6 +214,17 @@ def _run_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument_group("answers and results").add_argument
     add("--max-new-tokens", type=int, metavar="N", help="longest response (default: the protocol's)")
+    add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="sample with this temperature; 0: greedy (default: the protocol's)",
+    )
+    add("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P")
+    add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
+    add(
+        "--seeds", type=int, default=1, metavar="N", help="ask with N seeds; tables give mean and spread (for sampling)"
+    )
     add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
     add("--name", help="the run's folder below --output (default: the tasks' names)")
     add(
@@ -240,12 +278,69 @@ def _leaderboard(argv: list[str]) -> int:
 def _rescore(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="run_eval.py rescore",
-        description="Score stored responses anew, under another protocol's rules. Prompts stay those of the run.",
+        description="Score stored responses anew, under another protocol's rules. Prompts stay those of the run. With "
+        "--protocol all: under every protocol, and which responses change between right and wrong.",
     )
     _add_results(parser)
-    parser.add_argument("--protocol", required=True, help="vamba or lmms-eval")
+    parser.add_argument("--protocol", required=True, help="vamba, lmms-eval, official (where a task has it), or all")
     args = parser.parse_args(argv)
-    return _tables(args, args.protocol)
+    status = _tables(args, args.protocol)
+    if args.protocol == "all":
+        from vamba_eval.comparing import changed_by_protocol, changed_markdown
+        from vamba_eval.leaderboard import write_csv
+
+        changed = changed_by_protocol(args.results)
+        print(f"\n{changed_markdown(changed)}")
+        if args.output:
+            write_csv(args.output / "rescored.csv", [each.row() for each in changed])
+            print(f"  {args.output / 'rescored.csv'}  (all of them)")
+    return status
+
+
+def _compare(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py compare",
+        description="The difference between two models on the questions that both answered, overall and by group, with "
+        "its interval (paired by question, clustered by video), and the questions on which they differ.",
+    )
+    for name in ("run_a", "run_b"):
+        parser.add_argument(name, metavar=name.upper(), help="a run's folder, or FOLDER:MODEL where it holds several")
+    parser.add_argument("--protocol", help="score both under this one (default: each under its own)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="also write compare.md, differences.csv and flips.csv"
+    )
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    from vamba_eval.comparing import compare
+
+    comparisons = compare(args.run_a, args.run_b, protocol=args.protocol)
+    for comparison in comparisons:
+        print(f"\n{comparison.to_markdown()}")
+        if args.output:
+            prefix = f"{comparison.key}." if len(comparisons) > 1 else ""
+            print("\nWritten:", *(f"  {path}" for path in comparison.save(args.output, prefix)), sep="\n")
+    return 0
+
+
+def _export(argv: list[str]) -> int:
+    from vamba_eval.exporting import FORMATS, export
+
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py export",
+        description="Stored runs in other formats. official: the file that a benchmark's authors evaluate or take as a "
+        "submission. lmms-eval: logs of samples as that program writes them.",
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
+    parser.add_argument("--format", choices=FORMATS, default="official", help="default: official")
+    parser.add_argument("--protocol", help="whose reading of the responses (default: that of the run)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the files go")
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    paths, remarks = export(args.results, args.output, args.format, args.protocol)
+    print("Written:", *(f"  {path}" for path in paths), sep="\n")
+    for remark in remarks:
+        print(f"- {remark}")
+    return 0
 
 
 def _ask(argv: list[str]) -> int:

@@ -15,8 +15,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import Metric, Question, ScoredRecord, Summary, Task, UserError
-from vamba_eval.store import find_runs, latest_records, read_info
+from vamba_eval.contracts import Metric, Summary, Task
+from vamba_eval.scored import ScoredRun, scored_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,8 @@ _GIB = 1 << 30
 class Result:
     """One model on one task in one run, or a reported row (then ``source`` names the publication).
 
-    ``load_s`` and ``encode_s`` hold one value a video, ``generate_s`` one a question, all in seconds.
+    ``load_s`` and ``encode_s`` hold one value a video, ``generate_s`` one a response, all in seconds. ``answered`` and
+    ``failed`` count responses: with several ``seeds``, each question's as often.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Result:
     summary: Summary = field(default_factory=lambda: Summary({}, {}))
     chance: float | None = None
     questions: int = 0
+    seeds: int = 1
     answered: int = 0
     failed: int = 0
     unparsed: int = 0
@@ -57,8 +59,13 @@ class Result:
     environments: int = 1
 
     @property
+    def asked_for(self) -> int:
+        """Responses of the whole benchmark."""
+        return self.questions * self.seeds
+
+    @property
     def complete(self) -> bool:
-        return self.answered == self.questions
+        return self.answered == self.asked_for
 
     def row(self) -> dict[str, Any]:
         """The CSV row, at full precision; accuracies in [0, 1]."""
@@ -74,13 +81,16 @@ class Result:
             "score": headline and headline.value,
             "ci95_low": headline and headline.low,
             "ci95_high": headline and headline.high,
+            "best": headline and headline.best,
+            "seeds": self.seeds,
+            "spread_over_seeds": headline and headline.spread,
             "accuracy": plain and plain.value,
             "chance": self.chance,
             "questions": self.questions,
             "answered": self.answered,
             "failed": self.failed,
-            "not_asked": self.questions - self.answered - self.failed,
-            "coverage": self.answered / self.questions if self.questions else None,
+            "not_asked": self.asked_for - self.answered - self.failed,
+            "coverage": self.answered / self.asked_for if self.questions else None,
             "unparsed": self.unparsed,
             "drawn": self.drawn,
             "videos": self.videos,
@@ -105,13 +115,13 @@ class Leaderboard:
     def from_runs(
         cls, paths: Iterable[str | Path], *, protocol: str | None = None, published: bool = False
     ) -> Leaderboard:
-        """All runs at or below ``paths``, scored under ``protocol`` (default: the one each was run with).
+        """All runs at or below ``paths``, scored under ``protocol`` (default: the one each was run with; ``all``:
+        under each that its task has).
 
         ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
         Raises UserError where there is no run.
         """
-        folders = find_runs([Path(path) for path in paths])
-        results = [result for folder in folders for result in _results(folder, protocol)]
+        results = [_result(run) for run in scored_runs(paths, protocol)]
         if published:
             results += _published({result.task for result in results})
         return cls(results)
@@ -139,6 +149,7 @@ class Leaderboard:
         rows = []
         for result in self.results:
             identity = {"run": result.run, "model": result.model, "task": result.task, "num_frames": result.num_frames}
+            identity["protocol"] = result.protocol
             for name, metric in result.summary.metrics.items():
                 rows.append({**identity, "group": "all", "value": name, **_metric_fields(metric)})
             for group, members in result.summary.breakdowns.items():
@@ -148,16 +159,16 @@ class Leaderboard:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows of ``table``, floats at full precision."""
-        _write_csv(path, [result.row() for result in self.results])
+        write_csv(path, [result.row() for result in self.results])
 
     def to_markdown(self) -> str:
         """The headline table, one row a model, its notes, and the breakdowns of each task."""
         notes = "\n".join(f"- {note}" for note in self.notes())
         parts = ["# Leaderboard", self.headline_markdown(), notes]
-        for task in _unique(result.task for result in self.results):
-            own = [result for result in self.results if result.task == task and result.summary.breakdowns]
+        for title in _unique(result.title for result in self.results):
+            own = [result for result in self.results if result.title == title and result.summary.breakdowns]
             if own:
-                parts += [f"## {own[0].title}", _breakdown_markdown(own)]
+                parts += [f"## {title}", _breakdown_markdown(own)]
         return "\n\n".join(parts) + "\n"
 
     def headline_markdown(self) -> str:
@@ -165,37 +176,47 @@ class Leaderboard:
 
         What is reported of a model is one row too, from whichever tables of a publication.
         """
-        tasks = {result.task: result.title for result in self.results}
-        runs = {result.run for result in self.results if not result.source}
+        titles = _unique(result.title for result in self.results)
+        measured = [result for result in self.results if not result.source]
+        runs, protocols = {result.run for result in measured}, {result.protocol for result in measured}
         rows = []
-        keys = _unique((bool(r.source), r.run, r.model, r.num_frames) for r in self.results)
-        for key in keys:
-            own = [r for r in self.results if (bool(r.source), r.run, r.model, r.num_frames) == key]
-            reported, run, model, frames = key
-            row: dict[str, Any] = {"Model": f"{model} (reported)" if reported else model}
+        for key in _unique(_row_key(result) for result in self.results):
+            own = [result for result in self.results if _row_key(result) == key]
+            first = own[0]
+            row: dict[str, Any] = {"Model": f"{first.model} (reported)" if first.source else first.model}
             if len(runs) > 1:
-                row["Run"] = run
-            row["Frames"] = frames if frames is not None else "-"
-            for task, title in tasks.items():
-                row[title] = next((_cell(r) for r in own if r.task == task), "-")
+                row["Run"] = first.run
+            if len(protocols) > 1:
+                row["Protocol"] = first.protocol or "-"
+            row["Frames"] = first.num_frames if first.num_frames is not None else "-"
+            for title in titles:
+                row[title] = next((_cell(result) for result in own if result.title == title), "-")
             row |= _cost_cells(own)
             rows.append(row)
         if not rows:
             return "No results."
-        return _markdown(rows)
+        return markdown_table(rows)
 
     def notes(self) -> list[str]:
         """What a reader must know before comparing the numbers."""
         notes = ["Accuracies in %, with 95 % intervals clustered by video; seconds are medians."]
+        protocols = {r.protocol for r in self.results if not r.source}
+        if expected := _expected_guesses(self.results):
+            notes.append(f"guessing is expected to reach {', '.join(expected)}")
+        if any(r.seeds > 1 for r in self.results):
+            notes.append("± is the standard deviation over seeds, beside the interval over videos")
         for r in self.results:
-            where = f"{r.model} on {r.title}" + (f" ({r.num_frames} frames)" if r.num_frames else "")
+            details = [f"{r.num_frames} frames"] if r.num_frames else []
+            details += [r.protocol] if len(protocols) > 1 else []
+            where = f"{r.model} on {r.title}" + (f" ({', '.join(details)})" if details else "")
             if r.source:
                 continue
             if not r.complete:
-                missing = r.questions - r.answered - r.failed
+                missing = r.asked_for - r.answered - r.failed
                 reasons = f"; first reason: {r.failures[0]}" if r.failures else ""
+                what = "questions" if r.seeds == 1 else f"responses ({r.seeds} seeds)"
                 notes.append(
-                    f"PARTIAL: {where} covers {r.answered:,} of {r.questions:,} questions "
+                    f"PARTIAL: {where} covers {r.answered:,} of {r.asked_for:,} {what} "
                     f"({r.failed:,} failed, {missing:,} not asked){reasons}"
                 )
             if r.drawn:
@@ -220,82 +241,37 @@ class Leaderboard:
         paths = [folder / name for name in ("leaderboard.md", "leaderboard.csv", "breakdowns.csv")]
         paths[0].write_text(self.to_markdown(), encoding="utf-8")
         self.to_csv(paths[1])
-        _write_csv(paths[2], self._breakdown_rows())
+        write_csv(paths[2], self._breakdown_rows())
         return paths
 
 
 # --------------------------------------------------------------------------------------------- from runs
 
 
-def _results(folder: Path, protocol: str | None) -> list[Result]:
-    info = read_info(folder)
-    results = []
-    for task_name, fingerprint in info["tasks"].items():
-        task = _task(fingerprint["source"], folder)
-        used = protocol or fingerprint["protocol"]
-        if used not in task.protocols:
-            raise UserError(f"{task.name} has no protocol {used!r}; it has {', '.join(task.protocols)}")
-        for model, identity in info["models"].items():
-            path = folder / f"{task_name}.{model}.jsonl"
-            if path.exists():
-                records = list(latest_records(path).values())
-                results.append(_result(folder, info, task, task_name, fingerprint, model, identity, used, records))
-    return results
-
-
-def _task(source: str, folder: Path) -> Task:
-    if ":" in source and not source.partition(":")[0].endswith(".py"):
-        module, _, name = source.partition(":")
-        import importlib
-
-        try:
-            return getattr(importlib.import_module(module), name)()
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"{folder} was made with the task {source}, which cannot be imported: {error}") from error
-    return registry.load_task(source)
-
-
-def _result(
-    folder: Path,
-    info: dict[str, Any],
-    task: Task,
-    task_name: str,
-    fingerprint: dict[str, Any],
-    model: str,
-    identity: dict[str, Any],
-    protocol: str,
-    records: list[dict[str, Any]],
-) -> Result:
-    answered = [record for record in records if record["error"] is None]
-    scored = []
-    for record in answered:
-        question = Question(
-            record["question"], "", tuple(record["options"]), record["answer"], _frozen(record["groups"])
-        )
-        score = task.score(question, record["response"], protocol)
-        scored.append(ScoredRecord(question.id, record["video"], question.groups, score))
-    sampling = fingerprint["sampling"]
-    reads = identity.get("reads_video", True)
+def _result(run: ScoredRun) -> Result:
+    answered = run.answered
+    sampling = run.fingerprint["sampling"]
+    reads = run.identity.get("reads_video", True)
     by_video = {record["video"]: record for record in answered}
-    counts = info["counts"][task_name]
-    used = sorted({record["environment"] for record in records})
-    last = info["environments"][used[-1]] if used else {"hardware": {}}
+    counts, environments = run.info["counts"][run.task_name], run.info["environments"]
+    used = sorted({record["environment"] for record in run.records})
+    last = environments[used[-1]] if used else {"hardware": {}}
     peaks = [record["peak_bytes"] for record in answered if record.get("peak_bytes") is not None]
-    options = [len(record["options"]) for record in answered if record["options"]]
     return Result(
-        run=folder.name,
-        model=model,
-        task=task_name,
-        title=task.title,
-        protocol=protocol,
+        run=run.folder.name,
+        model=run.model,
+        task=run.task_name,
+        title=run.title,
+        protocol=run.protocol,
         num_frames=sampling.get("num_frames", sampling["strategy"]) if reads else None,
-        summary=task.summarize(scored),
-        chance=sum(1 / n for n in options) / len(options) if options else None,
+        summary=run.summary,
+        chance=run.chance(),
         questions=counts["questions"],
+        seeds=counts.get("seeds", 1),
         answered=len(answered),
-        failed=len(records) - len(answered),
-        unparsed=sum(not record.score.parsed for record in scored),
-        drawn=sum(record.score.drawn for record in scored),
+        failed=len(run.records) - len(answered),
+        unparsed=sum(not record.score.parsed for record in run.scored),
+        drawn=sum(record.score.drawn for record in run.scored),
         videos=counts["videos"],
         load_s=[record["load_s"] for record in by_video.values()] if reads else [],
         encode_s=[record["encode_s"] for record in by_video.values()] if reads else [],
@@ -303,14 +279,10 @@ def _result(
         peak_bytes=max(peaks, default=None),
         peak_kind=answered[0].get("peak_kind", "") if answered else "",
         hardware=_hardware(last["hardware"]),
-        random_weights=identity.get("weights") == "random",
-        failures=_unique(record["error"] for record in records if record["error"] is not None),
+        random_weights=run.identity.get("weights") == "random",
+        failures=_unique(record["error"] for record in run.records if record["error"] is not None),
         environments=max(1, len(used)),
     )
-
-
-def _frozen(groups: dict[str, Any]) -> dict[str, str | tuple[str, ...]]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in groups.items()}
 
 
 def _hardware(hardware: dict[str, Any]) -> str:
@@ -346,12 +318,33 @@ def _cell(result: Result) -> str:
     if not result.summary.metrics:
         return "answers withheld" if result.answered else "-"
     _, metric = result.summary.headline
-    text = f"{100 * metric.value:.1f}"
+    text = shown(metric.value, metric.best)
     if metric.low is not None and metric.high is not None:
-        text += f" [{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
+        text += f" [{shown(metric.low, metric.best)}, {shown(metric.high, metric.best)}]"
+    if metric.spread is not None:
+        text += f" ± {shown(metric.spread, metric.best)}"
     if not result.complete and not result.source:
-        text += f" of {result.answered:,}/{result.questions:,}"
+        text += f" of {result.answered:,}/{result.asked_for:,}"
     return text
+
+
+def _expected_guesses(results: Sequence[Result]) -> list[str]:
+    """What guessing reaches in expectation, a text for each benchmark, by the model that answered most of it."""
+    most: dict[str, Result] = {}
+    for result in results:
+        known = most.get(result.title)
+        if result.chance is not None and (known is None or known.answered < result.answered):
+            most[result.title] = result
+    return [f"{shown(result.chance or 0.0)} on {title}" for title, result in most.items()]
+
+
+def _row_key(result: Result) -> tuple[bool, str, str, str, int | str | None]:
+    return bool(result.source), result.run, result.protocol, result.model, result.num_frames
+
+
+def shown(value: float, best: float = 1.0) -> str:
+    """A score as tables show it: accuracies in %, points (where ``best`` is not 1) as they are."""
+    return f"{100 * value:.1f}" if best == 1.0 else f"{value:.2f}"
 
 
 def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
@@ -373,10 +366,12 @@ def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _breakdown_markdown(results: Sequence[Result]) -> str:
-    several = len({(r.model, r.num_frames) for r in results}) < len(results)
+    several = len({(r.model, r.num_frames, r.protocol) for r in results}) < len(results)
+    protocols = {r.protocol for r in results}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for result in results:
         column = result.model + (f" @{result.num_frames}" if result.num_frames else "")
+        column += f" ({result.protocol})" if len(protocols) > 1 else ""
         column += f" ({result.run})" if several else ""
         entries = [("all", name, metric) for name, metric in result.summary.metrics.items()]
         for group, members in result.summary.breakdowns.items():
@@ -384,13 +379,14 @@ def _breakdown_markdown(results: Sequence[Result]) -> str:
         for group, value, metric in entries:
             row = rows.setdefault((group, value), {"Group": group, "Value": value, "Questions": 0})
             row["Questions"] = max(row["Questions"], metric.num_questions)
-            row[column] = f"{100 * metric.value:.1f}"
+            row[column] = shown(metric.value, metric.best)
     order = _unique(group for group, _ in rows)
     table = sorted(rows.values(), key=lambda row: (order.index(row["Group"]), row["Group"] != "all" and row["Value"]))
-    return _markdown(table)
+    return markdown_table(table)
 
 
-def _markdown(rows: Sequence[dict[str, Any]]) -> str:
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table with the rows' keys as columns, "-" where a row lacks one."""
     from tabulate import tabulate
 
     columns = _unique(column for row in rows for column in row)
@@ -398,7 +394,8 @@ def _markdown(rows: Sequence[dict[str, Any]]) -> str:
     return tabulate(cells, headers=columns, tablefmt="pipe", disable_numparse=True)
 
 
-def _write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """A CSV file with the rows' keys as columns."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _unique(column for row in rows for column in row))
         writer.writeheader()

@@ -50,6 +50,11 @@ def load_adapter(name: str, **args: Any) -> ModelAdapter:
         raise UserError(f"model {name!r} cannot be built with {given or 'its defaults'}: {reason}") from error
 
 
+def adapter_class(name: str) -> type[ModelAdapter]:
+    """The class of the adapter called ``name``, for what it says of itself. Raises UserError for unknown names."""
+    return cast("type[ModelAdapter]", _find(_MODEL, name))
+
+
 def check_adapter(name: str) -> None:
     """Raise UserError now, before anything is loaded or run, if there is no adapter called ``name``."""
     is_path = name.partition(":")[0].endswith(".py")

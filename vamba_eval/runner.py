@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ def evaluate(
     model_args: Mapping[str, Mapping[str, Any]] | None = None,
     reading: Reading | None = None,
     limit: int | None = None,
+    seeds: int = 1,
+    blind: bool = False,
     accept_environment: bool = False,
     progress: bool = True,
 ) -> Leaderboard:
@@ -58,6 +60,9 @@ def evaluate(
     model_args      arguments of each model, by label
     reading         how videos are read: decoder, worker processes, time limit, clip cache
     limit           the first so many videos of each task
+    seeds           how often each question is asked, with seeds that count up from the settings' own; above 1 for
+                    sampled decoding only
+    blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
     accept_environment  go on with a run that was begun with other package versions or hardware
 
     Returns the leaderboard of the run. Raises UserError for anything the caller can mend.
@@ -66,11 +71,19 @@ def evaluate(
 
     if limit is not None and limit <= 0:
         raise UserError(f"the limit must be a positive number of videos, not {limit}")
+    if seeds <= 0:
+        raise UserError(f"the number of seeds must be positive, not {seeds}")
     if not tasks or not models:
         raise UserError("name at least one task and one model")
     reading = reading or Reading()
     jobs = [_prepare_task(task, protocol, split, sampling, generation, reading.backend) for task in tasks]
+    if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
+        raise UserError(
+            f"{greedy[0]} is answered greedily, so {seeds} seeds would give one response: sample (--temperature 1), "
+            "or leave --seeds"
+        )
     labelled = _labelled(models, model_args or {})
+    _check_captions(jobs, labelled)
     loaded = [(job, job.task.load(data_root, split)) for job in jobs]
     for job, videos in loaded:
         if not videos:
@@ -84,24 +97,49 @@ def evaluate(
             log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
     with Run(folder, environment, accept_environment=accept_environment) as run, Reader(reading) as reader:
         for job, videos in loaded:
-            counts = {"videos": len(videos), "questions": sum(len(video.questions) for video in videos)}
+            counts = {
+                "videos": len(videos),
+                "questions": sum(len(video.questions) for video in videos),
+                "seeds": seeds,
+            }
             run.register_task(job.name, job.fingerprint(videos), counts, [str(defect) for defect in job.task.defects])
         for label, source, arguments in labelled:
             adapter = source if isinstance(source, ModelAdapter) else registry.load_adapter(source, **arguments)
             try:
-                identity = {"adapter": adapter.name, "reads_video": adapter.reads_video, **adapter.describe()}
-                run.register_model(label, identity)
-                for job, videos in loaded:
-                    records = run.records(job.name, label)
-                    try:
-                        _answer_all(
-                            job, videos[:limit], adapter, label, records, run.environment_number, reader, progress
-                        )
-                    finally:
-                        records.close()
+                for asked in _Asked.all_of(adapter, label, seeds, blind):
+                    run.register_model(asked.label, asked.identity())
+                    for job, videos in loaded:
+                        records = run.records(job.name, asked.label)
+                        try:
+                            _answer_all(job, videos[:limit], asked, records, run.environment_number, reader, progress)
+                        finally:
+                            records.close()
             finally:
                 adapter.close()
     return Leaderboard.from_runs([folder])
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A model and a way of asking it: with the video, or (``blind``) without."""
+
+    adapter: ModelAdapter
+    label: str
+    seeds: int
+    blind: bool = False
+
+    @classmethod
+    def all_of(cls, adapter: ModelAdapter, label: str, seeds: int, blind: bool) -> list[_Asked]:
+        seeing = cls(adapter, label, seeds)
+        return [seeing, cls(adapter, f"{label}-blind", seeds, True)] if blind and adapter.reads_video else [seeing]
+
+    @property
+    def looks(self) -> bool:
+        return self.adapter.reads_video and not self.blind
+
+    def identity(self) -> dict[str, Any]:
+        about = {"adapter": self.adapter.name, "reads_video": self.looks, **self.adapter.describe()}
+        return {**about, "blind": True} if self.blind else about
 
 
 class _Job:
@@ -192,17 +230,32 @@ def _labelled(
     return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
 
 
+def _check_captions(jobs: Sequence[_Job], labelled: Sequence[tuple[str, str | ModelAdapter, Any]]) -> None:
+    """Raise UserError where a protocol puts text between the frames and a model cannot take it."""
+    for job in jobs:
+        if job.protocol not in job.task.interleaved:
+            continue
+        for label, source, _ in labelled:
+            kind = source if isinstance(source, ModelAdapter) else registry.adapter_class(source)
+            if kind.reads_video and not kind.takes_captions:
+                raise UserError(
+                    f"{job.name} under the protocol {job.protocol!r} puts text between the frames, which the model "
+                    f"{label!r} cannot take: use another --protocol or another model"
+                )
+
+
 def _answer_all(
     job: _Job,
     videos: Sequence[Video],
-    adapter: ModelAdapter,
-    label: str,
+    asked: _Asked,
     records: RecordFile,
     environment: int,
     reader: Reader,
     progress: bool,
 ) -> None:
-    answered = records.answered()
+    label, first_seed = asked.label, job.generation.seed
+    answered = {seed: records.answered(seed) for seed in range(first_seed, first_seed + asked.seeds)}
+    done = set.intersection(*answered.values())
     total = sum(len(video.questions) for video in videos)
     bar = tqdm(
         total=total,
@@ -218,20 +271,23 @@ def _answer_all(
     failed = 0
     with bar:
         for video in videos:
-            questions = [question for question in video.questions if question.id not in answered]
+            questions = [question for question in video.questions if question.id not in done]
             broken = [question for question in questions if question.problem is not None]
             for question in broken:
-                records.append(_record({**base, "video": video.id}, question, error=question.problem))
+                for seed in _seeds_left(question, answered):
+                    about = {**base, "video": video.id, "seed": seed}
+                    records.append(_record(about, question, error=question.problem))
             failed += len(broken)
             if sound := tuple(question for question in questions if question.problem is None):
                 to_read.append(replace(video, questions=sound))
         bar.update(total - sum(len(video.questions) for video in to_read))
-        looks = adapter.reads_video or job.task.prompts_need_clip
-        loads = reader.clips(to_read, job.sampling) if looks else reader.check(to_read)
+        reads = asked.looks or job.task.prompts_need_clip
+        loads = reader.clips(to_read, job.sampling) if reads else reader.check(to_read)
         account = _Account()
         with closing(loads):
             while (loaded := account.next(loads)) is not None:
-                failed += _answer_video(job, loaded, adapter, {**base, "wait_s": account.last_wait_s}, records, bar)
+                about = {**base, "wait_s": account.last_wait_s}
+                failed += _answer_video(job, loaded, asked, about, answered, records, bar)
                 bar.set_postfix(failed=failed, refresh=False)
                 del loaded  # the next clip may have come meanwhile
     if progress and to_read:
@@ -276,9 +332,15 @@ class _Account:
 
 
 def _answer_video(
-    job: _Job, loaded: Loaded, adapter: ModelAdapter, base: Mapping[str, Any], records: RecordFile, bar: tqdm[Any]
+    job: _Job,
+    loaded: Loaded,
+    asked: _Asked,
+    base: Mapping[str, Any],
+    answered: Mapping[int, set[str]],
+    records: RecordFile,
+    bar: tqdm[Any],
 ) -> int:
-    """Record all answers about one video; the number of questions that failed."""
+    """Record all answers about one video that are not yet among ``answered``, by seed; the number that failed."""
     questions = loaded.video.questions
     base = {**base, "video": loaded.video.id, "load_s": round(loaded.seconds, 6)}
     if loaded.saved_s is not None:
@@ -293,34 +355,53 @@ def _answer_video(
                 base["clip_note"] = clip.note
         with metering.stopwatch() as watch:
             try:
-                encoded = adapter.encode(loaded.clip)
+                if clip is not None and asked.looks and job.protocol in job.task.interleaved:
+                    clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
+                encoded = asked.adapter.encode(clip if asked.looks else None)
             except Exception as error:
                 problem = _failure("encoding", error)
         base["encode_s"] = round(watch.seconds, 6)
     if problem is not None:
         for question in questions:
-            records.append(_record(base, question, error=problem))
+            for seed in _seeds_left(question, answered):
+                records.append(_record({**base, "seed": seed}, question, error=problem))
         bar.update(len(questions))
         return len(questions)
     failed = 0
     for question in questions:
-        record = None
-        with metering.stopwatch() as watch:
-            try:
-                text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
-                prompt = Prompt(text, len(question.options))
-                (answer,) = adapter.generate(encoded, [prompt], job.generation)
-            except Exception as error:
-                record = _record(base, question, error=_failure("answering", error))
-                failed += 1
-        if record is None:
-            peak, kind = metering.peak_memory()
-            record = _record(base, question, prompt=text, response=answer.text)
-            record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
-            record |= {"generate_s": round(watch.seconds, 6), "peak_bytes": peak, "peak_kind": kind}
-        records.append(record)
+        for seed in _seeds_left(question, answered):
+            settings = replace(job.generation, seed=seed)
+            record = _ask(job, loaded, question, asked.adapter, encoded, settings, {**base, "seed": seed})
+            records.append(record)
+            failed += record["error"] is not None
         bar.update()
     return failed
+
+
+def _seeds_left(question: Question, answered: Mapping[int, set[str]]) -> list[int]:
+    return [seed for seed, questions in answered.items() if question.id not in questions]
+
+
+def _ask(
+    job: _Job,
+    loaded: Loaded,
+    question: Question,
+    adapter: ModelAdapter,
+    encoded: Any,
+    settings: GenerationSettings,
+    base: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The record of one response, or of why there is none."""
+    with metering.stopwatch() as watch:
+        try:
+            text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
+            (answer,) = adapter.generate(encoded, [Prompt(text, len(question.options))], settings)
+        except Exception as error:
+            return _record(base, question, error=_failure("answering", error))
+    peak, kind = metering.peak_memory()
+    record = _record(base, question, prompt=text, response=answer.text)
+    record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
+    return record | {"generate_s": round(watch.seconds, 6), "peak_bytes": peak, "peak_kind": kind}
 
 
 def _record(base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:

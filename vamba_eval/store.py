@@ -80,10 +80,11 @@ class Run:
     def register_task(
         self, name: str, fingerprint: Mapping[str, Any], counts: Mapping[str, int], defects: Sequence[str]
     ) -> None:
-        """State how ``name`` is run, how many ``videos`` and ``questions`` the whole of it has, and what is
-        wrong with its annotations."""
+        """State how ``name`` is run, how many ``videos`` and ``questions`` the whole of it has, with how many
+        ``seeds`` each is asked (never fewer than before), and what is wrong with its annotations."""
         self._register("tasks", name, fingerprint)
-        self.info["counts"][name] = dict(counts)
+        before = self.info["counts"].get(name, {}).get("seeds", 1)
+        self.info["counts"][name] = {**counts, "seeds": max(before, counts.get("seeds", 1))}
         self.info["defects"][name] = list(defects)
         self._save()
 
@@ -128,9 +129,13 @@ class RecordFile:
         self.path = path
         self._file: Any = None
 
-    def answered(self) -> set[str]:
-        """Ids of the questions that have a response; a failed question is asked again by a rerun."""
-        return {record["question"] for record in read_records(self.path) if record["error"] is None}
+    def answered(self, seed: int = 0) -> set[str]:
+        """Ids of the questions that have a response under ``seed``; a failed one is asked again by a rerun."""
+        return {
+            record["question"]
+            for record in read_records(self.path)
+            if record["error"] is None and record.get("seed", 0) == seed
+        }
 
     def append(self, record: Mapping[str, Any]) -> None:
         if self._file is None:
@@ -186,13 +191,19 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-def latest_records(path: Path) -> dict[str, dict[str, Any]]:
-    """One record a question, by id: its response if it ever had one, else its last failure."""
-    latest: dict[str, dict[str, Any]] = {}
+def latest_records(path: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """One record a question that was asked with ``seed``, by id: its response if it ever had one, else its last
+    failure."""
+    return {question: record for (question, s), record in latest_responses(path).items() if s == seed}
+
+
+def latest_responses(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """As ``latest_records``, of all seeds: by question id and seed."""
+    latest: dict[tuple[str, int], dict[str, Any]] = {}
     for record in read_records(path):
-        known = latest.get(record["question"])
-        if known is None or known["error"] is not None:
-            latest[record["question"]] = record
+        key = (record["question"], record.get("seed", 0))
+        if key not in latest or latest[key]["error"] is not None:
+            latest[key] = record
     return latest
 
 

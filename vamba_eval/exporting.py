@@ -1,0 +1,116 @@
+"""Stored runs in other people's formats: a benchmark's own file of responses, and lmms-eval's logs of samples.
+
+Needs no data and no torch; what the formats want beyond a record is left out, never invented.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from vamba_eval.contracts import UserError
+from vamba_eval.scored import ScoredRun, scored_runs
+
+FORMATS = ("official", "lmms-eval")
+
+
+def export(
+    paths: Sequence[str | Path], folder: str | Path, form: str, protocol: str | None = None
+) -> tuple[list[Path], list[str]]:
+    """Write every task and model of the runs at or below ``paths`` as files below ``folder``.
+
+    official    the file that the benchmark's authors evaluate or take as a submission; tasks without one are named in
+                the second result
+    lmms-eval   a line a response, as ``lmms-eval --log_samples`` writes them (0.7), and the results beside them
+
+    Raises UserError where there is nothing to write.
+    """
+    folder = Path(folder)
+    written: list[Path] = []
+    passed_over: list[str] = []
+    for run in scored_runs(paths, protocol):
+        place = folder / run.folder.name / run.model
+        if form == "lmms-eval":
+            written += _lmms_logs(run, place)
+            continue
+        submission = run.task.submission(run.answered, run.protocol)
+        if submission is None:
+            passed_over.append(f"{run.title}: its authors define no file of responses")
+            continue
+        if missing := run.info["counts"][run.task_name]["questions"] - len({r["question"] for r in run.answered}):
+            passed_over.append(f"{run.title}, {run.model}: the file lacks {missing:,} questions without a response")
+        name, content = submission
+        written.append(_write(place / name, content))
+    if not written:
+        raise UserError(f"nothing to export: {'; '.join(passed_over) or 'the runs there have no answers yet'}")
+    return written, passed_over
+
+
+def _lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
+    """Fields as lmms-eval's EvaluationTracker writes them; ``doc`` is what the record holds of the question."""
+    stamp = run.info["begun"].replace(":", "-").partition("+")[0]
+    lines = []
+    for number, (record, scored) in enumerate(zip(run.answered, run.scored, strict=True)):
+        doc = {
+            "question_id": record["question"],
+            "video": record["video"],
+            "options": record["options"],
+            "answer": record["answer"],
+            **record["groups"],
+            **record.get("extra", {}),
+        }
+        target = str(record["answer"])
+        lines.append(
+            {
+                "doc_id": number,
+                "target": target,
+                "filtered_resps": [record["response"]],
+                "doc_hash": _digest(json.dumps(doc, indent=2, ensure_ascii=False)),
+                "prompt_hash": _digest(record["prompt"]),
+                "target_hash": _digest(target),
+                "input": record["prompt"],
+                "accuracy": scored.score.correct,
+                "extracted": scored.score.extracted,
+                "seed": record.get("seed", 0),
+                "doc": doc,
+            }
+        )
+    metrics = run.summary.metrics
+    results = {
+        "results": {
+            run.task_name: {
+                "alias": run.task_name,
+                **{f"{name},none": metric.value for name, metric in metrics.items()},
+                "samples": len(run.answered),
+            }
+        },
+        "configs": {run.task_name: run.fingerprint},
+        "versions": {run.task_name: run.task.version},
+        "n-samples": {
+            run.task_name: {
+                "original": run.info["counts"][run.task_name]["questions"],
+                "effective": len({record["question"] for record in run.answered}),
+            }
+        },
+        "model_name": run.model,
+        "model_source": run.identity["adapter"],
+        "config": {"model": run.model, "model_args": run.identity},
+        "date": run.info["begun"],
+    }
+    samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+    return [
+        _write(place / f"{stamp}_samples_{run.task_name}.jsonl", samples),
+        _write(place / f"{stamp}_{run.task_name}_results.json", json.dumps(results, indent=2)),
+    ]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _write(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path

@@ -1,0 +1,127 @@
+"""Stored runs as scored responses, under any protocol.
+
+What tables, comparisons and exports are made of. Reads records and asks their task what they are worth; needs no
+data, no GPU and no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vamba_eval import registry
+from vamba_eval.contracts import Question, Score, ScoredRecord, Summary, Task, UserError
+from vamba_eval.store import find_runs, latest_responses, read_info
+
+ALL_PROTOCOLS = "all"
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One model's responses to one task in one run, scored under ``protocol``.
+
+    ``fingerprint`` and ``identity`` are what run.json says of the task and the model. ``records`` are the store's, one
+    a question and seed, failed ones included; ``scored`` belongs to those that have a response, in the same order.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    task: Task
+    task_name: str
+    model: str
+    protocol: str
+    records: Sequence[dict[str, Any]]
+    scored: Sequence[ScoredRecord]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return self.info["tasks"][self.task_name]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.info["models"][self.model]
+
+    @property
+    def answered(self) -> list[dict[str, Any]]:
+        return [record for record in self.records if record["error"] is None]
+
+    @property
+    def title(self) -> str:
+        """The task's, with the split if it is not the task's own choice."""
+        split = self.fingerprint.get("split")
+        return f"{self.task.title}, {split}" if split else self.task.title
+
+    @property
+    def summary(self) -> Summary:
+        return self.task.summarize(self.scored)
+
+    def chance(self) -> float | None:
+        """The headline that guessing is expected to reach, exactly; None where that is not defined.
+
+        An answer that is no option's letter is never guessed.
+        """
+        if not self.scored or any(not record["options"] or record["answer"] is None for record in self.answered):
+            return None
+        guesses = []
+        for record, scored in zip(self.answered, self.scored, strict=True):
+            expected = 1 / len(record["options"]) if record["answer"] else 0.0
+            guesses.append(replace(scored, score=Score(expected, None, parsed=True)))
+        metrics = self.task.summarize(guesses).metrics
+        return next(iter(metrics.values())).value if metrics else None
+
+
+def scored_runs(paths: Iterable[str | Path], protocol: str | None = None) -> list[ScoredRun]:
+    """Every task and model of all runs at or below ``paths``, scored under ``protocol``.
+
+    By default the protocol that each was run with; ``all``: once under each that its task has, its own first.
+    Raises UserError where there is no run, and for a protocol that a task does not have.
+    """
+    found = []
+    for folder in find_runs([Path(path) for path in paths]):
+        info = read_info(folder)
+        for task_name, fingerprint in info["tasks"].items():
+            task = _task(fingerprint["source"], folder)
+            for model in info["models"]:
+                path = folder / f"{task_name}.{model}.jsonl"
+                if not path.exists():
+                    continue
+                records = list(latest_responses(path).values())
+                for used in _protocols(task, fingerprint["protocol"], protocol):
+                    scored = [scored_record(task, record, used) for record in records if record["error"] is None]
+                    found.append(ScoredRun(folder, info, task, task_name, model, used, records, scored))
+    return found
+
+
+def scored_record(task: Task, record: dict[str, Any], protocol: str) -> ScoredRecord:
+    """A record that has a response, with what ``task`` says of it."""
+    question = stored_question(record)
+    score = task.score(question, record["response"], protocol)
+    return ScoredRecord(question.id, record["video"], question.groups, score, record.get("seed", 0))
+
+
+def stored_question(record: dict[str, Any]) -> Question:
+    """As much of the question as its record keeps."""
+    groups = {name: tuple(value) if isinstance(value, list) else value for name, value in record["groups"].items()}
+    return Question(record["question"], "", tuple(record["options"]), record["answer"], groups)
+
+
+def _protocols(task: Task, own: str, asked: str | None) -> list[str]:
+    if asked == ALL_PROTOCOLS:
+        return list(dict.fromkeys([own, *task.protocols]))
+    used = asked or own
+    if used not in task.protocols:
+        raise UserError(f"{task.name} has no protocol {used!r}; it has {', '.join(task.protocols)}")
+    return [used]
+
+
+def _task(source: str, folder: Path) -> Task:
+    if ":" in source and not source.partition(":")[0].endswith(".py"):
+        module, _, name = source.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)()
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"{folder} was made with the task {source}, which cannot be imported: {error}") from error
+    return registry.load_task(source)
