@@ -10,12 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from benchmark_files import longvideobench_rows, write_longvideobench, write_mlvu
 
 from vamba_eval import Leaderboard, evaluate
+from vamba_eval.contracts import Metric, Summary
+from vamba_eval.costs import Costs, Distribution, costs_of
+from vamba_eval.leaderboard import Result
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -120,3 +124,79 @@ def test_a_missing_plugin_is_named(cli: Cli, results: Path) -> None:
     (results / "few" / "run.json").write_text(json.dumps(info))
     status, _, err = cli("leaderboard", results / "few")
     assert status == 2 and "/gone/my_task.py" in err
+
+
+def result(model: str, score: float, seconds: float, *, hardware: str = "H100", **more: Any) -> Result:
+    costs = Costs(first_answer_s=Distribution(seconds, seconds, seconds, 1))
+    metric = Metric(score, None, None, 10, 10)
+    return Result("run", model, "t", "T", "vamba", **{"num_frames": 8, "costs": costs, "hardware": hardware} | more,
+                  summary=Summary({"accuracy": metric}, {}), questions=10, answered=10)  # fmt: skip
+
+
+def test_the_frontier_is_what_no_other_beats_on_the_same_hardware() -> None:
+    results = [
+        result("exact", 0.9, 5.0),
+        result("slow", 0.9, 6.0),
+        result("fast", 0.5, 1.0),
+        result("worse", 0.4, 1.5),
+        result("twin", 0.5, 1.0),
+        result("elsewhere", 0.1, 9.0, hardware="CPU"),
+        result("blind", 0.99, 0.01, reads_video=False),
+        result("partial", 0.99, 0.5),
+    ]
+    results[-1].answered = 5
+    board = Leaderboard(results)
+    assert [each.model for each in board.frontier()] == ["exact", "fast", "twin", "elsewhere"]
+    marked = [line.split("|")[1].strip() for line in board.headline_markdown().splitlines() if "◆" in line]
+    assert marked == ["exact", "fast", "twin", "elsewhere"]
+    assert any("◆" in note for note in board.notes()) and any("unlike hardware" in note for note in board.notes())
+    assert "◆" not in Leaderboard(results[:1]).headline_markdown(), "one model is no choice"
+
+
+def test_rows_are_chosen_sorted_and_shown_in_every_form(cli: Cli, results: Path, tmp_path: Path) -> None:
+    columns = ("--columns", "model,task,num_frames,score", "--sort", "score")
+    status, out, _ = cli("leaderboard", results, "--where", 'task == "mlvu"', *columns, "--format", "json")
+    rows = json.loads(out)
+    assert status == 0 and {row["task"] for row in rows} == {"mlvu"} and len(rows) == 4
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+    _, text, _ = cli("leaderboard", results, "--where", 'task == "mlvu"', *columns, "--format", "csv")
+    assert [float(row["score"]) for row in csv.DictReader(text.strip().splitlines())] == [row["score"] for row in rows]
+    _, latex, _ = cli("leaderboard", results, "--format", "latex")
+    assert latex.strip().startswith(r"\begin{tabular}") and r"\toprule" in latex
+    _, table, _ = cli("leaderboard", results, *columns)
+    assert len([line for line in table.splitlines() if line.startswith("|")]) == 2 + 8
+    for arguments, words in (
+        (("--where", "nonsense == 1"), "--where 'nonsense == 1'"),
+        (("--where", "score >"), "Columns: run, model"),
+        (("--sort", "speed"), "--sort 'speed' is no column; there are run, model"),
+        (("--columns", "model,speed"), "no column 'speed'; there are run, model"),
+    ):
+        status, _, err = cli("leaderboard", results, *arguments)
+        assert status == 2 and words in err
+    cli("leaderboard", results, "--output", tmp_path / "tables")
+    assert json.loads((tmp_path / "tables" / "leaderboard.json").read_text())[0]["run"] == "few"
+    assert (tmp_path / "tables" / "leaderboard.tex").read_text().startswith(r"\begin{tabular}")
+
+
+def test_costs_are_medians_with_percentiles_and_without_warm_up() -> None:
+    def record(video: int, encode: float, generate: float, **more: Any) -> dict[str, Any]:
+        cost = {
+            "encode": {"s": encode, "gpu_allocated": 100 + video, "energy_j": 2.0},
+            "preprocess": {"s": encode / 2, "energy_j": 1.0},
+            "first_token": {"s": generate / 2, "energy_j": 1.0},
+            "further_tokens": {"s": 0.5, "gpu_allocated": 50},
+        }
+        about = {"video": f"v{video}", "load_s": 1.0, "encode_s": encode, "generate_s": generate, "num_tokens": 11}
+        return {**about, "cost": cost, **more}
+
+    records = [record(0, 99.0, 99.0, warmup=True), record(0, 0.0, 99.0, warmup=True)]
+    records += [record(v, float(v), 1.0 + q) for v in range(1, 22) for q in range(2)]
+    costs = costs_of(records)
+    assert costs.encode_s_per_video == Distribution(11.0, 2.0, 20.0, 21)
+    assert costs.first_answer_s == Distribution(12.0, 3.0, 21.0, 21), "a video's encoding and its first response"
+    assert costs.generate_s_per_question == Distribution(1.5, 1.0, 2.0, 42)
+    assert costs.tokens_per_s == Distribution(20.0, 20.0, 20.0, 42)
+    assert costs.first_answer_j == Distribution(3.0, 3.0, 3.0, 21), "preprocessing lies within encoding"
+    assert costs.gpu_allocated == 121
+    assert costs_of(records[:2]).encode_s_per_video == Distribution(99.0, 99.0, 99.0, 1), "nothing but warm-up"
+    assert costs_of([{"video": "v", "num_tokens": 1}]).encode_s_per_video is None, "a record of somebody else's"

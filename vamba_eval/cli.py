@@ -386,7 +386,18 @@ def _typed_questions() -> Iterator[str]:
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
     parser.add_argument("--published", action="store_true", help="add the Vamba paper's rows, marked as reported")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="also write leaderboard.md, .csv and breakdowns.csv")
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="best first by a column of the CSV, as score or first_answer_s"
+    )
+    parser.add_argument("--where", metavar="QUERY", help="""only such rows, as 'num_frames >= 64 and task == "mlvu"'""")
+    parser.add_argument("--columns", metavar="C,...", help="these columns of the CSV, a row a model and benchmark")
+    parser.add_argument(
+        "--format",
+        choices=("markdown", "latex", "csv", "json"),
+        default="markdown",
+        help="default: markdown with notes",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="also write leaderboard.md, .csv, .tex, .json, ...")
     _add_debug(parser)
 
 
@@ -398,12 +409,18 @@ def _tables(args: argparse.Namespace, protocol: str | None) -> int:
     board = Leaderboard.from_runs(args.results, protocol=protocol, published=args.published)
     if not board.results:
         raise UserError("the runs there have no answers yet")
-    _show(board, board.save(args.output) if args.output else [])
+    board = board.select(where=args.where, sort=args.sort)
+    columns = None if args.columns is None else _names(args.columns)
+    paths = board.save(args.output) if args.output else []
+    if args.format != "markdown":  # for another program: nothing but the table
+        print(board.render(args.format, columns))
+    else:
+        _show(board, paths, columns)
     return 0
 
 
-def _show(board: Any, paths: Sequence[Path]) -> None:
-    print(f"\n{board.headline_markdown()}\n")
+def _show(board: Any, paths: Sequence[Path], columns: Sequence[str] | None = None) -> None:
+    print(f"\n{board.render('markdown', columns) if board.results else 'No results.'}\n")
     for note in board.notes():
         print(f"- {note}")
     if paths:

@@ -8,14 +8,16 @@ importing it takes longer than all the rest.
 from __future__ import annotations
 
 import csv
+import io
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vamba_eval import registry
-from vamba_eval.contracts import Metric, Summary, Task
+from vamba_eval.contracts import Metric, Summary, Task, UserError
+from vamba_eval.costs import Costs, Distribution, costs_of
 from vamba_eval.scored import ScoredRun, scored_runs
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ _GIB = 1 << 30
 class Result:
     """One model on one task in one run, or a reported row (then ``source`` names the publication).
 
-    ``load_s`` and ``encode_s`` hold one value a video, ``generate_s`` one a response, all in seconds. ``answered`` and
-    ``failed`` count responses: with several ``seeds``, each question's as often.
+    ``answered`` and ``failed`` count responses: with several ``seeds``, each question's as often. ``reads_video`` is
+    False of what is asked without looking; ``size`` is how large its frames are.
     """
 
     run: str
@@ -38,6 +40,8 @@ class Result:
     title: str
     protocol: str = ""
     num_frames: int | str | None = None
+    size: str = ""
+    reads_video: bool = True
     summary: Summary = field(default_factory=lambda: Summary({}, {}))
     chance: float | None = None
     questions: int = 0
@@ -47,9 +51,7 @@ class Result:
     unparsed: int = 0
     drawn: int = 0
     videos: int = 0
-    load_s: list[float] = field(default_factory=list)
-    encode_s: list[float] = field(default_factory=list)
-    generate_s: list[float] = field(default_factory=list)
+    costs: Costs = field(default_factory=Costs)
     peak_bytes: int | None = None
     peak_kind: str = ""
     hardware: str = ""
@@ -76,6 +78,7 @@ class Result:
             "model": self.model,
             "task": self.task,
             "num_frames": self.num_frames,
+            "size": self.size,
             "protocol": self.protocol,
             "metric": name,
             "score": headline and headline.value,
@@ -94,9 +97,7 @@ class Result:
             "unparsed": self.unparsed,
             "drawn": self.drawn,
             "videos": self.videos,
-            "load_s_per_video": _median(self.load_s),
-            "encode_s_per_video": _median(self.encode_s),
-            "generate_s_per_question": _median(self.generate_s),
+            **self.costs.row(),
             "peak_memory_bytes": self.peak_bytes,
             "peak_memory_kind": self.peak_kind,
             "hardware": self.hardware,
@@ -157,9 +158,54 @@ class Leaderboard:
                     rows.append({**identity, "group": group, "value": value, **_metric_fields(metric)})
         return rows
 
+    def select(self, *, where: str | None = None, sort: str | None = None) -> Leaderboard:
+        """The results for which ``where`` holds, best first by the column ``sort``.
+
+        ``where`` is a pandas query over the columns of ``table``, as ``num_frames >= 64 and model == "vamba"``. More is
+        better of scores, less of everything else. Raises UserError for what is no query or no column.
+        """
+        chosen = self.results
+        if where is not None:
+            try:
+                kept = self.table.query(where, engine="python").index
+            except Exception as error:  # pandas raises what its parser, its columns and Python itself raise
+                raise UserError(f"--where {where!r}: {error}. Columns: {', '.join(self.table.columns)}") from error
+            chosen = [chosen[i] for i in kept]
+        if sort is not None:
+            columns = list(self.results[0].row()) if self.results else [sort]
+            if sort not in columns:
+                raise UserError(f"--sort {sort!r} is no column; there are {', '.join(columns)}")
+            chosen = sorted(chosen, key=lambda result: _rank(sort, result.row()[sort]))
+        return Leaderboard(chosen)
+
+    def frontier(self) -> list[Result]:
+        """The models that no other one beats on the same benchmark, protocol and hardware: none is at least as accurate
+        and as fast to a first answer, and better in one of the two. Models that see no video do not take part."""
+        return [result for result in self.results if result.reads_video and _is_unbeaten(result, self.results)]
+
     def to_csv(self, path: str | Path) -> None:
         """Write the rows of ``table``, floats at full precision."""
         write_csv(path, [result.row() for result in self.results])
+
+    def render(self, form: str, columns: Sequence[str] | None = None) -> str:
+        """The table as text: ``markdown``, ``latex``, ``csv`` or ``json``.
+
+        One row a model and one column a benchmark; with ``columns`` (those of ``table``), and as CSV and JSON, one row
+        a model and benchmark. Raises UserError for an unknown column.
+        """
+        if columns is None and form in ("markdown", "latex"):
+            return _tabulated(self._headline_rows(), form)
+        rows = [result.row() for result in self.results]
+        if unknown := [column for column in columns or () if rows and column not in rows[0]]:
+            raise UserError(f"no column {unknown[0]!r}; there are {', '.join(rows[0])}")
+        rows = [{column: row[column] for column in columns or row} for row in rows]
+        if form == "json":
+            return json.dumps(rows, indent=2)
+        if form == "csv":
+            text = io.StringIO()
+            _write_rows(text, rows)
+            return text.getvalue().rstrip("\n")
+        return _tabulated([{name: _plain(value) for name, value in row.items()} for row in rows], form)
 
     def to_markdown(self) -> str:
         """The headline table, one row a model, its notes, and the breakdowns of each task."""
@@ -176,9 +222,14 @@ class Leaderboard:
 
         What is reported of a model is one row too, from whichever tables of a publication.
         """
+        return self.render("markdown") if self.results else "No results."
+
+    def _headline_rows(self) -> list[dict[str, Any]]:
+        frontier = self._marked_frontier()
         titles = _unique(result.title for result in self.results)
         measured = [result for result in self.results if not result.source]
         runs, protocols = {result.run for result in measured}, {result.protocol for result in measured}
+        sizes = {result.size for result in measured if result.size}
         rows = []
         for key in _unique(_row_key(result) for result in self.results):
             own = [result for result in self.results if _row_key(result) == key]
@@ -189,17 +240,29 @@ class Leaderboard:
             if len(protocols) > 1:
                 row["Protocol"] = first.protocol or "-"
             row["Frames"] = first.num_frames if first.num_frames is not None else "-"
+            if len(sizes) > 1:
+                row["Size, px"] = first.size or "-"
             for title in titles:
-                row[title] = next((_cell(result) for result in own if result.title == title), "-")
+                cells = [_cell(result) + " ◆" * (id(result) in frontier) for result in own if result.title == title]
+                row[title] = cells[0] if cells else "-"
             row |= _cost_cells(own)
             rows.append(row)
-        if not rows:
-            return "No results."
-        return markdown_table(rows)
+        return rows
+
+    def _marked_frontier(self) -> set[int]:
+        """Which results to mark: the frontier, where there is anything to choose."""
+        looking = [result for result in self.results if result.reads_video and not result.source]
+        several = len({_row_key(result) for result in looking}) > 1
+        return {id(result) for result in self.frontier()} if several else set()
 
     def notes(self) -> list[str]:
         """What a reader must know before comparing the numbers."""
-        notes = ["Accuracies in %, with 95 % intervals clustered by video; seconds are medians."]
+        notes = [
+            "Accuracies in %, with 95 % intervals clustered by video; seconds are medians (5th to 95th percentile) on "
+            "the benchmark with most videos."
+        ]
+        if self._marked_frontier():
+            notes.append("◆: no other model here, on the same hardware, is as accurate and as fast to a first answer")
         protocols = {r.protocol for r in self.results if not r.source}
         if expected := _expected_guesses(self.results):
             notes.append(f"guessing is expected to reach {', '.join(expected)}")
@@ -235,14 +298,47 @@ class Leaderboard:
         return notes
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write ``leaderboard.csv``, ``leaderboard.md`` and ``breakdowns.csv``; their paths."""
+        """Write ``leaderboard.md``, ``.csv``, ``.tex`` and ``.json``, and ``breakdowns.csv``; their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / name for name in ("leaderboard.md", "leaderboard.csv", "breakdowns.csv")]
+        names = ("leaderboard.md", "leaderboard.csv", "breakdowns.csv", "leaderboard.tex", "leaderboard.json")
+        paths = [folder / name for name in names]
         paths[0].write_text(self.to_markdown(), encoding="utf-8")
         self.to_csv(paths[1])
         write_csv(paths[2], self._breakdown_rows())
+        for path, form in ((paths[3], "latex"), (paths[4], "json")):
+            path.write_text(self.render(form) + "\n", encoding="utf-8")
         return paths
+
+
+def _is_unbeaten(result: Result, others: Iterable[Result]) -> bool:
+    if (own := _position(result)) is None:
+        return False
+    alike = [
+        position
+        for other in others
+        if (other.title, other.protocol, other.hardware) == (result.title, result.protocol, result.hardware)
+        and other.reads_video
+        and (position := _position(other)) is not None
+    ]
+    return not any(score >= own[0] and seconds <= own[1] and (score, seconds) != own for score, seconds in alike)
+
+
+def _position(result: Result) -> tuple[float, float] | None:
+    """Accuracy and seconds to a first answer; None where one of them was not measured."""
+    if not result.summary.metrics or result.costs.first_answer_s is None or not result.complete:
+        return None
+    return result.summary.headline[1].value, result.costs.first_answer_s.median
+
+
+_MORE_IS_BETTER = ("score", "accuracy", "ci95_low", "ci95_high", "coverage", "answered", "tokens_per_s")
+
+
+def _rank(column: str, value: Any) -> tuple[bool, Any]:
+    """Best first; what is not known comes last."""
+    if value is None:
+        return True, 0
+    return False, -value if column in _MORE_IS_BETTER else value
 
 
 # --------------------------------------------------------------------------------------------- from runs
@@ -252,7 +348,6 @@ def _result(run: ScoredRun) -> Result:
     answered = run.answered
     sampling = run.fingerprint["sampling"]
     reads = run.identity.get("reads_video", True)
-    by_video = {record["video"]: record for record in answered}
     counts, environments = run.info["counts"][run.task_name], run.info["environments"]
     used = sorted({record["environment"] for record in run.records})
     last = environments[used[-1]] if used else {"hardware": {}}
@@ -264,6 +359,8 @@ def _result(run: ScoredRun) -> Result:
         title=run.title,
         protocol=run.protocol,
         num_frames=sampling.get("num_frames", sampling["strategy"]) if reads else None,
+        size=_size(sampling) if reads else "",
+        reads_video=reads,
         summary=run.summary,
         chance=run.chance(),
         questions=counts["questions"],
@@ -273,9 +370,7 @@ def _result(run: ScoredRun) -> Result:
         unparsed=sum(not record.score.parsed for record in run.scored),
         drawn=sum(record.score.drawn for record in run.scored),
         videos=counts["videos"],
-        load_s=[record["load_s"] for record in by_video.values()] if reads else [],
-        encode_s=[record["encode_s"] for record in by_video.values()] if reads else [],
-        generate_s=[record["generate_s"] for record in answered],
+        costs=costs_of(answered, reads_video=reads),
         peak_bytes=max(peaks, default=None),
         peak_kind=answered[0].get("peak_kind", "") if answered else "",
         hardware=_hardware(last["hardware"]),
@@ -283,6 +378,13 @@ def _result(run: ScoredRun) -> Result:
         failures=_unique(record["error"] for record in run.records if record["error"] is not None),
         environments=max(1, len(used)),
     )
+
+
+def _size(sampling: dict[str, Any]) -> str:
+    """The rule for the frames' size, in pixels."""
+    if sampling.get("longest_edge") is None:
+        return "as they are"
+    return f"edges {sampling['shortest_edge']} to {sampling['longest_edge']}"
 
 
 def _hardware(hardware: dict[str, Any]) -> str:
@@ -338,8 +440,8 @@ def _expected_guesses(results: Sequence[Result]) -> list[str]:
     return [f"{shown(result.chance or 0.0)} on {title}" for title, result in most.items()]
 
 
-def _row_key(result: Result) -> tuple[bool, str, str, str, int | str | None]:
-    return bool(result.source), result.run, result.protocol, result.model, result.num_frames
+def _row_key(result: Result) -> tuple[Any, ...]:
+    return bool(result.source), result.run, result.protocol, result.model, result.num_frames, result.size
 
 
 def shown(value: float, best: float = 1.0) -> str:
@@ -348,21 +450,25 @@ def shown(value: float, best: float = 1.0) -> str:
 
 
 def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
-    def seconds(values: Iterable[float]) -> str:
-        typical = _median(list(values))
-        return "-" if typical is None else f"{typical:.3g}"
-
+    """Costs of one model: those of the benchmark that has most videos, since medians over several mean nothing."""
     if results[0].source:
         return {}
+    most = max(results, key=lambda result: result.videos)
     peaks = [result.peak_bytes for result in results if result.peak_bytes is not None]
     return {
         "Unparsed": f"{sum(result.unparsed for result in results):,}",
         "Failed": f"{sum(result.failed for result in results):,}",
-        "Load s/video": seconds(value for result in results for value in result.load_s),
-        "Encode s/video": seconds(value for result in results for value in result.encode_s),
-        "Generate s/question": seconds(value for result in results for value in result.generate_s),
+        "Load s/video": _spread_cell(most.costs.load_s_per_video),
+        "Encode s/video": _spread_cell(most.costs.encode_s_per_video),
+        "Generate s/question": _spread_cell(most.costs.generate_s_per_question),
         "Peak GiB": f"{max(peaks) / _GIB:.2f} ({results[0].peak_kind})" if peaks else "-",
     }
+
+
+def _spread_cell(values: Distribution | None) -> str:
+    if values is None:
+        return "-"
+    return f"{values.median:.3g} ({values.p5:.3g} to {values.p95:.3g})" if values.count > 1 else f"{values.median:.3g}"
 
 
 def _breakdown_markdown(results: Sequence[Result]) -> str:
@@ -387,19 +493,34 @@ def _breakdown_markdown(results: Sequence[Result]) -> str:
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """A Markdown table with the rows' keys as columns, "-" where a row lacks one."""
+    return _tabulated(rows, "markdown")
+
+
+def _tabulated(rows: Sequence[dict[str, Any]], form: str) -> str:
     from tabulate import tabulate
 
     columns = _unique(column for row in rows for column in row)
     cells = [[row.get(column, "-") for column in columns] for row in rows]
-    return tabulate(cells, headers=columns, tablefmt="pipe", disable_numparse=True)
+    style = {"markdown": "pipe", "latex": "latex_booktabs"}[form]
+    return tabulate(cells, headers=columns, tablefmt=style, disable_numparse=True)
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """A CSV file with the rows' keys as columns."""
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _unique(column for row in rows for column in row))
-        writer.writeheader()
-        writer.writerows(rows)
+        _write_rows(file, rows)
+
+
+def _write_rows(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
+    writer = csv.DictWriter(file, _unique(column for row in rows for column in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def _metric_fields(metric: Metric) -> dict[str, Any]:
@@ -410,10 +531,6 @@ def _metric_fields(metric: Metric) -> dict[str, Any]:
         "questions": metric.num_questions,
         "videos": metric.num_videos,
     }
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return median(values) if values else None
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
