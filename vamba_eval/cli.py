@@ -149,6 +149,13 @@ def _run(argv: list[str]) -> int:
     )
     folder = Path(args.output) / board.results[0].run
     _show(board, board.save(folder))
+    if args.wandb or args.push_to_hub:
+        from vamba_eval.sharing import to_hub, to_wandb
+
+        if args.wandb:
+            print(f"\nLogged: {to_wandb(board, folder, args.wandb)}")
+        if args.push_to_hub:
+            print(f"\nUploaded: {to_hub(folder, args.push_to_hub)}")
     return 1 if board.num_failed else 0
 
 
@@ -227,6 +234,8 @@ def _run_parser() -> argparse.ArgumentParser:
     )
     add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
     add("--name", help="the run's folder below --output (default: the tasks' names)")
+    add("--wandb", metavar="PROJECT", help="log the finished run to Weights & Biases (PROJECT or ENTITY/PROJECT)")
+    add("--push-to-hub", metavar="REPO", help="upload the finished run to a dataset on the Hub (OWNER/NAME)")
     add(
         "--accept-environment",
         action="store_true",
