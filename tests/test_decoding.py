@@ -18,6 +18,7 @@ from videos import MPEG4, VP9, X264_CLOSED, X264_OPEN, X265_CLOSED, X265_OPEN, a
 from vamba_eval import FrameSampling, read_clip
 from vamba_eval.contracts import VideoError
 from vamba_eval.decoding import probe
+from vamba_eval.sampling import Ladder
 
 FILES = {
     "h264_closed.mp4": ("libx264", X264_CLOSED),
@@ -322,3 +323,19 @@ def test_audio_alone_is_no_video(tmp_path: Path) -> None:
         container.mux(stream.encode())
     with pytest.raises(VideoError, match="no video stream"):
         read_clip(path)
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "segments"])
+def test_a_ladder_reads_once_what_each_rung_would_read_alone(tmp_path: Path, strategy: str) -> None:
+    path = tmp_path / "film.mp4"
+    make_video(path, frames=100, options=X264_CLOSED)
+    rungs = tuple(FrameSampling(strategy, num_frames=n, shortest_edge=32, longest_edge=48) for n in (4, 7, 30, 512))
+    bounds = {"start_s": 0.5, "end_s": 3.0}
+    together = read_clip(path, Ladder(rungs), **bounds)
+    assert len(together.frames) == len(set(together.frame_indices.tolist()))
+    for number, rung in enumerate(rungs):
+        alone, part = read_clip(path, rung, **bounds), together.part(number)
+        assert np.array_equal(part.frames, alone.frames)
+        assert np.array_equal(part.frame_indices, alone.frame_indices)
+        assert np.array_equal(part.timestamps_s, alone.timestamps_s)
+        assert (part.source_fps, part.duration_s) == (alone.source_fps, alone.duration_s)

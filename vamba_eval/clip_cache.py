@@ -19,10 +19,10 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, UserError
 from vamba_eval.decoding import Hooks
-from vamba_eval.sampling import FrameSampling
+from vamba_eval.sampling import FrameSampling, Ladder
 
 # Raise it when the same file under the same sampling gives other frames than before.
-_READER_VERSION = 1
+_READER_VERSION = 2
 _SAMPLE_BYTES = 65_536
 
 
@@ -71,7 +71,8 @@ class ClipCache:
             self._cache.delete(key)
             return None
         times, indices = np.array(info["timestamps_s"]), np.array(info["frame_indices"], dtype=np.int64)
-        clip = Clip(frames, times, indices, info["source_fps"], info["duration_s"], info["note"])
+        parts = tuple(np.array(part, dtype=np.int64) for part in info["parts"])
+        clip = Clip(frames, times, indices, info["source_fps"], info["duration_s"], info["note"], parts=parts)
         return clip, info["digest"], info["seconds"]
 
     def put(self, key: str, clip: Clip, digest: str, seconds: float) -> None:
@@ -85,6 +86,7 @@ class ClipCache:
             "source_fps": clip.source_fps,
             "duration_s": clip.duration_s,
             "note": clip.note,
+            "parts": [part.tolist() for part in clip.parts],
             "digest": digest,
             "seconds": seconds,
         }
@@ -111,7 +113,7 @@ class _Chunks:
 
 def clip_key(
     path: Path,
-    sampling: FrameSampling,
+    sampling: FrameSampling | Ladder,
     start_s: float | None,
     end_s: float | None,
     frames_per_second: float | None,

@@ -78,6 +78,8 @@ class Clip:
     note            what a reader of the results should know about these frames, in a line; mostly empty
     captions        text between the frames, where a protocol interleaves them: (i, text) stands before frame i,
                     (T, text) behind the last one; in order
+    parts           where several samplings were read at once (``Ladder``): each one's frames, as positions in
+                    ``frames``
     """
 
     frames: np.ndarray
@@ -87,6 +89,13 @@ class Clip:
     duration_s: float
     note: str = ""
     captions: tuple[tuple[int, str], ...] = ()
+    parts: tuple[np.ndarray, ...] = ()
+
+    def part(self, number: int) -> Clip:
+        """The clip that the sampling of that number would have given alone."""
+        chosen = self.parts[number]
+        times, indices = self.timestamps_s[chosen], self.frame_indices[chosen]
+        return Clip(self.frames[chosen], times, indices, self.source_fps, self.duration_s, self.note)
 
 
 @dataclass(frozen=True)

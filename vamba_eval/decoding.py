@@ -40,7 +40,7 @@ from vamba_eval.packets import (
     skips_unreferenced,
 )
 from vamba_eval.pixels import resized, rgb
-from vamba_eval.sampling import FrameSampling
+from vamba_eval.sampling import FrameSampling, Ladder
 
 if TYPE_CHECKING:
     from av.codec.context import CodecContext
@@ -76,7 +76,7 @@ class Hooks:
 
 def read_clip(
     path: str | Path,
-    sampling: FrameSampling | None = None,
+    sampling: FrameSampling | Ladder | None = None,
     *,
     start_s: float | None = None,
     end_s: float | None = None,
@@ -85,7 +85,8 @@ def read_clip(
     threads: int | None = None,
     hooks: Hooks | None = None,
 ) -> Clip:
-    """Read the frames that ``sampling`` picks (default: 512 uniform, longest edge 480).
+    """Read the frames that ``sampling`` picks (default: 512 uniform, longest edge 480); a Ladder's are told apart in
+    the clip's ``parts``.
 
     path            a video file, or a folder of extracted frames: ``frame_0.jpg`` .. ``frame_{n-1}.jpg``, or
                     ``00001.jpg`` .. of any width (also ``.jpeg``, ``.png``)
@@ -159,18 +160,26 @@ def _is_folder(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The wanted frames' indices, ascending, and, of a ladder, those of each rung."""
+
+    indices: list[int]
+    rungs: tuple[list[int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Source:
     """What is to be read and how."""
 
     path: Path
-    sampling: FrameSampling
+    sampling: FrameSampling | Ladder
     start_s: float | None
     end_s: float | None
     threads: int
     hooks: Hooks
 
-    def choose(self, times: np.ndarray, fps: float, height: int, width: int, first_number: int = 0) -> list[int]:
-        """Indices of the wanted frames, ascending; some strategies repeat them.
+    def choose(self, times: np.ndarray, fps: float, height: int, width: int, first_number: int = 0) -> Choice:
+        """The wanted frames; some strategies repeat them.
 
         ``times``: (total,), seconds since the first frame, ascending. ``first_number``: that of the first
         frame, where frames are files with numbers in their names.
@@ -183,8 +192,13 @@ class Source:
         if last <= first:
             lasts = f"the video lasts {times[-1]:.1f} s" if len(times) else "the video has no frame"
             raise VideoError(f"no frame between {self.start_s} and {self.end_s} s: {lasts}")
+
+        def chosen(sampling: FrameSampling | Ladder) -> list[int]:
+            return [first + i for i in sampling.indices(last - first, fps, height, width)]
+
         try:
-            return [first + i for i in self.sampling.indices(last - first, fps, height, width)]
+            rungs = self.sampling.rungs if isinstance(self.sampling, Ladder) else ()
+            return Choice(chosen(self.sampling), tuple(chosen(rung) for rung in rungs))
         except ValueError as error:
             raise VideoError(str(error)) from error
 
@@ -208,9 +222,10 @@ class Canvas:
     is shown.
     """
 
-    def __init__(self, source: Source, wanted: Sequence[int]) -> None:
+    def __init__(self, source: Source, choice: Choice) -> None:
         self._source = source
-        self._wanted = np.array(wanted, dtype=np.int64)
+        self._wanted = np.array(choice.indices, dtype=np.int64)
+        self._rungs = choice.rungs
         distinct, self._starts = np.unique(self._wanted, return_index=True)
         self.distinct: list[int] = distinct.tolist()
         self._lock = threading.Lock()
@@ -236,7 +251,8 @@ class Canvas:
         """The finished clip; ``times`` are those of all frames."""
         assert self._frames is not None and self._placed == len(self.distinct)
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
-        return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note)
+        parts = tuple(np.searchsorted(self._wanted, rung) for rung in self._rungs)
+        return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note, parts=parts)
 
 
 # ------------------------------------------------------------------------------------------ video files
@@ -393,8 +409,7 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
     # The number of packets is mostly the number of frames: if it is, one pass does.
     times = np.array([]) if source.start_s or source.end_s else np.arange(len(index.pts)) / (fps if fps > 0 else 1.0)
     while True:
-        wanted = source.choose(times, fps, *size) if len(times) else []
-        canvas = Canvas(source, wanted)
+        canvas = Canvas(source, source.choose(times, fps, *size) if len(times) else Choice([]))
         places = {frame: position for position, frame in enumerate(canvas.distinct)}
         pts: list[int | None] = []
         for frame, codec in _all_frames(source):

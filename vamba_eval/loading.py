@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vamba_eval import other_decoders
-from vamba_eval.clip_cache import ClipCache
+from vamba_eval.clip_cache import ClipCache, frames_digest
 from vamba_eval.contracts import Clip, UserError, Video
 from vamba_eval.decoding import Hooks, available_cores, check_backend
 from vamba_eval.reading import Buffer, Job, Reply, begin_worker, read, serve
-from vamba_eval.sampling import FrameSampling
+from vamba_eval.sampling import FrameSampling, Ladder
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
@@ -83,6 +83,13 @@ class Loaded:
     seconds: float = 0.0
     saved_s: float | None = None
 
+    def part(self, number: int) -> Loaded:
+        """What the sampling of that number in a ladder would have given alone."""
+        if self.clip is None:
+            return self
+        clip = self.clip.part(number)
+        return replace(self, clip=clip, digest=frames_digest(clip.frames))
+
 
 class Reader:
     """Reads videos by worker processes, which live until it is closed; a context manager.
@@ -123,7 +130,7 @@ class Reader:
             self._pool.join()
             self._pool = None
 
-    def clips(self, videos: Sequence[Video], sampling: FrameSampling) -> Generator[Loaded]:
+    def clips(self, videos: Sequence[Video], sampling: FrameSampling | Ladder) -> Generator[Loaded]:
         """Read each video once, ahead of the caller; what is ready first comes first.
 
         At most two clips more than there are workers are in memory, the one in the caller's hands included.
@@ -137,7 +144,7 @@ class Reader:
             return self._run(videos, None)
         return (Loaded(video) for video in videos)
 
-    def _run(self, videos: Sequence[Video], sampling: FrameSampling | None) -> Generator[Loaded]:
+    def _run(self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None) -> Generator[Loaded]:
         waiting = deque(videos)
         flights: list[_Flight] = []
 

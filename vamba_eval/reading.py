@@ -28,7 +28,7 @@ from vamba_eval.clip_cache import ClipCache, clip_key, frames_digest
 from vamba_eval.contracts import Clip, UserError, VideoError
 from vamba_eval.decoding import Hooks, probe, read_clip, reason
 from vamba_eval.other_decoders import preload
-from vamba_eval.sampling import FrameSampling
+from vamba_eval.sampling import FrameSampling, Ladder
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Job:
     """A clip to read; with no ``sampling``, only whether the video opens."""
 
     path: Path
-    sampling: FrameSampling | None
+    sampling: FrameSampling | Ladder | None
     start_s: float | None
     end_s: float | None
     backend: str
@@ -99,7 +99,7 @@ def read(job: Job, hooks: Hooks) -> Reply:
     return reply
 
 
-def _read_or_recall(job: Job, sampling: FrameSampling, hooks: Hooks, reply: Reply) -> None:
+def _read_or_recall(job: Job, sampling: FrameSampling | Ladder, hooks: Hooks, reply: Reply) -> None:
     key = None
     if job.cache is not None and job.path.exists():
         key = clip_key(job.path, sampling, job.start_s, job.end_s, job.frames_per_second, job.backend)

@@ -114,6 +114,33 @@ class FrameSampling:
         return {key: value for key, value in asdict(self).items() if key not in unused[self.strategy]}
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """Several samplings of one size and strategy, so that a video is read once for all of them.
+
+    Reads like a FrameSampling that picks every frame that any of the ``rungs`` picks.
+    """
+
+    rungs: tuple[FrameSampling, ...]
+
+    def __post_init__(self) -> None:
+        if len({(rung.strategy, rung.shortest_edge, rung.longest_edge) for rung in self.rungs}) != 1:
+            raise ValueError("the samplings of a ladder differ in more than the number of frames")
+
+    @property
+    def strategy(self) -> str:
+        return self.rungs[0].strategy
+
+    def indices(
+        self, total_frames: int, source_fps: float, height: int | None = None, width: int | None = None
+    ) -> list[int]:
+        """The frames of all rungs, ascending, each once."""
+        return sorted({i for rung in self.rungs for i in rung.indices(total_frames, source_fps, height, width)})
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        return self.rungs[0].size(height, width)
+
+
 def _uniform(n: int, total: int) -> list[int]:
     if n >= total:
         return list(range(total))
