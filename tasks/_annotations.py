@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import LETTERS, Defect, Question, Task, UserError, Video
+from vamba_eval.contracts import LETTERS, Defect, MissingData, Question, Task, UserError, Video
+
+log = logging.getLogger(__name__)
 
 HUB_PREFIX = "hub:"
+LMMS_EVAL_ROOT = "lmms-eval:"
 # Archives of videos must be unpacked before use; fetching them with the annotations would help nobody.
 _ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
 
@@ -20,34 +27,47 @@ class BadRow(Exception):
     """An annotation row that cannot be made a question; its text says what is wrong."""
 
 
-def find_folder(task: Task, data_root: str | Path | None, expected: Sequence[str], hub_id: str) -> tuple[Path, Path]:
+def find_folder(task: Task, data_root: str | Path | None, expected: Sequence[str]) -> tuple[Path, Path]:
     """The benchmark's folder and its annotation file: the first of the glob patterns ``expected`` that matches.
 
-    ``data_root`` is a directory with a folder ``task.name`` (or that folder itself), or ``hub:`` for a
-    snapshot of the dataset repository ``hub_id``, or ``hub:OWNER/NAME`` for another one.
+    ``data_root`` is a directory with a folder named after the task (or that folder itself); ``hub:`` for a
+    snapshot of the task's dataset repository, ``hub:OWNER/NAME`` for another one; or ``lmms-eval:`` for the places
+    where lmms-eval keeps both, which are tried too where ``data_root`` is None. There the annotation file may be
+    outside of the folder, which is that of the videos.
     """
-    if data_root is None:
-        raise UserError(
-            f"{task.name} needs its data: give --data-root DIR with {task.name}/{expected[0]} in it, "
-            f"as published at {task.homepage}, or --data-root hub: to fetch the dataset {hub_id}"
-        )
+    hub_id = task.dataset.hub_id if task.dataset else ""
+    where = f"The benchmark is published at {task.homepage}" + (f" (dataset {hub_id})" if hub_id else "")
+    name = (task.reads_data_of or (task.name,))[0]
+    if data_root is None or str(data_root) == LMMS_EVAL_ROOT:
+        videos, annotations = _places_of_lmms_eval(task)
+        file = _first_match(annotations, expected)
+        if file is not None and videos.is_dir():
+            if data_root is None:
+                log.warning("%s: no --data-root is given; lmms-eval's copy in %s is taken", task.name, videos)
+            return videos, file
+        if data_root is None:
+            raise UserError(
+                f"{task.name} needs its data: give --data-root DIR with {name}/{expected[0]} in it, as published at "
+                f"{task.homepage}; run_eval.py download {name} --data-root DIR fetches it"
+            )
+        lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {' or '.join(_lmms_ids(task))}"
+        raise MissingData(f"{task.name}: lmms-eval has no copy of it on this machine ({lacks}). {where}")
     if str(data_root).startswith(HUB_PREFIX):
         folders = [_snapshot(str(data_root).removeprefix(HUB_PREFIX) or hub_id)]
     else:
         root = Path(data_root).expanduser()
         if not root.is_dir():
-            raise UserError(
-                f"the data root {root} is not a directory: give --data-root the folder that holds {task.name}/"
-            )
-        folders = [root / task.name, root]
+            raise UserError(f"the data root {root} is not a directory: give --data-root the folder that holds {name}/")
+        folders = [root / name, root]
     for folder in folders:
-        for pattern in expected:
-            if matches := sorted(folder.glob(pattern)):
-                return folder, matches[0]
-    raise UserError(
-        f"{task.name}: no {' or '.join(expected)} below {folders[0]}. "
-        f"The benchmark is published at {task.homepage} (dataset {hub_id})"
-    )
+        if (file := _first_match([folder], expected)) is not None:
+            return folder, file
+    raise MissingData(f"{task.name}: no {' or '.join(expected)} below {folders[0]}. {where}")
+
+
+def _first_match(folders: Iterable[Path], patterns: Sequence[str]) -> Path | None:
+    found = (match for folder in folders for pattern in patterns for match in sorted(folder.glob(pattern)))
+    return next(found, None)
 
 
 def _snapshot(repo_id: str) -> Path:
@@ -60,8 +80,34 @@ def _snapshot(repo_id: str) -> Path:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"the dataset {repo_id} cannot be fetched ({reason}): check its name and your connection; "
-            "a gated dataset needs its terms accepted on its page and a token (huggingface-cli login)"
+            "a gated dataset needs its terms accepted on its page and a token (hf auth login)"
         ) from error
+
+
+def _places_of_lmms_eval(task: Task) -> tuple[Path, list[Path]]:
+    """Where lmms-eval looks for videos, and the folders that may hold the annotations; nothing is fetched.
+
+    By lmms_eval/api/task.py and the tasks' utils.py of lmms-eval 0.7: videos are unpacked into a folder of
+    $HF_HOME, annotations stay in the Hub's cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    if task.dataset is None or not task.dataset.lmms_eval:
+        return home / task.name, []
+    videos = home / task.dataset.lmms_eval
+    annotations = [videos]
+    for specification in task.dataset.lmms_ids:
+        repo_id, _, revision = specification.partition("@")
+        with suppress(LocalEntryNotFoundError):
+            folder = snapshot_download(repo_id, repo_type="dataset", revision=revision or None, local_files_only=True)
+            annotations.append(Path(folder))
+    return videos, annotations
+
+
+def _lmms_ids(task: Task) -> tuple[str, ...]:
+    return (task.dataset.lmms_ids if task.dataset else ()) or ("any dataset",)
 
 
 def check_split(task: Task, split: str | None, known: Sequence[str]) -> str:
@@ -75,7 +121,7 @@ def read_rows(path: Path) -> list[Any]:
     """The rows of a parquet, CSV, JSON (a list) or JSON-lines file, as plain Python values (of a CSV: text)."""
     rows = _read(path)
     if not isinstance(rows, list):
-        raise UserError(f"{path} should hold a list of rows, not {type(rows).__name__}: is it the published file?")
+        raise MissingData(f"{path} should hold a list of rows, not {type(rows).__name__}: is it the published file?")
     return rows
 
 
@@ -83,7 +129,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
     value = _read(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path} should hold an object, not {type(value).__name__}: is it the published file?")
+        raise MissingData(f"{path} should hold an object, not {type(value).__name__}: is it the published file?")
     return value
 
 
@@ -102,7 +148,7 @@ def _read(path: Path) -> Any:
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         return json.loads(text)
     except (OSError, ValueError, csv.Error) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}. Download it again") from error
+        raise MissingData(f"{path} cannot be read: {str(error).splitlines()[0]}. Download it again") from error
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:
@@ -147,6 +193,14 @@ def split_options(text: str, mark: str = r"\(([A-Z])\)") -> tuple[str, list[str]
     if len(options) < 2 or letters != list(LETTERS[: len(letters)]):
         return text, []
     return before, options
+
+
+def seconds_field(row: Mapping[str, Any], name: str, unit_s: float = 1.0) -> float | None:
+    """A length in seconds, from a field in units of ``unit_s`` seconds; None where there is no such number."""
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        return None
+    return float(value) * unit_s
 
 
 def groups_of(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:

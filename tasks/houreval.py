@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     Clip,
@@ -52,6 +52,7 @@ class HourEval(Task):
     homepage = "https://github.com/TIGER-AI-Lab/Vamba"
     citation = "Ren et al., Vamba, ICCV 2025, arXiv 2503.11579"
     reported_as = "houreval_test"
+    reads_data_of: ClassVar = tuple(source.name for source in _SOURCES)
 
     def __init__(self) -> None:
         super().__init__()

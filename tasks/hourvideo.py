@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vamba_eval.contracts import Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.contracts import (
+    Clip,
+    Counts,
+    Dataset,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    Video,
+)
 from vamba_eval.sampling import FrameSampling
 from vamba_eval.scoring import extract_vamba, score_choice, summarize
 
@@ -24,6 +35,7 @@ from ._annotations import (
     groups_of,
     letter_field,
     read_object,
+    seconds_field,
     split_options,
     text_field,
 )
@@ -40,6 +52,14 @@ class HourVideo(Task):
     protocols = ("vamba",)  # lmms-eval 0.7 has no such task
     sampling = FrameSampling(num_frames=128, longest_edge=360)
     reported_as = "hourvideo_dev"
+    dataset = Dataset(
+        hub_id="HourVideo/HourVideo",
+        files=(f"*{_FILE}",),
+        elsewhere="The videos are Ego4D's: sign its licence at https://ego4d-data.org, fetch those whose uids the "
+        "annotations name with its own command (pip install ego4d) and put them into hourvideo/videos/{uid}.mp4",
+    )
+    # Data set card, v1.0; the test split's answers are withheld.
+    published_counts: ClassVar = {"dev": Counts(videos=50, questions=1182)}
 
     def generation(self, protocol: str) -> GenerationSettings:
         """The Vamba scripts sample here, and only here."""
@@ -48,7 +68,7 @@ class HourVideo(Task):
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split, ("dev",))
         expected = (_FILE, f"v1.0_release/json/{_FILE}", f"json/{_FILE}")
-        folder, file = find_folder(self, data_root, expected, "HourVideo/HourVideo")
+        folder, file = find_folder(self, data_root, expected)
         collector = Collector(self)
         for uid, entry in read_object(file).items():
             if isinstance(entry, str):
@@ -65,7 +85,9 @@ class HourVideo(Task):
                 except BadRow as problem:
                     collector.broken(f"{where} question {number}", str(problem), uid, path)
                     continue
-                collector.add(f"{where} question {number}", uid, path, question)
+                about = entry.get("video_metadata")
+                duration_s = seconds_field(about, "duration_in_seconds") if isinstance(about, dict) else None
+                collector.add(f"{where} question {number}", uid, path, question, duration_s=duration_s)
         return collector.videos()
 
     def _question(self, row: Any, where: str, collector: Collector) -> Question:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     LETTERS,
     Clip,
+    Counts,
+    Dataset,
     GenerationSettings,
     Question,
     Score,
@@ -32,6 +34,7 @@ from ._annotations import (
     lettered,
     list_field,
     read_rows,
+    seconds_field,
     text_field,
 )
 
@@ -49,13 +52,24 @@ class LongVideoBench(Task):
     homepage = "https://huggingface.co/datasets/longvideobench/LongVideoBench"
     citation = "Wu et al., LongVideoBench, NeurIPS 2024, arXiv 2407.15754"
     reported_as = "longvideobench_val"
+    # Gated. The repository has one archive of videos in 31 parts (162 GB) and one of subtitles.
+    dataset = Dataset(
+        hub_id="longvideobench/LongVideoBench",
+        lmms_eval="datasets/longvideobench",
+        lmms_ids=("longvideobench/LongVideoBench",),
+    )
+    # Paper, table 1, and data set card; the test split's videos are not stated apart.
+    published_counts: ClassVar = {
+        "validation": Counts(videos=753, questions=1337, subtitles=753),
+        "test": Counts(videos=None, questions=5341),
+    }
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=32 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         split = check_split(self, split, tuple(_SPLITS))
-        folder, file = find_folder(self, data_root, _SPLITS[split], "longvideobench/LongVideoBench")
+        folder, file = find_folder(self, data_root, _SPLITS[split])
         collector = Collector(self)
         for number, row in enumerate(read_rows(file)):
             where = f"{file.name} row {number}"
@@ -69,7 +83,11 @@ class LongVideoBench(Task):
                 continue
             subtitles = folder / "subtitles" / str(row.get("subtitle_path"))
             assert path is not None
-            collector.add(where, name, path, question, subtitles=subtitles if subtitles.is_file() else None)
+            about = {
+                "subtitles": subtitles if subtitles.is_file() else None,
+                "duration_s": seconds_field(row, "duration"),
+            }
+            collector.add(where, name, path, question, **about)
         return collector.videos()
 
     def _question(self, row: dict[str, Any], where: str, collector: Collector, *, answered: bool) -> Question:

@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vamba_eval.contracts import Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.contracts import (
+    Clip,
+    Counts,
+    Dataset,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    Video,
+)
 from vamba_eval.sampling import FrameSampling
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
 
@@ -23,6 +34,7 @@ from ._annotations import (
     lettered,
     list_field,
     read_rows,
+    seconds_field,
     split_options,
     text_field,
 )
@@ -48,13 +60,22 @@ class LVBench(Task):
     citation = "Wang et al., LVBench, ICCV 2025, arXiv 2406.08035"
     sampling = FrameSampling(num_frames=1024, longest_edge=560)
     reported_as = "lvbench_test"
+    # The repository has archives of all videos (62 GB); the authors' own, THUDM/LVBench, has annotations alone.
+    dataset = Dataset(
+        hub_id="lmms-lab/LVBench",
+        files=("data/*", "*.zip"),
+        unpack_into="",
+        lmms_eval="lvbench",
+        lmms_ids=("lmms-eval/LVBench", "lmms-lab/LVBench"),
+    )
+    published_counts: ClassVar = {"test": Counts(videos=103, questions=1549)}  # paper, section 3
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split, ("test",))
-        folder, file = find_folder(self, data_root, _EXPECTED, "lmms-lab/LVBench")
+        folder, file = find_folder(self, data_root, _EXPECTED)
         collector = Collector(self)
         for where, row in _by_question(file):
             video_id = path = None
@@ -65,7 +86,9 @@ class LVBench(Task):
             except BadRow as problem:
                 collector.broken(where, str(problem), video_id, path)
                 continue
-            collector.add(where, video_id, path, question)
+            about = row.get("video_info")
+            duration_s = seconds_field(about, "duration_minutes", 60.0) if isinstance(about, dict) else None
+            collector.add(where, video_id, path, question, duration_s=duration_s)
         return collector.videos()
 
     def _question(self, row: dict[str, Any], where: str, collector: Collector) -> Question:

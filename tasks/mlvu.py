@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     LETTERS,
     Clip,
+    Counts,
+    Dataset,
     GenerationSettings,
+    MissingData,
     Question,
     Score,
     ScoredRecord,
     Summary,
     Task,
-    UserError,
     Video,
 )
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
@@ -33,11 +35,16 @@ from ._annotations import (
     lettered,
     list_field,
     read_rows,
+    seconds_field,
     split_options,
     text_field,
 )
 
 _TYPES = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
+_EXPECTED = (
+    *("json/1_plotQA.json", "MLVU/json/1_plotQA.json"),
+    *("mlvu/test-*.parquet", "test-*.parquet", "data/test-*.parquet"),
+)
 
 
 class MLVU(Task):
@@ -48,14 +55,16 @@ class MLVU(Task):
     citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
     reported_as = "mlvu_m_avg"
     reported_metric = "M-Avg"
+    dataset = Dataset(hub_id="MLVU/MVLU", lmms_eval="mlvu", lmms_ids=("sy1998/MLVU_dev",))
+    # The JSON's questions; the parquet of sy1998/MLVU_dev may have one less.
+    published_counts: ClassVar = {"dev": Counts(videos=None, questions=2175)}
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split, ("dev",))
-        expected = ("json/1_plotQA.json", "MLVU/json/1_plotQA.json", "test-*.parquet", "data/test-*.parquet")
-        folder, file = find_folder(self, data_root, expected, "MLVU/MVLU")
+        folder, file = find_folder(self, data_root, _EXPECTED)
         collector = Collector(self)
         if file.suffix == ".parquet":
             self._load_parquet(folder, file, collector)
@@ -66,7 +75,7 @@ class MLVU(Task):
 
     def _load_json(self, file: Path, collector: Collector) -> None:
         if not file.exists():
-            raise UserError(f"mlvu: {file} is missing. The benchmark is published at {self.homepage}")
+            raise MissingData(f"mlvu: {file} is missing. The benchmark is published at {self.homepage}")
         kind, videos = file.stem, file.parent.parent / "video"
         rows = read_rows(file)
         types = [str(row["question_type"]) for row in rows if isinstance(row, dict) and row.get("question_type")]
@@ -100,7 +109,7 @@ class MLVU(Task):
                 extra=extra,
             )
             assert video_id is not None and path is not None
-            collector.add(where, video_id, path, question)
+            collector.add(where, video_id, path, question, duration_s=seconds_field(row, "duration"))
 
     def _load_parquet(self, folder: Path, file: Path, collector: Collector) -> None:
         for number, row in enumerate(read_rows(file)):
@@ -131,7 +140,7 @@ class MLVU(Task):
                 extra=extra,
             )
             assert path is not None
-            collector.add(where, name, path, question)
+            collector.add(where, name, path, question, duration_s=seconds_field(row, "duration"))
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         if protocol == "lmms-eval":

@@ -14,18 +14,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     LETTERS,
     Clip,
+    Counts,
+    Dataset,
     GenerationSettings,
+    MissingData,
     Question,
     Score,
     ScoredRecord,
     Summary,
     Task,
-    UserError,
     Video,
 )
 from vamba_eval.sampling import FrameSampling
@@ -90,6 +92,17 @@ class MVBench(Task):
     sampling = FrameSampling(strategy="segments")
     reported_as = "mvbench_test"
     reported_metric = "mean over tasks"
+    # Branch main has an archive a folder (about 17 GB), branch video lmms-eval's files as they are.
+    dataset = Dataset(
+        hub_id="OpenGVLab/MVBench",
+        files=("json/*", "video/*", *(f"{folder.split('/')[0]}/*" for kind in _FOLDERS.values() for folder in kind)),
+        elsewhere="The 200 videos of fine_grained_pose are NTU RGB+D's, which may not be passed on: ask for them at "
+        "https://rose1.ntu.edu.sg/dataset/actionRecognition/ and put those that video/MVBench_videos_ntu.txt names "
+        "into mvbench/video/nturgbd/",
+        lmms_eval="mvbench_video",
+        lmms_ids=("OpenGVLab/MVBench@video",),
+    )
+    published_counts: ClassVar = {"test": Counts(videos=None, questions=4000)}  # paper, table 1: 200 a task
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
@@ -97,13 +110,13 @@ class MVBench(Task):
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split, ("test",))
         expected = ("json/action_sequence.json", "MVBench/json/action_sequence.json")
-        _, first = find_folder(self, data_root, expected, "OpenGVLab/MVBench")
+        _, first = find_folder(self, data_root, expected)
         folder = first.parent.parent
         collector = Collector(self)
         for kind in _FOLDERS:
             file = first.parent / f"{kind}.json"
             if not file.exists():
-                raise UserError(f"mvbench: {file} is missing. The benchmark is published at {self.homepage}")
+                raise MissingData(f"mvbench: {file} is missing. The benchmark is published at {self.homepage}")
             for number, row in enumerate(read_rows(file)):
                 self._add(folder, kind, number, row, collector)
         return collector.videos()

@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    Clip,
+    Counts,
+    Dataset,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    Video,
+)
 from vamba_eval.scoring import extract_lmms_choice, extract_vamba, score_choice, summarize
 
 from ._annotations import (
@@ -36,6 +48,14 @@ class NExTQA(Task):
     homepage = "https://huggingface.co/datasets/lmms-lab/NExTQA"
     citation = "Xiao et al., NExT-QA, CVPR 2021, arXiv 2105.08276"
     reported_as = "nextqa_mc"
+    # The repository has one archive of videos (6.5 GB).
+    dataset = Dataset(
+        hub_id="lmms-lab/NExTQA",
+        files=("MC/*", "*.zip"),
+        lmms_eval="nextqa",
+        lmms_ids=("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
+    )
+    published_counts: ClassVar = {"test": Counts(videos=1000, questions=8564)}  # paper, table 2
 
     def generation(self, protocol: str) -> GenerationSettings:
         # lmms-eval's task sets no limit; 128 is that of its Qwen2-VL adapter for such tasks.
@@ -44,7 +64,7 @@ class NExTQA(Task):
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split, ("test",))
         expected = ("MC/test-*.parquet", "test.csv", "test-*.parquet")
-        folder, file = find_folder(self, data_root, expected, "lmms-lab/NExTQA")
+        folder, file = find_folder(self, data_root, expected)
         # The authors' own archive has the videos in the folders of VidOR, which this file names.
         places = folder / "map_vid_vidorID.json"
         vidor = read_object(places) if places.is_file() else {}

@@ -14,15 +14,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    Clip,
+    Counts,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    Video,
+)
 from vamba_eval.sampling import FrameSampling
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
 
-from ._annotations import check_split, letter_prompt, lettered
+from ._annotations import HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
 
 WIDTH, HEIGHT, FPS = 224, 140, 10
 DURATIONS_S = {"short": 120, "medium": 240, "long": 480}
@@ -78,6 +90,7 @@ class Synthetic(Task):
     title = "Synthetic long videos"
     homepage = "generated on this machine"
     citation = "vamba-eval"
+    published_counts: ClassVar = {"test": Counts(videos=9, questions=36)}
     sampling = FrameSampling(num_frames=512, shortest_edge=None, longest_edge=None)
 
     def generation(self, protocol: str) -> GenerationSettings:
@@ -89,7 +102,8 @@ class Synthetic(Task):
 
         check_split(self, split, ("test",))
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
-        folder = (Path(data_root) if data_root else cache) / self.name / f"v{self.version}"
+        local = data_root is not None and not str(data_root).startswith((HUB_PREFIX, LMMS_EVAL_ROOT))
+        folder = (Path(data_root) if data_root and local else cache) / self.name / f"v{self.version}"
         folder.mkdir(parents=True, exist_ok=True)
         scripts = [write_script(duration, n) for duration in DURATIONS_S for n in range(VIDEOS_PER_DURATION)]
         paths = {script.name: folder / f"{script.name}.mp4" for script in scripts}

@@ -8,9 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Question, Score, ScoredRecord, Summary, Task, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    Clip,
+    Counts,
+    Dataset,
+    GenerationSettings,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    Video,
+)
 from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
 
 from ._annotations import (
@@ -36,6 +48,15 @@ class VideoMME(Task):
     homepage = "https://huggingface.co/datasets/lmms-lab/Video-MME"
     citation = "Fu et al., Video-MME, CVPR 2025, arXiv 2405.21075"
     reported_as = "videomme_wo_subtitles"
+    # The repository has 20 archives of videos (102 GB) and one of subtitles.
+    dataset = Dataset(
+        hub_id="lmms-lab/Video-MME",
+        files=("videomme/*", "*.zip"),
+        lmms_eval="videomme",
+        lmms_ids=("lmms-eval/Video-MME", "lmms-lab/Video-MME"),
+    )
+    # Paper, section 3: subtitles of 744 of the videos.
+    published_counts: ClassVar = {"test": Counts(videos=900, questions=2700, subtitles=744)}
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
@@ -43,7 +64,7 @@ class VideoMME(Task):
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split, ("test",))
         expected = ("videomme/test-*.parquet", "test-*.parquet")
-        folder, file = find_folder(self, data_root, expected, "lmms-lab/Video-MME")
+        folder, file = find_folder(self, data_root, expected)
         collector = Collector(self)
         for number, row in enumerate(read_rows(file)):
             where = f"{file.name} row {number}"

@@ -24,6 +24,10 @@ class UserError(Exception):
     """Something the person at the command line can mend; its text says what is wrong and what to do."""
 
 
+class MissingData(UserError):
+    """Files of a benchmark that are not where they are looked for, or not whole."""
+
+
 class VideoError(Exception):
     """A video that cannot be read. Costs its own questions, never the run."""
 
@@ -54,6 +58,7 @@ class Video:
 
     ``start_s`` and ``end_s`` bound the part that is shown, in seconds; None shows all of it.
     ``frames_per_second`` is the rate of a folder of extracted frames, which have no times without it.
+    ``duration_s`` is the length that the annotations state, in seconds; None where they state none.
     """
 
     id: str
@@ -64,6 +69,7 @@ class Video:
     frames_per_second: float | None = None
     subtitles: Path | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    duration_s: float | None = None
 
 
 @dataclass
@@ -202,6 +208,36 @@ class Defect:
         return f"{self.where}: {self.problem}; {self.consequence}"
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """Where a benchmark is published on the Hub, and how a copy of it comes about.
+
+    hub_id       its dataset repository, OWNER/NAME
+    files        glob patterns of the files that the task reads; archives among them are unpacked
+    unpack_into  the folder, in the benchmark's own, in which archives are unpacked ("" is the benchmark's own);
+                 None for the folder that each archive is in
+    elsewhere    what is not there, and where it is to be had
+    lmms_eval    the folder below $HF_HOME in which lmms-eval keeps the videos: ``cache_dir`` of its task
+    lmms_ids     the repositories that lmms-eval takes annotations from, as OWNER/NAME or OWNER/NAME@REVISION
+    """
+
+    hub_id: str
+    files: tuple[str, ...] = ("*",)
+    unpack_into: str | None = None
+    elsewhere: str = ""
+    lmms_eval: str = ""
+    lmms_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much a benchmark holds, as published; None where that is not stated."""
+
+    videos: int | None
+    questions: int
+    subtitles: int | None = None
+
+
 class Ask(Protocol):
     """A judge: chat messages (``role``, ``content``) to its text.
 
@@ -223,6 +259,9 @@ class Task(ABC):
     sampling: ClassVar[FrameSampling] = FrameSampling()
     reported_as: ClassVar[str] = ""  # the column of results/published/ that holds this benchmark
     reported_metric: ClassVar[str] = "accuracy"
+    dataset: ClassVar[Dataset | None] = None  # None: nothing to download
+    published_counts: ClassVar[Mapping[str, Counts]] = {}  # by split
+    reads_data_of: ClassVar[tuple[str, ...]] = ()  # the tasks whose folders are read, if not the task's own
     prompts_need_clip: ClassVar[bool] = False  # for the times of its frames
     interleaved: ClassVar[tuple[str, ...]] = ()  # protocols that put text between the frames
 
@@ -237,8 +276,9 @@ class Task(ABC):
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         """All videos with their questions, in the annotation's order.
 
-        ``data_root`` holds one folder a benchmark, named after the task, in its published layout.
-        Fills ``self.defects``. Raises UserError where files are missing or not of the expected form.
+        ``data_root`` holds one folder a benchmark, named after the task, in its published layout; ``hub:`` and
+        ``lmms-eval:`` are the places where huggingface_hub and lmms-eval keep data.
+        Fills ``self.defects``. Raises MissingData where files are missing or not of the expected form.
         """
 
     @abstractmethod
