@@ -63,7 +63,7 @@ class LVBench(Task):
     # The repository has archives of all videos (62 GB); the authors' own, THUDM/LVBench, has annotations alone.
     dataset = Dataset(
         hub_id="lmms-lab/LVBench",
-        files=("data/*", "*.zip"),
+        files=("data/*", "*.zip*"),
         unpack_into="",
         lmms_eval="lvbench",
         lmms_ids=("lmms-eval/LVBench", "lmms-lab/LVBench"),

@@ -92,7 +92,7 @@ class MVBench(Task):
     sampling = FrameSampling(strategy="segments")
     reported_as = "mvbench_test"
     reported_metric = "mean over tasks"
-    # Branch main has an archive a folder (about 17 GB), branch video lmms-eval's files as they are.
+    # Branch main has an archive a folder, branch video (16 GB) lmms-eval's files as they are.
     dataset = Dataset(
         hub_id="OpenGVLab/MVBench",
         files=("json/*", "video/*", *(f"{folder.split('/')[0]}/*" for kind in _FOLDERS.values() for folder in kind)),

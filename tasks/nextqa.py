@@ -51,7 +51,7 @@ class NExTQA(Task):
     # The repository has one archive of videos (6.5 GB).
     dataset = Dataset(
         hub_id="lmms-lab/NExTQA",
-        files=("MC/*", "*.zip"),
+        files=("MC/*", "*.zip*"),
         lmms_eval="nextqa",
         lmms_ids=("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
     )

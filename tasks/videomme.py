@@ -51,7 +51,7 @@ class VideoMME(Task):
     # The repository has 20 archives of videos (102 GB) and one of subtitles.
     dataset = Dataset(
         hub_id="lmms-lab/Video-MME",
-        files=("videomme/*", "*.zip"),
+        files=("videomme/*", "*.zip*"),
         lmms_eval="videomme",
         lmms_ids=("lmms-eval/Video-MME", "lmms-lab/Video-MME"),
     )

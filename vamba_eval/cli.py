@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare": _compare,
         "export": _export,
         "ask": _ask,
+        "download": _download,
+        "check": _check,
         "run": _run,
     }
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
@@ -179,7 +181,7 @@ def _run_parser() -> argparse.ArgumentParser:
         "--data-root",
         metavar="DIR",
         help="holds one folder a benchmark, named after the task; hub: fetches the task's dataset from the Hub, "
-        "hub:OWNER/NAME another one",
+        "hub:OWNER/NAME another one; lmms-eval: takes lmms-eval's copy",
     )
     add("--split", help="another split than the task's own (longvideobench: test)")
     add("--protocol", default="vamba", help="prompts and scoring: vamba (default), lmms-eval, or a task's official")
@@ -390,6 +392,62 @@ def _typed_questions() -> Iterator[str]:
             return
         if line.strip():
             yield line.strip()
+
+
+def _download(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py download",
+        description="Fetch benchmarks from the Hub and unpack them into the layout in which they are read. The same "
+        "command goes on where it was interrupted, and mends what has been damaged since. A token is "
+        "taken from `hf auth login` or HF_TOKEN.",
+    )
+    parser.add_argument("tasks", metavar="TASK,...", help="whose data to fetch")
+    parser.add_argument("--data-root", required=True, metavar="DIR", help="holds one folder a benchmark")
+    parser.add_argument("--repo", metavar="OWNER/NAME", help="another dataset repository than the task's own")
+    parser.add_argument("--revision", metavar="R", help="a branch, tag or commit of the repository")
+    parser.add_argument("--keep-archives", action="store_true", help="do not remove archives that are unpacked")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    from vamba_eval.downloading import download
+
+    download(
+        _names(args.tasks),
+        args.data_root,
+        repo=args.repo,
+        revision=args.revision,
+        keep_archives=args.keep_archives,
+        dry_run=args.dry_run,
+    )
+    return 0
+
+
+def _check(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py check",
+        description="See whether a copy of a benchmark is whole: annotations, videos, lengths, subtitles. Exit status "
+        "0 if all is there, 1 if something lacks.",
+    )
+    parser.add_argument("tasks", metavar="TASK,...", help="whose data to check")
+    parser.add_argument("--data-root", metavar="DIR", help="holds one folder a benchmark; lmms-eval: its places")
+    parser.add_argument("--split", help="another split than the task's own")
+    parser.add_argument("--quick", action="store_true", help="only see whether files are there; open none")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that open videos (default: by the cores)")
+    parser.add_argument("--read-timeout", type=float, default=60, metavar="S", help="for one video (default: 60)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was found there")
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    from vamba_eval.checking import check, save
+    from vamba_eval.loading import Reading
+
+    try:
+        reading = Reading(workers=args.workers, stall_s=args.read_timeout)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    reports = check(_names(args.tasks), args.data_root, split=args.split, quick=args.quick, reading=reading)
+    if args.json:
+        save(reports, args.json)
+    return 1 if any(report.problems for report in reports) else 0
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:

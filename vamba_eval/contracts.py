@@ -260,7 +260,7 @@ class Task(ABC):
     reported_as: ClassVar[str] = ""  # the column of results/published/ that holds this benchmark
     reported_metric: ClassVar[str] = "accuracy"
     dataset: ClassVar[Dataset | None] = None  # None: nothing to download
-    published_counts: ClassVar[Mapping[str, Counts]] = {}  # by split
+    published_counts: ClassVar[Mapping[str, Counts]] = {}  # by split, the default one first
     reads_data_of: ClassVar[tuple[str, ...]] = ()  # the tasks whose folders are read, if not the task's own
     prompts_need_clip: ClassVar[bool] = False  # for the times of its frames
     interleaved: ClassVar[tuple[str, ...]] = ()  # protocols that put text between the frames

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from vamba_eval import other_decoders
 from vamba_eval.clip_cache import ClipCache, frames_digest
 from vamba_eval.contracts import Clip, UserError, Video
-from vamba_eval.decoding import Hooks, available_cores, check_backend
+from vamba_eval.decoding import Hooks, VideoInfo, available_cores, check_backend
 from vamba_eval.reading import Buffer, Job, Reply, begin_worker, read, serve
 from vamba_eval.sampling import FrameSampling, Ladder
 
@@ -74,6 +74,7 @@ class Loaded:
     digest      identifies the frames' bytes
     seconds     what reading took, in the process that read
     saved_s     if the clip came from the cache: the seconds of reading that this saved; else None
+    info        what the header says, where the video was only checked
     """
 
     video: Video
@@ -82,6 +83,7 @@ class Loaded:
     digest: str | None = None
     seconds: float = 0.0
     saved_s: float | None = None
+    info: VideoInfo | None = None
 
     def part(self, number: int) -> Loaded:
         """What the sampling of that number in a ladder would have given alone."""
@@ -185,7 +187,7 @@ class Reader:
             self._cache_works = False
         if reply.clip is not None and reply.clip.note:
             log.warning("%s: %s", video.path, reply.clip.note)
-        return Loaded(video, reply.clip, reply.problem, reply.digest, reply.seconds, reply.saved_s)
+        return Loaded(video, reply.clip, reply.problem, reply.digest, reply.seconds, reply.saved_s, reply.info)
 
     def _next_landed(self, flights: Sequence[_Flight]) -> _Flight:
         """The first that is ready, in the order of their start."""

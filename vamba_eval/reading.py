@@ -26,7 +26,7 @@ import numpy as np
 
 from vamba_eval.clip_cache import ClipCache, clip_key, frames_digest
 from vamba_eval.contracts import Clip, UserError, VideoError
-from vamba_eval.decoding import Hooks, probe, read_clip, reason
+from vamba_eval.decoding import Hooks, VideoInfo, probe, read_clip, reason
 from vamba_eval.other_decoders import preload
 from vamba_eval.sampling import FrameSampling, Ladder
 
@@ -64,6 +64,7 @@ class Reply:
     saved_s         if the clip came from the cache: the seconds of reading that this saved; else None
     cache_problem   why the cache could not be used
     shape           of the clip's frames, where they are in a buffer
+    info            what the header says, if that alone was asked for
     """
 
     clip: Clip | None = None
@@ -75,6 +76,7 @@ class Reply:
     saved_s: float | None = None
     cache_problem: str | None = None
     shape: tuple[int, ...] = ()
+    info: VideoInfo | None = None
 
 
 def read(job: Job, hooks: Hooks) -> Reply:
@@ -83,7 +85,7 @@ def read(job: Job, hooks: Hooks) -> Reply:
     reply = Reply()
     try:
         if job.sampling is None:
-            probe(job.path)
+            reply.info = probe(job.path)
         else:
             _read_or_recall(job, job.sampling, hooks, reply)
     except VideoError as error:

@@ -1,0 +1,130 @@
+"""A server that speaks as much of the Hub's protocol as fetching a dataset takes, with real files behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "c" * 40
+
+
+@dataclass
+class Hub:
+    """One dataset repository, ``repo``, with the files below ``folder``.
+
+    gated       only this token gets files
+    cut_after   a file's name to the bytes after which its connection is cut, once
+    hold_after  a file's name to the bytes after which nothing more is sent, once, until ``go_on`` is set
+    lies        a file's name to the size that is stated of it
+    sent        bytes that were sent, by file
+    asked       requests: (method, path, Range)
+    """
+
+    repo: str
+    folder: Path
+    gated: str | None = None
+    cut_after: dict[str, int] = field(default_factory=dict)
+    hold_after: dict[str, int] = field(default_factory=dict)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    holding: threading.Event = field(default_factory=threading.Event)
+    lies: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    endpoint: str = ""
+    branches: tuple[str, ...] = ("main",)
+
+    def description(self) -> dict[str, Any]:
+        siblings = []
+        for path in sorted(self.folder.rglob("*")):
+            if not path.is_file():
+                continue
+            name, content = path.relative_to(self.folder).as_posix(), path.read_bytes()
+            size = self.lies.get(name, len(content))
+            blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+            entry: dict[str, Any] = {"rfilename": name, "size": size, "blobId": blob}
+            if path.suffix not in (".json", ".jsonl", ".md", ".csv", ".txt"):
+                entry["lfs"] = {"size": size, "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
+            siblings.append(entry)
+        return {"id": self.repo, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "siblings": siblings}
+
+    @contextmanager
+    def running(self) -> Iterator[Hub]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        self.endpoint = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        hub, path = self.hub, unquote(urlsplit(self.path).path)
+        hub.asked.append(("GET", path, self.headers.get("Range")))
+        if path.startswith("/api/datasets/"):
+            repo, _, revision = path.removeprefix("/api/datasets/").partition("/revision/")
+            if repo != hub.repo:
+                return self._refuse(401, "RepoNotFound")
+            if revision and revision not in hub.branches:
+                return self._refuse(404, "RevisionNotFound")
+            return self._send(json.dumps(hub.description()).encode(), {"Content-Type": "application/json"})
+        prefix = f"/datasets/{hub.repo}/resolve/{COMMIT}/"
+        file = hub.folder / path.removeprefix(prefix)
+        if not path.startswith(prefix) or not file.is_file():
+            return self._refuse(404, "EntryNotFound")
+        if hub.gated is not None and self.headers.get("Authorization") != f"Bearer {hub.gated}":
+            return self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
+        content = file.read_bytes()
+        headers = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Repo-Commit": COMMIT,
+            "Accept-Ranges": "bytes",
+        }
+        begin = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if begin >= len(content) > 0:
+            return self._refuse(416, "")
+        if begin:
+            headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+        self._send(content[begin:], headers, 206 if begin else 200, file.relative_to(hub.folder).as_posix())
+
+    def _send(self, content: bytes, headers: dict[str, str], status: int = 200, name: str = "") -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        hold, cut = self.hub.hold_after.pop(name, None), self.hub.cut_after.pop(name, None)
+        part = content if hold is None and cut is None else content[: hold or cut]
+        self.wfile.write(part)
+        self.wfile.flush()
+        if name:
+            self.hub.sent[name] = self.hub.sent.get(name, 0) + len(part)
+        if hold is not None:
+            self.hub.holding.set()
+            self.hub.go_on.wait(30)
+        self.close_connection = len(part) < len(content)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -1,0 +1,495 @@
+"""Data from a server that speaks the Hub's protocol, in the layouts in which the benchmarks are published."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from benchmark_files import (
+    MVBENCH_TASKS,
+    longvideobench_rows,
+    lvbench_rows,
+    lvbench_videos,
+    mvbench_rows,
+    nextqa_rows,
+    videomme_rows,
+    write_longvideobench,
+    write_lvbench,
+    write_mlvu,
+    write_mvbench,
+    write_nextqa,
+    write_videomme,
+)
+from hub_server import Hub
+from videos import make_video
+
+from vamba_eval.contracts import Task, UserError
+from vamba_eval.downloading import download
+from vamba_eval.registry import load_task, names
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return make_video(tmp_path_factory.mktemp("video") / "v.mp4", frames=25).read_bytes()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hub]]:
+    """Serve a folder as a dataset repository, to this process and to those that it starts."""
+    from contextlib import ExitStack
+
+    from huggingface_hub import constants
+
+    with ExitStack() as stack:
+
+        def start(repo: str, folder: Path, **how: object) -> Hub:
+            hub = stack.enter_context(Hub(repo, folder, **how).running())  # type: ignore[arg-type]
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+            template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+            monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+            monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+            monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+            return hub
+
+        yield start
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+    return path
+
+
+def split(path: Path, endings: list[str]) -> None:
+    """Cut a file into parts called after it, as ``split`` does."""
+    content = path.read_bytes()
+    size = -(-len(content) // len(endings))
+    for number, ending in enumerate(endings):
+        path.with_name(path.name + ending).write_bytes(content[number * size : (number + 1) * size])
+    path.unlink()
+
+
+SUBTITLES = b"1\n00:00:00,000 --> 00:00:01,000\nHello.\n"
+
+
+def publish_videomme(folder: Path, video: bytes, videos: int = 4) -> Path:
+    """As lmms-lab/Video-MME is published: numbered archives, each whole in itself."""
+    write_videomme(folder, videomme_rows(videos))
+    repository = folder / "videomme"
+    shutil.rmtree(repository / "data")
+    half = videos // 2
+    for number, chunk in enumerate((range(half), range(half, videos)), 1):
+        zipped(repository / f"videos_chunked_{number:02}.zip", {f"data/vid_{v}.mp4": video for v in chunk})
+    zipped(repository / "subtitle.zip", {f"subtitle/vid_{v}.srt": SUBTITLES for v in range(videos)})
+    (repository / "README.md").write_text("A card.")
+    return repository
+
+
+def test_videomme_as_published(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
+    repository = publish_videomme(tmp_path / "published", video)
+    hub = serve("lmms-lab/Video-MME", repository)
+    root = tmp_path / "data"
+    status, said, _ = cli("download", "videomme", "--data-root", root)
+    assert status == 0, said
+    assert "to fetch: 4 of 4 files" in said and "to unpack: 3 archives" in said and "disk needed: about" in said
+
+    videos = load_task("videomme").load(root)
+    assert [v.id for v in videos] == [f"vid_{n}" for n in range(4)]
+    assert all(v.path.read_bytes() == video and v.subtitles.read_bytes() == SUBTITLES for v in videos)
+    there = {path.relative_to(root / "videomme").as_posix() for path in (root / "videomme").rglob("*.*")}
+    assert not [name for name in there if name.endswith((".zip", ".incomplete", ".md"))]
+
+    # A second call asks what there is, and fetches nothing.
+    before = dict(hub.sent)
+    status, said, _ = cli("download", "videomme", "--data-root", root)
+    assert status == 0 and "everything is there" in said
+    assert hub.sent == before
+
+    # A video that has been lost since brings its archive, and no other, again.
+    (root / "videomme" / "data" / "vid_3.mp4").write_bytes(video[:100])
+    assert cli("download", "videomme", "--data-root", root)[0] == 0
+    assert (root / "videomme" / "data" / "vid_3.mp4").read_bytes() == video
+    again = {name for name in hub.sent if hub.sent[name] > before.get(name, 0)}
+    assert again == {"videos_chunked_02.zip"}
+
+
+def test_a_dry_run_touches_nothing(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
+    hub = serve("lmms-lab/Video-MME", publish_videomme(tmp_path / "published", video))
+    status, said, _ = cli("download", "videomme", "--data-root", tmp_path / "data", "--dry-run")
+    assert status == 0 and "to fetch: 4 of 4 files" in said
+    assert hub.sent == {} and not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("endings", [[".part.aa", ".part.ab", ".part.ac"], [".part-aa", ".part-ab"], [".001", ".002"]])
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_split_archives(tmp_path: Path, video: bytes, serve: Callable[..., Hub], kind: str, endings: list[str]) -> None:
+    """LongVideoBench's layout, with the cut through the middle of videos."""
+    rows = longvideobench_rows(6)
+    repository = write_longvideobench(tmp_path / "published", rows)
+    (repository / "videos").rmdir()
+    members = {f"videos/lvb{n}.mp4": video for n in range(3)}
+    path = repository / f"videos.{kind}"
+    zipped(path, members) if kind == "zip" else tarred(path, members, "w:gz" if kind == "tar.gz" else "w")
+    split(path, endings)
+    lines = json.dumps([{"timestamp": [0.0, 1.0], "text": "Hello."}]).encode()
+    tarred(repository / "subtitles.tar", {f"subtitles/lvb{n}_en.json": lines for n in range(3)})
+    serve("longvideobench/LongVideoBench", repository)
+    (plan,) = download(["longvideobench"], tmp_path / "data", say=lambda text: None)
+    assert [(archive.name, len(archive.parts)) for archive in plan.archives] == [
+        ("subtitles.tar", 1),
+        (f"videos.{kind}", len(endings)),
+    ]
+    videos = load_task("longvideobench").load(tmp_path / "data")
+    assert len(videos) == 3
+    assert all(v.path.read_bytes() == video and v.subtitles.read_bytes() == lines for v in videos)
+    assert not list((tmp_path / "data" / "longvideobench").glob("videos.*"))
+
+
+def test_more_than_nine_parts_stand_in_order(tmp_path: Path, serve: Callable[..., Hub]) -> None:
+    content = random.Random(0).randbytes(40_000)
+    repository = tmp_path / "published"
+    (repository / "MC").mkdir(parents=True)
+    path = zipped(repository / "videos.zip", {"NExTVideo/1.mp4": content})
+    split(path, [f".part{n}" for n in range(1, 13)])
+    serve("lmms-lab/NExTQA", repository)
+    download(["nextqa"], tmp_path / "data", say=lambda text: None)
+    assert (tmp_path / "data" / "nextqa" / "NExTVideo" / "1.mp4").read_bytes() == content
+
+
+def test_the_other_layouts(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:
+    """Plain files (MLVU), archives in a folder that unpack beside it (LVBench) or where they stand (MVBench)."""
+    root, quiet = tmp_path / "data", (lambda text: None)
+    repository = tmp_path / "published"
+    mlvu = write_mlvu(repository / "1")
+    (mlvu / "MLVU").mkdir()
+    for name in ("json", "video"):
+        (mlvu / name).rename(mlvu / "MLVU" / name)
+    for file in sorted((mlvu / "MLVU" / "json").iterdir()):
+        for row in json.loads(file.read_text()):
+            (mlvu / "MLVU" / "video" / file.stem / row["video"]).write_bytes(video)
+    serve("MLVU/MVLU", mlvu)
+    download(["mlvu"], root, say=quiet)
+
+    lines = lvbench_videos(3, 6)
+    lvbench = write_lvbench(repository / "2", lvbench_rows(lines, "video_path"), "data/train-00000-of-00001.parquet")
+    for n in range(3):
+        zipped(lvbench / "video_chunks" / f"videos_chunk_{n:03}.zip", {f"all_videos/-vid_{n}.mp4": video})
+    serve("lmms-lab/LVBench", lvbench)
+    download(["lvbench"], root, say=quiet)
+
+    nextqa = write_nextqa(repository / "3", nextqa_rows(2, {"CW": 4}))
+    (nextqa / "NExTVideo").rmdir()
+    (nextqa / "OE").mkdir()
+    (nextqa / "OE" / "train.parquet").write_bytes(b"another task's")
+    zipped(nextqa / "videos.zip", {f"NExTVideo/{2_400_000_000 + n}.mp4": video for n in range(2)})
+    serve("lmms-lab/NExTQA", nextqa)
+    download(["nextqa"], root, say=quiet)
+    assert not (root / "nextqa" / "OE").exists()
+
+    mvbench = write_mvbench(repository / "4", 2)
+    for kind, (folder, _, _) in MVBENCH_TASKS.items():
+        rows = mvbench_rows(kind, 2)
+        if kind == "fine_grained_pose":
+            continue
+        if kind == "episodic_reasoning":
+            members = {f"{folder}/{row['video']}/00001.jpg": b"a picture" for row in rows}
+        else:
+            members = {f"{folder}/{row['video']}": video for row in rows}
+        zipped(mvbench / "video" / f"{folder.partition('/')[0]}.zip", {**members, "__MACOSX/._x": b""})
+    (mvbench / "assert").mkdir()
+    (mvbench / "assert" / "generation.png").write_bytes(b"a picture")
+    serve("OpenGVLab/MVBench", mvbench)
+    said: list[str] = []
+    download(["mvbench"], root, say=said.append)
+    assert "rose1.ntu.edu.sg" in said[-1]
+    assert not (root / "mvbench" / "assert").exists() and not list(root.rglob("__MACOSX"))
+
+    for name in ("mlvu", "lvbench", "nextqa", "mvbench"):
+        missing = [v.path for v in load_task(name).load(root) if not v.path.exists()]
+        assert all("nturgbd" in str(path) for path in missing), (name, missing)
+    assert {path.name for path in (root / "mvbench").iterdir()} == {"json", "video", ".vamba-eval"}
+
+
+def test_a_connection_that_breaks(tmp_path: Path, serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come is not sent again."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    content = random.Random(0).randbytes(300_000)
+    repository = tmp_path / "published"
+    zipped(repository / "videos.zip", {"NExTVideo/1.mp4": content})
+    hub = serve("lmms-lab/NExTQA", repository, cut_after={"videos.zip": 200_000})
+    download(["nextqa"], tmp_path / "data", say=lambda text: None)
+    assert (tmp_path / "data" / "nextqa" / "NExTVideo" / "1.mp4").read_bytes() == content
+    size = (repository / "videos.zip").stat().st_size
+    assert size <= hub.sent["videos.zip"] <= size + 10_000
+    assert [asked[2] for asked in hub.asked if asked[1].endswith("videos.zip")][1] == "bytes=200000-"
+
+
+def test_a_killed_command_goes_on_in_the_middle_of_a_file(tmp_path: Path, serve: Callable[..., Hub]) -> None:
+    content = random.Random(0).randbytes(35_000_000)
+    repository = tmp_path / "published"
+    (repository / "MC").mkdir(parents=True)
+    (repository / "MC" / "small.parquet").write_bytes(b"small")
+    zipped(repository / "videos.zip", {"NExTVideo/1.mp4": content})
+    hub = serve("lmms-lab/NExTQA", repository, hold_after={"videos.zip": 30_000_000})
+    command = [sys.executable, "run_eval.py", "download", "nextqa", "--data-root", str(tmp_path / "data")]
+    where = {"cwd": Path(__file__).parent.parent, "env": dict(os.environ)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **where)
+    assert hub.holding.wait(60)
+    own = tmp_path / "data" / "nextqa" / ".vamba-eval" / "incomplete"
+    while not any(path.stat().st_size >= 20_000_000 for path in own.iterdir()):  # the library writes 10 MB at a time
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    hub.go_on.set()
+    assert not list((tmp_path / "data").rglob("*.mp4"))
+
+    done = subprocess.run(command, capture_output=True, text=True, **where)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "nextqa" / "NExTVideo" / "1.mp4").read_bytes() == content
+    size = (repository / "videos.zip").stat().st_size
+    assert hub.sent["videos.zip"] <= size + 10_000_000 and hub.sent["MC/small.parquet"] == 5
+    assert not list(own.iterdir())
+
+
+def test_an_interrupted_unpacking_is_done_again(
+    tmp_path: Path, video: bytes, serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = publish_videomme(tmp_path / "published", video)
+    hub = serve("lmms-lab/Video-MME", repository)
+    root = tmp_path / "data"
+    copy, left = shutil.copyfileobj, [3]
+
+    def interrupted(source: io.IOBase, target: io.IOBase, size: int = 0) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            target.write(source.read(100))
+            raise KeyboardInterrupt
+        copy(source, target, size)
+
+    monkeypatch.setattr(shutil, "copyfileobj", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        download(["videomme"], root, say=lambda text: None)
+    monkeypatch.setattr(shutil, "copyfileobj", copy)
+    sent = dict(hub.sent)
+    for path in (root / "videomme" / "subtitle").glob("*.srt"):
+        assert path.read_bytes() == SUBTITLES  # what has its name is whole
+    download(["videomme"], root, say=lambda text: None)
+    assert all(v.path.read_bytes() == video and v.subtitles for v in load_task("videomme").load(root))
+    assert all(hub.sent[name] == sent[name] for name in sent)  # nothing was fetched twice
+    assert not list(root.rglob("*.incomplete"))
+
+
+def test_archives_may_be_kept(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
+    hub = serve("lmms-lab/Video-MME", publish_videomme(tmp_path / "published", video))
+    root = tmp_path / "data"
+    command = ("download", "videomme", "--data-root", root)
+    assert cli(*command, "--keep-archives")[0] == 0
+    assert len(list(root.rglob("*.zip"))) == 3
+    sent = dict(hub.sent)
+    assert "everything is there" in cli(*command, "--keep-archives")[1]
+    cli(*command)
+    assert hub.sent == sent and not list(root.rglob("*.zip"))
+
+
+def test_files_that_somebody_else_put_there(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:
+    """Are taken if they are what the Hub states, and replaced if not."""
+    repository = publish_videomme(tmp_path / "published", video)
+    hub = serve("lmms-lab/Video-MME", repository)
+    own = tmp_path / "data" / "videomme"
+    own.mkdir(parents=True)
+    shutil.copy(repository / "videos_chunked_01.zip", own)
+    other = bytearray((repository / "videos_chunked_02.zip").read_bytes())
+    other[2000] ^= 1
+    (own / "videos_chunked_02.zip").write_bytes(other)
+    download(["videomme"], tmp_path / "data", say=lambda text: None)
+    assert "videos_chunked_01.zip" not in hub.sent and "videos_chunked_02.zip" in hub.sent
+    assert all(v.path.read_bytes() == video for v in load_task("videomme").load(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("difference", [-10, 10])
+def test_another_size_than_stated(
+    tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run, difference: int
+) -> None:
+    repository = publish_videomme(tmp_path / "published", video)
+    size = (repository / "videos_chunked_02.zip").stat().st_size
+    hub = serve("lmms-lab/Video-MME", repository, lies={"videos_chunked_02.zip": size + difference})
+    status, _, errors = cli("download", "videomme", "--data-root", tmp_path / "data")
+    assert status == 2
+    assert f"came with {size:,} bytes that are not the {size + difference:,} that the Hub states" in errors
+    assert not (tmp_path / "data" / "videomme" / "data" / "vid_3.mp4").exists()
+    hub.lies.clear()
+    assert cli("download", "videomme", "--data-root", tmp_path / "data")[0] == 0
+    assert (tmp_path / "data" / "videomme" / "data" / "vid_3.mp4").read_bytes() == video
+
+
+def test_a_gated_dataset(
+    tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = write_longvideobench(tmp_path / "published", longvideobench_rows(2))
+    tarred(repository / "videos.tar", {"videos/lvb0.mp4": video})
+    serve("longvideobench/LongVideoBench", repository, gated="hf_right")
+    command = ("download", "longvideobench", "--data-root", tmp_path / "data")
+    status, _, errors = cli(*command)
+    assert status == 2
+    assert "is gated: accept its terms at https://huggingface.co/datasets/longvideobench/LongVideoBench" in errors
+    assert "HF_TOKEN" in errors
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert cli(*command)[0] == 2
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert cli(*command)[0] == 0
+    assert load_task("longvideobench").load(tmp_path / "data")[0].path.read_bytes() == video
+
+
+def test_too_little_disk_is_said_before_anything_is_fetched(
+    tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = serve("lmms-lab/Video-MME", publish_videomme(tmp_path / "published", video))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 5000, 5000))
+    status, said, errors = cli("download", "videomme", "--data-root", tmp_path / "data")
+    assert status == 2 and "on the disk of" in errors and "which has 5 KB" in errors
+    assert "disk needed: about" in said and hub.sent == {}
+
+
+EVIL = {
+    "zip, up": lambda path: zipped(path, {"data/a.mp4": b"a", "../../evil.mp4": b"evil"}),
+    "zip, absolute": lambda path: zipped(path, {"/tmp/evil_vamba_eval.mp4": b"evil"}),
+    "zip, Windows": lambda path: zipped(path, {"..\\..\\evil.mp4": b"evil", "C:\\evil.mp4": b"evil"}),
+}
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_members_that_lead_elsewhere(tmp_path: Path, serve: Callable[..., Hub], cli: Run, kind: str) -> None:
+    repository = tmp_path / "published"
+    EVIL[kind](repository / "videos.zip")
+    serve("lmms-lab/NExTQA", repository)
+    status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
+    assert status == 2 and "would be written outside of its folder" in errors
+    assert not list(tmp_path.rglob("evil*")) and not Path("/tmp/evil_vamba_eval.mp4").exists()
+
+
+def test_links_in_archives_lead_nowhere(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
+    """A link gives a copy of what it points to in the archive, and is never made on the disk."""
+    repository = write_longvideobench(tmp_path / "published", longvideobench_rows(2))
+    path = tarred(repository / "videos.tar", {"videos/lvb0.mp4": video})
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("again.mp4", tarfile.SYMTYPE), ("hard.mp4", tarfile.LNKTYPE)):
+            about = tarfile.TarInfo(f"videos/{name}")
+            about.type = kind
+            about.linkname = "lvb0.mp4" if kind == tarfile.SYMTYPE else "videos/lvb0.mp4"
+            archive.addfile(about)
+    hub = serve("longvideobench/LongVideoBench", repository)
+    command = ("download", "longvideobench", "--data-root", tmp_path / "data")
+    assert cli(*command)[0] == 0
+    folder = tmp_path / "data" / "longvideobench" / "videos"
+    for name in ("lvb0.mp4", "again.mp4", "hard.mp4"):
+        assert (folder / name).read_bytes() == video and not (folder / name).is_symlink()
+    with tarfile.open(path, "a") as archive:
+        about = tarfile.TarInfo("videos/out")
+        about.type, about.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(about)
+    status, _, errors = cli(*command)
+    assert status == 2 and "cannot be unpacked" in errors and not (folder / "out").exists()
+    assert hub.sent["videos.tar"] > path.stat().st_size
+
+
+def test_a_broken_archive_is_kept_out(tmp_path: Path, serve: Callable[..., Hub], cli: Run) -> None:
+    repository = tmp_path / "published"
+    path = zipped(repository / "videos.zip", {"NExTVideo/1.mp4": bytes(5000)})
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1  # within the stored video, whose checksum is then another
+    path.write_bytes(content)
+    serve("lmms-lab/NExTQA", repository)
+    status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
+    assert status == 2 and "videos.zip cannot be unpacked (Bad CRC-32" in errors
+    assert not list((tmp_path / "data").rglob("*.mp4"))
+
+
+def test_names_that_are_not_there(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
+    repository = publish_videomme(tmp_path / "published", video)
+    hub = serve("somebody/copy", repository)
+    root = tmp_path / "data"
+    status, _, errors = cli("download", "videomme", "--data-root", root)
+    assert status == 2 and "there is no dataset lmms-lab/Video-MME on the Hub" in errors
+    status, _, errors = cli("download", "videomme", "--data-root", root, "--repo", "somebody/copy", "--revision", "x")
+    assert status == 2 and "has no such revision" in errors
+    hub.branches = ("main", "x")
+    assert cli("download", "videomme", "--data-root", root, "--repo", "somebody/copy", "--revision", "x")[0] == 0
+    assert all(v.path.exists() for v in load_task("videomme").load(root))
+    status, _, errors = cli("download", "videomme,mlvu", "--data-root", root, "--repo", "somebody/copy")
+    assert status == 2 and "--repo is the source of one benchmark" in errors
+    status, _, errors = cli("download", "videome", "--data-root", root)
+    assert status == 2 and "did you mean 'videomme'" in errors
+    status, _, errors = cli("download", "videomme", "--data-root", "hub:")
+    assert status == 2 and "needs a folder" in errors
+
+
+def test_no_network(tmp_path: Path, cli: Run) -> None:
+    status, _, errors = cli("download", "videomme", "--data-root", tmp_path)
+    assert status == 2 and "cannot be fetched (Cannot reach" in errors
+
+
+def test_tasks_that_share_data(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
+    serve("lmms-lab/Video-MME", publish_videomme(tmp_path / "published", video))
+    variant = tmp_path / "variant.py"
+    variant.write_text(
+        "from vamba_eval.tasks.videomme import VideoMME\n\n\n"
+        "class Variant(VideoMME):\n    name = 'variant'\n    reads_data_of = ('videomme',)\n"
+    )
+    status, said, _ = cli("download", f"{variant},videomme", "--data-root", tmp_path / "data")
+    assert status == 0 and said.count("lmms-lab/Video-MME at") == 1
+    assert load_task(str(variant)).load(tmp_path / "data")[0].path.read_bytes() == video
+    status, said, errors = cli("download", "houreval", "--data-root", tmp_path / "data", "--dry-run")
+    assert "videomme: lmms-lab/Video-MME" in said and "no dataset MLVU/MVLU" in errors
+
+
+def test_nothing_to_download(tmp_path: Path, cli: Run) -> None:
+    status, said, _ = cli("download", "synthetic", "--data-root", tmp_path)
+    assert status == 0 and said == "synthetic: nothing to download (generated on this machine)\n"
+
+
+def test_every_task_says_where_its_data_is() -> None:
+    for name in names(Task):
+        task = load_task(name)
+        assert task.dataset or task.reads_data_of or name == "synthetic", name
+        for own in task.reads_data_of:
+            assert load_task(own).dataset
+
+
+def test_two_at_once(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:
+    from filelock import FileLock
+
+    serve("lmms-lab/Video-MME", publish_videomme(tmp_path / "published", video))
+    own = tmp_path / "data" / "videomme" / ".vamba-eval"
+    own.mkdir(parents=True)
+    with FileLock(own / "lock"), pytest.raises(UserError, match="another command is fetching"):
+        download(["videomme"], tmp_path / "data", say=lambda text: None)

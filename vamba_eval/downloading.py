@@ -1,0 +1,560 @@
+"""A benchmark's data from the Hub, in the layout in which its task reads it.
+
+Knows no benchmark: each task names its dataset repository. What is on the disk counts as there only if it has the
+size and the digest that the Hub states, and an archive as unpacked only if everything in it is where it belongs, so
+the same command can be given again at any time and fetches what is missing.
+
+Files are fetched with huggingface_hub's ``http_get``, because its ``snapshot_download`` (2.4) begins a file anew that
+another process did not finish, and these are of several GB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import IO, TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from vamba_eval.contracts import Dataset, Task, UserError
+from vamba_eval.registry import load_task
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_STATE = ".vamba-eval"  # in the benchmark's folder: what is fetched, and what is unpacked
+_THREADS = 8
+_RESERVE_BYTES = 2**30  # of the disk, beyond what the data needs
+# Archives, whole or in parts: x.zip, x.tar.part.aa, x.tar.gz.part-aa, x.zip.001.
+_ARCHIVE = re.compile(
+    r"(?P<whole>.+\.(?P<kind>zip|tar\.gz|tar\.bz2|tar\.xz|tgz|tar))(?:[._-](?:part[._-]?)?(?P<part>[a-z]{2}|\d{1,4}))?"
+)
+_NOT_UNPACKED = re.compile(r".+\.(rar|7z|z\d\d|tar\.zst)")
+_JUNK = ("__MACOSX", ".DS_Store")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as the Hub states it. ``digest`` is a SHA-256, or git's SHA-1 of what is not in large-file storage."""
+
+    path: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive of one file, or of several parts in their order."""
+
+    name: str
+    parts: tuple[RemoteFile, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for one benchmark.
+
+    files       all plain files of the repository that the task reads; archives: all archives
+    fetch       bytes to fetch; disk: bytes of free disk that it takes at most, with what is unpacked (videos do not
+                shrink in archives, so that is taken to be as large as they are)
+    """
+
+    task: str
+    folder: Path
+    hub_id: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+    archives: tuple[Archive, ...]
+    to_fetch: tuple[RemoteFile, ...]
+    to_unpack: tuple[Archive, ...]
+    fetch: int
+    disk: int
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        files = f"{len(self.to_fetch)} of {len(self.files) + sum(len(a.parts) for a in self.archives)} files"
+        lines = [f"{self.task}: {self.hub_id} at {self.commit[:12]} into {self.folder}"]
+        if not self.to_fetch and not self.to_unpack:
+            return "\n".join([*lines, "  everything is there", *(f"  {note}" for note in self.notes)])
+        lines.append(f"  to fetch: {files}, {_bytes(self.fetch)}; to unpack: {len(self.to_unpack)} archives")
+        lines.append(f"  disk needed: about {_bytes(self.disk)}; free: {_bytes(_free(self.folder))}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def download(
+    names: Sequence[str],
+    data_root: str | Path,
+    *,
+    repo: str | None = None,
+    revision: str | None = None,
+    keep_archives: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[Plan]:
+    """Fetch the data of the tasks called ``names`` into ``data_root``; what was done.
+
+    repo            another dataset repository than the task's own, all files of which are taken
+    revision        a branch, tag or commit of it
+    keep_archives   leave archives where they are when they are unpacked
+    dry_run         only say what would be done
+    say             gets what is to be done before it begins, and at the end what is to be had elsewhere
+
+    Raises UserError for everything that the caller can mend: a gated dataset, a full disk, a broken archive.
+    """
+    root = Path(data_root).expanduser()
+    if str(data_root).startswith(("hub:", "lmms-eval:")):
+        raise UserError(f"download needs a folder to fetch into, not {data_root}: --data-root DIR")
+    tasks = {own.name: own for name in names for own in _with_data(load_task(name))}
+    if repo is not None and len(tasks) != 1:
+        raise UserError(f"--repo is the source of one benchmark, not of {', '.join(tasks)}")
+    plans = []
+    for task in tasks.values():
+        dataset = task.dataset if repo is None else _other_source(task, repo)
+        if dataset is None:
+            say(f"{task.name}: nothing to download ({task.homepage})")
+            continue
+        state = _State(root / task.name)
+        plan = _plan(task.name, dataset, revision, state, keep_archives)
+        say(str(plan))
+        plans.append(plan)
+        if not dry_run:
+            _check_disk(plan)
+            with state.locked():
+                _carry_out(plan, dataset, state, keep_archives)
+            if plan.to_fetch or plan.to_unpack:
+                say(f"{task.name}: all of it is in {plan.folder}")
+        if dataset.elsewhere:
+            say(f"{task.name}: {dataset.elsewhere}")
+    return plans
+
+
+def _with_data(task: Task) -> list[Task]:
+    """The tasks in whose folders its data is."""
+    return [own for name in task.reads_data_of for own in _with_data(load_task(name))] or [task]
+
+
+def _other_source(task: Task, repo: str) -> Dataset:
+    own = task.dataset or Dataset(repo)
+    return Dataset(repo, unpack_into=own.unpack_into, elsewhere=own.elsewhere)
+
+
+# ---------------------------------------------------------------------------------------- what is to be done
+
+
+def _plan(name: str, dataset: Dataset, revision: str | None, state: _State, keep_archives: bool) -> Plan:
+    commit, remote = _list(dataset.hub_id, revision)
+    wanted = [file for file in remote if any(fnmatchcase(file.path, pattern) for pattern in dataset.files)]
+    wanted = [file for file in wanted if file.path not in (".gitattributes", "README.md")]
+    if not wanted:
+        raise UserError(
+            f"{dataset.hub_id} has none of the files that {name} reads ({', '.join(dataset.files)}): "
+            "is the revision right?"
+        )
+    archives = _archives(wanted)
+    in_parts = {part for archive in archives for part in archive.parts}
+    files = tuple(file for file in wanted if file not in in_parts)
+    to_unpack = tuple(archive for archive in archives if not state.is_unpacked(archive))
+    needed = [*files, *(part for archive in (archives if keep_archives else to_unpack) for part in archive.parts)]
+    to_fetch = tuple(file for file in needed if not state.has(file))
+    begun = {file: state.begun(file) for file in to_fetch}
+    fetch = sum(file.size - begun[file] for file in to_fetch)
+    # One archive after the other is fetched, unpacked and removed.
+    left = {archive.name: sum(p.size - begun[p] for p in archive.parts if p in begun) for archive in archives}
+    plain = fetch - sum(left.values())
+    beside = sum(left.values()) if keep_archives else max([left[archive.name] for archive in to_unpack], default=0)
+    return Plan(
+        task=name,
+        folder=state.folder,
+        hub_id=dataset.hub_id,
+        commit=commit,
+        files=files,
+        archives=archives,
+        to_fetch=to_fetch,
+        to_unpack=to_unpack,
+        fetch=fetch,
+        disk=plain + beside + sum(archive.size for archive in to_unpack),
+        notes=tuple(
+            f"{file.path} is of a kind that is not unpacked here: unpack it yourself"
+            for file in files
+            if _NOT_UNPACKED.fullmatch(file.path)
+        ),
+    )
+
+
+def _list(hub_id: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
+    """The commit and its files."""
+    from huggingface_hub import HfApi
+
+    with _hub_errors(hub_id):
+        about = HfApi().dataset_info(hub_id, revision=revision, files_metadata=True)
+    files = []
+    for entry in about.siblings or []:
+        digest = entry.lfs.sha256 if entry.lfs else entry.blob_id
+        if entry.size is None or digest is None:
+            raise UserError(f"the Hub states no size of {entry.rfilename} in {hub_id}")
+        _inside(Path(), entry.rfilename, hub_id)
+        files.append(RemoteFile(entry.rfilename, entry.size, digest))
+    return str(about.sha), sorted(files, key=lambda file: file.path)
+
+
+def _archives(files: Iterable[RemoteFile]) -> tuple[Archive, ...]:
+    parts: dict[str, list[tuple[tuple[int, str], RemoteFile]]] = {}
+    for file in files:
+        if match := _ARCHIVE.fullmatch(file.path):
+            part = match["part"] or ""
+            parts.setdefault(match["whole"], []).append(((len(part), part), file))
+    return tuple(Archive(name, tuple(file for _, file in sorted(each))) for name, each in parts.items())
+
+
+def _free(folder: Path) -> int:
+    """Free bytes of the disk that the folder is or will be on."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def _check_disk(plan: Plan) -> None:
+    free = _free(plan.folder)
+    if (plan.to_fetch or plan.to_unpack) and free < plan.disk + _RESERVE_BYTES:
+        raise UserError(
+            f"{plan.task} needs about {_bytes(plan.disk)} (and {_bytes(_RESERVE_BYTES)} to spare) on the disk of "
+            f"{plan.folder}, which has {_bytes(free)}: make room, or give another --data-root"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ doing it
+
+
+def _carry_out(plan: Plan, dataset: Dataset, state: _State, keep_archives: bool) -> None:
+    from tqdm import tqdm
+
+    missing = set(plan.to_fetch)
+    with tqdm(total=plan.fetch, unit="B", unit_scale=True, desc=f"fetching {plan.task}", disable=None) as bar:
+        _fetch_all([file for file in plan.files if file in missing], plan, state, bar)
+        for archive in plan.archives:
+            _fetch_all([part for part in archive.parts if part in missing], plan, state, bar)
+            if archive in plan.to_unpack:
+                _unpack(archive, _destination(archive, dataset, state.folder), state)
+            if not keep_archives:
+                for part in archive.parts:
+                    (state.folder / part.path).unlink(missing_ok=True)
+
+
+def _destination(archive: Archive, dataset: Dataset, folder: Path) -> Path:
+    own = str(PurePosixPath(archive.name).parent)
+    return folder / (own if dataset.unpack_into is None else dataset.unpack_into)
+
+
+def _fetch_all(files: Sequence[RemoteFile], plan: Plan, state: _State, bar: tqdm[Any]) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        futures = [pool.submit(_fetch, file, plan, state, bar) for file in files]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:  # also Ctrl-C: what has begun stays on the disk and is gone on with
+            state.stop = True
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _fetch(file: RemoteFile, plan: Plan, state: _State, bar: tqdm[Any]) -> None:
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+
+    disable_progress_bars("huggingface_hub.http_get")  # one bar shows them all
+    url = hf_hub_url(plan.hub_id, file.path, repo_type="dataset", revision=plan.commit)
+    incomplete = state.incomplete(file)
+    incomplete.parent.mkdir(parents=True, exist_ok=True)
+    begun = state.begun(file)
+    with _hub_errors(plan.hub_id), _Counted(incomplete, bar, state) as stream:
+        stream.truncate(begun)
+        stream.seek(begun)
+        # As stored, not compressed on the way: sizes and ranges are those of the file.
+        headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+        try:
+            http_get(url, stream, resume_size=begun, headers=headers, expected_size=file.size)
+        except OSError as error:
+            if error.errno is not None or "Consistency check" not in str(error):
+                raise
+    if not _is_whole(incomplete, file):
+        size = incomplete.stat().st_size
+        incomplete.unlink()
+        raise UserError(
+            f"{file.path} of {plan.hub_id} came with {size:,} bytes that are not the {file.size:,} that the Hub "
+            "states: give the command again to fetch it anew"
+        )
+    target = state.folder / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(incomplete, target)
+    state.note(file)
+
+
+class _Counted(io.FileIO):
+    """A file whose bytes a progress bar counts, and which can be told to take no more."""
+
+    def __init__(self, path: Path, bar: tqdm[Any], state: _State) -> None:
+        super().__init__(path, "r+b" if path.exists() else "w+b")
+        self._bar, self._state = bar, state
+
+    def write(self, content: Any) -> int:
+        if self._state.stop:
+            raise KeyboardInterrupt
+        view = memoryview(content)
+        while view:
+            written = super().write(view)
+            view = view[written:]
+        self._bar.update(len(content))
+        return len(content)
+
+
+@contextmanager
+def _hub_errors(hub_id: str) -> Iterator[None]:
+    """What the Hub refuses, said in a way that helps."""
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/datasets/{hub_id}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise UserError(
+            f"{hub_id} is gated: accept its terms at {page} with your account, then give a token of that account "
+            "(hf auth login, or the environment variable HF_TOKEN)"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(
+            f"there is no dataset {hub_id} on the Hub, or it is private: check the name; a private one needs a token "
+            "(hf auth login, or the environment variable HF_TOKEN)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{hub_id} has no such revision: see the branches at {page}") from error
+    except Exception as error:
+        known = isinstance(error, errors.HfHubHTTPError | errors.HFValidationError | errors.OfflineModeIsEnabled)
+        # The library's HTTP client is httpx or httpx2, by its version.
+        if not known and type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{hub_id} cannot be fetched ({reason}); what has come is kept, and the same command goes on"
+        ) from error
+
+
+# ----------------------------------------------------------------------------------------------- unpacking
+
+
+def _unpack(archive: Archive, target: Path, state: _State) -> None:
+    """Unpack it below ``target``; each file appears under its name when it is whole, and the archive counts as
+    unpacked when all are there. Raises UserError; nothing is written outside of ``target``."""
+    from tqdm import tqdm
+
+    members = {}
+    description = f"unpacking {PurePosixPath(archive.name).name}"
+    with ExitStack() as stack, tqdm(unit="B", unit_scale=True, desc=description, disable=None) as bar:
+        streams = [stack.enter_context(open(state.folder / part.path, "rb")) for part in archive.parts]
+        joined: Any = io.BufferedReader(_Joined(streams), 2**20)
+        try:
+            for name, size, content in _members(archive.name, joined, _free(state.folder)):
+                path = _inside(target, name, archive.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                incomplete = path.with_name(f".{path.name[:200]}.incomplete")
+                with content, incomplete.open("wb") as stream:
+                    shutil.copyfileobj(content, stream, 2**20)
+                if incomplete.stat().st_size != size:
+                    raise zipfile.BadZipFile(f"{name} is not as long as the archive states")
+                os.replace(incomplete, path)
+                members[str(path.relative_to(state.folder))] = size
+                bar.update(size)
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, KeyError, RuntimeError) as error:
+            raise UserError(
+                f"{archive.name} cannot be unpacked ({str(error) or type(error).__name__}): it is as published; "
+                f"see whether its authors have mended it, or unpack it yourself in {target}"
+            ) from error
+    state.note_unpacked(archive, members)
+
+
+def _members(name: str, stream: IO[bytes], free: int) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Name, size and content of all files in an archive. Links give a copy of what they point to inside of it."""
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(stream) as zipped:
+            listed = [member for member in zipped.infolist() if not member.is_dir() and not _is_junk(member.filename)]
+            if (needed := sum(member.file_size for member in listed)) > free:
+                raise UserError(f"{name} holds {_bytes(needed)}, but the disk has {_bytes(free)}: make room")
+            for member in listed:
+                yield member.filename, member.file_size, zipped.open(member)
+        return
+    with tarfile.open(fileobj=stream, mode="r:*") as tar:
+        for entry in tar:
+            if entry.isdir() or _is_junk(entry.name):
+                continue
+            content = tar.extractfile(entry)
+            if content is None:
+                raise tarfile.TarError(f"{entry.name} is no file")
+            content.seek(0, io.SEEK_END)
+            size = content.tell()
+            content.seek(0)
+            yield entry.name, size, content
+
+
+def _is_junk(name: str) -> bool:
+    return any(part in _JUNK for part in PurePosixPath(name).parts)
+
+
+def _inside(folder: Path, name: str, source: str) -> Path:
+    """The path of ``name`` below ``folder``; UserError for a name that leads elsewhere."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or not path.parts or ".." in path.parts or re.match("[A-Za-z]:", name):
+        raise UserError(f"{source} holds {name!r}, which would be written outside of its folder: it is not unpacked")
+    return folder.joinpath(*path.parts)
+
+
+class _Joined(io.RawIOBase):
+    """Several files as one, one after the other."""
+
+    def __init__(self, streams: Sequence[IO[bytes]]) -> None:
+        self._streams = streams
+        self._starts = [0]
+        for stream in streams:
+            self._starts.append(self._starts[-1] + stream.seek(0, io.SEEK_END))
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = (0, self._position, self._starts[-1])[whence]
+        if base + offset < 0:
+            raise OSError(22, "a position before the start")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        for stream, start, end in zip(self._streams, self._starts, self._starts[1:], strict=False):
+            if start <= self._position < end:
+                stream.seek(self._position - start)
+                content = stream.read(min(len(buffer), end - self._position))
+                buffer[: len(content)] = content
+                self._position += len(content)
+                return len(content)
+        return 0
+
+
+# --------------------------------------------------------------------------------------- what is on the disk
+
+
+class _State:
+    """What of a benchmark's folder is known to be whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stop = False
+        self._own = folder / _STATE
+        self._lock = Lock()
+        log = self._own / "fetched.txt"
+        lines = log.read_text(encoding="utf-8").split("\n") if log.exists() else []
+        self._known = {tuple(line.split(" ", 1)) for line in lines}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from fetching into the same folder. Raises UserError if somebody does already."""
+        self._own.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._own / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(f"another command is fetching into {self.folder}: wait until it has ended") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def has(self, file: RemoteFile) -> bool:
+        """Whether the file is there and whole. One that somebody else put there is looked at."""
+        path = self.folder / file.path
+        if not path.is_file() or path.stat().st_size != file.size:
+            return False
+        if (file.digest, file.path) in self._known:
+            return True
+        if not _is_whole(path, file):
+            return False
+        self.note(file)
+        return True
+
+    def note(self, file: RemoteFile) -> None:
+        with self._lock:
+            self._own.mkdir(parents=True, exist_ok=True)
+            with (self._own / "fetched.txt").open("a", encoding="utf-8") as log:
+                log.write(f"{file.digest} {file.path}\n")
+            self._known.add((file.digest, file.path))
+
+    def incomplete(self, file: RemoteFile) -> Path:
+        """Where what has come of a file is kept."""
+        return self._own / "incomplete" / f"{file.digest}-{zlib.crc32(file.path.encode()):08x}"
+
+    def begun(self, file: RemoteFile) -> int:
+        """How many bytes of the file have come."""
+        path = self.incomplete(file)
+        size = path.stat().st_size if path.exists() else 0
+        return size if size <= file.size else 0
+
+    def _manifest(self, archive: Archive) -> Path:
+        return self._own / "unpacked" / f"{archive.name.replace('/', '--')}.json"
+
+    def is_unpacked(self, archive: Archive) -> bool:
+        """Whether everything that was in it is there, with its size."""
+        try:
+            manifest = json.loads(self._manifest(archive).read_text(encoding="utf-8"))
+            return manifest["digests"] == [part.digest for part in archive.parts] and all(
+                (self.folder / name).stat().st_size == size for name, size in manifest["members"].items()
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def note_unpacked(self, archive: Archive, members: dict[str, int]) -> None:
+        path = self._manifest(archive)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"digests": [part.digest for part in archive.parts], "members": members}
+        aside = path.with_suffix(".incomplete")
+        aside.write_text(json.dumps(content, indent=0), encoding="utf-8")
+        os.replace(aside, path)
+
+
+def _is_whole(path: Path, file: RemoteFile) -> bool:
+    if path.stat().st_size != file.size:
+        return False
+    git = hashlib.sha1(f"blob {file.size}\0".encode())  # how git names a file's content
+    digest = hashlib.sha256() if len(file.digest) == 64 else git
+    with path.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest() == file.digest
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
