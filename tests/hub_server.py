@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 COMMIT = "c" * 40
 
@@ -23,6 +23,7 @@ class Hub:
     gated       only this token gets files
     cut_after   a file's name to the bytes after which its connection is cut, once
     hold_after  a file's name to the bytes after which nothing more is sent, once, until ``go_on`` is set
+    elsewhere   large files are not sent but redirected to another host, as the Hub does
     lies        a file's name to the size that is stated of it
     sent        bytes that were sent, by file
     asked       requests: (method, path, Range)
@@ -31,6 +32,7 @@ class Hub:
     repo: str
     folder: Path
     gated: str | None = None
+    elsewhere: bool = False
     cut_after: dict[str, int] = field(default_factory=dict)
     hold_after: dict[str, int] = field(default_factory=dict)
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -84,13 +86,23 @@ class _Handler(BaseHTTPRequestHandler):
             if revision and revision not in hub.branches:
                 return self._refuse(404, "RevisionNotFound")
             return self._send(json.dumps(hub.description()).encode(), {"Content-Type": "application/json"})
+        if path.startswith("/elsewhere/"):
+            return self._file(path.removeprefix("/elsewhere/"))
         prefix = f"/datasets/{hub.repo}/resolve/{COMMIT}/"
-        file = hub.folder / path.removeprefix(prefix)
-        if not path.startswith(prefix) or not file.is_file():
+        name = path.removeprefix(prefix)
+        if not path.startswith(prefix) or not (hub.folder / name).is_file():
             return self._refuse(404, "EntryNotFound")
         if hub.gated is not None and self.headers.get("Authorization") != f"Bearer {hub.gated}":
             return self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
-        content = file.read_bytes()
+        if hub.elsewhere:
+            port = hub.endpoint.rpartition(":")[2]
+            return self._refuse(302, "", {"Location": f"http://localhost:{port}/elsewhere/{quote(name)}?signature=1"})
+        self._file(name)
+
+    def _file(self, name: str) -> None:
+        if "Authorization" in self.headers and self.hub.elsewhere:
+            return self._refuse(400, "")  # a token has leaked to another host
+        content = (self.hub.folder / name).read_bytes()
         headers = {
             "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
             "X-Repo-Commit": COMMIT,
@@ -101,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(416, "")
         if begin:
             headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-        self._send(content[begin:], headers, 206 if begin else 200, file.relative_to(hub.folder).as_posix())
+        self._send(content[begin:], headers, 206 if begin else 200, name)
 
     def _send(self, content: bytes, headers: dict[str, str], status: int = 200, name: str = "") -> None:
         self.send_response(status)
@@ -119,8 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.go_on.wait(30)
         self.close_connection = len(part) < len(content)
 
-    def _refuse(self, status: int, code: str) -> None:
+    def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
         if code:
             self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")

@@ -253,7 +253,28 @@ def test_a_connection_that_breaks(tmp_path: Path, serve: Callable[..., Hub], mon
     assert [asked[2] for asked in hub.asked if asked[1].endswith("videos.zip")][1] == "bytes=200000-"
 
 
-def test_a_killed_command_goes_on_in_the_middle_of_a_file(tmp_path: Path, serve: Callable[..., Hub]) -> None:
+def test_large_files_are_on_another_host_that_gets_no_token(
+    tmp_path: Path, serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    content = random.Random(0).randbytes(100_000)
+    repository = tmp_path / "published"
+    zipped(repository / "videos.zip", {"NExTVideo/1.mp4": content})
+    cut = {"videos.zip": 50_000}
+    hub = serve("lmms-lab/NExTQA", repository, elsewhere=True, gated="hf_right", cut_after=cut)
+    download(["nextqa"], tmp_path / "data", say=lambda text: None)
+    assert (tmp_path / "data" / "nextqa" / "NExTVideo" / "1.mp4").read_bytes() == content
+    ranges = [begin for _, path, begin in hub.asked if path == "/elsewhere/videos.zip"]
+    assert ranges == [None, "bytes=50000-"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_ended_command_goes_on_in_the_middle_of_a_file(
+    tmp_path: Path, serve: Callable[..., Hub], how: signal.Signals
+) -> None:
     content = random.Random(0).randbytes(35_000_000)
     repository = tmp_path / "published"
     (repository / "MC").mkdir(parents=True)
@@ -267,9 +288,9 @@ def test_a_killed_command_goes_on_in_the_middle_of_a_file(tmp_path: Path, serve:
     own = tmp_path / "data" / "nextqa" / ".vamba-eval" / "incomplete"
     while not any(path.stat().st_size >= 20_000_000 for path in own.iterdir()):  # the library writes 10 MB at a time
         assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
     hub.go_on.set()
+    assert process.wait(30) == (-how if how == signal.SIGKILL else 130)
     assert not list((tmp_path / "data").rglob("*.mp4"))
 
     done = subprocess.run(command, capture_output=True, text=True, **where)

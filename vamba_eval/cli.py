@@ -30,6 +30,8 @@ Evaluate long-video language models: how well they answer, and what each answer 
   %(prog)s rescore RESULTS... --protocol P    stored responses under another protocol, or under all
   %(prog)s compare RUN_A RUN_B                two models, or two ways of asking one, on the same questions
   %(prog)s export RESULTS... --output DIR     benchmarks' own files of responses, lmms-eval's logs
+  %(prog)s download TASK,... --data-root DIR  fetch benchmarks from the Hub
+  %(prog)s check TASK,... --data-root DIR     see whether a copy of a benchmark is whole
   %(prog)s ask VIDEO "question" ...           ask a model about a video or image of yours
 
 A run that was interrupted goes on where it stopped when the same command is given again.
