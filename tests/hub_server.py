@@ -61,6 +61,7 @@ class Hub:
     def running(self) -> Iterator[Hub]:
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         server.daemon_threads = True
+        server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # who is killed hangs up
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         self.endpoint = f"http://127.0.0.1:{server.server_port}"

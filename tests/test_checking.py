@@ -86,7 +86,7 @@ def test_a_missing_video(copy: Path, cli: Run) -> None:
     path.unlink()
     said, problems = report(copy, cli)
     assert [(p["kind"], p["where"]) for p in problems] == [("missing videos", str(path))]
-    assert "run_eval.py download longvideobench --data-root DIR" in problems[0]["advice"]
+    assert f"run_eval.py download longvideobench --data-root {copy.parent} fetches" in problems[0]["advice"]
     assert "something lacks" in said and "1 lack" in said
     assert report(copy, cli, "--quick")[1] == problems
 

@@ -108,43 +108,48 @@ def save(reports: Iterable[Report], file: Path) -> None:
 
 def _check(task: Task, data_root: str | Path | None, split: str | None, quick: bool, reading: Reading | None) -> Report:
     report = Report(task.name, split)
-    sources = ",".join(task.reads_data_of or (task.name,))
-    again = f"run_eval.py download {sources} --data-root DIR fetches what lacks" + (
-        f". {task.dataset.elsewhere}" if task.dataset and task.dataset.elsewhere else ""
-    )
-    if task.dataset is None and not task.reads_data_of:
-        again = f"get it from where the benchmark is published ({task.homepage})"
+    fetch = _how_to_fetch(task, data_root)
     try:
         videos = task.load(data_root, split)
     except MissingData as error:
-        report.problems.append(Problem("annotations", task.name, str(error), again))
+        where = str(data_root or "lmms-eval:")
+        report.problems.append(Problem("annotations that cannot be read", where, str(error), fetch))
         return report
     published = task.published_counts.get(split or next(iter(task.published_counts), ""), Counts(None, 0))
-    _check_rows(task, videos, published, again, report)
+    _check_rows(task, videos, published, fetch, report)
     paths = {video.path: video for video in videos if video.path != Path()}
     report.counts.append(("videos in the annotations", len(paths), published.videos))
     if published.videos is not None and len(paths) != published.videos:
         problem = f"{len(paths):,} videos in place of {published.videos:,}"
-        report.problems.append(Problem("annotations that are not the published ones", "videos", problem, again))
+        report.problems.append(Problem("annotations that are not the published ones", "videos", problem, fetch))
     present = [path for path in paths if path.exists()]
     report.counts.append(("video files", len(present), len(paths)))
+    advice = f"{fetch}. {task.dataset.elsewhere}" if task.dataset and task.dataset.elsewhere else fetch
     for path in paths.keys() - set(present):
-        report.problems.append(Problem("missing videos", str(path), "no such file", again))
+        report.problems.append(Problem("missing videos", str(path), "no such file", advice))
     if not quick:
-        _check_files([paths[path] for path in present], reading or Reading(), again, report)
-    _check_subtitles(paths.values(), published, quick, again, report)
+        _check_files([paths[path] for path in present], reading or Reading(), fetch, report)
+    _check_subtitles(paths.values(), published, quick, fetch, report)
     report.problems.sort(key=lambda problem: (problem.kind, problem.where))
     return report
 
 
-def _check_rows(task: Task, videos: Sequence[Video], published: Counts, again: str, report: Report) -> None:
+def _how_to_fetch(task: Task, data_root: str | Path | None) -> str:
+    if task.dataset is None and not task.reads_data_of:
+        return f"the benchmark is published at {task.homepage}"
+    folder = "DIR" if data_root is None or str(data_root).startswith(("hub:", "lmms-eval:")) else data_root
+    sources = ",".join(task.reads_data_of or (task.name,))
+    return f"run_eval.py download {sources} --data-root {folder} fetches what lacks"
+
+
+def _check_rows(task: Task, videos: Sequence[Video], published: Counts, fetch: str, report: Report) -> None:
     questions = [question for video in videos for question in video.questions]
     report.counts.append(("questions", len(questions), published.questions or None))
     if published.questions and len(questions) != published.questions:
         problem = f"{len(questions):,} questions in place of {published.questions:,}"
-        report.problems.append(Problem("annotations that are not the published ones", "questions", problem, again))
+        report.problems.append(Problem("annotations that are not the published ones", "questions", problem, fetch))
     broken = [question for question in questions if question.problem]
-    advice = f"they are recorded as failed by every run. {again[0].upper()}{again[1:]}"
+    advice = f"they are recorded as failed by every run; {fetch}"
     for question in broken:
         report.problems.append(
             Problem("annotation rows that cannot be asked", question.id, question.problem or "", advice)
@@ -154,7 +159,7 @@ def _check_rows(task: Task, videos: Sequence[Video], published: Counts, again: s
     report.notes += [str(defect) for defect in task.defects if defect.where not in ids]
 
 
-def _check_files(videos: Sequence[Video], reading: Reading, again: str, report: Report) -> None:
+def _check_files(videos: Sequence[Video], reading: Reading, fetch: str, report: Report) -> None:
     from tqdm import tqdm
 
     good = right = stated = 0
@@ -164,7 +169,7 @@ def _check_files(videos: Sequence[Video], reading: Reading, again: str, report: 
             path, info = loaded.video.path, loaded.info
             problem = loaded.problem or _unfinished(path)
             if problem is not None or info is None:
-                advice = f"remove them; {again}"
+                advice = f"remove them; {fetch}"
                 problem = _why(path, problem or "cannot be opened")
                 report.problems.append(Problem("videos that cannot be read", str(path), problem, advice))
                 continue
@@ -176,7 +181,7 @@ def _check_files(videos: Sequence[Video], reading: Reading, again: str, report: 
             if wrong:
                 advice = (
                     f"beyond {_TOLERANCE_S:g} s and {_TOLERANCE_SHARE:.0%} of what is stated: is it another cut, or "
-                    f"another video? If so, remove them; {again}"
+                    f"another video? If so, remove them; {fetch}"
                 )
                 report.problems.append(Problem("videos of another length", str(path), wrong, advice))
     report.counts.append(("videos that open, with all their bytes", good, len(videos)))
@@ -214,7 +219,7 @@ def _wrong_length(video: Video, info: VideoInfo) -> str | None:
     return f"it lasts {info.duration_s:,.1f} s, and {video.duration_s:,.1f} s by the annotations"
 
 
-def _check_subtitles(videos: Iterable[Video], published: Counts, quick: bool, again: str, report: Report) -> None:
+def _check_subtitles(videos: Iterable[Video], published: Counts, quick: bool, fetch: str, report: Report) -> None:
     videos = list(videos)
     named = [video for video in videos if video.subtitles is not None]
     if published.subtitles is None and not named:
@@ -226,18 +231,18 @@ def _check_subtitles(videos: Iterable[Video], published: Counts, quick: bool, ag
         without = [video.id for video in videos if video.id not in with_subtitles]
         problem = f"{published.subtitles - len(there):,} of {published.subtitles:,} are missing"
         examples = f" (videos without: {', '.join(without[:_SHOWN])}{', ...' if len(without) > _SHOWN else ''})"
-        advice = f"only prompts with subtitles need them. {again[0].upper()}{again[1:]}"
+        advice = f"only prompts with subtitles need them; {fetch}"
         report.problems.append(Problem("missing subtitles", "subtitles", problem + examples, advice))
     for video in there if not quick else ():
         assert video.subtitles is not None
         try:
             lines = read_subtitles(video.subtitles)
         except VideoError as error:
-            report.problems.append(Problem("subtitles that cannot be read", str(video.subtitles), str(error), again))
+            report.problems.append(Problem("subtitles that cannot be read", str(video.subtitles), str(error), fetch))
             continue
         if not lines:
             problem = "there is no line in it"
-            report.problems.append(Problem("subtitles that cannot be read", str(video.subtitles), problem, again))
+            report.problems.append(Problem("subtitles that cannot be read", str(video.subtitles), problem, fetch))
 
 
 def _lacks(there: int, expected: int | None) -> str:

@@ -94,7 +94,7 @@ class Plan:
         lines = [f"{self.task}: {self.hub_id} at {self.commit[:12]} into {self.folder}"]
         if not self.to_fetch and not self.to_unpack:
             return "\n".join([*lines, "  everything is there", *(f"  {note}" for note in self.notes)])
-        lines.append(f"  to fetch: {files}, {_bytes(self.fetch)}; to unpack: {len(self.to_unpack)} archives")
+        lines.append(f"  to fetch: {files}, {_bytes(self.fetch)}; archives to unpack: {len(self.to_unpack)}")
         lines.append(f"  disk needed: about {_bytes(self.disk)}; free: {_bytes(_free(self.folder))}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
