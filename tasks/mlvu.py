@@ -56,7 +56,7 @@ class MLVU(Task):
     reported_as = "mlvu_m_avg"
     reported_metric = "M-Avg"
     dataset = Dataset(hub_id="MLVU/MVLU", lmms_eval="mlvu", lmms_ids=("sy1998/MLVU_dev",))
-    # The JSON's questions; the parquet of sy1998/MLVU_dev may have one less.
+    # Of the seven JSON files: 539 + 355 + 352 + 206 + 259 + 200 + 264; videos of multiple choice are not counted apart.
     published_counts: ClassVar = {"dev": Counts(videos=None, questions=2175)}
 
     def generation(self, protocol: str) -> GenerationSettings:

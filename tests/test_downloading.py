@@ -32,7 +32,7 @@ from benchmark_files import (
     write_nextqa,
     write_videomme,
 )
-from hub_server import Hub
+from hub_server import COMMIT, Hub
 from videos import make_video
 
 from vamba_eval.contracts import Task, UserError
@@ -357,6 +357,24 @@ def test_files_that_somebody_else_put_there(tmp_path: Path, video: bytes, serve:
     download(["videomme"], tmp_path / "data", say=lambda text: None)
     assert "videos_chunked_01.zip" not in hub.sent and "videos_chunked_02.zip" in hub.sent
     assert all(v.path.read_bytes() == video for v in load_task("videomme").load(tmp_path / "data"))
+
+
+def test_what_the_hubs_cache_has_is_not_fetched(
+    tmp_path: Path, video: bytes, serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    repository = publish_videomme(tmp_path / "published", video)
+    hub = serve("lmms-lab/Video-MME", repository)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    snapshot = tmp_path / "cache" / "datasets--lmms-lab--Video-MME" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    for name in ("videos_chunked_01.zip", "subtitle.zip"):
+        shutil.copy(repository / name, snapshot)
+    download(["videomme"], tmp_path / "data", say=lambda text: None)
+    assert set(hub.sent) == {"videos_chunked_02.zip", "videomme/test-00000-of-00001.parquet"}
+    assert all(v.path.read_bytes() == video for v in load_task("videomme").load(tmp_path / "data"))
+    assert (snapshot / "videos_chunked_01.zip").exists()
 
 
 @pytest.mark.parametrize("difference", [-10, 10])
