@@ -103,7 +103,7 @@ def _run(argv: list[str]) -> int:
     args = _run_parser().parse_args(argv)
     sampling = {
         "strategy": args.strategy,
-        "num_frames": args.num_frames,
+        "num_frames": args.num_frames[0] if args.num_frames and len(args.num_frames) == 1 else None,
         "shortest_edge": args.shortest_edge,
         "longest_edge": args.longest_edge,
         "fps": args.fps,
@@ -147,11 +147,12 @@ def _run(argv: list[str]) -> int:
         model_args=_model_args(args.model_args),
         reading=reading,
         limit=args.limit,
+        ladder=args.num_frames if args.num_frames and len(args.num_frames) > 1 else (),
         seeds=args.seeds,
         blind=args.blind or args.baselines,
         accept_environment=args.accept_environment,
     )
-    folder = Path(args.output) / board.results[0].run
+    folder = board.folder
     _show(board, board.save(folder))
     if args.wandb or args.push_to_hub:
         from vamba_eval.sharing import to_hub, to_wandb
@@ -195,7 +196,13 @@ def _run_parser() -> argparse.ArgumentParser:
         help=f"besides, what knows nothing: {', '.join(_BASELINES)}, and each model blind",
     )
     add = parser.add_argument_group("which frames (default: each task's own)").add_argument
-    add("--num-frames", type=int, metavar="N", help="frames a video (512 for most tasks)")
+    add(
+        "--num-frames",
+        type=_counts,
+        metavar="N,...",
+        help="frames a video (512 for most tasks); several (8,16,32 or 8..512, by doubling) make a run with each, "
+        "reading each video once",
+    )
     add("--strategy", choices=STRATEGIES, help="how frames are chosen")
     add("--fps", type=float, help="frames a second, for --strategy fps")
     add("--token-budget", type=int, metavar="N", help="14x14 patches a video, for --strategy auto")
@@ -247,6 +254,17 @@ def _run_parser() -> argparse.ArgumentParser:
     )
     _add_debug(parser)
     return parser
+
+
+def _counts(text: str) -> list[int]:
+    """``"8,16,32"`` or, by doubling, ``"8..32"``."""
+    counts: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        counts.append(int(first))
+        while dots and 0 < counts[-1] * 2 <= int(last):
+            counts.append(counts[-1] * 2)
+    return counts
 
 
 def _names(text: str) -> list[str]:

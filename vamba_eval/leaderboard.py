@@ -107,10 +107,11 @@ class Result:
 
 
 class Leaderboard:
-    """The results of runs, and reported ones on request."""
+    """The results of runs, and reported ones on request. ``folder`` is where tables of theirs belong."""
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(self, results: Sequence[Result], folder: str | Path = ".") -> None:
         self.results = list(results)
+        self.folder = Path(folder)
 
     @classmethod
     def from_runs(

@@ -50,7 +50,7 @@ class Progress:
             self._bars.stop()
 
     def begin(self, task: Task, name: str, total: int, known: Iterable[ScoredRecord], done: int) -> Line:
-        """A new row for ``total`` questions, ``done`` of which need not be asked; ``known`` are their scores."""
+        """A new row for ``total`` responses, ``done`` of which are there already; ``known`` are their scores."""
         return Line(self, task, name, total, known, done)
 
     def say(self, text: str) -> None:
@@ -79,14 +79,11 @@ class Line:
 
     def add(self, scored: ScoredRecord | None) -> None:
         """A response; None for a failed one."""
+        self._done += 1
         if scored is None:
             self._failed += 1
-        else:
+        elif self._progress.enabled:
             self._scored.append(scored)
-
-    def question(self, count: int = 1) -> None:
-        """So many questions are done with."""
-        self._done += count
         self._show_if_due()
 
     def video(self) -> None:
@@ -136,7 +133,7 @@ class Line:
 
     def _plain(self) -> str:
         state = self._state()
-        parts = [f"{self._done:,} of {self._total:,} questions", *([state] if state else [])]
+        parts = [f"{self._done:,} of {self._total:,}", *([state] if state else [])]
         elapsed, gained = time.monotonic() - self._begun, self._done - self._before
         if gained and self._done < self._total:
             parts.append(f"{_duration(elapsed / gained * (self._total - self._done))} left")

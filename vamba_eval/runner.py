@@ -11,19 +11,28 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from vamba_eval import __version__, metering, registry
-from vamba_eval.contracts import GenerationSettings, ModelAdapter, Prompt, Question, Task, UserError, Video
+from vamba_eval.contracts import (
+    GenerationSettings,
+    ModelAdapter,
+    Prompt,
+    Question,
+    ScoredRecord,
+    Task,
+    UserError,
+    Video,
+)
 from vamba_eval.loading import Loaded, Reader, Reading
-from vamba_eval.sampling import FrameSampling
-from vamba_eval.store import RecordFile, Run, safe_name
+from vamba_eval.progress import Line, Progress
+from vamba_eval.sampling import FrameSampling, Ladder
+from vamba_eval.scored import scored_record
+from vamba_eval.store import Run, latest_responses, safe_name
 
 if TYPE_CHECKING:
     from vamba_eval.leaderboard import Leaderboard
@@ -45,6 +54,7 @@ def evaluate(
     model_args: Mapping[str, Mapping[str, Any]] | None = None,
     reading: Reading | None = None,
     limit: int | None = None,
+    ladder: Sequence[int] = (),
     seeds: int = 1,
     blind: bool = False,
     accept_environment: bool = False,
@@ -60,6 +70,8 @@ def evaluate(
     model_args      arguments of each model, by label
     reading         how videos are read: decoder, worker processes, time limit, clip cache
     limit           the first so many videos of each task
+    ladder          numbers of frames: the run is made with each of them, in folders of their own below the run's, and
+                    each video is read once for all
     seeds           how often each question is asked, with seeds that count up from the settings' own; above 1 for
                     sampled decoding only
     blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
@@ -76,7 +88,11 @@ def evaluate(
     if not tasks or not models:
         raise UserError("name at least one task and one model")
     reading = reading or Reading()
-    jobs = [_prepare_task(task, protocol, split, sampling, generation, reading.backend) for task in tasks]
+    samplings = _rungs(sampling, ladder)
+    rungs = [
+        [_prepare_task(task, protocol, split, one, generation, reading.backend) for task in tasks] for one in samplings
+    ]
+    jobs = rungs[0]
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
         raise UserError(
             f"{greedy[0]} is answered greedily, so {seeds} seeds would give one response: sample (--temperature 1), "
@@ -84,43 +100,68 @@ def evaluate(
         )
     labelled = _labelled(models, model_args or {})
     _check_captions(jobs, labelled)
-    loaded = [(job, job.task.load(data_root, split)) for job in jobs]
-    for job, videos in loaded:
+    videos_of = [job.task.load(data_root, split) for job in jobs]
+    for job, videos in zip(jobs, videos_of, strict=True):
         if not videos:
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
+        _warn_of_defects(job)
+    defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
     folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
+    folders = [folder / f"{count}-frames" for count in ladder] or [folder]
     environment = {**metering.environment(), "vamba_eval": __version__}
-    for job, _ in loaded:
-        for defect in job.task.defects[:20]:
-            log.warning("%s: %s", job.name, defect)
-        if len(job.task.defects) > 20:
-            log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
-    with Run(folder, environment, accept_environment=accept_environment) as run, Reader(reading) as reader:
-        for job, videos in loaded:
-            counts = {
-                "videos": len(videos),
-                "questions": sum(len(video.questions) for video in videos),
-                "seeds": seeds,
-            }
-            run.register_task(job.name, job.fingerprint(videos), counts, [str(defect) for defect in job.task.defects])
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(Run(place, environment, accept_environment=accept_environment)) for place in folders
+        ]
+        reader = stack.enter_context(Reader(reading))
+        display = stack.enter_context(Progress(enabled=progress))
+        for run, own_jobs in zip(runs, rungs, strict=True):
+            for job, defects, videos in zip(own_jobs, defects_of, videos_of, strict=True):
+                questions = sum(len(video.questions) for video in videos)
+                counts = {"videos": len(videos), "questions": questions, **({"seeds": seeds} if seeds > 1 else {})}
+                run.register_task(job.name, job.fingerprint(videos), counts, defects)
         for label, source, arguments in labelled:
             adapter = source if isinstance(source, ModelAdapter) else registry.load_adapter(source, **arguments)
             try:
-                for asked in _Asked.all_of(adapter, label, seeds, blind):
-                    run.register_model(asked.label, asked.identity())
-                    for job, videos in loaded:
-                        records = run.records(job.name, asked.label)
-                        try:
-                            _answer_all(job, videos[:limit], asked, records, run.environment_number, reader, progress)
-                        finally:
-                            records.close()
+                for asked in Asked.all_of(adapter, label, seeds, blind):
+                    for run in runs:
+                        run.register_model(asked.label, asked.identity())
+                    for number, videos in enumerate(videos_of):
+                        desks = [
+                            stack.enter_context(_Desk(own_jobs[number], run, asked))
+                            for run, own_jobs in zip(runs, rungs, strict=True)
+                        ]
+                        _answer_all(desks, videos[:limit], asked, reader, display)
             finally:
                 adapter.close()
-    return Leaderboard.from_runs([folder])
+    return Leaderboard(Leaderboard.from_runs([folder]).results, folder)
+
+
+def _rungs(
+    sampling: Mapping[str, Any] | FrameSampling | None, ladder: Sequence[int]
+) -> list[Mapping[str, Any] | FrameSampling | None]:
+    """The samplings of a run: one, or one for each number of frames of a ladder."""
+    if not ladder:
+        return [sampling]
+    if len(set(ladder)) != len(ladder):
+        raise UserError(f"a number of frames is given twice: {', '.join(map(str, ladder))}")
+    try:
+        if isinstance(sampling, FrameSampling):
+            return [replace(sampling, num_frames=count) for count in ladder]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return [{**(sampling or {}), "num_frames": count} for count in ladder]
+
+
+def _warn_of_defects(job: Job) -> None:
+    for defect in job.task.defects[:20]:
+        log.warning("%s: %s", job.name, defect)
+    if len(job.task.defects) > 20:
+        log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A model and a way of asking it: with the video, or (``blind``) without."""
 
     adapter: ModelAdapter
@@ -129,7 +170,7 @@ class _Asked:
     blind: bool = False
 
     @classmethod
-    def all_of(cls, adapter: ModelAdapter, label: str, seeds: int, blind: bool) -> list[_Asked]:
+    def all_of(cls, adapter: ModelAdapter, label: str, seeds: int, blind: bool) -> list[Asked]:
         seeing = cls(adapter, label, seeds)
         return [seeing, cls(adapter, f"{label}-blind", seeds, True)] if blind and adapter.reads_video else [seeing]
 
@@ -142,7 +183,7 @@ class _Asked:
         return {**about, "blind": True} if self.blind else about
 
 
-class _Job:
+class Job:
     """A task with everything that decides what is asked and how."""
 
     def __init__(
@@ -191,7 +232,7 @@ def _prepare_task(
     sampling: Mapping[str, Any] | FrameSampling | None,
     generation: Mapping[str, Any] | None,
     backend: str,
-) -> _Job:
+) -> Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
         if task.partition(":")[0].endswith(".py"):
@@ -205,7 +246,7 @@ def _prepare_task(
         settings = replace(task.generation(protocol), **(generation or {}))
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
-    return _Job(task, source, protocol, split, sampling, settings, backend)
+    return Job(task, source, protocol, split, sampling, settings, backend)
 
 
 def _labelled(
@@ -230,7 +271,7 @@ def _labelled(
     return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
 
 
-def _check_captions(jobs: Sequence[_Job], labelled: Sequence[tuple[str, str | ModelAdapter, Any]]) -> None:
+def _check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | ModelAdapter, Any]]) -> None:
     """Raise UserError where a protocol puts text between the frames and a model cannot take it."""
     for job in jobs:
         if job.protocol not in job.task.interleaved:
@@ -244,54 +285,92 @@ def _check_captions(jobs: Sequence[_Job], labelled: Sequence[tuple[str, str | Mo
                 )
 
 
+class _Desk:
+    """Where the responses to one job go, and which of them are there; a context manager."""
+
+    def __init__(self, job: Job, run: Run, asked: Asked) -> None:
+        self.job = job
+        self.records = run.records(job.name, asked.label)
+        self.base = {"task": job.name, "model": asked.label, "environment": run.environment_number}
+        self.seeds = range(job.generation.seed, job.generation.seed + asked.seeds)
+        self.known = [r for r in latest_responses(self.records.path).values() if r["error"] is None]
+        self._answered = {(record["question"], record.get("seed", 0)) for record in self.known}
+
+    def __enter__(self) -> _Desk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.records.close()
+
+    def open(self, video: Video) -> list[Open]:
+        """What is still to be asked about ``video``."""
+        open_questions = []
+        for question in video.questions:
+            if seeds := [seed for seed in self.seeds if (question.id, seed) not in self._answered]:
+                open_questions.append(Open(question, seeds))
+        return open_questions
+
+
+@dataclass(frozen=True)
+class Open:
+    """A question, and the seeds with which it is still to be asked."""
+
+    question: Question
+    seeds: Sequence[int]
+
+
 def _answer_all(
-    job: _Job,
-    videos: Sequence[Video],
-    asked: _Asked,
-    records: RecordFile,
-    environment: int,
-    reader: Reader,
-    progress: bool,
+    desks: Sequence[_Desk], videos: Sequence[Video], asked: Asked, reader: Reader, display: Progress
 ) -> None:
-    label, first_seed = asked.label, job.generation.seed
-    answered = {seed: records.answered(seed) for seed in range(first_seed, first_seed + asked.seeds)}
-    done = set.intersection(*answered.values())
-    total = sum(len(video.questions) for video in videos)
-    bar = tqdm(
-        total=total,
-        desc=f"{job.name} · {label}",
-        unit="question",
-        disable=not progress,
-        dynamic_ncols=True,
-        # In a log file, a line now and then instead of one a question.
-        mininterval=0.2 if sys.stderr.isatty() else 10.0,
-    )
-    base = {"task": job.name, "model": label, "environment": environment}
-    to_read = []
-    failed = 0
-    with bar:
+    """One model on one benchmark: at one desk, or at one for each rung of a ladder."""
+    lines = [_begin_line(desk, videos, asked, display, ladder=len(desks) > 1) for desk in desks]
+    to_read: dict[str, Video] = {}
+    for desk, line in zip(desks, lines, strict=True):
         for video in videos:
-            questions = [question for question in video.questions if question.id not in done]
-            broken = [question for question in questions if question.problem is not None]
-            for question in broken:
-                for seed in _seeds_left(question, answered):
-                    about = {**base, "video": video.id, "seed": seed}
-                    records.append(_record(about, question, error=question.problem))
-            failed += len(broken)
-            if sound := tuple(question for question in questions if question.problem is None):
-                to_read.append(replace(video, questions=sound))
-        bar.update(total - sum(len(video.questions) for video in to_read))
-        reads = asked.looks or job.task.prompts_need_clip
-        loads = reader.clips(to_read, job.sampling) if reads else reader.check(to_read)
-        account = _Account()
-        with closing(loads):
-            while (loaded := account.next(loads)) is not None:
-                about = {**base, "wait_s": account.last_wait_s}
-                failed += _answer_video(job, loaded, asked, about, answered, records, bar)
-                bar.set_postfix(failed=failed, refresh=False)
-                del loaded  # the next clip may have come meanwhile
-    if progress and to_read:
-        tqdm.write(f"{job.name} · {label}: {account.summary()}", file=sys.stderr)
+            sound = False
+            for one in desk.open(video):
+                if one.question.problem is None:
+                    sound = True
+                    continue
+                for seed in one.seeds:
+                    about = {**desk.base, "video": video.id, "seed": seed}
+                    desk.records.append(_record(about, one.question, error=one.question.problem))
+                    line.add(None)
+            if sound:
+                to_read[video.id] = video
+    todo, job = list(to_read.values()), desks[0].job
+    reads = asked.looks or job.task.prompts_need_clip
+    sampling = job.sampling if len(desks) == 1 else Ladder(tuple(desk.job.sampling for desk in desks))
+    loads = reader.clips(todo, sampling) if reads else reader.check(todo)
+    account = _Account()
+    with closing(loads):
+        while (loaded := account.next(loads)) is not None:
+            for number, (desk, line) in enumerate(zip(desks, lines, strict=True)):
+                own = loaded if len(desks) == 1 else loaded.part(number)
+                open_questions = [one for one in desk.open(loaded.video) if one.question.problem is None]
+                base = {**desk.base, "wait_s": account.last_wait_s if number == 0 else 0.0}
+                for record in answer_video(desk.job, own, open_questions, asked, base):
+                    desk.records.append(record)
+                    line.add(_score(desk.job, record))
+                line.video()
+                del own
+            del loaded  # the next clip may have come meanwhile
+    for line in lines:
+        line.finish(account.summary() if todo else "nothing left to ask")
+
+
+def _begin_line(desk: _Desk, videos: Sequence[Video], asked: Asked, display: Progress, *, ladder: bool) -> Line:
+    asked_for = {question.id for video in videos for question in video.questions}
+    known = [record for record in desk.known if record["question"] in asked_for]
+    name = f"{desk.job.name} · {asked.label}" + (f" · {desk.job.sampling.num_frames} frames" if ladder else "")
+    total = len(asked_for) * len(desk.seeds)
+    done = sum(record.get("seed", 0) in desk.seeds for record in known)
+    scored = [score for record in known if (score := _score(desk.job, record)) is not None]
+    return display.begin(desk.job.task, name, total, scored, done)
+
+
+def _score(job: Job, record: Mapping[str, Any]) -> ScoredRecord | None:
+    return None if record["error"] is not None else scored_record(job.task, record, job.protocol)
 
 
 class _Account:
@@ -331,17 +410,10 @@ class _Account:
         return text
 
 
-def _answer_video(
-    job: _Job,
-    loaded: Loaded,
-    asked: _Asked,
-    base: Mapping[str, Any],
-    answered: Mapping[int, set[str]],
-    records: RecordFile,
-    bar: tqdm[Any],
-) -> int:
-    """Record all answers about one video that are not yet among ``answered``, by seed; the number that failed."""
-    questions = loaded.video.questions
+def answer_video(
+    job: Job, loaded: Loaded, open_questions: Sequence[Open], asked: Asked, base: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The records of ``open_questions``, each as soon as it is known: responses, or why there are none."""
     base = {**base, "video": loaded.video.id, "load_s": round(loaded.seconds, 6)}
     if loaded.saved_s is not None:
         base["cache_saved_s"] = round(loaded.saved_s, 6)
@@ -361,29 +433,18 @@ def _answer_video(
             except Exception as error:
                 problem = _failure("encoding", error)
         base["encode_s"] = round(watch.seconds, 6)
-    if problem is not None:
-        for question in questions:
-            for seed in _seeds_left(question, answered):
-                records.append(_record({**base, "seed": seed}, question, error=problem))
-        bar.update(len(questions))
-        return len(questions)
-    failed = 0
-    for question in questions:
-        for seed in _seeds_left(question, answered):
-            settings = replace(job.generation, seed=seed)
-            record = _ask(job, loaded, question, asked.adapter, encoded, settings, {**base, "seed": seed})
-            records.append(record)
-            failed += record["error"] is not None
-        bar.update()
-    return failed
-
-
-def _seeds_left(question: Question, answered: Mapping[int, set[str]]) -> list[int]:
-    return [seed for seed, questions in answered.items() if question.id not in questions]
+    for one in open_questions:
+        for seed in one.seeds:
+            about = {**base, "seed": seed}
+            if problem is not None:
+                yield _record(about, one.question, error=problem)
+            else:
+                settings = replace(job.generation, seed=seed)
+                yield _ask(job, loaded, one.question, asked.adapter, encoded, settings, about)
 
 
 def _ask(
-    job: _Job,
+    job: Job,
     loaded: Loaded,
     question: Question,
     adapter: ModelAdapter,

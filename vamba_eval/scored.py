@@ -7,7 +7,7 @@ data, no GPU and no torch.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,14 @@ def scored_runs(paths: Iterable[str | Path], protocol: str | None = None) -> lis
     return found
 
 
-def scored_record(task: Task, record: dict[str, Any], protocol: str) -> ScoredRecord:
+def scored_record(task: Task, record: Mapping[str, Any], protocol: str) -> ScoredRecord:
     """A record that has a response, with what ``task`` says of it."""
     question = stored_question(record)
     score = task.score(question, record["response"], protocol)
     return ScoredRecord(question.id, record["video"], question.groups, score, record.get("seed", 0))
 
 
-def stored_question(record: dict[str, Any]) -> Question:
+def stored_question(record: Mapping[str, Any]) -> Question:
     """As much of the question as its record keeps."""
     groups = {name: tuple(value) if isinstance(value, list) else value for name, value in record["groups"].items()}
     return Question(record["question"], "", tuple(record["options"]), record["answer"], groups)

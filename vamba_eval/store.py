@@ -84,7 +84,9 @@ class Run:
         ``seeds`` each is asked (never fewer than before), and what is wrong with its annotations."""
         self._register("tasks", name, fingerprint)
         before = self.info["counts"].get(name, {}).get("seeds", 1)
-        self.info["counts"][name] = {**counts, "seeds": max(before, counts.get("seeds", 1))}
+        self.info["counts"][name] = dict(counts)
+        if (seeds := max(before, counts.get("seeds", 1))) > 1:
+            self.info["counts"][name]["seeds"] = seeds
         self.info["defects"][name] = list(defects)
         self._save()
 
