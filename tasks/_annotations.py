@@ -53,7 +53,8 @@ def find_folder(
                 f"{task.name} needs its data: give --data-root DIR with {name}/{expected[0]} in it, as published at "
                 f"{task.homepage}; run_eval.py download {name} --data-root DIR fetches it"
             )
-        lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {' or '.join(_lmms_ids(dataset))}"
+        ids = " or ".join((dataset.lmms_ids if dataset else ()) or ("any dataset",))
+        lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {ids}"
         raise MissingData(f"{task.name}: lmms-eval has no copy of it on this machine ({lacks}). {where}")
     if str(data_root).startswith(HUB_PREFIX):
         folders = [_snapshot(str(data_root).removeprefix(HUB_PREFIX) or hub_id)]
@@ -107,10 +108,6 @@ def _places_of_lmms_eval(task: Task, dataset: Dataset | None) -> tuple[Path, lis
             folder = snapshot_download(repo_id, repo_type="dataset", revision=revision or None, local_files_only=True)
             annotations.append(Path(folder))
     return videos, annotations
-
-
-def _lmms_ids(dataset: Dataset | None) -> tuple[str, ...]:
-    return (dataset.lmms_ids if dataset else ()) or ("any dataset",)
 
 
 def check_split(task: Task, split: str | None, known: Sequence[str]) -> str:
