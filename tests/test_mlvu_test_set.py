@@ -190,3 +190,24 @@ def test_dev_has_no_submission_and_unparsed_responses_leave_the_option_empty(tmp
     submission = task.submission(records, "vamba")
     assert submission is not None
     assert [entry["option"] for entry in json.loads(submission[1])] == ["F", "", "", "E"]
+
+
+def test_empty_texts_of_dev_are_asked_as_in_the_reference(tmp_path: Path) -> None:
+    """As rows 119 of 3_ego.json and 26 of 7_topic_reasoning.json, as published."""
+    folder = write_mlvu(tmp_path, 2)
+    ego, topic = folder / "json" / "3_ego.json", folder / "json" / "7_topic_reasoning.json"
+    rows = json.loads(ego.read_text())
+    rows[0] |= {"candidates": ["In the garage", "In the toolbox", "", "On the shelf"], "answer": ""}
+    rows[1]["answer"] = None
+    ego.write_text(json.dumps(rows))
+    rows = json.loads(topic.read_text())
+    rows[1] |= {"question": "", "candidates": [""] * 4, "answer": ""}
+    topic.write_text(json.dumps(rows))
+    task = load_task("mlvu")
+    questions = {question.id: question for video in task.load(tmp_path) for question in video.questions}
+    assert len(questions) == 14 and questions["3_ego-0"].answer == "C"
+    assert questions["7_topic_reasoning-1"].answer == "A" and questions["7_topic_reasoning-1"].problem is None
+    assert [str(defect).partition(": ")[0] for defect in task.defects] == [
+        *("3_ego.json row 0", "3_ego.json row 1", "7_topic_reasoning.json row 1", "7_topic_reasoning.json row 1"),
+    ]
+    assert "recorded as failed" in str(task.defects[1]) and "is given twice" in str(task.defects[3])
