@@ -215,6 +215,27 @@ def test_dream1k_with_seeds_has_a_spread() -> None:
     assert metric.spread == pytest.approx(np.std([0.6, 1.0], ddof=1)) and metric.num_questions == 2
 
 
+@pytest.mark.parametrize("name", ["dream1k", "mlvu"])
+def test_the_documentation_has_the_judges_prompts(name: str) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "benchmarks" / f"{name}.md").read_text(encoding="utf-8")
+    judge = Scripted(*["{'events': ['a'], 'score_accuracy': 1, 'score_relevance': 1}", _related("neutral")] * 2)
+    if name == "dream1k":
+        judge.answers[2:] = [_related("neutral")]
+        judged_task(name).judge(_question("a"), "x", judge)
+    else:
+        judge.answers[1] = "{'score_completeness': 1, 'score_reliability': 1}"
+        task = judged_task("mlvu_generation")
+        for kind in ("sub_scene", "summary"):
+            groups, extra = {"question_type": kind}, {"scoring_points": ["a"]}
+            task.judge(Question("1", "Q?", answer="A", groups=groups, extra=extra), "x", judge)
+    lines = [line.strip() for messages, _ in judge.asked for m in messages for line in m["content"].split("\n")]
+    written = {line.strip() for line in page.splitlines()}
+    own = ("Video Description: x", "Events: [", "Question:", "Scoring Points:", "Standard Answer:", "Respondent's")
+    assert len(lines) > 20
+    missing = [line for line in lines if line not in written and not line.startswith(own) and len(line) > 15]
+    assert not missing
+
+
 # --------------------------------------------------------------------------------------- MLVU, generation
 
 
