@@ -15,6 +15,7 @@ from benchmark_files import (
     write_mlvu_test,
 )
 from lmms_eval.tasks.mlvu import utils as lmms_mlvu
+from test_lmms_eval_data import home, snapshot, touch  # noqa: F401 - a fixture
 
 from vamba_eval import Leaderboard, evaluate, load_task
 from vamba_eval.contracts import ScoredRecord, UserError
@@ -107,6 +108,15 @@ def test_lmms_evals_shape_prompts_and_scores(tmp_path: Path, answers: bool) -> N
         return
     assert summary.headline[0] == "M-Avg"
     assert 100 * summary.headline[1].value == pytest.approx(lmms_mlvu.mlvu_aggregate_results_test(results))
+
+
+def test_lmms_evals_copy_of_the_test_set_is_found(home: Path) -> None:  # noqa: F811
+    rows = mlvu_test_parquet_rows(mlvu_test_rows({"sportsQA": 2}))
+    published = write_mlvu_test(home / "published", rows, "data/test-00000-of-00001.parquet")
+    (published / "data").rename(snapshot(home, "sy1998/MLVU_Test") / "data")
+    touch(home / "mlvu_test" / rows[0]["video_name"])
+    (video,) = load_task("mlvu").load("lmms-eval:", "test")
+    assert video.path == home / "mlvu_test" / rows[0]["video_name"] and len(video.questions) == 2
 
 
 def test_json_is_asked_and_scored_as_the_parquet(tmp_path: Path) -> None:
