@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import LETTERS, Defect, MissingData, Question, Task, UserError, Video
+from vamba_eval.contracts import LETTERS, Dataset, Defect, MissingData, Question, Task, UserError, Video
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +27,22 @@ class BadRow(Exception):
     """An annotation row that cannot be made a question; its text says what is wrong."""
 
 
-def find_folder(task: Task, data_root: str | Path | None, expected: Sequence[str]) -> tuple[Path, Path]:
+def find_folder(
+    task: Task, data_root: str | Path | None, expected: Sequence[str], dataset: Dataset | None = None
+) -> tuple[Path, Path]:
     """The benchmark's folder and its annotation file: the first of the glob patterns ``expected`` that matches.
 
     ``data_root`` is a directory with a folder named after the task (or that folder itself); ``hub:`` for a
     snapshot of the task's dataset repository, ``hub:OWNER/NAME`` for another one; or ``lmms-eval:`` for the places
     where lmms-eval keeps both, which are tried too where ``data_root`` is None. There the annotation file may be
-    outside of the folder, which is that of the videos.
+    outside of the folder, which is that of the videos. ``dataset`` is that of a split which has its own.
     """
-    hub_id = task.dataset.hub_id if task.dataset else ""
+    dataset = dataset or task.dataset
+    hub_id = dataset.hub_id if dataset else ""
     where = f"The benchmark is published at {task.homepage}" + (f" (dataset {hub_id})" if hub_id else "")
     name = (task.reads_data_of or (task.name,))[0]
     if data_root is None or str(data_root) == LMMS_EVAL_ROOT:
-        videos, annotations = _places_of_lmms_eval(task)
+        videos, annotations = _places_of_lmms_eval(task, dataset)
         file = _first_match(annotations, expected)
         if file is not None and videos.is_dir():
             if data_root is None:
@@ -50,7 +53,8 @@ def find_folder(task: Task, data_root: str | Path | None, expected: Sequence[str
                 f"{task.name} needs its data: give --data-root DIR with {name}/{expected[0]} in it, as published at "
                 f"{task.homepage}; run_eval.py download {name} --data-root DIR fetches it"
             )
-        lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {' or '.join(_lmms_ids(task))}"
+        ids = " or ".join((dataset.lmms_ids if dataset else ()) or ("any dataset",))
+        lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {ids}"
         raise MissingData(f"{task.name}: lmms-eval has no copy of it on this machine ({lacks}). {where}")
     if str(data_root).startswith(HUB_PREFIX):
         folders = [_snapshot(str(data_root).removeprefix(HUB_PREFIX) or hub_id)]
@@ -84,7 +88,7 @@ def _snapshot(repo_id: str) -> Path:
         ) from error
 
 
-def _places_of_lmms_eval(task: Task) -> tuple[Path, list[Path]]:
+def _places_of_lmms_eval(task: Task, dataset: Dataset | None) -> tuple[Path, list[Path]]:
     """Where lmms-eval looks for videos, and the folders that may hold the annotations; nothing is fetched.
 
     By lmms_eval/api/task.py and the tasks' utils.py of lmms-eval 0.7: videos are unpacked into a folder of
@@ -94,20 +98,16 @@ def _places_of_lmms_eval(task: Task) -> tuple[Path, list[Path]]:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    if task.dataset is None or not task.dataset.lmms_eval:
+    if dataset is None or not dataset.lmms_eval:
         return home / task.name, []
-    videos = home / task.dataset.lmms_eval
+    videos = home / dataset.lmms_eval
     annotations = [videos]
-    for specification in task.dataset.lmms_ids:
+    for specification in dataset.lmms_ids:
         repo_id, _, revision = specification.partition("@")
         with suppress(LocalEntryNotFoundError):
             folder = snapshot_download(repo_id, repo_type="dataset", revision=revision or None, local_files_only=True)
             annotations.append(Path(folder))
     return videos, annotations
-
-
-def _lmms_ids(task: Task) -> tuple[str, ...]:
-    return (task.dataset.lmms_ids if task.dataset else ()) or ("any dataset",)
 
 
 def check_split(task: Task, split: str | None, known: Sequence[str]) -> str:

@@ -1,11 +1,14 @@
-"""MLVU dev, multiple choice: seven types of questions about videos of 3 minutes to 2 hours.
+"""MLVU, multiple choice: seven types of questions (nine in the test set) about videos of 3 minutes to 2 hours.
 
-Paper: Zhou et al., arXiv 2406.04264. Data set cards: MLVU/MVLU (JSON), sy1998/MLVU_dev (lmms-eval's shape).
+Paper: Zhou et al., arXiv 2406.04264. Data set cards: MLVU/MVLU and MLVU/MLVU_Test (JSON), sy1998/MLVU_dev and
+sy1998/MLVU_Test (lmms-eval's shape). The submission file is that of github.com/JUNJIE99/MLVU, evaluation_test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,32 +48,98 @@ _EXPECTED = (
     *("json/1_plotQA.json", "MLVU/json/1_plotQA.json"),
     *("mlvu/test-*.parquet", "test-*.parquet", "data/test-*.parquet"),
 )
+TEST_SET = Dataset(hub_id="MLVU/MLVU_Test", lmms_eval="mlvu_test", lmms_ids=("sy1998/MLVU_Test",))
+_ANSWERS = "test_mcq_gt.json"
+# The repository with the answers, which came in March 2025; without them; and lmms-eval's shape. Each of them in the
+# benchmark's folder or, beside the dev split, in a folder named after its repository.
+_TEST_FILES = tuple(
+    place + file
+    for file in (
+        f"test-ground-truth/{_ANSWERS}",
+        "test_multi_choice_tasks.json",
+        "test_question.json",
+        "test-*.parquet",
+        "*/test-*.parquet",
+    )
+    for place in ("MLVU_Test/", "")
+)
+# Types that one of the splits alone has: their files have the same names in lmms-eval's shape.
+_DEV_ONLY, _TEST_ONLY = {"needle", "findNeedle"}, {"needleQA", "sportsQA", "tutorialQA"}
+# Ids of test questions: topic reasoning, anomaly recognition, needle QA, ego reasoning, plot QA, sports QA, action
+# order, action count, tutorial QA.
+_TEST_ID = re.compile(r"(TR|AR|NQA|ER|PQA|SQA|AO|AC|TQA)_\d+")
 
 
 class MLVU(Task):
     name = "mlvu"
     version = "1"
-    title = "MLVU dev (multiple choice)"
+    title = "MLVU (multiple choice)"
     homepage = "https://huggingface.co/datasets/MLVU/MVLU"
     citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
-    reported_as = "mlvu_m_avg"
+    splits: ClassVar[tuple[str, ...]] = ("dev", "test")
+    reported_as = "mlvu_m_avg"  # of dev
     reported_metric = "M-Avg"
-    dataset = Dataset(hub_id="MLVU/MVLU", lmms_eval="mlvu", lmms_ids=("sy1998/MLVU_dev",))
+    dataset = Dataset(
+        hub_id="MLVU/MVLU",
+        elsewhere="the test set is another repository: add --repo MLVU/MLVU_Test to fetch it too",
+        lmms_eval="mlvu",
+        lmms_ids=("sy1998/MLVU_dev",),
+    )
     # Of the seven JSON files: 539 + 355 + 352 + 206 + 259 + 200 + 264; videos of multiple choice are not counted apart.
-    published_counts: ClassVar = {"dev": Counts(videos=None, questions=2175)}
+    published_counts: ClassVar = {
+        "dev": Counts(videos=None, questions=2175),
+        "test": Counts(videos=None, questions=502),
+    }
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split, ("dev",))
+        if check_split(self, split, self.splits) == "test":
+            return self._load_test(data_root)
         folder, file = find_folder(self, data_root, _EXPECTED)
         collector = Collector(self)
         if file.suffix == ".parquet":
-            self._load_parquet(folder, file, collector)
+            self._load_parquet(folder, file, collector, foreign=_TEST_ONLY)
         else:
             for kind in _TYPES:
                 self._load_json(file.parent / f"{kind}.json", collector)
+        return collector.videos()
+
+    def _load_test(self, data_root: str | Path | None) -> list[Video]:
+        folder, file = find_folder(self, data_root, _TEST_FILES, TEST_SET)
+        collector = Collector(self)
+        if file.suffix == ".parquet":
+            self._load_parquet(folder, file, collector, foreign=_DEV_ONLY)
+            return collector.videos()
+        for number, row in enumerate(read_rows(file)):
+            where = f"{file.name} row {number}"
+            name = row.get("video") if isinstance(row, dict) else None
+            path = test_video(folder, name) if isinstance(name, str) and name else None
+            try:
+                text_field(row, "video")
+                # Numbers stand among the options of counting questions.
+                candidates = list_field({"candidates": _texts(row.get("candidates"))}, "candidates")
+                question_id, text = text_field(row, "question_id"), text_field(row, "question")
+                answer = None
+                if file.name == _ANSWERS or row.get("answer") is not None:
+                    answer = text_field({"answer": _text(row.get("answer"))}, "answer")
+            except BadRow as problem:
+                collector.broken(where, str(problem), name if path else None, path)
+                continue
+            used = {"question", "candidates", "question_type", "question_id"}
+            extra = {key: value for key, value in row.items() if key not in used}
+            extra["lmms_question"] = "\n".join([text, *lettered(candidates, "({}) {}")])
+            question = Question(
+                id=question_id,
+                text=text,
+                options=tuple(candidates),
+                answer=None if answer is None else _letter(answer, candidates, where, collector),
+                groups={"question_type": str(row.get("question_type") or "unknown")},
+                extra={**extra, "split": "test"},
+            )
+            assert name is not None and path is not None
+            collector.add(where, name, path, question, duration_s=seconds_field(row, "duration"))
         return collector.videos()
 
     def _load_json(self, file: Path, collector: Collector) -> None:
@@ -89,11 +158,15 @@ class MLVU(Task):
             try:
                 text_field(row, "video")
                 candidates = list_field(row, "candidates")
-                text = text_field(row, "question")
-                answer = text_field(row, "answer")
+                text, answer = _even_empty(row, "question"), _even_empty(row, "answer")
             except BadRow as problem:
                 collector.broken(where, str(problem), video_id, path)
                 continue
+            if not text or not answer:  # three of the published rows
+                empty = [name for name, value in (("question", text), ("answer", answer)) if not value]
+                collector.defect(
+                    where, f"empty {' and '.join(empty)}", "it is asked and scored as it is, as in the reference"
+                )
             # A file is one type; a row that does not say so must not become another one in the mean.
             groups = {"question_type": types[0] if types else kind.partition("_")[2]}
             used = {"question", "candidates", "question_type"}
@@ -111,26 +184,31 @@ class MLVU(Task):
             assert video_id is not None and path is not None
             collector.add(where, video_id, path, question, duration_s=seconds_field(row, "duration"))
 
-    def _load_parquet(self, folder: Path, file: Path, collector: Collector) -> None:
-        for number, row in enumerate(read_rows(file)):
+    def _load_parquet(self, folder: Path, file: Path, collector: Collector, foreign: set[str]) -> None:
+        rows, split = read_rows(file), "dev" if foreign is _TEST_ONLY else "test"
+        if others := sorted({str(row.get("task_type")) for row in rows} & foreign):
+            raise MissingData(f"{file} has questions of the type {others[0]}, which are not those of the split {split}")
+        for number, row in enumerate(rows):
             where = f"{file.name} row {number}"
             name = row.get("video_name")
             path = None
             if isinstance(name, str) and name:
-                path = first_existing([folder / name, folder / "video" / name])
+                path = test_video(folder, name) if split == "test" else first_existing(_videos(folder, name))
             try:
                 text_field(row, "video_name")
                 text, candidates = split_options(text_field(row, "question"))
                 if not candidates:
                     raise BadRow("the question's text holds no '(A) ...' lines")
-                answer = text_field(row, "answer").strip().strip("()")
+                answer: str | None = None
+                if split == "dev" or row.get("answer") is not None:
+                    answer = text_field(row, "answer").strip().strip("()")
             except BadRow as problem:
                 collector.broken(where, str(problem), name if path else None, path)
                 continue
-            if answer not in tuple(LETTERS[: len(candidates)]):
+            if answer is not None and answer not in tuple(LETTERS[: len(candidates)]):
                 answer = _letter(answer, candidates, where, collector)
             extra: dict[str, Any] = {key: value for key, value in row.items() if key not in ("question", "answer")}
-            extra["lmms_question"] = row["question"]
+            extra |= {"lmms_question": row["question"], "split": split}
             question = Question(
                 id=str(row.get("question_id") or f"{row.get('task_type')}-{number}"),
                 text=text,
@@ -143,15 +221,58 @@ class MLVU(Task):
             collector.add(where, name, path, question, duration_s=seconds_field(row, "duration"))
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
-        if protocol == "lmms-eval":
-            return f"{question.extra['lmms_question']}\nOnly give the best option.\nBest option: ("
+        is_test = question.extra.get("split") == "test"
+        if protocol == "lmms-eval":  # its task file of the test set adds nothing to the question
+            asked: str = question.extra["lmms_question"]
+            return asked if is_test else f"{asked}\nOnly give the best option.\nBest option: ("
+        if is_test:  # the scripts do not have it; their instruction with as many letters as there are options
+            *letters, last = list(LETTERS[: len(question.options)])
+            return letter_prompt(question.text, question.options, f"{', '.join(letters)}, or {last}")
         return letter_prompt(question.text, question.options)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        # lmms-eval looks for A to D alone, in the test set with its six options, too.
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
+
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
+        """Of the test set: its ``test_res.json``, with an empty option where a response yields none."""
+        entries = []
+        for record in records:
+            if not _TEST_ID.fullmatch(record["question"]):
+                return None
+            question = Question(record["question"], "", tuple(record["options"]), record["answer"])
+            score = self.score(question, record["response"], protocol)
+            kind = record["groups"]["question_type"]
+            option = score.extracted if score.parsed else ""
+            entries.append({"question_id": question.id, "question_type": kind, "option": option})
+        return ("test_res.json", json.dumps(entries, indent=4) + "\n") if entries else None
 
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records, mean_over="question_type", mean_name="M-Avg")
+
+
+def test_video(folder: Path, name: str) -> Path:
+    """A video of the test set: its archive unpacks into one folder."""
+    places = (folder / "MLVU_Test", folder / "MLVU_Test" / "MLVU_Test", folder)
+    return first_existing([path for place in places for path in reversed(_videos(place, name))])
+
+
+def _videos(folder: Path, name: str) -> list[Path]:
+    return [folder / name, folder / "video" / name]
+
+
+def _even_empty(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    return value if isinstance(value, str) else text_field(row, name)
+
+
+def _text(value: Any) -> Any:
+    """A number as text; everything else as it is."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _texts(values: Any) -> Any:
+    return [_text(value) for value in values] if isinstance(values, list) else values
 
 
 def _letter(answer: str, candidates: list[str], where: str, collector: Collector) -> str:

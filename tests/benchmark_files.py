@@ -310,3 +310,166 @@ def write_mvbench(root: Path, count: int, rows: dict[str, list[dict[str, Any]]] 
         content = (rows or {}).get(kind) or mvbench_rows(kind, count)
         (folder / "json" / f"{kind}.json").write_text(json.dumps(content))
     return folder
+
+
+# ------------------------------------------------------------------------------------------- in free text
+
+
+DREAM1K_SOURCES = ("movie_animation", "movie_live_action", "vertical_video", "videvo", "youtube")
+
+
+def dream1k_rows(per_source: int) -> list[dict[str, Any]]:
+    """Lines of the repository's annotations; a few clips have no event, as published."""
+    rows = []
+    for i in range(5 * per_source):
+        events = [f"The man's step {i} {n}." for n in range(i % 11)]
+        rows.append(
+            {
+                "messages": [
+                    {
+                        "content": [
+                            {
+                                "reference": None,
+                                "text": None,
+                                "type": "video",
+                                "video": {"video_file": "<placeholder>"},
+                            },
+                            {"reference": None, "text": "Describe the video in detail.", "type": "text", "video": None},
+                        ],
+                        "role": "user",
+                    },
+                    {
+                        "content": [
+                            {"reference": f'A Man takes "{i}" steps.', "text": "", "type": "text", "video": None}
+                        ],
+                        "role": "assistant",
+                    },
+                ],
+                "dataset": f"DREAM/{DREAM1K_SOURCES[i // per_source]}",
+                "task": "video/caption",
+                "idx": i + 1,
+                "extra_info": {
+                    "duration": 5.0 + i % 40,
+                    "events": events,
+                    "n_events": len(events),
+                    "n_shots": 1 + i % 6,
+                    "n_subjects": i % 5,
+                },
+                "vid": i + 1,
+            }
+        )
+    return rows
+
+
+def dream1k_metadata(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same in the shape of the data set on the Hub."""
+    return [
+        {
+            "idx": str(row["idx"]),
+            "video_file": f"video/{row['vid']}.mp4",
+            "source": row["dataset"],
+            "description": row["messages"][1]["content"][0]["reference"],
+            **row["extra_info"],
+            "events": json.dumps(row["extra_info"]["events"]),
+        }
+        for row in rows
+    ]
+
+
+def write_dream1k(root: Path, rows: list[dict[str, Any]], file: str = "DREAM-1k.jsonl") -> Path:
+    folder = root / "dream1k"
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(lines if path.suffix == ".jsonl" else json.dumps(rows), encoding="utf-8")
+    return folder
+
+
+def mlvu_generation_rows(kind: str, count: int) -> list[dict[str, Any]]:
+    """``kind``: subPlot or summary."""
+    rows: list[dict[str, Any]] = [
+        {
+            "video": f"{kind}_{i}.mp4" if kind == "subPlot" else f"{i // 2}.mp4",
+            "duration": 631.9 + i if kind == "subPlot" else 480,
+            "question": f"Please describe scene {i}." if kind == "subPlot" else "Please summarize this video.",
+            "answer": f"The man does {i}.",
+            "question_type": kind,
+        }
+        for i in range(count)
+    ]
+    if kind == "subPlot":
+        for i, row in enumerate(rows):
+            row["scoring_points"] = [f"The man's point {n}" for n in range(1 + i % 5)]
+    return rows
+
+
+def write_mlvu_generation(root: Path, scenes: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> Path:
+    folder = root / "mlvu"
+    (folder / "json").mkdir(parents=True, exist_ok=True)
+    (folder / "json" / "8_sub_scene.json").write_text(json.dumps(scenes))
+    (folder / "json" / "9_summary.json").write_text(json.dumps(summaries))
+    return folder
+
+
+# The test set: its types, the prefixes of their question ids, and how many there are (the authors' test_res.json).
+MLVU_TEST_TYPES = {
+    "topic_reasoning": ("TR", 91),
+    "anomaly_reco": ("AR", 39),
+    "needleQA": ("NQA", 60),
+    "ego": ("ER", 53),
+    "plotQA": ("PQA", 50),
+    "sportsQA": ("SQA", 36),
+    "order": ("AO", 70),
+    "count": ("AC", 60),
+    "tutorialQA": ("TQA", 43),
+}
+
+
+def mlvu_test_rows(counts: dict[str, int] | None = None, *, answers: bool = True) -> list[dict[str, Any]]:
+    """Counting questions have numbers for options."""
+    rows: list[dict[str, Any]] = []
+    for kind, (prefix, full) in MLVU_TEST_TYPES.items():
+        for i in range(full if counts is None else counts.get(kind, 0)):
+            options: list[Any] = [f"{kind} {i} {word}" for word in ("one", "two", "three", "four", "five", "six")]
+            if kind == "count":
+                options = [i + n for n in range(6)]
+            row = {
+                "video": f"test_{kind}_{i // 2}.mp4",
+                "duration": 300.5 + i,
+                "question": f"Test {kind} question {i}?",
+                "candidates": options,
+                "question_type": kind,
+                "question_id": f"{prefix}_{i}",
+            }
+            rows.append({**row, "answer": options[i % 6]} if answers else row)
+    return rows
+
+
+def mlvu_test_parquet_rows(rows: list[dict[str, Any]], *, answers: bool = True) -> list[dict[str, Any]]:
+    """In lmms-eval's shape."""
+    shaped = []
+    for row in rows:
+        options = "\n".join(f"({letter}) {text}" for letter, text in zip("ABCDEF", row["candidates"], strict=True))
+        shaped.append(
+            {
+                "video_name": row["video"],
+                "duration": row["duration"],
+                "question": f"{row['question']}\n{options}",
+                "candidates": [str(text) for text in row["candidates"]],
+                "answer": "ABCDEF"[row["candidates"].index(row["answer"])] if answers else None,
+                "task_type": row["question_type"],
+                "question_id": row["question_id"],
+            }
+        )
+    return shaped
+
+
+def write_mlvu_test(root: Path, rows: list[dict[str, Any]], file: str = "test-ground-truth/test_mcq_gt.json") -> Path:
+    folder = root / "mlvu"
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text(json.dumps(rows))
+    return folder

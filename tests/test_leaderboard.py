@@ -61,7 +61,7 @@ def test_csv_has_full_precision_and_markdown_one_row_a_model(results: Path, tmp_
     markdown = paths["leaderboard.md"].read_text()
     headline = [line for line in markdown.split("\n## ")[0].splitlines() if line.startswith("|")]
     assert len(headline) == 2 + 2, "a header, a rule, and one row a model"
-    assert "MLVU dev (multiple choice)" in headline[0] and "LongVideoBench (validation)" in headline[0]
+    assert "MLVU (multiple choice)" in headline[0] and "LongVideoBench (validation)" in headline[0]
     with open(paths["breakdowns.csv"]) as file:
         rows = [row for row in csv.DictReader(file) if row["model"] == "constant" and row["group"] == "duration_group"]
     assert [row["value"] for row in rows] == ["15", "3600", "60", "600"]

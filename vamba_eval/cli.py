@@ -30,6 +30,7 @@ Evaluate long-video language models: how well they answer, and what each answer 
   %(prog)s rescore RESULTS... --protocol P    stored responses under another protocol, or under all
   %(prog)s compare RUN_A RUN_B                two models, or two ways of asking one, on the same questions
   %(prog)s export RESULTS... --output DIR     benchmarks' own files of responses, lmms-eval's logs
+  %(prog)s judge RESULTS... --judge-model M   responses in free text, graded by a language model
   %(prog)s download TASK,... --data-root DIR  fetch benchmarks from the Hub
   %(prog)s check TASK,... --data-root DIR     see whether a copy of a benchmark is whole
   %(prog)s ask VIDEO "question" ...           ask a model about a video or image of yours
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rescore": _rescore,
         "compare": _compare,
         "export": _export,
+        "judge": _judge,
         "ask": _ask,
         "download": _download,
         "check": _check,
@@ -374,6 +376,46 @@ def _export(argv: list[str]) -> int:
     return 0
 
 
+def _judge(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py judge",
+        description="Have a language model grade the stored responses of tasks in free text, by each task's own rules. "
+        "Every answer is kept: the same command goes on where it stopped, and asks nothing twice.",
+    )
+    add = parser.add_argument
+    add("results", nargs="+", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
+    add("--judge-model", required=True, metavar="NAME", help="the judge's name at its endpoint")
+    add("--judge-url", metavar="URL", help="an OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's)")
+    add("--judge-key-env", default="OPENAI_API_KEY", metavar="NAME", help="the variable that holds its key")
+    add("--judge-cache", type=Path, metavar="DIR", help="keeps its answers (default: in the user's cache directory)")
+    add("--judge-requests", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
+    add("--judge-price", metavar="IN,OUT", help="dollars for a million tokens asked and answered, to state the cost")
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    from vamba_eval.judging import Endpoint, grade_runs
+    from vamba_eval.leaderboard import Leaderboard
+
+    if args.judge_requests < 1:
+        raise UserError(f"--judge-requests must be positive, not {args.judge_requests}")
+    prices = _prices(args.judge_price) if args.judge_price else None
+    with Endpoint(args.judge_model, args.judge_url, key_env=args.judge_key_env, cache=args.judge_cache) as endpoint:
+        graded = grade_runs(args.results, endpoint, requests=args.judge_requests)
+    judge = f"{endpoint.judge.model}@{endpoint.judge.url}"
+    for folder in graded.folders:
+        Leaderboard.from_runs([folder], judge=judge).save(folder)
+    _show(Leaderboard.from_runs(graded.folders, judge=judge), [])
+    print(f"\n{graded.describe(prices)}")
+    return 1 if graded.failed else 0
+
+
+def _prices(text: str) -> tuple[float, float]:
+    try:
+        dollars_in, dollars_out = (float(price) for price in text.split(","))
+    except ValueError:
+        raise UserError(f"--judge-price {text!r}: write IN,OUT in dollars for a million tokens, as 0.5,1.5") from None
+    return dollars_in, dollars_out
+
+
 def _ask(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="run_eval.py ask",
@@ -472,6 +514,7 @@ def _check(argv: list[str]) -> int:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
+    parser.add_argument("--judge", metavar="MODEL[@URL]", help="whose grades to show, where several models graded")
     parser.add_argument("--published", action="store_true", help="add the Vamba paper's rows, marked as reported")
     parser.add_argument(
         "--sort", metavar="COLUMN", help="best first by a column of the CSV, as score or first_answer_s"
@@ -493,7 +536,7 @@ def _tables(args: argparse.Namespace, protocol: str | None) -> int:
 
     if not args.results and not args.published:
         raise UserError("name at least one folder of runs (or --published alone, for the paper's tables)")
-    board = Leaderboard.from_runs(args.results, protocol=protocol, published=args.published)
+    board = Leaderboard.from_runs(args.results, protocol=protocol, published=args.published, judge=args.judge)
     if not board.results:
         raise UserError("the runs there have no answers yet")
     board = board.select(where=args.where, sort=args.sort)

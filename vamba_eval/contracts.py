@@ -241,7 +241,8 @@ class Counts:
 class Ask(Protocol):
     """A judge: chat messages (``role``, ``content``) to its text.
 
-    ``options`` are the endpoint's own, as ``temperature``.
+    ``options`` are the endpoint's own, as ``temperature``. The same request once more is answered anew. Raises
+    ValueError where the answer was cut off, refused or empty.
     """
 
     def __call__(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str: ...
@@ -309,8 +310,12 @@ class JudgedTask(Task):
     """A benchmark whose responses, in free text, a language model grades.
 
     ``score`` has nothing to say there; a run is graded by its own command, which keeps each judgement, so that
-    tables are made without asking again.
+    tables are made without asking again. Records keep a question's ``text``, ``answer`` and ``extra`` (plain JSON
+    values), so that neither grading nor tables need the benchmark's files.
     """
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return Score(None, None, parsed=True)
 
     @abstractmethod
     def judge(self, question: Question, response: str, ask: Ask) -> dict[str, Any]:

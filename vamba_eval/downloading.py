@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 _STATE = ".vamba-eval"  # in the benchmark's folder: what is fetched, and what is unpacked
 _THREADS = 8
 _RESERVE_BYTES = 2**30  # of the disk, beyond what the data needs
-# Archives, whole or in parts: x.zip, x.tar.part.aa, x.tar.gz.part-aa, x.zip.001.
+# Archives, whole or in parts: x.zip, x.tar.part.aa, x.tar.gz.part-a, x.zip.001.
 _ARCHIVE = re.compile(
-    r"(?P<whole>.+\.(?P<kind>zip|tar\.gz|tar\.bz2|tar\.xz|tgz|tar))(?:[._-](?:part[._-]?)?(?P<part>[a-z]{2}|\d{1,4}))?"
+    r"(?P<whole>.+\.(?P<kind>zip|tar\.gz|tar\.bz2|tar\.xz|tgz|tar))(?:[._-](?:part[._-]?)?(?P<part>[a-z]{1,2}|\d{1,4}))?"
 )
 _NOT_UNPACKED = re.compile(r".+\.(rar|7z|z\d\d|tar\.zst)")
 _JUNK = ("__MACOSX", ".DS_Store")

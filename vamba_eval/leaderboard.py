@@ -59,6 +59,9 @@ class Result:
     failures: list[str] = field(default_factory=list)
     source: str = ""
     environments: int = 1
+    judge: str = ""
+    unjudged: int = 0
+    unjudged_why: str = ""
 
     @property
     def asked_for(self) -> int:
@@ -66,8 +69,13 @@ class Result:
         return self.questions * self.seeds
 
     @property
+    def counted(self) -> int:
+        """Responses that the score is made of: without those that wait for a judge."""
+        return self.answered - self.unjudged
+
+    @property
     def complete(self) -> bool:
-        return self.answered == self.asked_for
+        return self.counted == self.asked_for
 
     def row(self) -> dict[str, Any]:
         """The CSV row, at full precision; accuracies in [0, 1]."""
@@ -96,6 +104,8 @@ class Result:
             "coverage": self.answered / self.asked_for if self.questions else None,
             "unparsed": self.unparsed,
             "drawn": self.drawn,
+            "judge": self.judge,
+            "not_judged": self.unjudged,
             "videos": self.videos,
             **self.costs.row(),
             "peak_memory_bytes": self.peak_bytes,
@@ -115,15 +125,21 @@ class Leaderboard:
 
     @classmethod
     def from_runs(
-        cls, paths: Iterable[str | Path], *, protocol: str | None = None, published: bool = False
+        cls,
+        paths: Iterable[str | Path],
+        *,
+        protocol: str | None = None,
+        published: bool = False,
+        judge: str | None = None,
     ) -> Leaderboard:
         """All runs at or below ``paths``, scored under ``protocol`` (default: the one each was run with; ``all``:
         under each that its task has).
 
+        ``judge`` (MODEL or MODEL@URL) says whose grades count where several language models graded.
         ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
         Raises UserError where there is no run.
         """
-        results = [_result(run) for run in scored_runs(paths, protocol)]
+        results = [_result(run) for run in scored_runs(paths, protocol, judge)]
         if published:
             results += _published({result.task for result in results})
         return cls(results)
@@ -275,7 +291,7 @@ class Leaderboard:
             where = f"{r.model} on {r.title}" + (f" ({', '.join(details)})" if details else "")
             if r.source:
                 continue
-            if not r.complete:
+            if r.answered != r.asked_for:
                 missing = r.asked_for - r.answered - r.failed
                 reasons = f"; first reason: {r.failures[0]}" if r.failures else ""
                 what = "questions" if r.seeds == 1 else f"responses ({r.seeds} seeds)"
@@ -283,6 +299,10 @@ class Leaderboard:
                     f"PARTIAL: {where} covers {r.answered:,} of {r.asked_for:,} {what} "
                     f"({r.failed:,} failed, {missing:,} not asked){reasons}"
                 )
+            if r.judge:
+                notes.append(f"{where}: graded by {r.judge}")
+            if r.unjudged:
+                notes.append(f"NOT JUDGED: {where}: {r.unjudged_why}")
             if r.drawn:
                 notes.append(f"{where}: {r.drawn:,} responses held no option; the protocol drew one at random (seeded)")
             if r.random_weights:
@@ -378,6 +398,9 @@ def _result(run: ScoredRun) -> Result:
         random_weights=run.identity.get("weights") == "random",
         failures=_unique(record["error"] for record in run.records if record["error"] is not None),
         environments=max(1, len(used)),
+        judge=str(run.judgements.judge or "") if run.judgements else "",
+        unjudged=run.num_unjudged,
+        unjudged_why=run.judgements.explain(run.num_unjudged, run.folder) if run.judgements else "",
     )
 
 
@@ -419,7 +442,7 @@ def _published(tasks: set[str]) -> list[Result]:
 
 def _cell(result: Result) -> str:
     if not result.summary.metrics:
-        return "answers withheld" if result.answered else "-"
+        return "not judged" if result.unjudged else "answers withheld" if result.answered else "-"
     _, metric = result.summary.headline
     text = shown(metric.value, metric.best)
     if metric.low is not None and metric.high is not None:
@@ -427,7 +450,7 @@ def _cell(result: Result) -> str:
     if metric.spread is not None:
         text += f" ± {shown(metric.spread, metric.best)}"
     if not result.complete and not result.source:
-        text += f" of {result.answered:,}/{result.asked_for:,}"
+        text += f" of {result.counted:,}/{result.asked_for:,}"
     return text
 
 

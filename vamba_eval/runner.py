@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vamba_eval import __version__, metering, registry
 from vamba_eval.contracts import (
     GenerationSettings,
+    JudgedTask,
     ModelAdapter,
     Prompt,
     Question,
@@ -462,6 +463,8 @@ def _ask(
     peak, kind = metering.peak_memory()
     record = _record(base, question, prompt=text, response=answer.text)
     record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
+    if isinstance(job.task, JudgedTask):
+        record |= {"text": question.text, "extra": dict(question.extra)}
     return record | {"generate_s": round(watch.seconds, 6), "peak_bytes": peak, "peak_kind": kind}
 
 

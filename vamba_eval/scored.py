@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import Question, Score, ScoredRecord, Summary, Task, UserError
+from vamba_eval.contracts import JudgedTask, Question, Score, ScoredRecord, Summary, Task, UserError
+from vamba_eval.judgements import Judgements, read_judgements
 from vamba_eval.store import find_runs, latest_responses, read_info
 
 ALL_PROTOCOLS = "all"
@@ -25,6 +26,7 @@ class ScoredRun:
 
     ``fingerprint`` and ``identity`` are what run.json says of the task and the model. ``records`` are the store's, one
     a question and seed, failed ones included; ``scored`` belongs to those that have a response, in the same order.
+    ``judgements`` are those that the scores of a JudgedTask come from; None for other tasks.
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class ScoredRun:
     protocol: str
     records: Sequence[dict[str, Any]]
     scored: Sequence[ScoredRecord]
+    judgements: Judgements | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -47,6 +50,11 @@ class ScoredRun:
     @property
     def answered(self) -> list[dict[str, Any]]:
         return [record for record in self.records if record["error"] is None]
+
+    @property
+    def num_unjudged(self) -> int:
+        """Responses that wait for a judge; they count neither as right nor as wrong."""
+        return 0 if self.judgements is None else sum(not record.score.grades for record in self.scored)
 
     @property
     def title(self) -> str:
@@ -73,9 +81,10 @@ class ScoredRun:
         return next(iter(metrics.values())).value if metrics else None
 
 
-def scored_runs(paths: Iterable[str | Path], protocol: str | None = None) -> list[ScoredRun]:
+def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: str | None = None) -> list[ScoredRun]:
     """Every task and model of all runs at or below ``paths``, scored under ``protocol``.
 
+    ``judge`` says whose grades count where several language models graded.
     By default the protocol that each was run with; ``all``: once under each that its task has, its own first.
     Raises UserError where there is no run, and for a protocol that a task does not have.
     """
@@ -83,29 +92,42 @@ def scored_runs(paths: Iterable[str | Path], protocol: str | None = None) -> lis
     for folder in find_runs([Path(path) for path in paths]):
         info = read_info(folder)
         for task_name, fingerprint in info["tasks"].items():
-            task = _task(fingerprint["source"], folder)
+            task = recorded_task(fingerprint["source"], folder)
             for model in info["models"]:
                 path = folder / f"{task_name}.{model}.jsonl"
                 if not path.exists():
                     continue
                 records = list(latest_responses(path).values())
+                answered = [record for record in records if record["error"] is None]
+                judgements = read_judgements(path, judge) if isinstance(task, JudgedTask) else None
                 for used in _protocols(task, fingerprint["protocol"], protocol):
-                    scored = [scored_record(task, record, used) for record in records if record["error"] is None]
-                    found.append(ScoredRun(folder, info, task, task_name, model, used, records, scored))
+                    scored = [scored_record(task, record, used, judgements) for record in answered]
+                    found.append(ScoredRun(folder, info, task, task_name, model, used, records, scored, judgements))
     return found
 
 
-def scored_record(task: Task, record: Mapping[str, Any], protocol: str) -> ScoredRecord:
-    """A record that has a response, with what ``task`` says of it."""
+def scored_record(
+    task: Task, record: Mapping[str, Any], protocol: str, judgements: Judgements | None = None
+) -> ScoredRecord:
+    """A record that has a response, with what ``task`` says of it (or of a judge's opinion of it)."""
     question = stored_question(record)
     score = task.score(question, record["response"], protocol)
+    if isinstance(task, JudgedTask) and judgements and (judgement := judgements.of(task, record)) is not None:
+        score = task.grade(question, judgement)
     return ScoredRecord(question.id, record["video"], question.groups, score, record.get("seed", 0))
 
 
 def stored_question(record: Mapping[str, Any]) -> Question:
     """As much of the question as its record keeps."""
     groups = {name: tuple(value) if isinstance(value, list) else value for name, value in record["groups"].items()}
-    return Question(record["question"], "", tuple(record["options"]), record["answer"], groups)
+    return Question(
+        record["question"],
+        record.get("text", ""),
+        tuple(record["options"]),
+        record["answer"],
+        groups,
+        record.get("extra", {}),
+    )
 
 
 def _protocols(task: Task, own: str, asked: str | None) -> list[str]:
@@ -117,7 +139,8 @@ def _protocols(task: Task, own: str, asked: str | None) -> list[str]:
     return [used]
 
 
-def _task(source: str, folder: Path) -> Task:
+def recorded_task(source: str, folder: Path) -> Task:
+    """The task that the run in ``folder`` was made with: a name, or ``module:class`` of one that was passed."""
     if ":" in source and not source.partition(":")[0].endswith(".py"):
         module, _, name = source.partition(":")
         try:

@@ -212,9 +212,9 @@ def summarize(records: Iterable[ScoredRecord], *, mean_over: str | None = None, 
         return Summary({}, {})
     metrics = {}
     if mean_over is not None:
-        metrics[mean_name] = _over_seeds(known, mean_over)
-    metrics["accuracy"] = _over_seeds(known)
-    return Summary(metrics, by_group(known, _over_seeds))
+        metrics[mean_name] = _accuracy_over_seeds(known, mean_over)
+    metrics["accuracy"] = _accuracy_over_seeds(known)
+    return Summary(metrics, by_group(known, _accuracy_over_seeds))
 
 
 def by_group(
@@ -231,18 +231,23 @@ def by_group(
     }
 
 
-def _over_seeds(records: list[ScoredRecord], mean_over: str | None = None) -> Metric:
-    def measured(some: Sequence[ScoredRecord]) -> Metric:
-        values = [float(record.score.correct or 0.0) for record in some]
-        strata = None if mean_over is None else [str(record.groups[mean_over]) for record in some]
-        return accuracy(values, [record.video_id for record in some], strata)
-
-    metric = measured(records)
+def over_seeds(records: Sequence[ScoredRecord], measure: Callable[[Sequence[ScoredRecord]], Metric]) -> Metric:
+    """``measure`` of all records; where questions were asked with several seeds, with its spread over these."""
+    metric = measure(records)
     by_seed: dict[int, list[ScoredRecord]] = defaultdict(list)
     for record in records:
         by_seed[record.seed].append(record)
     if len(by_seed) == 1:
         return metric
-    spread = stdev(measured(some).value for some in by_seed.values())
+    spread = stdev(measure(some).value for some in by_seed.values())
     questions = len({record.question_id for record in records})
     return replace(metric, num_questions=questions, spread=spread)
+
+
+def _accuracy_over_seeds(records: Sequence[ScoredRecord], mean_over: str | None = None) -> Metric:
+    def measure(some: Sequence[ScoredRecord]) -> Metric:
+        values = [float(record.score.correct or 0.0) for record in some]
+        strata = None if mean_over is None else [str(record.groups[mean_over]) for record in some]
+        return accuracy(values, [record.video_id for record in some], strata)
+
+    return over_seeds(records, measure)

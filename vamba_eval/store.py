@@ -125,7 +125,7 @@ class Run:
 
 
 class RecordFile:
-    """The JSON lines of one task and one model."""
+    """The JSON lines of one task and one model (or a judge's, about these)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -178,7 +178,12 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records in ``path``, in the order written; lines that a crash left unreadable are passed over."""
+    """The records in ``path``, in the order written."""
+    return (record for record in read_lines(path) if _NEEDED.issubset(record))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects in ``path``, a line each; lines that a crash left unreadable are passed over."""
     if not path.exists():
         return
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -189,7 +194,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if isinstance(record, dict) and _NEEDED.issubset(record):
+            if isinstance(record, dict):
                 yield record
 
 
