@@ -20,6 +20,8 @@ from vamba_eval.scoring import accuracy, extract_lmms_first, extract_vamba, scor
         ("The answer is B. No, the answer is (A)", "A"),
         ("Answer: c", "C"),
         ("the option is b", "B"),
+        ("The option is: B", "T"),
+        ("the option is A, no, the option is\nb", "A"),
         ("I think B", "I"),
         ("答案：B", "答"),
         ("42", ""),

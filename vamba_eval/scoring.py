@@ -40,12 +40,14 @@ _LMMS_REMOVED_PHRASES = (
 def extract_vamba(response: str) -> str:
     """The Vamba scripts' answer: the first alphabetic character after the last answer phrase, upper-cased.
 
-    Empty if nothing is alphabetic. It need not be an option's letter: "I think B" gives "I".
+    Empty if nothing is alphabetic. It need not be an option's letter: "I think B" gives "I". After "the option is"
+    the scripts cut only where a space follows, so that "The option is: B" gives "T".
     """
     text = response.lower()
-    for phrase in ("the answer is", "answer:", "the option is"):
+    cuts = {"the answer is": "the answer is", "answer:": "answer:", "the option is": "the option is "}
+    for phrase, cut in cuts.items():
         if phrase in text:
-            text = text.rpartition(phrase)[2]
+            text = text.split(cut)[-1]
             break
     return next((char for char in text if char.isalpha()), "").upper()
 
