@@ -5,7 +5,8 @@ Paper: Wang et al., arXiv 2406.08035. Data set cards: THUDM/LVBench (the origina
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +39,7 @@ from ._annotations import (
     split_options,
     text_field,
 )
+from ._submissions import first_scores
 
 # The original file has a line a video; the others a row a question, with the video's file under
 # ``file_path`` (the Vamba scripts) or ``video_path`` (lmms-eval).
@@ -136,6 +138,15 @@ class LVBench(Task):
     def score(self, question: Question, response: str, protocol: str) -> Score:
         extract = {"lmms-eval": extract_lmms, "official": extract_official}.get(protocol, extract_vamba)
         return score_choice(question, response, extract)
+
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+        """What the authors' ``scripts/test_acc.py`` reads: each question's letter, by its uid.
+
+        It reads random_answers.json as published, and leaves questions that are not in the file out.
+        """
+        scores = first_scores(self, records, protocol)
+        answers = {uid: score.extracted or "" for uid, (_, score) in scores.items()}
+        return "lvbench_answers.json", json.dumps(answers, indent=1) + "\n"
 
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records)

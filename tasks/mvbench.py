@@ -8,9 +8,10 @@ extracted frames of episodic reasoning; here all frames are resized.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -44,6 +45,7 @@ from ._annotations import (
     read_rows,
     text_field,
 )
+from ._submissions import first_scores
 
 # Each task's folder of videos, official (mvbench.ipynb of OpenGVLab/Ask-Anything) and, where it is another, in
 # lmms-eval (lmms_eval/tasks/mvbench/utils.py).
@@ -185,8 +187,22 @@ class MVBench(Task):
             question = replace(question, answer=LETTERS[first])
         return score_choice(question, response, extract_lmms_word)
 
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+        """What the authors' notebook writes for their leaderboard: each kind's accuracy and all questions', in %."""
+        right: dict[str, list[bool]] = {}
+        for record, score in first_scores(self, records, protocol).values():
+            right.setdefault(record["groups"]["task"], []).append(bool(score.correct))
+        accuracies = {_official_name(kind): 100 * sum(own) / len(own) for kind, own in right.items()}
+        every = [correct for own in right.values() for correct in own]
+        accuracies["Avg"] = 100 * sum(every) / len(every)
+        return "upload_leaderboard.json", json.dumps(accuracies, indent=1) + "\n"
+
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records, mean_over="task", mean_name="mean over tasks")
+
+
+def _official_name(kind: str) -> str:
+    return kind.replace("_", " ").title().replace("Fine Grained", "Fine-grained")
 
 
 def _score_official(question: Question, response: str) -> Score:

@@ -22,8 +22,9 @@ from benchmark_files import (
     write_nextqa,
 )
 
-from vamba_eval import Question, Task, Video, evaluate, load_task
+from vamba_eval import Question, Task, Video, evaluate, load_adapter, load_task
 from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, ScoredRecord, UserError
+from vamba_eval.exporting import export
 from vamba_eval.sampling import FrameSampling
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -162,6 +163,30 @@ def test_lvbench_types_survive_the_store(tmp_path: Path) -> None:
     rows = list(csv.DictReader(saved["breakdowns.csv"].read_text().splitlines()))
     counts = {row["value"]: int(row["questions"]) for row in rows if row["group"] == "question_type"}
     assert counts == Counter(kind for line in lines for row in line["qa"] for kind in row["question_type"])
+
+
+def exported(name: str, data: Path, folder: Path) -> object:
+    """The file that the authors of a benchmark evaluate, of a run in which every answer is B."""
+    evaluate([name], [load_adapter("constant", letter="B")], data_root=data, output=folder / "run", progress=False)
+    (file,), _ = export([folder / "run"], folder / "files", "official")
+    return json.loads(file.read_text())
+
+
+def test_files_of_answers(tmp_path: Path) -> None:
+    lines = lvbench_videos(3, 30)
+    write_lvbench(tmp_path, lines)
+    assert exported("lvbench", tmp_path, tmp_path / "a") == {str(uid): "B" for uid in range(30)}
+    rows = nextqa_rows(5, {"CW": 9})
+    rows[2]["answer"] = 7
+    write_nextqa(tmp_path, rows)
+    assert exported("nextqa", tmp_path, tmp_path / "b") == {
+        f"{row['video']}_{row['qid']}": {"prediction": 1, "answer": row["answer"] if row["answer"] < 5 else -2}
+        for row in rows
+    }
+    task = load_task("nextqa")
+    record = {"question": "1_2", "options": list("vwxyz"), "answer": "C", "groups": {}, "response": "?"}
+    name, content = task.submission([record, {**record, "response": "C"}], "vamba")
+    assert name == "nextqa_results.json" and json.loads(content) == {"1_2": {"prediction": -1, "answer": 2}}
 
 
 def test_lvbench_broken_rows_are_reported_and_kept(tmp_path: Path) -> None:

@@ -205,6 +205,26 @@ def test_headline_is_the_mean_over_tasks(tmp_path: Path) -> None:
     assert task.summarize([]).metrics == {}
 
 
+def test_file_for_the_leaderboard(tmp_path: Path) -> None:
+    write_mvbench(tmp_path, 5)
+    task = load_task("mvbench")
+    records: list[dict[str, Any]] = []
+    for _, question in questions(task.load(tmp_path)).values():
+        about = {"options": list(question.options), "answer": question.answer, "groups": dict(question.groups)}
+        # The first response counts, whatever another seed says.
+        records += [{"question": question.id, "response": response, **about} for response in ("C", question.answer)]
+    name, content = task.submission(records, "vamba")
+    accuracies = json.loads(content)
+    assert name == "upload_leaderboard.json" and len(accuracies) == 21
+    # The third of the answers, in turns, is C.
+    expected = {
+        kind: [row["answer"] == row["candidates"][2] for row in mvbench_rows(kind, 5)] for kind in MVBENCH_TASKS
+    }
+    assert accuracies["Action Sequence"] == pytest.approx(100 * np.mean(expected["action_sequence"]))
+    assert accuracies["Fine-grained Pose"] == pytest.approx(100 * np.mean(expected["fine_grained_pose"]))
+    assert accuracies["Avg"] == pytest.approx(100 * np.mean(list(expected.values())))
+
+
 # ------------------------------------------------------------------------------------------------- its frames
 
 
