@@ -121,7 +121,10 @@ def test_prompts_are_quoted_word_for_word(write: Callable[[Path], None], tmp_pat
 
 
 def test_the_table_of_benchmarks() -> None:
-    rows = {in_code(row["task"])[0]: row for row in table((DOCS / "benchmarks" / "README.md").read_text(), "task")}
+    rows = {
+        in_code(row["task"])[0]: row
+        for row in table((DOCS / "benchmarks" / "README.md").read_text(encoding="utf-8"), "task")
+    }
     assert rows.keys() == set(registry.names(Task)), "a row for every task that is built in"
     for name, row in rows.items():
         task = load_task(name)
