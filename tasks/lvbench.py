@@ -5,7 +5,8 @@ Paper: Wang et al., arXiv 2406.08035. Data set cards: THUDM/LVBench (the origina
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +39,7 @@ from ._annotations import (
     split_options,
     text_field,
 )
+from ._submissions import first_scores
 
 # The original file has a line a video; the others a row a question, with the video's file under
 # ``file_path`` (the Vamba scripts) or ``video_path`` (lmms-eval).
@@ -50,6 +52,11 @@ _EXPECTED = (
     "train*.jsonl",
 )
 _FOLDERS = ("videos", "all_videos", "")
+# Paper, section 4.1.
+_OFFICIAL_INSTRUCTION = (
+    "Please select the best answer from the options above and directly provide the letter representing your choice "
+    "without giving any explanation."
+)
 
 
 class LVBench(Task):
@@ -58,6 +65,7 @@ class LVBench(Task):
     title = "LVBench"
     homepage = "https://huggingface.co/datasets/THUDM/LVBench"
     citation = "Wang et al., LVBench, ICCV 2025, arXiv 2406.08035"
+    protocols = ("vamba", "lmms-eval", "official")
     sampling = FrameSampling(num_frames=1024, longest_edge=560)
     reported_as = "lvbench_test"
     # The repository has archives of all videos (62 GB); the authors' own, THUDM/LVBench, has annotations alone.
@@ -117,6 +125,8 @@ class LVBench(Task):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         if protocol == "lmms-eval":
             return f"{question.extra['lmms_question']}\nAnswer the question with the option letter"
+        if protocol == "official":
+            return f"{question.extra['asked']}\n{_OFFICIAL_INSTRUCTION}"
         return "\n".join(
             [
                 "Select the best answer to the following multiple-choice question based on the video.",
@@ -126,10 +136,32 @@ class LVBench(Task):
         )
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
-        return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
+        extract = {"lmms-eval": extract_lmms, "official": extract_official}.get(protocol, extract_vamba)
+        return score_choice(question, response, extract)
+
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+        """What the authors' ``scripts/test_acc.py`` reads: each question's letter, by its uid.
+
+        It reads random_answers.json as published, and leaves questions that are not in the file out.
+        """
+        scores = first_scores(self, records, protocol)
+        answers = {uid: score.extracted or "" for uid, (_, score) in scores.items()}
+        return "lvbench_answers.json", json.dumps(answers, indent=1) + "\n"
 
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records)
+
+
+def extract_official(response: str) -> str:
+    """The authors' ``polish_answer`` (lvbench/utils/answer_util.py): the first character of a word, or "".
+
+    Of the text before the first ")" the part behind its first "(", if there is one. Case counts, and the character
+    need not be a letter: "The answer is B" gives "T".
+    """
+    text = response.strip().split(")")[0].strip()
+    if "(" in text:
+        text = text.split("(")[1].strip()
+    return text.split(" ")[0][:1]
 
 
 def _by_question(file: Path) -> Iterator[tuple[str, Any]]:

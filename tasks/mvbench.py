@@ -8,9 +8,10 @@ extracted frames of episodic reasoning; here all frames are resized.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -44,6 +45,7 @@ from ._annotations import (
     read_rows,
     text_field,
 )
+from ._submissions import first_scores
 
 # Each task's folder of videos, official (mvbench.ipynb of OpenGVLab/Ask-Anything) and, where it is another, in
 # lmms-eval (lmms_eval/tasks/mvbench/utils.py).
@@ -80,6 +82,12 @@ _BOUNDED = (
 _FRAMES_PER_SECOND = 3.0  # of TVQA's folders of frames, which episodic reasoning shows
 # data0613.zip holds what was added in June 2024.
 _ROOTS = ("video", "video/data0613", "", "data0613")
+# mvbench.ipynb of OpenGVLab/Ask-Anything, which puts it before the question and asks greedily for 100 tokens.
+_OFFICIAL_INSTRUCTION = (
+    "Carefully watch the video and pay attention to the cause and sequence of events, the detail and movement of "
+    "objects, and the action and pose of persons. Based on your observations, select the best option that accurately "
+    "addresses the question."
+)
 _CUT_OUT = re.compile(r"_[\d.]+_[\d.]+\.mp4$")  # how a part that was cut out ends: its start and end in seconds
 
 
@@ -89,6 +97,7 @@ class MVBench(Task):
     title = "MVBench"
     homepage = "https://huggingface.co/datasets/OpenGVLab/MVBench"
     citation = "Li et al., MVBench, CVPR 2024, arXiv 2311.17005"
+    protocols = ("vamba", "lmms-eval", "official")
     sampling = FrameSampling(strategy="segments")
     reported_as = "mvbench_test"
     reported_metric = "mean over tasks"
@@ -105,7 +114,7 @@ class MVBench(Task):
     published_counts: ClassVar = {"test": Counts(videos=None, questions=4000)}  # paper, table 1: 200 a task
 
     def generation(self, protocol: str) -> GenerationSettings:
-        return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
+        return GenerationSettings(max_new_tokens={"lmms-eval": 16, "official": 100}.get(protocol, 512))
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split, ("test",))
@@ -159,10 +168,17 @@ class MVBench(Task):
         if protocol == "lmms-eval":
             options = lettered(question.options, "({}) {}")
             return "\n".join([f"Question:{question.text}", "Option:", *options, "Only give the best option.", ""])
+        if protocol == "official":
+            listed = "\n".join(lettered(question.options, "({}) {}")).rstrip()
+            # The authors begin the response with the last line; here it ends the prompt.
+            lines = [f"Question: {question.text}", "Options:", listed, "Only give the best option.", "Best option:("]
+            return "\n".join([_OFFICIAL_INSTRUCTION, *lines])
         instruction = "Answer with the option's letter from the given choices directly."
         return "\n".join([f"Question: {question.text}", *lettered(question.options), instruction])
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == "official":
+            return _score_official(question, response)
         if protocol != "lmms-eval":
             return score_choice(question, response, extract_vamba)
         if question.answer:
@@ -171,8 +187,35 @@ class MVBench(Task):
             question = replace(question, answer=LETTERS[first])
         return score_choice(question, response, extract_lmms_word)
 
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+        """What the authors' notebook writes for their leaderboard: each kind's accuracy and all questions', in %."""
+        right: dict[str, list[bool]] = {}
+        for record, score in first_scores(self, records, protocol).values():
+            right.setdefault(record["groups"]["task"], []).append(bool(score.correct))
+        accuracies = {_official_name(kind): 100 * sum(own) / len(own) for kind, own in right.items()}
+        every = [correct for own in right.values() for correct in own]
+        accuracies["Avg"] = 100 * sum(every) / len(every)
+        return "upload_leaderboard.json", json.dumps(accuracies, indent=1) + "\n"
+
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records, mean_over="task", mean_name="mean over tasks")
+
+
+def _official_name(kind: str) -> str:
+    return kind.replace("_", " ").title().replace("Fine Grained", "Fine-grained")
+
+
+def _score_official(question: Question, response: str) -> Score:
+    """The authors' ``check_ans``: the response's first word holds "(B)", or "(" and the word are part of it.
+
+    Only the first line counts. What holds every option's letter, or no letter at all, is right whatever the answer
+    is; such a response counts as right and as unparsed.
+    """
+    word = f"({response.strip()}".split("\n")[0].lower().split(" ")[0]
+    marks = {letter: f"({letter.lower()})" for letter in LETTERS[: len(question.options)]}
+    matching = [letter for letter, mark in marks.items() if word.replace(".", "") in mark or mark in word]
+    correct = None if question.answer is None else question.answer in matching
+    return Score(correct, matching[0] if len(matching) == 1 else None, parsed=len(matching) == 1)
 
 
 def _path(folder: Path, kind: str, name: str, row: dict[str, Any]) -> Path:

@@ -5,7 +5,8 @@ Paper: Xiao et al., arXiv 2105.08276. Data set cards: lmms-lab/NExTQA (parquet),
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ from ._annotations import (
     read_rows,
     text_field,
 )
+from ._submissions import first_scores
 
 _OPTIONS = ("a0", "a1", "a2", "a3", "a4")
 _CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the first letter of the type
@@ -117,6 +119,17 @@ class NExTQA(Task):
                 question, response, lambda text: extract_lmms_choice(text, options), draw_if_unparsed=True
             )
         return score_choice(question, response, extract_vamba)
+
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+        """What the authors' ``eval_mc.py`` reads: options by their numbers, -1 where there is none."""
+        results = {}
+        for id, (record, score) in first_scores(self, records, protocol).items():
+            letters = LETTERS[: len(record["options"])]
+            results[id] = {
+                "prediction": letters.find(score.extracted) if score.extracted else -1,
+                "answer": letters.find(record["answer"]) if record["answer"] else -2,
+            }
+        return "nextqa_results.json", json.dumps(results, indent=1) + "\n"
 
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records)

@@ -1,18 +1,14 @@
-"""LVBench, NExT-QA and HourVideo on files in their published formats, against lmms-eval's own task code."""
+"""LVBench, NExT-QA and HourVideo on files in their published formats."""
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import yaml
 from benchmark_files import (
     HOURVIDEO_TASKS,
     LVBENCH_TYPES,
@@ -25,97 +21,13 @@ from benchmark_files import (
     write_lvbench,
     write_nextqa,
 )
-from lmms_eval.tasks.lvbench import utils as lmms_lvbench
 
-from vamba_eval import Question, Task, Video, evaluate, load_task
+from vamba_eval import Question, Task, Video, evaluate, load_adapter, load_task
 from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, ScoredRecord, UserError
+from vamba_eval.exporting import export
 from vamba_eval.sampling import FrameSampling
 
-with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(sys.modules, "nltk", None)  # with it, this import fetches word lists (for the open-ended task)
-    from lmms_eval.tasks.nextqa import utils as lmms_nextqa
-
 Cli = Callable[..., tuple[int, str, str]]
-LMMS_TASKS = Path(lmms_lvbench.__file__).parent.parent
-
-# {l} is a letter, {n} the next one, {t} the text of the letter's option.
-TEMPLATES = [
-    *("{l}", "({l})", "{l}.", "{l})", "{l}:", "[{l}]", "'{l}'", '"{l}"', "**{l}**", "{l},", "{l}!", " {l} ", "${l}$"),
-    *(
-        "{l}\n",
-        "\n{l}\n",
-        "{l}.\n",
-        "{l}\nA man pushes the swing",
-        "{l}\n\nThe other ones are wrong.",
-        "\\boxed{{{l}}}",
-    ),
-    *("{l}. {t}", "({l}) {t}", "{l}) {t}", "{l}: {t}", "{t}", "{t}.", "It seems to me that it is {t}", "{t} ({l})"),
-    *(
-        "The answer is {l}",
-        "The answer is {l}.",
-        "the answer is ({l}).",
-        "Answer: {l}",
-        "The option is {l}",
-        "I pick {l}",
-    ),
-    *(
-        "The best answer is:\n{l}",
-        "The correct option is {l}: {t}",
-        "Option {l} is correct, not {n}.",
-        "My choice is {t}",
-    ),
-    *(
-        "I would rule out ({n}), so ({l}).",
-        "({l}) rather than ({n}) I think",
-        "{l} or {n}?",
-        "{l}/{n}",
-        "{l}{n}",
-        "{l}{l}",
-    ),
-    *("Both {l} and {n} fit", "Not {n}. It must be {l}.", "{n}. is wrong. {l}. is right", "Is it {n}? No: {l}!"),
-    "<think>A man runs by. Option {n} looks wrong to me.</think>{l}",
-    "First the lady sits down. Then she stands up. B could fit, but the final answer is {l}.",
-    "Let me think step by step. In the video a person cooks. Hence I believe that {t} is what was asked for",
-    *(
-        "答案是{l}",
-        "选{l}",
-        "我认为选项({l})是正确的",
-        "答えは{l}です",
-        "正解は {l} です",
-        "정답은 {l}",
-        "옵션 {l} 입니다",
-    ),
-    *("Ответ: {l}", "La réponse est {l}.", "Die Antwort ist ({l})", "La respuesta correcta es la {l}, creo yo, claro"),
-]
-LOOSE = [
-    *("", " ", "\n", "...", "?!", "12", "none", "None of the above.", "N/A", "no", "yes", "E", "F", "Z", "(F)", "e."),
-    *("I cannot determine the answer from the video.", "Sorry, but I can't help with that.", "As an AI, I see nothing"),
-    *(
-        "A man is walking.",
-        "I do not know the answer to this question",
-        "不知道",
-        "すみません",
-        "Кот",
-        "No idea at all, sorry, none",
-    ),
-    *("Unclear: ABBA, NASA or USA", "BBC DVD", "a", "(b)", "c)", "the answer is d", "DONE", "CD.", "Big dog"),
-    "to me all of the people here look happy, really",
-]
-
-
-def responses(options: list[str]) -> Iterator[str]:
-    letters = "ABCDE"[: len(options)]
-    for i, (letter, option) in enumerate(zip(letters, options, strict=True)):
-        for template in TEMPLATES:
-            yield template.format(l=letter, n=letters[(i + 1) % len(letters)], t=option)
-            yield template.format(l=letter.lower(), n=letters[i - 1].lower(), t=option.upper())
-    yield from LOOSE
-
-
-def lmms_yaml(file: str) -> dict[str, Any]:
-    """An installed lmms-eval task file, without its references to functions."""
-    text = (LMMS_TASKS / file).read_text(encoding="utf-8")
-    return yaml.safe_load("\n".join(line for line in text.splitlines() if "!function" not in line))
 
 
 def questions(videos: list[Video]) -> dict[str, tuple[Video, Question]]:
@@ -180,15 +92,15 @@ def test_lvbench_full_size_in_every_published_shape(tmp_path: Path) -> None:
 def test_lvbench_prompts(tmp_path: Path) -> None:
     lines = lvbench_videos(2, 30)
     task = load_task("lvbench")
-    config = lmms_yaml("lvbench/lvbench.yaml")
-    kwargs = config["lmms_eval_specific_kwargs"]["default"]
-    assert task.generation("lmms-eval") == GenerationSettings(**config["generation_kwargs"])
     for options in (False, True):
         rows = lvbench_rows(lines, "video_path", options=options)
         write_lvbench(tmp_path, rows, "data/train-00000-of-00001.parquet")
         known = questions(task.load(tmp_path))
-        for row in rows:
-            assert task.prompt(*known[row["uid"]], "lmms-eval", None) == lmms_lvbench.lvbench_doc_to_text(row, kwargs)
+        assert task.prompt(*known["7"], "official", None) == (
+            "What is event 7?\n(A) run 7\n(B) walk (B-road) 7\n(C) no\n(D) A man, seated\n"
+            "Please select the best answer from the options above and directly provide the letter representing your "
+            "choice without giving any explanation."
+        )
         assert task.prompt(*known["7"], "vamba", None) == (
             "Select the best answer to the following multiple-choice question based on the video.\n"
             "Respond with only the letter (A, B, C, or D) of the correct option.\n"
@@ -198,26 +110,30 @@ def test_lvbench_prompts(tmp_path: Path) -> None:
     rows = [{**row, "options": ["one", "two", "three", "four"]} for row in lvbench_rows(lines, "video_path")]
     write_lvbench(tmp_path, rows, "data/train-00000-of-00001.parquet")
     pair = questions(task.load(tmp_path))["7"]
-    assert task.prompt(*pair, "lmms-eval", None) == lmms_lvbench.lvbench_doc_to_text(rows[7], kwargs)
     assert task.prompt(*pair, "vamba", None).endswith("(D) A man, seated") and pair[1].options[0] == "run 7"
 
 
-def test_lvbench_scores_like_lmms_eval(tmp_path: Path) -> None:
-    lines = lvbench_videos(3, 40)
-    write_lvbench(tmp_path, lines)
+@pytest.mark.parametrize(
+    ("response", "extracted"),
+    [
+        *(("B", "B"), ("(B) a dog", "B"), ("B) a dog", "B"), ("B. a dog", "B"), ("Sure: (B)", "B"), (" ( B ) ", "B")),
+        # What it gets wrong: case counts, and the first word of a sentence is no letter.
+        *(
+            ("b", "b"),
+            ("The answer is B", "T"),
+            ("**B**", "*"),
+            ("B or (C)", "C"),
+            ("(", None),
+            ("", None),
+            (")B", None),
+        ),
+    ],
+)
+def test_lvbench_official_scores(response: str, extracted: str | None) -> None:
     task = load_task("lvbench")
-    known = questions(task.load(tmp_path))
-    outcomes: Counter[bool] = Counter()
-    for row in lvbench_rows(lines, "video_path"):
-        _, question = known[row["uid"]]
-        for response in responses(list(question.options)):
-            score = task.score(question, response, "lmms-eval")
-            expected = lmms_lvbench.lvbench_process_results(row, [response])["lvbench_score"]
-            assert score.correct is expected, response
-            assert (score.extracted or "") == lmms_lvbench.extract_characters_regex(response), response
-            assert score.parsed is bool(score.extracted) and not score.drawn
-            outcomes[expected] += 1
-    assert min(outcomes.values()) > 1000, "both right and wrong ones are compared"
+    score = task.score(Question("q", "?", ("a cat", "a dog", "no", "yes"), "B"), response, "official")
+    assert (score.extracted, score.correct) == (extracted, extracted == "B")
+    assert score.parsed is (extracted in tuple("ABCD"))
 
 
 def test_lvbench_counts_a_question_in_each_of_its_types(tmp_path: Path) -> None:
@@ -247,6 +163,30 @@ def test_lvbench_types_survive_the_store(tmp_path: Path) -> None:
     rows = list(csv.DictReader(saved["breakdowns.csv"].read_text().splitlines()))
     counts = {row["value"]: int(row["questions"]) for row in rows if row["group"] == "question_type"}
     assert counts == Counter(kind for line in lines for row in line["qa"] for kind in row["question_type"])
+
+
+def exported(name: str, data: Path, folder: Path) -> object:
+    """The file that the authors of a benchmark evaluate, of a run in which every answer is B."""
+    evaluate([name], [load_adapter("constant", letter="B")], data_root=data, output=folder / "run", progress=False)
+    (file,), _ = export([folder / "run"], folder / "files", "official")
+    return json.loads(file.read_text())
+
+
+def test_files_of_answers(tmp_path: Path) -> None:
+    lines = lvbench_videos(3, 30)
+    write_lvbench(tmp_path, lines)
+    assert exported("lvbench", tmp_path, tmp_path / "a") == {str(uid): "B" for uid in range(30)}
+    rows = nextqa_rows(5, {"CW": 9})
+    rows[2]["answer"] = 7
+    write_nextqa(tmp_path, rows)
+    assert exported("nextqa", tmp_path, tmp_path / "b") == {
+        f"{row['video']}_{row['qid']}": {"prediction": 1, "answer": row["answer"] if row["answer"] < 5 else -2}
+        for row in rows
+    }
+    task = load_task("nextqa")
+    record = {"question": "1_2", "options": list("vwxyz"), "answer": "C", "groups": {}, "response": "?"}
+    name, content = task.submission([record, {**record, "response": "C"}], "vamba")
+    assert name == "nextqa_results.json" and json.loads(content) == {"1_2": {"prediction": -1, "answer": 2}}
 
 
 def test_lvbench_broken_rows_are_reported_and_kept(tmp_path: Path) -> None:
@@ -336,50 +276,11 @@ def test_nextqa_prompts(tmp_path: Path) -> None:
     write_nextqa(tmp_path, rows)
     task = load_task("nextqa")
     known = questions(task.load(tmp_path))
-    # lmms-eval's task has neither a prompt around the question nor settings of its own.
-    configs = [lmms_yaml(f"nextqa/{file}") for file in ("nextqa_mc_test.yaml", "_default_template_yaml")]
-    assert not any({"lmms_eval_specific_kwargs", "generation_kwargs"} & set(config) for config in configs)
-    for row in rows:
-        prompt = task.prompt(*known[f"{row['video']}_{row['qid']}"], "lmms-eval", None)
-        assert prompt == lmms_nextqa.nextqa_doc_to_text_mc(row)
     assert task.prompt(*known["2400000003_0"], "vamba", None) == (
         "Select the best answer to the following multiple-choice question based on the video. "
         "Respond with only the letter (A, B, C, D, or E) of the correct option.\n"
         " why  is it so\nA. clap 3\nB. crawl 3\nC. smile  3\nD. run 3\nE. sit, then lie 3"
     )
-    assert not task.generation("lmms-eval").do_sample
-
-
-NEXTQA_OPTIONS = [
-    ["clap proudly", "the lady sitting down", "lay on floor", "just picked it up", "crawl"],
-    ["no", "a dog", "dog", " happy ", "A (red) ball"],
-    ["bear", "black bear", "Brown Bear", "bear", "eleven"],  # two are equal, as in published rows
-]
-
-
-def test_nextqa_scores_like_lmms_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = nextqa_rows(5, {"CW": 15})
-    for i, row in enumerate(rows):
-        row |= {f"a{n}": option for n, option in enumerate(NEXTQA_OPTIONS[i % 3])}
-    write_nextqa(tmp_path, rows)
-    task = load_task("nextqa")
-    known = questions(task.load(tmp_path))
-    monkeypatch.setattr(lmms_nextqa, "random", SimpleNamespace(choice=lambda choices: "drawn"))
-    outcomes: Counter[str] = Counter()
-    for row in rows:
-        _, question = known[f"{row['video']}_{row['qid']}"]
-        texts, letters = lmms_nextqa.get_multi_choice_info(row)
-        for response in responses(list(question.options)):
-            score = task.score(question, response, "lmms-eval")
-            expected = lmms_nextqa.parse_multi_choice_response(response, letters, texts)
-            if expected == "drawn":
-                assert score.drawn and not score.parsed and score.extracted in letters, response
-                outcomes["drawn"] += 1
-                continue
-            assert score.extracted == expected and score.parsed and not score.drawn, response
-            assert score.correct is lmms_nextqa.nextqa_mc_process_results(row, [response])["exact_match"], response
-            outcomes["right" if score.correct else "wrong"] += 1
-    assert set(outcomes) == {"drawn", "right", "wrong"} and min(outcomes.values()) > 500
 
 
 def test_nextqa_draws_are_seeded_by_question_and_counted(tmp_path: Path) -> None:
@@ -557,7 +458,6 @@ def test_hourvideo_broken_rows_are_reported_and_kept(tmp_path: Path) -> None:
 
 
 def test_hourvideo_has_the_papers_protocol_alone(cli: Cli, tmp_path: Path) -> None:
-    assert not (LMMS_TASKS / "hourvideo").exists(), "lmms-eval has it by now: add its protocol"
     write_hourvideo(tmp_path, hourvideo_annotations(2, 4))
     command = ("--tasks", "hourvideo", "--models", "constant", "--data-root", tmp_path, "--output", tmp_path / "out")
     status, _, err = cli(*command, "--protocol", "lmms-eval")

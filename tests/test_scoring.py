@@ -3,77 +3,12 @@
 from __future__ import annotations
 
 import math
-import random
 
 import numpy as np
 import pytest
-from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
-from lmms_eval.tasks.longvideobench import utils as lmms_longvideobench
 
 from vamba_eval.contracts import Question, Score, ScoredRecord
-from vamba_eval.scoring import accuracy, extract_lmms, extract_lmms_first, extract_vamba, score_choice, summarize
-
-FORMS = [
-    *("{x}", "{x}.", "({x})", "{x})", " {x} ", "{x}: because", "**{x}**", "{y} or {x}", "Not {y}. {x}", "option {x}"),
-    *("The answer is {x}", "the answer is ({x}).", "The best answer is: {x}.", "Answer: {x}", "the option is {x}"),
-    *("I think {x} is right, not {y}.", "First {y}. Then ({x})", "It shows a cat. A. {x}", "I choose {x}", "{x} {y}"),
-    *(
-        "正确答案是{x}。",
-        "답은 {x}",
-        "答えは{x}です",
-        "Sorry, I cannot watch videos.",
-        "",
-        "   ",
-        "...",
-        "12",
-        "'{x}'",
-        '"{x}".',
-    ),
-    *(
-        "<think>maybe {y}</think>{x}",
-        "{x}\n{y}",
-        "the answer is the answer is {x}",
-        "A cat on a mat, {x}",
-        "e",
-        "{x}bove",
-    ),
-    *(
-        "CABD",
-        "Best option: ({x}",
-        "The correct option is {y}... no, {x}",
-        "none of the above",
-        "i PICK {x}!",
-        "{x},{y}",
-    ),
-]
-
-
-def responses(count: int) -> list[str]:
-    rng = random.Random(1)
-    letters = "ABCDEFabcd"
-    made = [form.format(x=rng.choice(letters), y=rng.choice(letters)) for form in FORMS for _ in range(12)]
-    alphabet = "ABCDEabcde ().,:;'\"!?\n答选ßİx"
-    while len(made) < count:
-        if rng.random() < 0.5:
-            made.append("".join(rng.choice(alphabet) for _ in range(rng.randint(0, 14))))
-        else:
-            made.append(" ".join(rng.choice(made[:400]) for _ in range(rng.randint(1, 3))))
-    return made
-
-
-def test_lmms_extraction_agrees_letter_by_letter() -> None:
-    for response in responses(6000):
-        for letters in ("ABCD", "ABCDE"):
-            assert extract_lmms(response, letters) == extract_mcq_answer(response, choices=list(letters)), repr(
-                response
-            )
-
-
-def test_longvideobench_extraction_agrees_and_draws_where_lmms_eval_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmms_longvideobench.random, "choice", lambda choices: "")  # marks a draw
-    for response in responses(6000):
-        expected = lmms_longvideobench.parse_multi_choice_response(response, list("ABCDE"), {})
-        assert extract_lmms_first(response) == expected, repr(response)
+from vamba_eval.scoring import accuracy, extract_lmms_first, extract_vamba, score_choice, summarize
 
 
 @pytest.mark.parametrize(
@@ -85,6 +20,8 @@ def test_longvideobench_extraction_agrees_and_draws_where_lmms_eval_draws(monkey
         ("The answer is B. No, the answer is (A)", "A"),
         ("Answer: c", "C"),
         ("the option is b", "B"),
+        ("The option is: B", "T"),
+        ("the option is A, no, the option is\nb", "A"),
         ("I think B", "I"),
         ("答案：B", "答"),
         ("42", ""),

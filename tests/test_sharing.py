@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,6 +120,9 @@ def test_a_run_is_logged_to_wandb(
     assert status == 0, err
     assert "Logged: offline, in" in out
     (log,) = tmp_path.rglob("run-*.wandb")
+    deadline = time.monotonic() + 60
+    while log.stat().st_size < 100 and time.monotonic() < deadline:  # its own process writes it, a little later
+        time.sleep(0.1)
     store = DataStore()  # the file is cut into blocks, so that a name can lie in two
     store.open_for_scan(str(log))
     content = b"".join(iter(store.scan_data, None))

@@ -25,6 +25,8 @@ _LMMS_ANSWER_PHRASES = (
     *("the choice is", "choice is", "the correct choice is", "correct choice is", "i choose", "i select"),
     *("i pick", "my answer is", "my choice is", "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
 )
+# Tags whose content the command of lmms-eval 0.7 removes first (--reasoning_tags of lmms_eval/__main__.py).
+_LMMS_REASONING_TAGS = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
 # Phrases that lmms-eval 0.7 removes before it looks for a letter in LongVideoBench responses.
 _LMMS_REMOVED_PHRASES = (
     *("The best answer is", "The correct answer is", "The answer is", "The answer", "The best option is"),
@@ -38,14 +40,34 @@ _LMMS_REMOVED_PHRASES = (
 def extract_vamba(response: str) -> str:
     """The Vamba scripts' answer: the first alphabetic character after the last answer phrase, upper-cased.
 
-    Empty if nothing is alphabetic. It need not be an option's letter: "I think B" gives "I".
+    Empty if nothing is alphabetic. It need not be an option's letter: "I think B" gives "I". After "the option is"
+    the scripts cut only where a space follows, so that "The option is: B" gives "T".
     """
     text = response.lower()
-    for phrase in ("the answer is", "answer:", "the option is"):
+    cuts = {"the answer is": "the answer is", "answer:": "answer:", "the option is": "the option is "}
+    for phrase, cut in cuts.items():
         if phrase in text:
-            text = text.rpartition(phrase)[2]
+            text = text.split(cut)[-1]
             break
     return next((char for char in text if char.isalpha()), "").upper()
+
+
+def without_reasoning(response: str) -> str:
+    """lmms-eval's ``strip_reasoning_tags``: the response without its reasoning; that which follows a lone closing tag.
+
+    Its command does so by default before any task sees a response. An opening tag that is never closed stays.
+    """
+    text = response
+    for opening, closing in _LMMS_REASONING_TAGS:
+        while True:
+            before, opened, rest = text.partition(opening)
+            _, closed, after = rest.partition(closing)
+            if not (opened and closed):
+                break
+            text = before + after
+        if opening not in text:
+            text = text.rpartition(closing)[2]
+    return text.strip()
 
 
 def extract_lmms(response: str, letters: str = "ABCD") -> str:
@@ -54,9 +76,9 @@ def extract_lmms(response: str, letters: str = "ABCD") -> str:
     Formats from most to least telling: at the start, at the end, after an answer phrase, "(A)", "A.",
     "A:", "A)", "A ", anywhere.
     """
-    if not response.strip():
+    stripped = without_reasoning(response)
+    if not stripped:
         return ""
-    stripped = response.strip()
     for mark in ",.!?;:'\"":
         stripped = stripped.strip(mark)
     text = f" {stripped} "
@@ -87,7 +109,7 @@ def extract_lmms(response: str, letters: str = "ABCD") -> str:
 
 def extract_lmms_first(response: str) -> str:
     """lmms-eval's ``parse_multi_choice_response`` for LongVideoBench: the first of A to E, or "" (where it draws)."""
-    text = response.strip()
+    text = without_reasoning(response)
     for phrase in _LMMS_REMOVED_PHRASES:
         text = text.replace(phrase, "")
     match = re.search("[ABCDE]", text)
@@ -100,6 +122,7 @@ def extract_lmms_choice(response: str, options: Sequence[str]) -> str:
     The letters in the first of the forms "(A)", "A ", "A." that occurs at all; failing those, in a response
     of more than five words, the options whose text occurs. Of several, the last.
     """
+    response = without_reasoning(response)
     for mark in ",.!?;:'":
         response = response.strip(mark)
     text = f" {response} "
@@ -120,7 +143,8 @@ def extract_lmms_word(response: str) -> str:
     """lmms-eval's ``mcq_acc`` for MVBench: the letter of a response "A. ...", else the first of A to E that stands
     alone, the word "a" included; failing that, a response of one other character. Otherwise "".
     """
-    if match := re.match(r"([A-E])\.\s*.+$", response.strip(), re.IGNORECASE):
+    response = without_reasoning(response)
+    if match := re.match(r"([A-E])\.\s*.+$", response, re.IGNORECASE):
         return match.group(1).upper()
     text = response.replace("\n", " ").replace("\t", " ").strip()
     spaced_digits = re.search(r"\d,\d", text) is not None
@@ -131,7 +155,7 @@ def extract_lmms_word(response: str) -> str:
         cleaned = cleaned.replace(mark, "" if joins else " ")
     # It means to pass a flag there and passes a count, so that the 33rd period stays.
     cleaned = re.sub(r"\.(?!\d)", "", cleaned, count=int(re.UNICODE))
-    cleaned = cleaned.strip("'").strip('"').strip(")").strip("(").strip()
+    cleaned = cleaned.strip("'").strip('"').strip(")").strip("(").strip().lower()
     if match := re.search(r"\b[A-E]\b", cleaned, re.IGNORECASE):
         return match.group().upper()
     return cleaned.upper() if len(cleaned) == 1 else ""

@@ -1,0 +1,72 @@
+"""What a guess is worth: every stored question must tell, so that chance has an exact value under every protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmark_files import (
+    hourvideo_annotations,
+    longvideobench_rows,
+    lvbench_videos,
+    nextqa_rows,
+    videomme_rows,
+    write_hourvideo,
+    write_longvideobench,
+    write_lvbench,
+    write_mlvu,
+    write_mvbench,
+    write_nextqa,
+    write_videomme,
+)
+
+from vamba_eval import Question, Task, load_task
+from vamba_eval.contracts import LETTERS
+
+TASKS = (
+    *("videomme", "mlvu", "longvideobench", "lvbench", "hourvideo", "mvbench", "nextqa"),
+    *("houreval", "synthetic"),
+)
+
+
+def expectation(task: Task, question: Question, protocol: str) -> float:
+    """The mean score of a letter drawn among the options', from what the store keeps of a question."""
+    stored = Question(question.id, "", question.options, question.answer, question.groups)
+    letters = LETTERS[: len(stored.options)]
+    scores = [task.score(stored, letter, protocol) for letter in letters]
+    assert not any(score.drawn for score in scores)
+    return sum(float(score.correct or 0) for score in scores) / len(letters)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = videomme_rows(10)
+    rows[3]["answer"] = "E"  # impossible, as the first of each below
+    write_videomme(tmp_path, rows)
+    write_mlvu(tmp_path, 4)
+    write_longvideobench(tmp_path, longvideobench_rows(30))
+    lines = lvbench_videos(3, 30)
+    lines[0]["qa"][0]["answer"] = "F"
+    write_lvbench(tmp_path, lines)
+    write_hourvideo(tmp_path, hourvideo_annotations(3, 40))
+    write_mvbench(tmp_path, 9)
+    rows = nextqa_rows(5, {"CW": 20})
+    rows[0]["answer"] = 7
+    write_nextqa(tmp_path, rows)
+    videos = tmp_path / "synthetic" / f"v{load_task('synthetic').version}"
+    videos.mkdir(parents=True)
+    for n in range(3):  # so that none is generated
+        for duration in ("short", "medium", "long"):
+            (videos / f"{duration}_{n}.mp4").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_guess_is_right_once_in_the_number_of_options(name: str, data: Path) -> None:
+    task = load_task(name)
+    asked = [question for video in task.load(data) for question in video.questions]
+    assert asked and all(2 <= len(question.options) <= 5 for question in asked)
+    for question in asked:
+        for protocol in task.protocols:
+            chance = 1 / len(question.options) if question.answer else 0.0
+            assert expectation(task, question, protocol) == pytest.approx(chance), (question, protocol)
