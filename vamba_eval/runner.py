@@ -201,7 +201,7 @@ def _prepare_task(
         raise UserError(f"{task.name} has no protocol {protocol!r}; it has {', '.join(task.protocols)}")
     try:
         if not isinstance(sampling, FrameSampling):
-            sampling = replace(task.sampling, **(sampling or {}))
+            sampling = replace(task.sampling_under(protocol), **(sampling or {}))
         settings = replace(task.generation(protocol), **(generation or {}))
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
@@ -276,7 +276,7 @@ def _answer_all(
             for question in broken:
                 for seed in _seeds_left(question, answered):
                     about = {**base, "video": video.id, "seed": seed}
-                    records.append(_record(about, question, error=question.problem))
+                    records.append(_record(job, about, question, error=question.problem))
             failed += len(broken)
             if sound := tuple(question for question in questions if question.problem is None):
                 to_read.append(replace(video, questions=sound))
@@ -364,7 +364,7 @@ def _answer_video(
     if problem is not None:
         for question in questions:
             for seed in _seeds_left(question, answered):
-                records.append(_record({**base, "seed": seed}, question, error=problem))
+                records.append(_record(job, {**base, "seed": seed}, question, error=problem))
         bar.update(len(questions))
         return len(questions)
     failed = 0
@@ -397,17 +397,19 @@ def _ask(
             text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
             (answer,) = adapter.generate(encoded, [Prompt(text, len(question.options))], settings)
         except Exception as error:
-            return _record(base, question, error=_failure("answering", error))
+            return _record(job, base, question, error=_failure("answering", error))
     peak, kind = metering.peak_memory()
-    record = _record(base, question, prompt=text, response=answer.text)
+    record = _record(job, base, question, prompt=text, response=answer.text)
     record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
     return record | {"generate_s": round(watch.seconds, 6), "peak_bytes": peak, "peak_kind": kind}
 
 
-def _record(base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:
+def _record(job: _Job, base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:
     """One line of the store: enough to score the response again without the benchmark's files."""
+    kept = {name: question.extra[name] for name in job.task.kept if name in question.extra}
     return {
         **base,
+        **({"extra": kept} if kept else {}),
         "question": question.id,
         "options": list(question.options),
         "answer": question.answer,
