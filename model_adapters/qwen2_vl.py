@@ -2,8 +2,9 @@
 
 The prompt is Qwen2-VL's chat format with one video and one text. All of it up to the video's end is
 encoded once and its keys and values are reused for every question, which gives what asking each question
-from scratch gives. Frames arrive sampled and resized; the processor only brings them to multiples of 28
-and cuts patches. (Model: Wang et al., arXiv 2409.12191.)
+from scratch gives. Where text stands between the frames, each frame is an image instead. Frames arrive
+sampled and resized; the processor only brings them to multiples of 28 and cuts patches. (Model: Wang et
+al., arXiv 2409.12191.)
 
 Where the text after a video stands: the paper and Qwen's code count on from the largest position in the
 video, which for a long video is its last time step. transformers 5 counts on from the frame's longer side
@@ -26,7 +27,7 @@ from . import _loading
 if TYPE_CHECKING:
     import torch
 
-_BEFORE_VIDEO = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
+_BEGINNING = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 _AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
 # Pixel bounds in the released checkpoints' preprocessor_config.json (Qwen/Qwen2-VL-7B-Instruct).
 _MIN_PIXELS, _MAX_PIXELS = 56 * 56, 28 * 28 * 16384
@@ -34,12 +35,17 @@ _MIN_PIXELS, _MAX_PIXELS = 56 * 56, 28 * 28 * 16384
 
 @dataclass
 class Encoded:
-    """The video's prefix: token ids (1, N), the model's cache of it, and, as (1, 1), by how much the
-    position of a text token after it differs from the token's index."""
+    """What comes before a question, up to the last frame as token ids (1, N), then as text.
+
+    cache    the model's, of the N tokens; None without any (N = 0)
+    offset   by how much the position of a text token after them differs from the token's index, (1, 1)
+    text     tokenized with each question, since tokens can span both
+    """
 
     ids: torch.Tensor
     cache: Any
     offset: torch.Tensor
+    text: str
 
 
 class Qwen2VLAdapter(ModelAdapter):
@@ -51,8 +57,10 @@ class Qwen2VLAdapter(ModelAdapter):
     """
 
     name = "qwen2_vl"
+    takes_captions = True
     model: Any
     tokenizer: Any
+    image_processor: Any
     video_processor: Any
 
     def __init__(
@@ -106,27 +114,30 @@ class Qwen2VLAdapter(ModelAdapter):
         import torch
         from transformers import DynamicCache
 
-        assert clip is not None
-        pixels, grid = self._pixels(clip.frames)
-        num_tokens = int(grid.prod()) // self.video_processor.merge_size**2
-        head = self.tokenizer(_BEFORE_VIDEO, add_special_tokens=False).input_ids
-        video_id, end_id = self.tokenizer.convert_tokens_to_ids(["<|video_pad|>", "<|vision_end|>"])
-        ids = torch.tensor([[*head, *[video_id] * num_tokens, end_id]], device=self.device)
+        if clip is None:
+            none = torch.zeros((1, 0), dtype=torch.long, device=self.device)
+            return Encoded(none, None, torch.zeros((1, 1), dtype=torch.long, device=self.device), _BEGINNING)
+        kind = "image" if clip.captions else "video"
+        pixels, grid = self._image_pixels(clip.frames) if clip.captions else self._pixels(clip.frames)
+        text, text_behind = _interleaved(clip) if clip.captions else (_vision("video"), "")
+        pad_id = self.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>")
+        ids = self._with_room(self.tokenizer(_BEGINNING + text, add_special_tokens=False).input_ids, pad_id, grid)
         cache = DynamicCache(config=self.model.config)
-        token_types = (ids == video_id).int() * 2  # 2 marks video in Qwen2-VL's position rule
-        positions, _ = self.model.model.get_rope_index(ids, token_types, video_grid_thw=grid)  # (3, 1, N)
-        if self.text_positions == "original":
+        token_types = (ids == pad_id).int() * (1 if kind == "image" else 2)  # as Qwen2-VL's position rule has them
+        grids = {f"{kind}_grid_thw": grid}
+        positions, _ = self.model.model.get_rope_index(ids, token_types, **grids)  # (3, 1, N)
+        if self.text_positions == "original" and kind == "video":  # both place what follows an image alike
             positions[:, :, -1] = positions[:, :, :-1].max() + 1
         with torch.inference_mode():
             self.model.model(
                 input_ids=ids,
                 position_ids=positions,
-                pixel_values_videos=pixels.to(self.device, self.dtype),
-                video_grid_thw=grid.to(self.device),
                 past_key_values=cache,
                 use_cache=True,
+                **{"pixel_values" if kind == "image" else "pixel_values_videos": pixels.to(self.device, self.dtype)},
+                **{name: value.to(self.device) for name, value in grids.items()},
             )
-        return Encoded(ids, cache, positions[0, :, -1:] - (ids.shape[1] - 1))
+        return Encoded(ids, cache, positions[0, :, -1:] - (ids.shape[1] - 1), text_behind)
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
@@ -141,7 +152,8 @@ class Qwen2VLAdapter(ModelAdapter):
     def _answer(self, encoded: Encoded, prompt: str, settings: GenerationSettings) -> Answer:
         import torch
 
-        question = self.tokenizer(prompt + _AFTER_QUESTION, add_special_tokens=False, return_tensors="pt").input_ids
+        text = encoded.text + prompt + _AFTER_QUESTION
+        question = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
         ids = torch.cat([encoded.ids, question.to(self.device)], dim=1)
         prefix_length = encoded.ids.shape[1]
         self.model.model.rope_deltas = encoded.offset
@@ -155,12 +167,32 @@ class Qwen2VLAdapter(ModelAdapter):
                     generation_config=_loading.generation_config(self.model, settings),
                 )
         finally:
-            if (added := encoded.cache.get_seq_length() - prefix_length) > 0:
+            if encoded.cache is not None and (added := encoded.cache.get_seq_length() - prefix_length) > 0:
                 encoded.cache.crop(-added)
         new = output[0, ids.shape[1] :].tolist()
         stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
         text = self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Answer(text, len(new), "stop" if stopped else "length")
+
+    def _with_room(self, ids: list[int], pad_id: int, grid: torch.Tensor) -> torch.Tensor:
+        """(1, N) token ids with as many pad tokens as each row of ``grid`` (rows, 3) takes, in place of one."""
+        import torch
+
+        counts = iter((grid.prod(dim=1) // self.video_processor.merge_size**2).tolist())
+        room = [[pad_id] * next(counts) if token == pad_id else [token] for token in ids]
+        return torch.tensor([[token for tokens in room for token in tokens]], device=self.device)
+
+    def _image_pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """(T*h*w, 1176) float patches and the grids (T, 3) of frames as so many images."""
+        import torch
+
+        batch = self.image_processor(
+            images=list(torch.from_numpy(frames).permute(0, 3, 1, 2)),
+            input_data_format="channels_first",
+            size=self._size,
+            return_tensors="pt",
+        )
+        return batch["pixel_values"], batch["image_grid_thw"]
 
     def _pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(t*h*w, 1176) float patches and the grid (1, 3), of exactly these frames."""
@@ -207,16 +239,25 @@ class Qwen2VLAdapter(ModelAdapter):
                 names = ", ".join(str(key) for key in sorted(info[kind], key=str)[:3])
                 more = f" and {len(info[kind]) - 3} more" if len(info[kind]) > 3 else ""
                 raise UserError(f"{pretrained} does not fit Qwen2-VL: {kind.replace('_', ' ')}: {names}{more}")
-        if not hasattr(processor, "video_processor"):
-            raise UserError(f"{pretrained} has no video processor (preprocessor_config.json): is the folder complete?")
-        self.tokenizer, self.video_processor = processor.tokenizer, processor.video_processor
+        for kind in ("image", "video"):
+            if not hasattr(processor, f"{kind}_processor"):
+                raise UserError(
+                    f"{pretrained} has no {kind} processor (preprocessor_config.json): is the folder complete?"
+                )
+        self.tokenizer = processor.tokenizer
+        self.image_processor, self.video_processor = processor.image_processor, processor.video_processor
         if device_map is not None:
             self.device = self.model.device
         self._description |= {"pretrained": pretrained, "identity": _loading.checkpoint_identity(pretrained, config)}
 
     def _build_tiny(self, attn_implementation: str, seed: int) -> None:
         import torch
-        from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLVideoProcessor
+        from transformers import (
+            Qwen2VLConfig,
+            Qwen2VLForConditionalGeneration,
+            Qwen2VLImageProcessor,
+            Qwen2VLVideoProcessor,
+        )
 
         self.tokenizer = _loading.tiny_tokenizer()
         config = Qwen2VLConfig(**_loading.tiny_sizes(self.tokenizer))
@@ -225,6 +266,19 @@ class Qwen2VLAdapter(ModelAdapter):
             torch.manual_seed(seed)
             model: Any = Qwen2VLForConditionalGeneration(config)
         self.model = model.to(self.device, self.dtype)
+        self.image_processor = Qwen2VLImageProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
         self.video_processor = Qwen2VLVideoProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
         _loading.answer_only_letters(self.model, self.tokenizer)
         self._description |= {"weights": "random", "seed": seed}
+
+
+def _vision(kind: str) -> str:
+    return f"<|vision_start|><|{kind}_pad|><|vision_end|>"
+
+
+def _interleaved(clip: Clip) -> tuple[str, str]:
+    """The frames as images with the captions between them, and the text behind the last one."""
+    texts = [""] * (len(clip.frames) + 1)
+    for place, text in clip.captions:
+        texts[place] += text
+    return "".join(text + _vision("image") for text in texts[:-1]), texts[-1]

@@ -1,11 +1,13 @@
-"""LongVideoBench validation: 1,337 questions that refer to moments of videos of 8 s to 1 h.
+"""LongVideoBench without subtitles: 1,337 questions that refer to moments of videos of 8 s to 1 h.
 
 Paper: Wu et al., arXiv 2407.15754. Data set card: longvideobench/LongVideoBench.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +24,7 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
+from vamba_eval.sampling import FrameSampling
 from vamba_eval.scoring import extract_lmms_first, extract_vamba, score_choice, summarize
 
 from ._annotations import (
@@ -39,6 +42,7 @@ from ._annotations import (
 )
 
 _GROUPS = ("duration_group", "question_category", "topic_category", "level")
+_LETTER_ONLY = "Answer with the option's letter from the given choices directly."
 _SPLITS = {
     "validation": ("lvb_val.json", "validation-*.parquet", "data/validation-*.parquet"),
     "test": ("lvb_test_wo_gt.json", "test-*.parquet", "data/test-*.parquet"),
@@ -63,9 +67,16 @@ class LongVideoBench(Task):
         "validation": Counts(videos=753, questions=1337, subtitles=753),
         "test": Counts(videos=None, questions=5341),
     }
+    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=32 if protocol == "lmms-eval" else 512)
+
+    def sampling_under(self, protocol: str) -> FrameSampling:
+        """The authors' loader shows at most 256 frames unless told otherwise."""
+        if protocol == "official":
+            return replace(self.sampling, strategy="starts", num_frames=256)
+        return self.sampling
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         split = check_split(self, split, tuple(_SPLITS))
@@ -75,18 +86,14 @@ class LongVideoBench(Task):
             where = f"{file.name} row {number}"
             name = row.get("video_path") if isinstance(row, dict) else None
             path = folder / "videos" / name if isinstance(name, str) and name else None
+            about = _about(folder, row) if isinstance(row, dict) else {}
             try:
                 name = text_field(row, "video_path")
                 question = self._question(row, where, collector, answered=split != "test")
             except BadRow as problem:
-                collector.broken(where, str(problem), name if path else None, path)
+                collector.broken(where, str(problem), name if path else None, path, **about)
                 continue
-            subtitles = folder / "subtitles" / str(row.get("subtitle_path"))
             assert path is not None
-            about = {
-                "subtitles": subtitles if subtitles.is_file() else None,
-                "duration_s": seconds_field(row, "duration"),
-            }
             collector.add(where, name, path, question, **about)
         return collector.videos()
 
@@ -115,17 +122,38 @@ class LongVideoBench(Task):
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        if protocol == "vamba":
+            return letter_prompt(question.text, question.options)
         options = lettered(question.options)
-        if protocol == "lmms-eval":
-            return "\n".join(
-                [question.text, *options, "Answer with the option's letter from the given choices directly.", ""]
-            )
-        return letter_prompt(question.text, question.options)
+        if protocol == "official":
+            return "\n".join([f"Question: {question.text}", *options, _LETTER_ONLY])
+        return "\n".join([question.text, *options, _LETTER_ONLY, ""])
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
-        if protocol == "lmms-eval":
-            return score_choice(question, response, extract_lmms_first, draw_if_unparsed=True)
-        return score_choice(question, response, extract_vamba)
+        """Of the authors' scoring only lmms-eval's copy is published, which says that it is theirs."""
+        if protocol == "vamba":
+            return score_choice(question, response, extract_vamba)
+        return score_choice(question, response, extract_lmms_first, draw_if_unparsed=True)
+
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
+        """For the test split, whose answers are withheld: each question's first response, as lmms-eval writes them."""
+        responses: dict[str, str] = {}
+        for record in records:
+            if record["answer"] is None:
+                responses.setdefault(record["question"], record["response"] or "")
+        if not responses:
+            return None
+        return f"{self.name}_test_for_submission.json", json.dumps(responses)
 
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records)
+
+
+def _about(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Video that a row gives: its subtitles, and what their times mean."""
+    subtitles = folder / "subtitles" / str(row.get("subtitle_path"))
+    return {
+        "subtitles": subtitles if subtitles.is_file() else None,
+        "duration_s": seconds_field(row, "duration"),
+        "extra": {"starting_timestamp_for_subtitles": row.get("starting_timestamp_for_subtitles")},
+    }

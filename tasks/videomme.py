@@ -5,8 +5,9 @@ Paper: Fu et al., arXiv 2405.21075. Data set card: lmms-lab/Video-MME.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,9 +22,10 @@ from vamba_eval.contracts import (
     ScoredRecord,
     Summary,
     Task,
+    UserError,
     Video,
 )
-from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
+from vamba_eval.scoring import extract_lmms, extract_vamba, extract_videomme, score_choice, summarize
 
 from ._annotations import (
     BadRow,
@@ -39,6 +41,13 @@ from ._annotations import (
 )
 
 _GROUPS = ("duration", "domain", "sub_category", "task_type")
+_PARTS = ("short", "medium", "long")
+_EXTRACT = {"vamba": extract_vamba, "lmms-eval": extract_lmms, "official": extract_videomme}
+# The instruction in one line, as all but the Vamba scripts have it; {} is what the question is based on.
+INSTRUCTION = (
+    "Select the best answer to the following multiple-choice question based on {}. "
+    "Respond with only the letter (A, B, C, or D) of the correct option."
+)
 
 
 class VideoMME(Task):
@@ -55,18 +64,27 @@ class VideoMME(Task):
         lmms_eval="videomme",
         lmms_ids=("lmms-eval/Video-MME", "lmms-lab/Video-MME"),
     )
-    # Paper, section 3: subtitles of 744 of the videos.
-    published_counts: ClassVar = {"test": Counts(videos=900, questions=2700, subtitles=744)}
+    # Paper, section 3, and the authors' page: subtitles of 744 of the videos, among them all long ones.
+    published_counts: ClassVar = {
+        "test": Counts(videos=900, questions=2700, subtitles=744),
+        "short": Counts(videos=300, questions=900),
+        "medium": Counts(videos=300, questions=900),
+        "long": Counts(videos=300, questions=900, subtitles=300),
+    }
+    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
+    kept = ("video_id", "question", "options")
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split, ("test",))
+        split = check_split(self, split, ("test", *_PARTS))
         expected = ("videomme/test-*.parquet", "test-*.parquet")
         folder, file = find_folder(self, data_root, expected)
         collector = Collector(self)
         for number, row in enumerate(read_rows(file)):
+            if split in _PARTS and row.get("duration") != split:
+                continue
             where = f"{file.name} row {number}"
             video_id = row.get("videoID")
             path = self._video_path(folder, str(video_id)) if video_id else None
@@ -97,7 +115,7 @@ class VideoMME(Task):
                 )
             options.append(option[match.end() :] if match else option)
         answer = letter_field(row, "answer", options, where, collector)
-        extra = {name: value for name, value in row.items() if name not in (*_GROUPS, "question", "answer")}
+        extra = {name: value for name, value in row.items() if name not in (*_GROUPS, "answer")}
         return Question(
             id=text_field(row, "question_id"),
             text=text_field(row, "question"),
@@ -109,29 +127,53 @@ class VideoMME(Task):
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         options = question.extra["options"]
-        if protocol == "lmms-eval":
-            # It speaks of subtitles although none are given.
-            return "\n".join(
-                [
-                    "Select the best answer to the following multiple-choice question based on the video and the "
-                    "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.",
-                    question.text,
-                    *options,
-                    "",
-                    "Answer with the option's letter from the given choices directly.",
-                ]
-            )
-        return "\n".join(
-            [
-                "Select the best answer to the following multiple-choice question based on the video.",
-                "Respond with only the letter (A, B, C, or D) of the correct option.",
-                question.text,
-                " ".join(options),
-            ]
-        )
+        if protocol == "vamba":
+            instruction = INSTRUCTION.format("the video").replace(". Respond", ".\nRespond")
+            return "\n".join([instruction, question.text, " ".join(options)])
+        if protocol == "official":
+            return "\n".join([INSTRUCTION.format("the video"), question.text, *options, "The best answer is:"])
+        # It speaks of subtitles although none are given.
+        ending = ["", "Answer with the option's letter from the given choices directly."]
+        return "\n".join([INSTRUCTION.format("the video and the subtitles"), question.text, *options, *ending])
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
-        return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
+        return score_choice(question, response, _EXTRACT[protocol])
 
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records)
+        """Accuracy, and that of the responses which yield an option: what the authors' script prints."""
+        records = list(records)
+        summary = summarize(records)
+        if summary.metrics and (parsed := [record for record in records if record.score.parsed]):
+            summary.metrics["accuracy_of_parsed"] = summarize(parsed).metrics["accuracy"]
+        return summary
+
+    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
+        """What the authors' script reads and their leaderboard takes, with each question's first response.
+
+        Their script insists on all 300 videos of each duration that it is asked for.
+        """
+        videos: dict[str, dict[str, Any]] = {}
+        asked = set()
+        for record in records:
+            if record["question"] in asked or (record["response"] is None and "extra" not in record):
+                continue  # another seed, or a broken row of the annotations
+            if "extra" not in record:
+                raise UserError(
+                    f"{self.name}: the run is of an earlier version, whose records lack what the file holds"
+                )
+            asked.add(record["question"])
+            groups, extra = record["groups"], record["extra"]
+            about = {name: groups[name] for name in ("duration", "domain", "sub_category")}
+            about = {"video_id": extra["video_id"], **about, "questions": []}
+            videos.setdefault(record["video"], about)["questions"].append(
+                {
+                    "question_id": record["question"],
+                    "task_type": groups["task_type"],
+                    "question": extra["question"],
+                    "options": extra["options"],
+                    "answer": record["answer"],
+                    "response": record["response"] or "",
+                }
+            )
+        ordered = sorted(videos.values(), key=lambda video: str(video["video_id"]))
+        return f"{self.name}_output_test.json", json.dumps(ordered, indent=4, ensure_ascii=False) + "\n"

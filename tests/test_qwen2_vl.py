@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
-from vamba_eval.model_adapters.qwen2_vl import _BEFORE_VIDEO, Qwen2VLAdapter
+from vamba_eval.model_adapters.qwen2_vl import _BEGINNING, Qwen2VLAdapter
 from videos import picture
 
 from vamba_eval import Clip, load_adapter
@@ -34,7 +35,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bounds = {"min_pixels": 3136, "max_pixels": 12845056}
     template = (
         "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
-        "{% if part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
+        "{% if part.type == 'text' %}{{ part.text }}{% else %}<|vision_start|><|{{ part.type }}_pad|><|vision_end|>"
+        "{% endif %}"
         "{% endfor %}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
     )
     processor = Qwen2VLProcessor(
@@ -44,17 +46,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def from_scratch(folder: Path, clip: Clip, question: str) -> str:
+def from_scratch(folder: Path, clip: Clip | None, question: str) -> str:
     """What transformers alone answers, with its processor, from the whole prompt at once."""
     model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
+    shown: list[dict[str, str]] = []
+    media: dict[str, object] = {}
+    if clip is not None and clip.captions:
+        for place in range(len(clip.frames) + 1):
+            shown += [{"type": "text", "text": text} for where, text in clip.captions if where == place]
+            shown += [{"type": "image"}] * (place < len(clip.frames))
+        media = {"images": [Image.fromarray(frame) for frame in clip.frames]}
+    elif clip is not None:
+        shown = [{"type": "video"}]
+        media = {"videos": [torch.from_numpy(clip.frames).permute(0, 3, 1, 2)], "do_sample_frames": False}
     messages = [
         {"role": "system", "content": [{"type": "text", "text": "You are a helpful assistant."}]},
-        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]},
+        {"role": "user", "content": [*shown, {"type": "text", "text": question}]},
     ]
     text = processor.apply_chat_template(messages, tokenize=False)
-    video = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-    inputs = processor(text=[text], videos=[video], do_sample_frames=False, return_tensors="pt")
+    inputs = processor(text=[text], return_tensors="pt", **media)
     output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     return processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
@@ -71,6 +82,44 @@ def test_answers_from_the_prefix_are_those_from_scratch(checkpoint: Path, frames
     assert [answer.text for answer in backwards][::-1] == answers
 
 
+CAPTIONS = {
+    "none at the ends": ((1, "so it begins\n"), (1, "two at once\n"), (4, "über 3 °C\n")),
+    "everywhere": tuple((place, f"\nline {place}\n") for place in range(6)),
+    "before": ((0, "first the text\n"),),
+    "behind": ((5, "last the text\n"), (5, "\n  ")),
+    "empty": ((5, ""),),
+}
+
+
+@pytest.mark.parametrize("positions", ["transformers", "original"])
+@pytest.mark.parametrize("where", CAPTIONS)
+def test_answers_after_text_between_frames_are_those_from_scratch(checkpoint: Path, where: str, positions: str) -> None:
+    adapter = load_adapter(
+        "qwen2_vl", pretrained=str(checkpoint), dtype="float32", device="cpu", text_positions=positions
+    )
+    clip = make_clip(5)
+    as_video = [answer.text for answer in adapter.generate(adapter.encode(clip), QUESTIONS, SETTINGS)]
+    clip.captions = CAPTIONS[where]
+    encoded = adapter.encode(clip)
+    answers = [answer.text for answer in adapter.generate(encoded, QUESTIONS, SETTINGS)]
+    assert answers == [from_scratch(checkpoint, clip, question) for question in QUESTIONS]
+    assert answers != as_video
+    # Each picture of 3 x 4 tokens takes 4 positions, whatever stands around it.
+    assert encoded.offset.item() == -5 * (3 * 4 - 4)
+    backwards = adapter.generate(encoded, QUESTIONS[::-1], SETTINGS)
+    assert [answer.text for answer in backwards][::-1] == answers
+
+
+def test_asked_blind_it_gets_the_text_alone(checkpoint: Path) -> None:
+    adapter = load_adapter("qwen2_vl", pretrained=str(checkpoint), dtype="float32", device="cpu")
+    seeing = adapter.generate(adapter.encode(make_clip()), QUESTIONS, SETTINGS)
+    encoded = adapter.encode(None)
+    answers = adapter.generate(encoded, QUESTIONS, SETTINGS)
+    assert [answer.text for answer in answers] == [from_scratch(checkpoint, None, question) for question in QUESTIONS]
+    assert adapter.generate(encoded, QUESTIONS[::-1], SETTINGS)[::-1] == answers
+    assert answers != seeing
+
+
 def test_the_processor_does_not_sample_again(checkpoint: Path) -> None:
     adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
     _, grid = adapter._pixels(make_clip(40).frames)
@@ -83,7 +132,7 @@ def test_original_text_positions_count_on_from_the_last_time_step() -> None:
     for positions, steps in (("original", 20), ("transformers", 4)):
         adapter = Qwen2VLAdapter(text_positions=positions)
         encoded = adapter.encode(make_clip(40))  # 20 time steps of 3 x 4 tokens
-        before = len(adapter.tokenizer(_BEFORE_VIDEO).input_ids)
+        before = len(adapter.tokenizer(_BEGINNING + "<|vision_start|>").input_ids)
         assert encoded.offset.item() + encoded.ids.shape[1] - 1 == before + steps, "the token after the video"
     with pytest.raises(UserError, match="use transformers or original"):
         Qwen2VLAdapter(text_positions="qwen")

@@ -106,3 +106,15 @@ def test_describe_leaves_out_what_does_not_matter() -> None:
         **{"strategy": "segments", "num_frames": 16, "shortest_edge": 256, "longest_edge": 480}
     }
     assert "num_frames" not in FrameSampling(strategy="auto").describe()
+
+
+def test_starts_of_stretches() -> None:
+    """LongVideoBench's rule by hand: no more frames than whole seconds, and a step in whole frames."""
+    starts = FrameSampling("starts", num_frames=4)
+    assert starts.indices(100, 25.0) == [0, 25, 50, 75]
+    assert starts.indices(99, 25.0) == [0, 33, 66], "3.96 s are three whole seconds"
+    assert starts.indices(1003, 25.0) == [0, 250, 500, 750]
+    assert starts.indices(7, 25.0) == [0], "less than a second"
+    assert starts.indices(10, float("nan")) == [0, 2, 4, 6], "extracted frames of unknown rate"
+    assert starts.indices(3, 0.1) == [0, 1, 2], "a frame every ten seconds"
+    assert set(starts.describe()) == {"strategy", "num_frames", "shortest_edge", "longest_edge"}

@@ -66,6 +66,20 @@ def test_answers_do_not_depend_on_order_batch_or_segments(checkpoint: Path) -> N
         assert adapter.processor.batch_decode([ids])[0] == answer.text
 
 
+def test_asked_blind_it_gets_the_text_alone(checkpoint: Path) -> None:
+    adapter = load_adapter("vamba", pretrained=str(checkpoint), device="cpu")
+    answers = adapter.generate(adapter.encode(None), QUESTIONS, SETTINGS)
+    for question, answer in zip(QUESTIONS, answers, strict=True):
+        text = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        text += f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+        ids = adapter.processor.tokenizer(text, return_tensors="pt").input_ids
+        output = adapter.model.generate(input_ids=ids, max_new_tokens=10, do_sample=False)
+        assert adapter.processor.batch_decode([output[0, ids.shape[1] :]])[0] == answer.text
+    batched = load_adapter("vamba", pretrained=str(checkpoint), device="cpu", batch_size=4)
+    assert batched.generate(None, QUESTIONS, SETTINGS) == answers
+    assert adapter.generate(adapter.encode(make_clip()), QUESTIONS, SETTINGS) != answers
+
+
 def test_static_decoding_gives_the_tokens_of_generate(checkpoint: Path) -> None:
     adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
     adapter.model.generation_config.suppress_tokens = adapter.model.generation_config.begin_suppress_tokens = None

@@ -188,7 +188,7 @@ def _run_parser() -> argparse.ArgumentParser:
         help="holds one folder a benchmark, named after the task; hub: fetches the task's dataset from the Hub, "
         "hub:OWNER/NAME another one; lmms-eval: takes lmms-eval's copy",
     )
-    add("--split", help="another split than the task's own (longvideobench: test)")
+    add("--split", help="another split than the task's own (videomme: long; longvideobench: test)")
     add("--protocol", default="vamba", help="prompts and scoring: vamba (default), lmms-eval, or a task's official")
     add("--limit", type=int, metavar="N", help="the first N videos of each task")
     add("--blind", action="store_true", help="ask each model a second time without the videos, as MODEL-blind")
@@ -298,7 +298,7 @@ def _list(argv: list[str]) -> int:
     for title, kind in (("Tasks", Task), ("Models", ModelAdapter)):
         print(f"{title}:")
         for name, summary in registry.describe_all(kind).items():
-            print(f"  {name:<16} {summary}")
+            print(f"  {name:<24} {summary}")
     return 0
 
 

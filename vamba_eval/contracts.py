@@ -83,7 +83,7 @@ class Clip:
     duration_s      of the whole source, in seconds; NaN if unknown
     note            what a reader of the results should know about these frames, in a line; mostly empty
     captions        text between the frames, where a protocol interleaves them: (i, text) stands before frame i,
-                    (T, text) behind the last one; in order
+                    (T, text) behind the last one; in order. With any, each frame is a picture of its own
     parts           where several samplings were read at once (``Ladder``): each one's frames, as positions in
                     ``frames``
     """
@@ -265,6 +265,7 @@ class Task(ABC):
     reads_data_of: ClassVar[tuple[str, ...]] = ()  # the tasks whose folders are read, if not the task's own
     prompts_need_clip: ClassVar[bool] = False  # for the times of its frames
     interleaved: ClassVar[tuple[str, ...]] = ()  # protocols that put text between the frames
+    kept: ClassVar[tuple[str, ...]] = ()  # entries of Question.extra that each record keeps, as "extra"
 
     def __init__(self) -> None:
         self.defects: list[Defect] = []
@@ -272,6 +273,10 @@ class Task(ABC):
     def generation(self, protocol: str) -> GenerationSettings:
         """Generation settings of ``protocol``."""
         return GenerationSettings()
+
+    def sampling_under(self, protocol: str) -> FrameSampling:
+        """Frame sampling of ``protocol``; ``sampling`` unless the protocol has a rule of its own."""
+        return self.sampling
 
     @abstractmethod
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:

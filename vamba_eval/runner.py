@@ -243,7 +243,7 @@ def _prepare_task(
         raise UserError(f"{task.name} has no protocol {protocol!r}; it has {', '.join(task.protocols)}")
     try:
         if not isinstance(sampling, FrameSampling):
-            sampling = replace(task.sampling, **(sampling or {}))
+            sampling = replace(task.sampling_under(protocol), **(sampling or {}))
         settings = replace(task.generation(protocol), **(generation or {}))
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
@@ -335,7 +335,7 @@ def _answer_all(
                     continue
                 for seed in one.seeds:
                     about = {**desk.base, "video": video.id, "seed": seed}
-                    desk.records.append(_record(about, one.question, error=one.question.problem))
+                    desk.records.append(_record(desk.job, about, one.question, error=one.question.problem))
                     line.add(None)
             if sound:
                 to_read[video.id] = video
@@ -438,7 +438,7 @@ def answer_video(
         for seed in one.seeds:
             about = {**base, "seed": seed}
             if problem is not None:
-                yield _record(about, one.question, error=problem)
+                yield _record(job, about, one.question, error=problem)
             else:
                 settings = replace(job.generation, seed=seed)
                 yield _ask(job, loaded, one.question, asked.adapter, encoded, settings, about)
@@ -459,20 +459,23 @@ def _ask(
             text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
             (answer,) = adapter.generate(encoded, [Prompt(text, len(question.options))], settings)
         except Exception as error:
-            return _record(base, question, error=_failure("answering", error))
+            return _record(job, base, question, error=_failure("answering", error))
     peak, kind = metering.peak_memory()
-    record = _record(base, question, prompt=text, response=answer.text)
+    record = _record(job, base, question, prompt=text, response=answer.text)
     record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
-    if isinstance(job.task, JudgedTask):
-        record |= {"text": question.text, "extra": dict(question.extra)}
     return record | {"generate_s": round(watch.seconds, 6), "peak_bytes": peak, "peak_kind": kind}
 
 
-def _record(base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:
-    """One line of the store: enough to score the response again without the benchmark's files."""
+def _record(job: Job, base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:
+    """One line of the store: enough to score the response again, or to have it judged, without the benchmark's
+    files."""
+    judged = isinstance(job.task, JudgedTask)
+    kept = {name: value for name, value in question.extra.items() if judged or name in job.task.kept}
     return {
         **base,
+        **({"extra": kept} if kept else {}),
         "question": question.id,
+        "text": question.text,
         "options": list(question.options),
         "answer": question.answer,
         "groups": dict(question.groups),

@@ -10,7 +10,7 @@ import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
-STRATEGIES = ("uniform", "fps", "middle", "auto", "segments")
+STRATEGIES = ("uniform", "fps", "middle", "auto", "segments", "starts")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class FrameSampling:
         ``segments`` always ``num_frames`` frames, by the rule of MVBench (arXiv 2311.17005): the stretch from
                      the first to the last frame is cut into so many segments, and a frame near the middle of
                      each is taken. A video of fewer frames shows some of them several times.
+        ``starts``   the first frame of each of ``num_frames`` equal stretches, but no more frames than the video
+                     has whole seconds: the rule of LongVideoBench (arXiv 2407.15754).
     num_frames
         Number of frames, or the most frames for ``fps``; unused by ``auto``.
     shortest_edge, longest_edge
@@ -65,7 +67,7 @@ class FrameSampling:
     ) -> list[int]:
         """Ascending 0-based indices of the frames to show; those of ``segments`` can repeat.
 
-        ``source_fps`` is used by ``fps`` only; ``height`` and ``width`` (of the source, in pixels) by
+        ``source_fps`` is used by ``fps`` and ``starts`` only; ``height`` and ``width`` (of the source, in pixels) by
         ``auto`` only.
         """
         if total_frames <= 0:
@@ -74,6 +76,8 @@ class FrameSampling:
             return _middle(self.num_frames, total_frames)
         if self.strategy == "segments":
             return _segments(self.num_frames, total_frames)
+        if self.strategy == "starts":
+            return _starts(self.num_frames, total_frames, source_fps)
         if self.strategy == "auto":
             if height is None or width is None:
                 raise ValueError("the strategy 'auto' needs the frame size")
@@ -109,7 +113,7 @@ class FrameSampling:
 
     def describe(self) -> dict[str, Any]:
         """What decides the frames, for a fingerprint: the fields that this strategy uses."""
-        unused = {name: {"fps", "token_budget"} for name in ("uniform", "middle", "segments")}
+        unused = {name: {"fps", "token_budget"} for name in ("uniform", "middle", "segments", "starts")}
         unused |= {"fps": {"token_budget"}, "auto": {"num_frames", "fps"}}
         return {key: value for key, value in asdict(self).items() if key not in unused[self.strategy]}
 
@@ -169,6 +173,13 @@ def _segments(n: int, total: int) -> list[int]:
     # The segments' starts are rounded (half to even, as NumPy does), the sum is truncated.
     size = (total - 1) / n
     return [int(size / 2 + round(size * i)) for i in range(n)]
+
+
+def _starts(n: int, total: int, source_fps: float) -> list[int]:
+    # Frames of unknown rate have no seconds to count.
+    seconds = max(1, int(total / source_fps)) if source_fps > 0 else total
+    n = min(n, seconds, total)
+    return [int(total / n) * i for i in range(n)]
 
 
 def _every(step: float, total: int) -> list[int]:

@@ -27,6 +27,13 @@ _LMMS_ANSWER_PHRASES = (
 )
 # Tags whose content the command of lmms-eval 0.7 removes first (--reasoning_tags of lmms_eval/__main__.py).
 _LMMS_REASONING_TAGS = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
+# Phrases that Video-MME's authors remove before they look for a letter (eval_your_results.py of 23 June 2024). Two of
+# them each run two phrases together, for want of a comma, and so remove neither.
+_VIDEOMME_REMOVED_PHRASES = (
+    *("The best answer is", "The correct answer is", "The answer is", "The answer"),
+    *("The best option isThe correct option is", "Best answer:Best option:", "Answer:", "Option:"),
+    *("The correct answer", "The correct option"),
+)
 # Phrases that lmms-eval 0.7 removes before it looks for a letter in LongVideoBench responses.
 _LMMS_REMOVED_PHRASES = (
     *("The best answer is", "The correct answer is", "The answer is", "The answer", "The best option is"),
@@ -109,10 +116,19 @@ def extract_lmms(response: str, letters: str = "ABCD") -> str:
 
 def extract_lmms_first(response: str) -> str:
     """lmms-eval's ``parse_multi_choice_response`` for LongVideoBench: the first of A to E, or "" (where it draws)."""
-    text = without_reasoning(response)
-    for phrase in _LMMS_REMOVED_PHRASES:
+    return _first_capital(without_reasoning(response), "[ABCDE]", _LMMS_REMOVED_PHRASES)
+
+
+def extract_videomme(response: str) -> str:
+    """The answer by Video-MME's authors: the first of the capitals A to D, in whichever word, or ""."""
+    return _first_capital(response, "[ABCD]", _VIDEOMME_REMOVED_PHRASES)
+
+
+def _first_capital(response: str, letters: str, removed: Iterable[str]) -> str:
+    text = response.strip()
+    for phrase in removed:
         text = text.replace(phrase, "")
-    match = re.search("[ABCDE]", text)
+    match = re.search(letters, text)
     return match.group() if match else ""
 
 

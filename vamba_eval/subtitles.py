@@ -34,8 +34,10 @@ class Line:
     marked: str
 
 
-def read_subtitles(path: str | Path, offset_s: float = 0.0) -> list[Line]:
-    """The lines of a subtitle file in its order, without empty ones; ``offset_s`` is taken from their times.
+def read_subtitles(path: str | Path, offset_s: float = 0.0, *, keep_empty: bool = False) -> list[Line]:
+    """The lines of a subtitle file in its order; ``offset_s`` is taken from their times.
+
+    Lines without text are left out unless ``keep_empty``: by some rules they stand in another line's way.
 
     Raises VideoError with one line of reason.
     """
@@ -50,14 +52,22 @@ def read_subtitles(path: str | Path, offset_s: float = 0.0) -> list[Line]:
     return [
         Line(line.start_s - offset_s, line.end_s - offset_s, line.text, line.marked)
         for line in lines
-        if line.text.strip()
+        if keep_empty or line.text.strip()
     ]
 
 
-def lines_at(lines: Sequence[Line], times_s: Iterable[float]) -> list[Line]:
-    """For each of ``times_s`` the first line that covers it (start < time <= end); a time that none covers gives
-    none, and a line that covers several times comes as often. The rule of Video-MME's authors."""
-    shown = (next((line for line in lines if line.start_s < time <= line.end_s), None) for time in times_s)
+def lines_at(lines: Sequence[Line], times_s: Iterable[float], *, at_end: bool = True) -> list[Line]:
+    """For each of ``times_s`` the first line that covers it; a time that none covers gives none, and a line that
+    covers several times comes as often.
+
+    A line covers what is later than its start, up to its end: that too (the rule of the Vamba paper's scripts), or
+    not, without ``at_end`` (the rule of Video-MME's authors).
+    """
+
+    def covers(line: Line, time: float) -> bool:
+        return line.start_s < time and (time <= line.end_s if at_end else time < line.end_s)
+
+    shown = (next((line for line in lines if covers(line, time)), None) for time in times_s)
     return [line for line in shown if line is not None]
 
 
@@ -91,15 +101,15 @@ def _from_pysubs2(text: str) -> list[Line]:
 
 
 def _from_json(entries: Any) -> list[Line]:
-    """LongVideoBench's entries: ``{"timestamp": [start, end], "text"}`` in seconds, where the last end may be
-    missing, or ``{"start": "h:m:s.ms", "end", "line"}``."""
+    """LongVideoBench's entries: ``{"timestamp": [start, end], "text"}`` in seconds, where an end that is no float
+    (mostly the last, null) stands for the video's, or ``{"start": "h:m:s.ms", "end", "line"}``."""
     if not isinstance(entries, list):
         raise ValueError("expected a list of lines")
     lines = []
     for entry in entries:
         if "timestamp" in entry:
             start, end = entry["timestamp"]
-            end = float("inf") if end is None else end
+            end = end if isinstance(end, float) else float("inf")
             text = str(entry["text"] or "")
         else:
             start, end, text = _seconds(entry["start"]), _seconds(entry["end"]), str(entry["line"])

@@ -58,11 +58,12 @@ class VambaAdapter(ModelAdapter):
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
 
-    def encode(self, clip: Clip | None) -> VideoMemory:
+    def encode(self, clip: Clip | None) -> VideoMemory | None:
         """Keys and values of the clip's video tokens; MemoryError says how many frames would fit."""
         import torch
 
-        assert clip is not None
+        if clip is None:
+            return None
         frames = torch.from_numpy(clip.frames)
         settings = self.processor.settings
         _, height, width = settings.grid(*frames.shape[:3])
@@ -79,8 +80,10 @@ class VambaAdapter(ModelAdapter):
         torch.cuda.empty_cache()
         raise MemoryError(reason)
 
-    def generate(self, encoded: VideoMemory, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
-        texts = [self.processor.prompt(str(prompt)) for prompt in prompts]
+    def generate(
+        self, encoded: VideoMemory | None, prompts: Sequence[str], settings: GenerationSettings
+    ) -> list[Answer]:
+        texts = [self.processor.prompt(str(prompt), vision=encoded is not None) for prompt in prompts]
         answers: list[Answer] = []
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
@@ -97,7 +100,7 @@ class VambaAdapter(ModelAdapter):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _continue(self, memory: VideoMemory, texts: list[str], settings: GenerationSettings) -> list[list[int]]:
+    def _continue(self, memory: VideoMemory | None, texts: list[str], settings: GenerationSettings) -> list[list[int]]:
         """Token ids of each continuation, with its end token if it has one."""
         import torch
 

@@ -1,0 +1,127 @@
+"""Video-MME with subtitles: its 2,700 questions, and what is said while the sampled frames are shown.
+
+The files and the scoring are those of ``videomme``. Of the 900 videos 744 have subtitles, the long ones all; the
+others are asked as each protocol asks them. No protocol limits the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from math import floor
+from pathlib import Path
+
+import numpy as np
+
+from vamba_eval.contracts import Clip, Defect, Question, UserError, Video, VideoError
+from vamba_eval.subtitles import lines_at, read_subtitles
+
+from .videomme import INSTRUCTION, VideoMME
+
+_LMMS_FRAMES = 32  # lmms-eval's default frame_num
+# What lmms-eval 0.7 takes for the text of a line; lines without it are dropped.
+_LMMS_TEXT = re.compile(r'<font color="white" size=".72c">(.*?)</font>')
+
+
+class VideoMMESubtitles(VideoMME):
+    name = "videomme_subtitles"
+    title = "Video-MME (with subtitles)"
+    reported_as = ""
+    prompts_need_clip = True
+    reads_data_of = ("videomme",)
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        videos = super().load(data_root, split)
+        if videos and not any(video.subtitles for video in videos):
+            raise UserError(
+                f"{self.name}: none of its videos has a file subtitle/{{videoID}}.srt: unpack the data set's "
+                "subtitle.zip beside its data/, or fetch it: run_eval.py download videomme"
+            )
+        for video in videos:
+            is_long = any(question.groups.get("duration") == "long" for question in video.questions)
+            if is_long and video.subtitles is None:
+                problem = "a long video without a file in subtitle/, where the data set has one"
+                self.defects.append(Defect(f"video {video.id}", problem, "it is asked without subtitles"))
+        return videos
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        """Raises VideoError for subtitles that cannot be read, and for frames that have no time."""
+        if protocol == "lmms-eval":
+            text = "No subtitles available" if video.subtitles is None else _lmms_text(video.path, video.subtitles)
+            instruction = INSTRUCTION.format("the video and the subtitles")
+            options = question.extra["options"]
+            parts = ["This video's subtitles are listed below: ", text, instruction, question.text, *options]
+            return "\n".join([*parts, "The best answer is:"])
+        asked = super().prompt(video, question, protocol, clip)
+        if video.subtitles is None:
+            return asked
+        assert clip is not None
+        if not clip.source_fps > 0:
+            raise VideoError("frames of unknown rate have no times to choose subtitles by: use the video file")
+        # In whole milliseconds of constant rate, as pysubs2 counts for both protocols.
+        times_s = tuple(round(int(index) * (1000 / clip.source_fps)) / 1000 for index in clip.frame_indices)
+        text = _shown_text(video.subtitles, times_s, at_end=protocol == "vamba")
+        return f"This video's subtitles are listed below:\n{text}\n{asked}" if text else asked
+
+
+@lru_cache(maxsize=2)
+def _shown_text(path: Path, times_s: tuple[float, ...], *, at_end: bool) -> str:
+    """For each frame the line that covers it, with its style marks; a line comes as often as it covers a frame."""
+    lines = lines_at(read_subtitles(path, keep_empty=True), times_s, at_end=at_end)
+    return "\n".join(line.marked for line in lines if line.marked.strip())
+
+
+@lru_cache(maxsize=2)
+def _lmms_text(video_path: Path, subtitle_path: Path) -> str:
+    """Lines of 32 moments of the video, whichever frames the model sees, as lmms-eval chooses them."""
+    lines = _lmms_lines(subtitle_path)
+    fps, frames = _stated_rate_and_frames(video_path)
+    spans = [(int(start * fps), int(end * fps)) for start, end in lines]
+    chosen = []
+    for frame in np.linspace(0, frames - 1, _LMMS_FRAMES, dtype=int).tolist():
+        chosen += [number for number, (first, last) in enumerate(spans) if first <= frame < last]
+    texts = list(lines.values())
+    # A set's order is not always ascending, and it is the order in which lmms-eval shows the lines.
+    found = [_LMMS_TEXT.search(texts[number]) for number in list(set(chosen))]
+    return "\n".join(match.group(1) for match in found if match)
+
+
+def _lmms_lines(path: Path) -> dict[tuple[float, float], str]:
+    """Texts by (start, end) in seconds, with all marks; of two with the same times the later text counts."""
+    lines = {}
+    try:
+        for section in path.read_text(encoding="utf-8").split("\n\n"):
+            rows = section.split("\n")
+            if section.strip() and len(rows) >= 3:
+                start, end = (_seconds(clock) for clock in rows[1].split(" --> ")[:2])
+                lines[start, end] = " ".join(rows[2:])
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise VideoError(f"the subtitles {path} cannot be read as lmms-eval reads them: {reason}") from error
+    return lines
+
+
+def _seconds(clock: str) -> float:
+    hours, minutes, rest = clock.split(":")
+    seconds, milliseconds = rest.split(",")
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(milliseconds) / 1000
+
+
+def _stated_rate_and_frames(path: Path) -> tuple[float, int]:
+    """Frames a second and number of frames as OpenCV has them, from the header.
+
+    (0, 0) for what is no .mp4: there lmms-eval looks for a file that is not there, and so chooses no line.
+    """
+    import av
+
+    if path.suffix != ".mp4":
+        return 0.0, 0
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            fps = float(stream.average_rate or 0)
+            seconds = container.duration / av.time_base if container.duration else 0.0
+            frames = stream.frames or floor(seconds * fps + 0.5)
+    except (av.FFmpegError, IndexError) as error:
+        raise VideoError(f"{path} cannot be opened: {error}") from error
+    return fps, frames
