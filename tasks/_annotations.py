@@ -110,11 +110,11 @@ def _places_of_lmms_eval(task: Task, dataset: Dataset | None) -> tuple[Path, lis
     return videos, annotations
 
 
-def check_split(task: Task, split: str | None, known: Sequence[str]) -> str:
-    """The split to load, by default the first of ``known``. UserError for one that there is not."""
-    if split is not None and split not in known:
-        raise UserError(f"{task.name} has no split {split!r}; it has {' and '.join(known)}")
-    return split or known[0]
+def check_split(task: Task, split: str | None) -> str:
+    """The split to load, by default the first of the task's. UserError for one that there is not."""
+    if split is not None and split not in task.splits:
+        raise UserError(f"{task.name} has no split {split!r}; it has {' and '.join(task.splits)}")
+    return split or task.splits[0]
 
 
 def read_rows(path: Path) -> list[Any]:

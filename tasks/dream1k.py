@@ -100,14 +100,13 @@ class DREAM1K(JudgedTask):
     homepage = "https://huggingface.co/datasets/omni-research/DREAM-1K"
     citation = "Wang et al., Tarsier, arXiv 2407.00634"
     protocols = ("vamba", "official")  # which agree: greedy, at most 512 tokens, and the question as it is
-    splits: ClassVar[tuple[str, ...]] = ("test",)
     reported_as = "dream1k_f1"
     reported_metric = "F1"
     dataset = Dataset(hub_id="omni-research/DREAM-1K", files=("json/*", "video/*"))  # one archive of videos, 4 GB
     published_counts: ClassVar = {"test": Counts(videos=1000, questions=1000)}
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split, self.splits)
+        check_split(self, split)
         expected = ("DREAM-1k.jsonl", "annotations/DREAM-1k.jsonl", "json/metadata.json")
         folder, file = find_folder(self, data_root, expected)
         collector = Collector(self)

@@ -47,6 +47,7 @@ class HourVideo(Task):
     name = "hourvideo"
     version = "1"
     title = "HourVideo (dev)"
+    splits = ("dev",)
     homepage = "https://huggingface.co/datasets/HourVideo/HourVideo"
     citation = "Chandrasegaran et al., HourVideo, NeurIPS 2024, arXiv 2411.04998"
     protocols = ("vamba",)  # lmms-eval 0.7 has no such task
@@ -66,7 +67,7 @@ class HourVideo(Task):
         return GenerationSettings(do_sample=True, temperature=1.0, top_p=0.9)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split, ("dev",))
+        check_split(self, split)
         expected = (_FILE, f"v1.0_release/json/{_FILE}", f"json/{_FILE}")
         folder, file = find_folder(self, data_root, expected)
         collector = Collector(self)

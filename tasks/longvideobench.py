@@ -53,6 +53,7 @@ class LongVideoBench(Task):
     name = "longvideobench"
     version = "1"
     title = "LongVideoBench (validation)"
+    splits = tuple(_SPLITS)
     homepage = "https://huggingface.co/datasets/longvideobench/LongVideoBench"
     citation = "Wu et al., LongVideoBench, NeurIPS 2024, arXiv 2407.15754"
     reported_as = "longvideobench_val"
@@ -78,8 +79,11 @@ class LongVideoBench(Task):
             return replace(self.sampling, strategy="starts", num_frames=256)
         return self.sampling
 
+    def title_of(self, split: str | None) -> str:
+        return self.title.replace(self.splits[0], split or self.splits[0])
+
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        split = check_split(self, split, tuple(_SPLITS))
+        split = check_split(self, split)
         folder, file = find_folder(self, data_root, _SPLITS[split])
         collector = Collector(self)
         for number, row in enumerate(read_rows(file)):

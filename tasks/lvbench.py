@@ -82,7 +82,7 @@ class LVBench(Task):
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split, ("test",))
+        check_split(self, split)
         folder, file = find_folder(self, data_root, _EXPECTED)
         collector = Collector(self)
         for where, row in _by_question(file):

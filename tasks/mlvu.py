@@ -76,7 +76,7 @@ class MLVU(Task):
     title = "MLVU (multiple choice)"
     homepage = "https://huggingface.co/datasets/MLVU/MVLU"
     citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
-    splits: ClassVar[tuple[str, ...]] = ("dev", "test")
+    splits = ("dev", "test")
     reported_as = "mlvu_m_avg"  # of dev
     reported_metric = "M-Avg"
     dataset = Dataset(
@@ -95,7 +95,7 @@ class MLVU(Task):
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        if check_split(self, split, self.splits) == "test":
+        if check_split(self, split) == "test":
             return self._load_test(data_root)
         folder, file = find_folder(self, data_root, _EXPECTED)
         collector = Collector(self)

@@ -138,7 +138,7 @@ class MLVUGeneration(JudgedTask):
     homepage = "https://huggingface.co/datasets/MLVU/MVLU"
     citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
     protocols = ("vamba", "official")
-    splits: ClassVar[tuple[str, ...]] = ("dev", "test")
+    splits = ("dev", "test")
     reported_metric = "G-Avg"
     reads_data_of: ClassVar = ("mlvu",)
     published_counts: ClassVar = {"dev": Counts(videos=417, questions=418)}  # of the two JSON files
@@ -148,7 +148,7 @@ class MLVUGeneration(JudgedTask):
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         """From the folder of ``mlvu``, which this task shares."""
-        is_test = check_split(self, split, self.splits) == "test"
+        is_test = check_split(self, split) == "test"
         expected, dataset = (_TEST, TEST_SET) if is_test else (_DEV, MLVU.dataset)
         folder, first = find_folder(self, data_root, expected, dataset)
         collector = Collector(self)

@@ -117,7 +117,7 @@ class MVBench(Task):
         return GenerationSettings(max_new_tokens={"lmms-eval": 16, "official": 100}.get(protocol, 512))
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split, ("test",))
+        check_split(self, split)
         expected = ("json/action_sequence.json", "MVBench/json/action_sequence.json")
         _, first = find_folder(self, data_root, expected)
         folder = first.parent.parent

@@ -64,7 +64,7 @@ class NExTQA(Task):
         return GenerationSettings(max_new_tokens=128 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split, ("test",))
+        check_split(self, split)
         expected = ("MC/test-*.parquet", "test.csv", "test-*.parquet")
         folder, file = find_folder(self, data_root, expected)
         # The authors' own archive has the videos in the folders of VidOR, which this file names.

@@ -100,7 +100,7 @@ class Synthetic(Task):
         """The videos, generated into ``data_root/synthetic`` (or the user's cache) if they are not there yet."""
         from tqdm import tqdm
 
-        check_split(self, split, ("test",))
+        check_split(self, split)
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
         local = data_root is not None and not str(data_root).startswith((HUB_PREFIX, LMMS_EVAL_ROOT))
         folder = (Path(data_root) if data_root and local else cache) / self.name / f"v{self.version}"

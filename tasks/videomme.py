@@ -54,6 +54,7 @@ class VideoMME(Task):
     name = "videomme"
     version = "1"
     title = "Video-MME (without subtitles)"
+    splits = ("test", *_PARTS)
     homepage = "https://huggingface.co/datasets/lmms-lab/Video-MME"
     citation = "Fu et al., Video-MME, CVPR 2025, arXiv 2405.21075"
     reported_as = "videomme_wo_subtitles"
@@ -78,7 +79,7 @@ class VideoMME(Task):
         return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        split = check_split(self, split, ("test", *_PARTS))
+        split = check_split(self, split)
         expected = ("videomme/test-*.parquet", "test-*.parquet")
         folder, file = find_folder(self, data_root, expected)
         collector = Collector(self)

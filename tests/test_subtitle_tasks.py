@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pysubs2
 import pytest
+import yaml
 from benchmark_files import longvideobench_rows, videomme_rows, write_longvideobench, write_videomme
 from lmms_eval.tasks.longvideobench import utils as lmms_longvideobench
 from lmms_eval.tasks.videomme import utils as lmms_videomme
-from test_tasks import lmms_kwargs, questions
+from test_tasks import questions
 from videos import X264_OPEN, make_video, remux
 
 from vamba_eval import Clip, FrameSampling, Question, Video, evaluate, load_adapter, load_task, read_clip
@@ -30,6 +31,13 @@ from vamba_eval.scoring import extract_videomme
 from vamba_eval.store import latest_records
 
 # ------------------------------------------------------------------------------------------ Video-MME's files
+
+
+def lmms_kwargs(task: str, file: str) -> dict[str, str]:
+    """The default prompt arguments in an installed lmms-eval task file."""
+    folder = Path(lmms_videomme.__file__).parent.parent / task
+    text = "\n".join(line for line in (folder / file).read_text().splitlines() if "!function" not in line)
+    return yaml.safe_load(text)["lmms_eval_specific_kwargs"]["default"]
 
 
 def srt(lines: list[tuple[int, int, str]]) -> str:

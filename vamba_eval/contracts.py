@@ -265,10 +265,15 @@ class Task(ABC):
     reads_data_of: ClassVar[tuple[str, ...]] = ()  # the tasks whose folders are read, if not the task's own
     prompts_need_clip: ClassVar[bool] = False  # for the times of its frames
     interleaved: ClassVar[tuple[str, ...]] = ()  # protocols that put text between the frames
+    splits: ClassVar[tuple[str, ...]] = ("test",)  # the one that is loaded by default first
     kept: ClassVar[tuple[str, ...]] = ()  # entries of Question.extra that each record keeps, as "extra"
 
     def __init__(self) -> None:
         self.defects: list[Defect] = []
+
+    def title_of(self, split: str | None) -> str:
+        """What tables call it: the title, with the split if it is not the default one."""
+        return self.title if split in (None, self.splits[0]) else f"{self.title}, {split}"
 
     def generation(self, protocol: str) -> GenerationSettings:
         """Generation settings of ``protocol``."""

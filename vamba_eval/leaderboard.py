@@ -139,9 +139,12 @@ class Leaderboard:
         ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
         Raises UserError where there is no run.
         """
-        results = [_result(run) for run in scored_runs(paths, protocol, judge)]
+        runs = scored_runs(paths, protocol, judge)
+        results = [_result(run) for run in runs]
         if published:
-            results += _published({result.task for result in results})
+            # What is reported is of the split that is loaded by default, never of another or a part.
+            whole = {run.task_name for run in runs if run.title == run.task.title}
+            results += _published(whole) if whole or not runs else []
         return cls(results)
 
     @property

@@ -58,9 +58,8 @@ class ScoredRun:
 
     @property
     def title(self) -> str:
-        """The task's, with the split if it is not the task's own choice."""
-        split = self.fingerprint.get("split")
-        return f"{self.task.title}, {split}" if split else self.task.title
+        """The task's name in tables; its splits have names of their own."""
+        return self.task.title_of(self.fingerprint.get("split"))
 
     @property
     def summary(self) -> Summary:
