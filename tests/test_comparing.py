@@ -16,9 +16,9 @@ import pytest
 from benchmark_files import MLVU_TYPES, longvideobench_rows, write_longvideobench, write_mlvu
 from videos import make_video
 
-from vamba_eval import evaluate
-from vamba_eval.comparing import compare
-from vamba_eval.contracts import LETTERS, Answer, Clip, GenerationSettings, ModelAdapter
+from vamba_eval import evaluate, load_task
+from vamba_eval.comparing import _graded_differences, compare
+from vamba_eval.contracts import LETTERS, Answer, Clip, GenerationSettings, ModelAdapter, Score, ScoredRecord
 from vamba_eval.leaderboard import Leaderboard
 from vamba_eval.store import latest_responses
 
@@ -222,3 +222,37 @@ def test_lmms_logs_hold_every_response(cli: Cli, data: Path) -> None:
     (results,) = (data / "exported").rglob("*_results.json")
     value = json.loads(results.read_text())["results"]["longvideobench"]["accuracy,none"]
     assert value == pytest.approx(np.mean([line["accuracy"] for line in lines]))
+
+
+def test_judged_benchmarks_are_compared_by_their_own_measure() -> None:
+    """F1 is no mean of what each response earns; a bootstrap over videos knows nothing of the jackknife."""
+    task, rng = load_task("dream1k"), np.random.default_rng(3)
+    sources = [f"source{i % 5}" for i in range(400)]
+    base = rng.uniform(0, 0.9, (400, 2))
+    both = [base, np.clip(base + rng.normal(0.03, 0.1, (400, 2)), 0, 1)]
+
+    def records(side: int, chosen: Sequence[int]) -> list[ScoredRecord]:
+        return [
+            ScoredRecord(
+                f"q{i}.{n}",
+                f"v{i}.{n}",
+                {"source": sources[i]},
+                Score(None, None, True, grades=dict(zip(("recall", "precision"), both[side][i].tolist(), strict=True))),
+            )
+            for n, i in enumerate(chosen)
+        ]
+
+    everything = list(range(400))
+    found = _graded_differences(task, records(0, everything), records(1, everything))
+    headline = found[0]
+    assert headline.value == "F1" and {(each.group, each.value) for each in found} >= {("source", "source3")}
+    values = [task.summarize(records(side, everything)).headline[1].value for side in (0, 1)]
+    assert headline.difference == pytest.approx(values[1] - values[0])
+    draws = []
+    for _ in range(300):
+        chosen = rng.integers(0, 400, 400).tolist()
+        a, b = (task.summarize(records(side, chosen)).headline[1].value for side in (0, 1))
+        draws.append(b - a)
+    assert headline.low is not None and headline.high is not None
+    assert headline.high - headline.low == pytest.approx(2 * 1.96 * np.std(draws), rel=0.25)
+    assert headline.low < values[1] - values[0] < headline.high and headline.p is not None and headline.p < 0.001

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any
 
-from vamba_eval.contracts import Metric, Score, ScoredRecord, UserError
+from vamba_eval.contracts import JudgedTask, Metric, Score, ScoredRecord, Summary, Task, UserError
 from vamba_eval.leaderboard import markdown_table, shown, write_csv
 from vamba_eval.scored import ALL_PROTOCOLS, ScoredRun, scored_runs
 from vamba_eval.scoring import Z_95
@@ -40,6 +40,7 @@ class Difference:
     p: float | None
     num_questions: int
     num_videos: int
+    best: float = 1.0
 
     def row(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -64,7 +65,10 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on one benchmark (``key`` is its name). ``differences``: the headline first, other metrics, groups."""
+    """Two models on one benchmark (``key`` is its name). ``differences``: the headline first, other metrics, groups.
+
+    ``graded``: a judge grades its responses, so that none of them flips.
+    """
 
     key: str
     title: str
@@ -73,6 +77,7 @@ class Comparison:
     differences: list[Difference]
     flips: list[Flip]
     notes: list[str]
+    graded: bool = False
 
     def to_markdown(self, listed: int | None = _LISTED) -> str:
         """A table of differences, what must be known of them, and the flipped questions (the first ``listed``)."""
@@ -82,10 +87,14 @@ class Comparison:
                 "Group": each.group,
                 "Value": each.value,
                 "Questions": f"{each.num_questions:,}",
-                "A": shown(each.score_a),
-                "B": shown(each.score_b),
-                "B - A": _signed(each.difference)
-                + (f" [{_signed(each.low)}, {_signed(each.high)}]" if each.low is not None else ""),
+                "A": shown(each.score_a, each.best),
+                "B": shown(each.score_b, each.best),
+                "B - A": _signed(each.difference, each.best)
+                + (
+                    f" [{_signed(each.low, each.best)}, {_signed(each.high, each.best)}]"
+                    if each.low is not None
+                    else ""
+                ),
                 "p": "-" if each.p is None else f"{each.p:.3f}" if each.p >= 0.001 else "< 0.001",
             }
             for each in self.differences
@@ -94,9 +103,11 @@ class Comparison:
         notes = [
             "In %, on the questions that both answered; intervals (95 %) and p are paired by question and clustered by "
             "video. Groups are many: a few of them differ by luck.",
-            f"{len(self.flips):,} questions flipped: {gained:,} for B, {len(self.flips) - gained:,} for A",
             *self.notes,
         ]
+        if not self.graded:
+            lost = len(self.flips) - gained
+            notes.insert(1, f"{len(self.flips):,} questions flipped: {gained:,} for B, {lost:,} for A")
         parts.append("\n".join(f"- {note}" for note in notes))
         if self.flips:
             chosen = self.flips[:listed]
@@ -168,19 +179,20 @@ def _pairs(runs_a: Sequence[ScoredRun], runs_b: Sequence[ScoredRun]) -> Iterator
 
 def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
     notes = []
-    both = _by_question(a).keys() & _by_question(b).keys()
     questions_a, questions_b = _by_question(a), _by_question(b)
-    unlike = {q for q in both if questions_a[q].asked != questions_b[q].asked}
-    if unlike:
+    both = questions_a.keys() & questions_b.keys()
+    for name, own in (("A", questions_a), ("B", questions_b)):
+        if missing := len(own.keys() - both):
+            notes.append(f"{missing:,} questions were answered by {name} alone and are left out")
+    if unlike := {q for q in both if questions_a[q].asked != questions_b[q].asked}:
         notes.append(f"{len(unlike):,} questions have other options or answers in the two runs and are left out")
     both -= unlike
-    ungraded = {q for q in both if questions_a[q].score is None or questions_b[q].score is None}
-    both -= ungraded
-    for name, own in (("A", questions_a), ("B", questions_b)):
-        if missing := len(own) - len(both) - len(unlike) - len(ungraded):
-            notes.append(f"{missing:,} questions were answered by {name} alone and are left out")
+    if unknown := {q for q in both if not (questions_a[q].is_scored and questions_b[q].is_scored)}:
+        why = "have no grade" if isinstance(a.task, JudgedTask) else "have no known answer"
+        notes.append(f"{len(unknown):,} questions {why} and are left out")
+    both -= unknown
     if not both:
-        raise UserError(f"{a.title}: the two have no answered question with a known answer in common")
+        return Comparison(a.task_name, a.title, _name(a), _name(b), [], [], notes)
     for what, of_a, of_b in (
         ("protocols", a.fingerprint["protocol"], b.fingerprint["protocol"]),
         ("scoring", a.protocol, b.protocol),
@@ -189,6 +201,13 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
         if of_a != of_b:
             notes.append(f"the two differ in {what}: {of_a} and {of_b}")
     order = [q for q in questions_a if q in both]
+    if isinstance(a.task, JudgedTask):
+        judges = [run.judgements.judge if run.judgements else None for run in (a, b)]
+        if judges[0] != judges[1]:
+            notes.append(f"they were graded by unlike judges: {judges[0]} and {judges[1]}")
+        records = [[record for q in order for record in own[q].records] for own in (questions_a, questions_b)]
+        differences = _graded_differences(a.task, records[0], records[1])
+        return Comparison(a.task_name, a.title, _name(a), _name(b), differences, [], notes, graded=True)
     flips = [
         Flip(
             q,
@@ -216,7 +235,7 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
 
 @dataclass(frozen=True)
 class _Answered:
-    """A question's responses, over seeds. ``score`` is None where it cannot be right or wrong."""
+    """A question's responses, over seeds (``records``). ``score`` is None where they cannot be right or wrong."""
 
     question: str
     video: str
@@ -224,6 +243,11 @@ class _Answered:
     asked: tuple[tuple[str, ...], str | None]  # options and answer
     response: str
     score: float | None
+    records: Sequence[ScoredRecord]
+
+    @property
+    def is_scored(self) -> bool:
+        return self.score is not None or all(record.score.grades for record in self.records)
 
     @property
     def credit(self) -> float:
@@ -243,27 +267,66 @@ def _by_question(run: ScoredRun) -> dict[str, _Answered]:
         credits = [each.score.correct for _, each in pairs]
         score = None if None in credits else fmean(float(credit or 0.0) for credit in credits)
         asked = (tuple(record["options"]), record["answer"])
-        answered[question] = _Answered(question, record["video"], scored.groups, asked, record["response"], score)
+        records = [each for _, each in pairs]
+        answered[question] = _Answered(
+            question, record["video"], scored.groups, asked, record["response"], score, records
+        )
     return answered
 
 
 def _differences(run: ScoredRun, pairs: Sequence[tuple[_Answered, _Answered]]) -> list[Difference]:
     """By the task's own summary, which is linear in what each question earns: that of the halved and shifted
     differences, which lie in [0, 1] as accuracies do."""
-    sides = [run.task.summarize([pair[side].record(pair[side].credit) for pair in pairs]) for side in (0, 1)]
-    halves = run.task.summarize([a.record((1 + b.credit - a.credit) / 2) for a, b in pairs])
-    found = [
-        _difference("all", name, sides[0].metrics[name], sides[1].metrics[name], half)
-        for name, half in halves.metrics.items()
-    ]
-    for group, members in halves.breakdowns.items():
-        found += [
-            _difference(
-                group, value, sides[0].breakdowns[group][value], sides[1].breakdowns[group][value], members[value]
+    sides = [_flat(run.task.summarize([pair[side].record(pair[side].credit) for pair in pairs])) for side in (0, 1)]
+    halves = _flat(run.task.summarize([a.record((1 + b.credit - a.credit) / 2) for a, b in pairs]))
+    return [_difference(*key, sides[0][key], sides[1][key], half) for key, half in halves.items()]
+
+
+_JACKKNIFE_GROUPS = 50
+
+
+def _graded_differences(task: Task, a: Sequence[ScoredRecord], b: Sequence[ScoredRecord]) -> list[Difference]:
+    """By the jackknife over groups of videos, since a judged benchmark's measures (F1) are not linear in the grades."""
+    videos = list(dict.fromkeys(record.video_id for record in a))
+    groups = [set(videos[i::_JACKKNIFE_GROUPS]) for i in range(min(_JACKKNIFE_GROUPS, len(videos)))]
+
+    def measured(left_out: set[str]) -> list[dict[tuple[str, str], Metric]]:
+        return [_flat(task.summarize([r for r in side if r.video_id not in left_out])) for side in (a, b)]
+
+    whole = measured(set())
+    parts = [measured(group) for group in groups] if len(groups) > 1 else []
+    found = []
+    for key, of_a in whole[0].items():
+        of_b = whole[1][key]
+        known = [(part[0][key].value, part[1][key].value) for part in parts if key in part[0] and key in part[1]]
+        differences = [value_b - value_a for value_a, value_b in known]
+        difference, low, high, p = of_b.value - of_a.value, None, None, None
+        if len(differences) > 1:
+            spread = math.fsum((value - fmean(differences)) ** 2 for value in differences)
+            error = math.sqrt((len(differences) - 1) / len(differences) * spread)
+            low, high = difference - Z_95 * error, difference + Z_95 * error
+            p = _p(difference, error)
+        found.append(
+            Difference(
+                *(*key, of_a.value, of_b.value, difference, low, high, p),
+                num_questions=of_a.num_questions,
+                num_videos=of_a.num_videos,
+                best=of_a.best,
             )
-            for value in sorted(members)
-        ]
+        )
     return found
+
+
+def _flat(summary: Summary) -> dict[tuple[str, str], Metric]:
+    metrics = {("all", name): metric for name, metric in summary.metrics.items()}
+    groups = {
+        (group, value): m for group, members in summary.breakdowns.items() for value, m in sorted(members.items())
+    }
+    return metrics | groups
+
+
+def _p(difference: float, error: float) -> float:
+    return 2 * (1 - NormalDist().cdf(abs(difference) / error)) if error > 0 else float(math.isclose(difference, 0))
 
 
 def _difference(group: str, value: str, a: Metric, b: Metric, half: Metric) -> Difference:
@@ -272,7 +335,7 @@ def _difference(group: str, value: str, a: Metric, b: Metric, half: Metric) -> D
     if half.low is not None and half.high is not None:
         error = 2 * max(half.value - half.low, half.high - half.value) / Z_95
         low, high = max(-1.0, difference - Z_95 * error), min(1.0, difference + Z_95 * error)
-        p = 2 * (1 - NormalDist().cdf(abs(difference) / error)) if error > 0 else float(math.isclose(difference, 0))
+        p = _p(difference, error)
     return Difference(group, value, a.value, b.value, difference, low, high, p, half.num_questions, half.num_videos)
 
 
@@ -281,8 +344,10 @@ def _name(run: ScoredRun) -> str:
     return f"{run.model} ({run.folder.name}{f', {frames} frames' if frames else ''}, {run.protocol})"
 
 
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f}"
+def _signed(value: float | None, best: float = 1.0) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:+.1f}" if best == 1.0 else f"{value:+.2f}"
 
 
 def _short(text: str, width: int = 40) -> str:
