@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,6 +71,13 @@ _DEV_ONLY, _TEST_ONLY = {"needle", "findNeedle"}, {"needleQA", "sportsQA", "tuto
 _TEST_ID = re.compile(r"(TR|AR|NQA|ER|PQA|SQA|AO|AC|TQA)_\d+")
 
 
+# evaluation/multiple_choice_evaluation/choice_bench.py of the authors' repository.
+_OFFICIAL_INSTRUCTION = (
+    "Carefully watch this video and pay attention to every detail. Based on your observations, select the best option "
+    "that accurately addresses the question."
+)
+
+
 class MLVU(Task):
     name = "mlvu"
     version = "1"
@@ -77,6 +85,7 @@ class MLVU(Task):
     homepage = "https://huggingface.co/datasets/MLVU/MVLU"
     citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
     splits = ("dev", "test")
+    protocols = ("vamba", "lmms-eval", "official")
     reported_as = "mlvu_m_avg"  # of dev
     reported_metric = "M-Avg"
     dataset = Dataset(
@@ -92,7 +101,7 @@ class MLVU(Task):
     }
 
     def generation(self, protocol: str) -> GenerationSettings:
-        return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
+        return GenerationSettings(max_new_tokens={"lmms-eval": 16, "official": 100}.get(protocol, 512))
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         if check_split(self, split) == "test":
@@ -225,12 +234,23 @@ class MLVU(Task):
         if protocol == "lmms-eval":  # its task file of the test set adds nothing to the question
             asked: str = question.extra["lmms_question"]
             return asked if is_test else f"{asked}\nOnly give the best option.\nBest option: ("
+        if protocol == "official":
+            listed = "\n".join(lettered(question.options, "({}) {}")).rstrip()
+            # The authors begin the response with the last line; here it ends the prompt.
+            lines = [f"Question: {question.text}", "Options:", listed, "Only give the best option.", "Best Option: ("]
+            return "\n".join([_OFFICIAL_INSTRUCTION, *lines])
         if is_test:  # the scripts do not have it; their instruction with as many letters as there are options
             *letters, last = list(LETTERS[: len(question.options)])
             return letter_prompt(question.text, question.options, f"{', '.join(letters)}, or {last}")
         return letter_prompt(question.text, question.options)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == "official":
+            if question.answer:  # of equal candidates the last one is right there
+                right = question.options[LETTERS.index(question.answer)]
+                last = len(question.options) - 1 - question.options[::-1].index(right)
+                question = replace(question, answer=LETTERS[last])
+            return score_choice(question, response, _extract_official)
         # lmms-eval looks for A to D alone, in the test set with its six options, too.
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
 
@@ -249,6 +269,14 @@ class MLVU(Task):
 
     def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
         return summarize(records, mean_over="question_type", mean_name="M-Avg")
+
+
+def _extract_official(response: str) -> str:
+    """The authors' ``check_ans``: the character before the first ")", else the whole response; "" if it is none of
+    the letters."""
+    before, mark, _ = response.partition(")")
+    answer = before[-1:] if mark else response
+    return answer if len(answer) == 1 and answer in LETTERS else ""
 
 
 def test_video(folder: Path, name: str) -> Path:

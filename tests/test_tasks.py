@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
@@ -263,3 +264,29 @@ def _any_question() -> object:
 
     # HourEval's ids begin with the source.
     return Question("videomme/q", "?", ("one", "two", "three", "four"), "A")
+
+
+def test_mlvu_by_its_authors_rule(tmp_path: Path) -> None:
+    """Against check_ans of their choice_bench.py, restated on the marks of options that it compares."""
+
+    def is_right(response: str, mark: str) -> bool:
+        letter = mark[mark.index("(") + 1 : mark.index(")")]
+        if ")" in response:
+            end = response.index(")")
+            response = response[end - 1 : end]
+        return response == letter
+
+    write_mlvu(tmp_path, 4)
+    task = load_task("mlvu")
+    video = task.load(tmp_path)[0]
+    question = video.questions[0]
+    prompt = task.prompt(video, question, "official", None)
+    assert prompt.startswith("Carefully watch this video") and prompt.endswith("\nBest Option: (")
+    assert f"Question: {question.text}\nOptions:\n(A) {question.options[0]}\n(B) " in prompt
+    for letter in "ABCD":
+        asked = replace(question, answer=letter)
+        for response in ("B", "B)", "(B) it", "b", " B", "B.", "A) or B)", ")", "It is (C)", "", "E)", "D) ", "AB)"):
+            score = task.score(asked, response, "official")
+            assert score.correct == is_right(response, f"({letter}) x"), (response, letter)
+    twice = replace(question, options=("x", "y", "x", "z"), answer="A")
+    assert task.score(twice, "C)", "official").correct and not task.score(twice, "A)", "official").correct
