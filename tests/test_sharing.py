@@ -92,12 +92,17 @@ def command(tmp_path: Path) -> tuple[object, ...]:
 
 
 def test_a_run_is_uploaded_whole(command: tuple[object, ...], hub: str, tmp_path: Path) -> None:
+    thumbnails = tmp_path / "runs" / "mine" / "thumbnails"
+    thumbnails.mkdir(parents=True)
+    (thumbnails / "clip.jpg").write_bytes(b"somebody else's video")
     done = run_with_hub((*command, "--push-to-hub", "lab/runs"), hub, "hf_test")
     assert done.returncode == 0, done.stderr
     assert f"Uploaded: {hub}/datasets/lab/runs" in done.stdout
     assert Hub.created[0].get("visibility") == "private" or Hub.created[0].get("private") is True
     folder = tmp_path / "runs" / "mine"
-    own = {f"mine/{path.name}": path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    own = {
+        f"mine/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"
+    }
     assert Hub.files == own and "mine/longvideobench.constant.jsonl" in own
 
 

@@ -34,6 +34,7 @@ from vamba_eval.progress import Line, Progress
 from vamba_eval.sampling import FrameSampling, Ladder
 from vamba_eval.scored import scored_record
 from vamba_eval.store import Run, latest_responses, safe_name
+from vamba_eval.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from vamba_eval.leaderboard import Leaderboard
@@ -59,6 +60,7 @@ def evaluate(
     seeds: int = 1,
     blind: bool = False,
     accept_environment: bool = False,
+    thumbnails: bool = True,
     progress: bool = True,
 ) -> Leaderboard:
     """Ask ``models`` every question of ``tasks``, going on where an earlier call in the same place stopped.
@@ -77,6 +79,7 @@ def evaluate(
                     sampled decoding only
     blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
     accept_environment  go on with a run that was begun with other package versions or hardware
+    thumbnails      keep a strip of small frames of each clip that a model saw, for reports
 
     Returns the leaderboard of the run. Raises UserError for anything the caller can mend.
     """
@@ -114,6 +117,7 @@ def evaluate(
         runs = [
             stack.enter_context(Run(place, environment, accept_environment=accept_environment)) for place in folders
         ]
+        strips = [Thumbnails(place) if thumbnails else None for place in folders]
         reader = stack.enter_context(Reader(reading))
         display = stack.enter_context(Progress(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
@@ -129,8 +133,8 @@ def evaluate(
                         run.register_model(asked.label, asked.identity())
                     for number, videos in enumerate(videos_of):
                         desks = [
-                            stack.enter_context(_Desk(own_jobs[number], run, asked))
-                            for run, own_jobs in zip(runs, rungs, strict=True)
+                            stack.enter_context(_Desk(own_jobs[number], run, asked, own_strips))
+                            for run, own_jobs, own_strips in zip(runs, rungs, strips, strict=True)
                         ]
                         _answer_all(desks, videos[:limit], asked, reader, display)
             finally:
@@ -287,10 +291,11 @@ def _check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | Mod
 
 
 class _Desk:
-    """Where the responses to one job go, and which of them are there; a context manager."""
+    """Where the responses to one job and pictures of its clips go, and which responses are there; a context manager."""
 
-    def __init__(self, job: Job, run: Run, asked: Asked) -> None:
+    def __init__(self, job: Job, run: Run, asked: Asked, strips: Thumbnails | None) -> None:
         self.job = job
+        self.strips = strips if asked.looks else None
         self.records = run.records(job.name, asked.label)
         self.base = {"task": job.name, "model": asked.label, "environment": run.environment_number}
         self.seeds = range(job.generation.seed, job.generation.seed + asked.seeds)
@@ -349,6 +354,8 @@ def _answer_all(
             for number, (desk, line) in enumerate(zip(desks, lines, strict=True)):
                 own = loaded if len(desks) == 1 else loaded.part(number)
                 open_questions = [one for one in desk.open(loaded.video) if one.question.problem is None]
+                if desk.strips and own.clip is not None and own.digest is not None:
+                    desk.strips.save(own.clip, own.digest)
                 base = {**desk.base, "wait_s": account.last_wait_s if number == 0 else 0.0}
                 for record in answer_video(desk.job, own, open_questions, asked, base):
                     desk.records.append(record)

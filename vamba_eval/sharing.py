@@ -14,8 +14,8 @@ from vamba_eval.store import read_info
 if TYPE_CHECKING:
     from vamba_eval.leaderboard import Leaderboard
 
-# What belongs to a process at work, not to the run.
-_PRIVATE = [".lock", "*.tmp"]
+# What belongs to a process at work, not to the run; and pictures of videos, which are not ours to hand on.
+_PRIVATE = [".lock", "*.tmp", "thumbnails/*"]
 
 
 def to_wandb(board: Leaderboard, folder: Path, project: str) -> str:
