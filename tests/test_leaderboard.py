@@ -82,7 +82,7 @@ def test_reported_rows_are_marked(cli: Cli, results: Path) -> None:
     assert "| constant " in out
 
 
-def test_an_installed_copy_has_the_reported_rows(tmp_path: Path) -> None:
+def test_an_installed_copy_has_the_reported_rows_and_the_reports_page(results: Path, tmp_path: Path) -> None:
     """A wheel, unpacked far from the checkout."""
     repository = Path(__file__).resolve().parent.parent
     source = tmp_path / "source"
@@ -93,11 +93,13 @@ def test_an_installed_copy_has_the_reported_rows(tmp_path: Path) -> None:
     (wheel,) = source.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "site", format="zip")
     code = "from vamba_eval.cli import main; main(['leaderboard', '--published']); main(['list'])"
+    code += f"; main(['report', {str(results / 'few')!r}])"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(reported)") == 17 and "| Vamba 10B (reported)" in done.stdout
     assert "longvideobench" in done.stdout and "qwen2_vl" in done.stdout
+    assert "<h1>Long-video evaluation</h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_withheld_answers_are_not_scored(cli: Cli, results: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ Evaluate long-video language models: how well they answer, and what each answer 
   %(prog)s leaderboard RESULTS...             tables from stored runs
   %(prog)s rescore RESULTS... --protocol P    stored responses under another protocol, or under all
   %(prog)s compare RUN_A RUN_B                two models, or two ways of asking one, on the same questions
+  %(prog)s report RESULTS... -o report.html   one page: tables, plots, every question with its frames
   %(prog)s export RESULTS... --output DIR     benchmarks' own files of responses, lmms-eval's logs
   %(prog)s judge RESULTS... --judge-model M   responses in free text, graded by a language model
   %(prog)s download TASK,... --data-root DIR  fetch benchmarks from the Hub
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "leaderboard": _leaderboard,
         "rescore": _rescore,
         "compare": _compare,
+        "report": _report,
         "export": _export,
         "judge": _judge,
         "ask": _ask,
@@ -153,6 +155,7 @@ def _run(argv: list[str]) -> int:
         seeds=args.seeds,
         blind=args.blind or args.baselines,
         accept_environment=args.accept_environment,
+        thumbnails=not args.no_thumbnails,
     )
     folder = board.folder
     _show(board, board.save(folder))
@@ -254,6 +257,7 @@ def _run_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with a run that was begun with other package versions or hardware",
     )
+    add("--no-thumbnails", action="store_true", help="keep no small pictures of the frames (reports show them)")
     _add_debug(parser)
     return parser
 
@@ -352,6 +356,41 @@ def _compare(argv: list[str]) -> int:
         if args.output:
             prefix = f"{comparison.key}." if len(comparisons) > 1 else ""
             print("\nWritten:", *(f"  {path}" for path in comparison.save(args.output, prefix)), sep="\n")
+    return 0
+
+
+def _report(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py report",
+        description="One self-contained HTML page from stored runs: tables, plots, and every question with its frames "
+        "and the models' responses.",
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="run folders, or folders of runs")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
+    )
+    parser.add_argument("--title", default="Long-video evaluation", help="the page's heading")
+    parser.add_argument("--protocol", help="score under this one (default: that of each run)")
+    parser.add_argument("--published", action="store_true", help="add the Vamba paper's rows, marked as reported")
+    parser.add_argument("--judge", metavar="MODEL[@URL]", help="whose grades to show, where several models graded")
+    parser.add_argument(
+        "--max-thumbnails", type=int, default=1000, metavar="N", help="clips whose frames are shown (default: 1000)"
+    )
+    parser.add_argument("--no-images", action="store_true", help="show no frames, for a small page")
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    from vamba_eval.report import write_report
+
+    page = write_report(
+        args.results,
+        args.output,
+        protocol=args.protocol,
+        published=args.published,
+        judge=args.judge,
+        title=args.title,
+        max_thumbnails=0 if args.no_images else args.max_thumbnails,
+    )
+    print(f"Written:\n  {page}")
     return 0
 
 
