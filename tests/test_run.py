@@ -323,3 +323,28 @@ def test_json_lines_are_plain(cli: Cli, data: Path, tmp_path: Path) -> None:
     assert len(lines) == 6
     assert {json.loads(line)["response"] for line in lines} == {"A"}
     assert not [name for name in os.listdir(tmp_path / "out" / "folder") if name.endswith(".tmp")]
+
+
+def test_a_ladder_reads_each_video_once_and_goes_on(cli: Cli, data: Path, tmp_path: Path) -> None:
+    models = ("--models", f"{MODEL},constant")
+    command = ("--tasks", TASK, *models, "--data-root", data, "--output", tmp_path / "out")
+    status, out, _ = cli(*command, "--num-frames", "2..8,30")
+    assert status == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in out.splitlines() if line.startswith("| ")][1:]
+    assert [row[:2] for row in rows if row[0] == "careful"] == [["careful", f"{n}-frames"] for n in (2, 4, 8, 30)]
+    assert [row[1] for row in rows if row[0] == "constant"] == ["2-frames"], "who sees nothing is asked once"
+    folder = tmp_path / "out" / "folder"
+    assert (folder / "leaderboard.csv").exists()
+    alone = tmp_path / "alone"
+    cli("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", alone, "--num-frames", "8")
+    ladder, own = (records_of(place, "folder", "careful") for place in (folder / "8-frames", alone))
+    for question, record in own.items():
+        assert ladder[question]["frames_digest"] == record["frames_digest"] and ladder[question]["frames"] == 8
+    # What lacks on one rung is asked again there alone.
+    path = folder / "4-frames" / "folder.careful.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    used = _module_at(PLUGINS).Careful
+    used.encoded, used.asked = 0, []
+    assert cli(*command, "--num-frames", "2..8,30")[0] == 0
+    assert len(used.asked) == 1 and len(path.read_text().splitlines()) == len(lines)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -288,34 +288,12 @@ class Leaderboard:
             notes.append(f"guessing is expected to reach {', '.join(expected)}")
         if any(r.seeds > 1 for r in self.results):
             notes.append("± is the standard deviation over seeds, beside the interval over videos")
+        said: dict[tuple[str, str], list[Result]] = {}  # what to say before and behind the models it is true of
         for r in self.results:
-            details = [f"{r.num_frames} frames"] if r.num_frames else []
-            details += [r.protocol] if len(protocols) > 1 else []
-            where = f"{r.model} on {r.title}" + (f" ({', '.join(details)})" if details else "")
-            if r.source:
-                continue
-            if r.answered != r.asked_for:
-                missing = r.asked_for - r.answered - r.failed
-                reasons = f"; first reason: {r.failures[0]}" if r.failures else ""
-                what = "questions" if r.seeds == 1 else f"responses ({r.seeds} seeds)"
-                notes.append(
-                    f"PARTIAL: {where} covers {r.answered:,} of {r.asked_for:,} {what} "
-                    f"({r.failed:,} failed, {missing:,} not asked){reasons}"
-                )
-            if r.judge:
-                notes.append(f"{where}: graded by {r.judge}")
-            if r.unjudged:
-                notes.append(f"NOT JUDGED: {where}: {r.unjudged_why}")
-            if r.drawn:
-                notes.append(f"{where}: {r.drawn:,} responses held no option; the protocol drew one at random (seeded)")
-            if r.random_weights:
-                notes.append(f"{where}: random weights, not a trained model; its answers mean nothing")
-            if r.chance is not None and r.summary.metrics:
-                name, metric = r.summary.headline
-                if metric.low is not None and metric.high is not None and metric.low <= r.chance <= metric.high:
-                    notes.append(f"AT CHANCE: {where}: {name} does not differ from guessing ({100 * r.chance:.1f} %)")
-            if r.environments > 1:
-                notes.append(f"{where}: made in {r.environments} environments (package versions or hardware)")
+            for remark in _remarks(r):
+                said.setdefault(remark, []).append(r)
+        for (before, behind), about in said.items():
+            notes.append(f"{before}{_named(about, with_protocol=len(protocols) > 1)}{behind}")
         hardware = _unique(r.hardware for r in self.results if r.hardware)
         if len(hardware) > 1:
             notes.append(f"seconds and memory come from unlike hardware: {'; '.join(hardware)}")
@@ -333,6 +311,50 @@ class Leaderboard:
         for path, form in ((paths[3], "latex"), (paths[4], "json")):
             path.write_text(self.render(form) + "\n", encoding="utf-8")
         return paths
+
+
+def _remarks(r: Result) -> Iterator[tuple[str, str]]:
+    """What must be known of one result: words before and behind its name."""
+    if r.source:
+        return
+    if r.answered != r.asked_for:
+        missing = r.asked_for - r.answered - r.failed
+        reasons = f"; first reason: {r.failures[0]}" if r.failures else ""
+        what = "questions" if r.seeds == 1 else f"responses ({r.seeds} seeds)"
+        counts = f"{r.answered:,} of {r.asked_for:,} {what} ({r.failed:,} failed, {missing:,} not asked){reasons}"
+        yield "PARTIAL: ", f" covers {counts}"
+    if r.judge:
+        yield "", f": graded by {r.judge}"
+    if r.unjudged:
+        yield "NOT JUDGED: ", f": {r.unjudged_why}"
+    if r.drawn:
+        yield "", f": {r.drawn:,} responses held no option; the protocol drew one at random (seeded)"
+    if r.random_weights:
+        yield "", ": random weights, not a trained model; the answers mean nothing"
+    if r.chance is not None and r.summary.metrics:
+        name, metric = r.summary.headline
+        if metric.low is not None and metric.high is not None and metric.low <= r.chance <= metric.high:
+            yield "AT CHANCE: ", f": {name} does not differ from guessing ({100 * r.chance:.1f} %)"
+    if r.environments > 1:
+        yield "", f": made in {r.environments} environments (package versions or hardware)"
+
+
+def _named(results: Sequence[Result], *, with_protocol: bool) -> str:
+    """``a and b (8, 16 frames) on T; c on U``."""
+    parts = []
+    for title in _unique(result.title for result in results):
+        models: dict[tuple[str, str], list[Any]] = {}
+        for result in results:
+            if result.title == title:
+                key = (result.model, result.protocol if with_protocol else "")
+                models.setdefault(key, []).append(result.num_frames)
+        names = []
+        for (model, protocol), counts in models.items():
+            frames = ", ".join(str(count) for count in _unique(counts) if count is not None)
+            details = ", ".join(text for text in (frames and f"{frames} frames", protocol) if text)
+            names.append(f"{model} ({details})" if details else model)
+        parts.append(f"{', '.join(names)} on {title}")
+    return "; ".join(parts)
 
 
 def _is_unbeaten(result: Result, others: Iterable[Result]) -> bool:

@@ -136,6 +136,8 @@ def evaluate(
                             stack.enter_context(_Desk(own_jobs[number], run, asked, own_strips))
                             for run, own_jobs, own_strips in zip(runs, rungs, strips, strict=True)
                         ]
+                        if not (asked.looks or jobs[number].task.prompts_need_clip):
+                            del desks[1:]  # who sees no frame answers alike whatever their number
                         _answer_all(desks, videos[:limit], asked, reader, display)
             finally:
                 adapter.close()

@@ -218,11 +218,16 @@ def find_runs(paths: list[Path]) -> list[Path]:
     """The run folders at or below ``paths``, sorted. Raises UserError for a path without any."""
     folders: list[Path] = []
     for path in paths:
-        found = sorted(file.parent for file in path.rglob("run.json")) if path.is_dir() else []
+        found = sorted((file.parent for file in path.rglob("run.json")), key=_natural) if path.is_dir() else []
         if not found:
             raise UserError(f"no run at or below {path}: expected a folder with a run.json in it")
         folders += [folder for folder in found if folder not in folders]
     return folders
+
+
+def _natural(path: Path) -> list[int | str]:
+    """Sorts 8-frames before 16-frames: text and numbers take turns."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def safe_name(name: str) -> str:
