@@ -204,13 +204,14 @@ class _Content:
             "high": row["ci95_high"],
             "chance": row["chance"],
             "answered": row["answered"],
-            "latency": row["first_answer_s"],
+            # A model that sees no video costs nothing; beside others it would only stretch the axis.
+            "latency": row["first_answer_s"] if result.reads_video else None,
             "latency_p5": row["first_answer_s_p5"],
             "latency_p95": row["first_answer_s_p95"],
             "frontier": id(result) in self._frontier,
             # Who is compared with whom for a frontier; None for those that take no part.
             "alike": f"{result.protocol} {result.hardware}" if result.complete and result.reads_video else None,
-            "peak": row["peak_memory_bytes"] and row["peak_memory_bytes"] / _GIB,
+            "peak": row["peak_memory_bytes"] / _GIB if result.reads_video and row["peak_memory_bytes"] else None,
             "peak_kind": row["peak_memory_kind"],
             "hardware": row["hardware"],
             "source": row["source"],
