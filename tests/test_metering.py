@@ -1,38 +1,257 @@
-"""What a fingerprint says of the machine."""
+"""The meters against what is known otherwise: sleeps, allocations of a known size, products of known shapes."""
 
 from __future__ import annotations
 
+import mmap
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vamba_eval import metering
+from vamba_eval.metering import HostMemory, Meter, mark_first_token, phase, spread
+from vamba_eval.monitoring import GpuMonitor, tree_memory
+
+MIB = 1 << 20
+
+# A machine with two GPUs, as NVML describes it.
+NVML = """
+class NVMLError(Exception): pass
+def nvmlInit(): pass
+def nvmlDeviceGetCount(): return 2
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetName(handle): return "NVIDIA H100 80GB HBM3"
+def nvmlSystemGetDriverVersion(): return "580.65.06"
+def nvmlSystemGetCudaDriverVersion(): return 13020
+"""
 
 
-def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver's command is put in place by a script, since the machine may have no GPU."""
-    script = tmp_path / "nvidia-smi"
-    script.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3'\necho 'NVIDIA H100 80GB HBM3'\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert metering.environment()["hardware"]["gpus"] == ["NVIDIA H100 80GB HBM3"] * 2
+def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path) -> None:
+    """NVML is put in place by a module, since the machine may have no GPU."""
     code = (
-        "import sys; from vamba_eval import metering; print(metering.environment()); sys.exit('torch' in sys.modules)"
+        "import sys; from vamba_eval import metering; print(metering.environment()['hardware']); "
+        "sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.count("H100") == 2
-    script.write_text("#!/bin/sh\nexit 9\n")  # a driver that does not answer
-    assert "gpus" not in metering.environment()["hardware"]
+
+    def hardware() -> dict[str, object]:
+        paths = os.pathsep.join([str(tmp_path), *sys.path])
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+        assert done.returncode == 0, done.stderr
+        return dict(eval(done.stdout))
+
+    (tmp_path / "pynvml.py").write_text(NVML)
+    found = hardware()
+    assert found["gpus"] == ["NVIDIA H100 80GB HBM3"] * 2
+    assert (found["driver"], found["driver_cuda"]) == ("580.65.06", "13.2")
+    (tmp_path / "pynvml.py").write_text(NVML.replace("nvmlInit(): pass", "nvmlInit(): raise NVMLError"))
+    assert "gpus" not in hardware(), "a driver that does not answer"
 
 
 def test_peak_memory_starts_anew_after_a_reset() -> None:
     metering.reset_peak_memory()
     before, kind = metering.peak_memory()
-    block = bytearray(300 << 20)
-    assert metering.peak_memory()[0] - before > 250 << 20
+    block = bytearray(300 * MIB)
+    assert metering.peak_memory()[0] - before > 250 * MIB
     del block
     metering.reset_peak_memory()
     if kind == "resident" and sys.platform == "linux":
-        assert metering.peak_memory()[0] - before < 150 << 20
+        assert metering.peak_memory()[0] - before < 150 * MIB
+
+
+# ------------------------------------------------------------------------------------------------- phases
+
+
+def near(seconds: float) -> object:
+    return pytest.approx(seconds + 0.05, abs=0.051)  # a sleep is never short, and long on a busy machine
+
+
+def test_phases_nest_and_add_up() -> None:
+    with Meter() as meter:
+        for _ in range(2):
+            with meter.phase("encode"):
+                time.sleep(0.05)
+                with phase("preprocess"):
+                    time.sleep(0.1)
+            assert "encode" in meter.costs, "known when the outermost phase ends"
+    assert meter.costs["preprocess"].seconds == near(0.2) and meter.costs["encode"].seconds == near(0.3)
+    assert meter.costs.keys() == {"preprocess", "encode"}
+
+
+def test_the_first_token_splits_generate() -> None:
+    with Meter() as meter, meter.phase("generate"):
+        with phase("prefill"):
+            time.sleep(0.1)
+            mark_first_token()
+            time.sleep(0.05)
+        time.sleep(0.1)
+        mark_first_token()  # of a second prompt: of no effect
+    seconds = {name: cost.seconds for name, cost in meter.costs.items()}
+    assert seconds == {
+        "prefill": near(0.15),
+        "first_token": near(0.1),
+        "further_tokens": near(0.15),
+        "generate": near(0.25),
+    }
+    assert seconds["first_token"] + seconds["further_tokens"] == pytest.approx(seconds["generate"], abs=1e-6)
+
+
+def test_who_marks_nothing_gets_no_split() -> None:
+    with Meter() as meter:
+        mark_first_token()  # outside of generate: nothing to split
+        with meter.phase("generate"):
+            pass
+    assert meter.costs.keys() == {"generate"}
+
+
+def test_without_a_meter_nothing_is_measured() -> None:
+    with Meter() as meter:
+        pass
+    with phase("encode"):
+        mark_first_token()
+    assert meter.costs == {} and metering._active.get() is None
+
+
+def test_what_fails_is_measured_and_leaves_no_phase_open() -> None:
+    with Meter() as meter:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="broken"), meter.phase("encode"), phase("preprocess"):
+                time.sleep(0.05)
+                raise ValueError("broken")
+        with meter.phase("generate"):
+            time.sleep(0.05)
+    assert meter.costs["preprocess"].seconds == near(0.1) and meter.costs["generate"].seconds == near(0.05)
+    with pytest.raises(KeyError), Meter():
+        raise KeyError
+    with Meter(), pytest.raises(RuntimeError, match="active meter already"), Meter():
+        pass
+
+
+def test_phases_of_other_threads_do_not_mix_in() -> None:
+    def work() -> None:
+        with phase("preprocess"):
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=work)
+    with Meter() as meter:
+        thread.start()
+        with meter.phase("encode"):
+            time.sleep(0.01)
+        thread.join()
+    assert meter.costs.keys() == {"encode"}
+
+
+def test_costs_as_a_record_holds_them() -> None:
+    assert metering.PhaseCost(1.23456789).to_json() == {"s": 1.234568}
+    known = metering.PhaseCost(1.0, gpu_allocated=0, gpu_reserved=7, energy_j=0.0)
+    assert known.to_json() == {"s": 1.0, "gpu_allocated": 0, "gpu_reserved": 7, "energy_j": 0.0}
+
+
+def test_percentiles_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 3, 19, 20, 101):
+        values = rng.lognormal(size=count).tolist()
+        found = spread(values)
+        assert found is not None
+        assert [found.p5, found.median, found.p95] == pytest.approx(np.percentile(values, [5, 50, 95]).tolist())
+    assert spread([]) is None
+
+
+# -------------------------------------------------------------------------------------------- host memory
+
+needs_pss = pytest.mark.skipif(sys.platform != "linux", reason="proportional set sizes are Linux's")
+
+
+def growth(before: int) -> float:
+    return (tree_memory() - before) / MIB
+
+
+@needs_pss
+def test_memory_of_a_known_size_is_found() -> None:
+    before = tree_memory()
+    block = np.ones(200 * MIB, dtype=np.uint8)
+    assert growth(before) == pytest.approx(200, abs=10)
+    del block
+    assert growth(before) == pytest.approx(0, abs=10)
+
+
+@needs_pss
+def test_children_count_and_what_they_share_counts_once() -> None:
+    """A child of a child, and memory without a name that all three have mapped, as clips are."""
+    size = 100 * MIB
+    with os.fdopen(os.memfd_create("clip"), "r+b", buffering=0) as file:
+        file.truncate(size)
+        with mmap.mmap(file.fileno(), size) as shared:
+            before = tree_memory()
+            shared.write(b"\1" * size)
+            assert growth(before) == pytest.approx(100, abs=10)
+            code = (
+                "import mmap, subprocess, sys\n"
+                f"with open('/proc/{os.getpid()}/fd/{file.fileno()}', 'rb') as file:\n"
+                f"    shared = mmap.mmap(file.fileno(), {size}, prot=mmap.PROT_READ)\n"
+                f"    own = b'\\1' * {50 * MIB}; assert sum(shared[::4096]) == {size // 4096}\n"
+                "if len(sys.argv) < 3:\n"
+                "    child = subprocess.Popen([sys.executable, '-c', sys.argv[1], sys.argv[1], 'last'])\n"
+                "    sys.exit(child.wait())\n"
+                "print('ready', flush=True); sys.stdin.read()\n"
+            )
+            command = [sys.executable, "-c", code, code]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+                assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+                assert growth(before) == pytest.approx(100 + 2 * 50, abs=40), "two interpreters beside"
+                assert child.stdin is not None
+                child.stdin.close()
+            assert growth(before) == pytest.approx(100, abs=10)
+
+
+@needs_pss
+def test_the_peak_is_that_since_the_reset() -> None:
+    with HostMemory(interval_s=0.01) as memory:
+        before = memory.peak
+        block = np.ones(200 * MIB, dtype=np.uint8)
+        memory.sample()
+        del block
+        memory.sample()
+        assert memory.peak - before == pytest.approx(200 * MIB, abs=10 * MIB)
+        memory.reset()
+        assert memory.peak - before == pytest.approx(0, abs=10 * MIB), "what is held now"
+        block = np.ones(200 * MIB, dtype=np.uint8)
+        deadline = time.monotonic() + 30
+        while memory.peak - before < 150 * MIB and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert memory.peak - before == pytest.approx(block.nbytes, abs=10 * MIB), "seen by the thread"
+
+
+def test_dear_samples_are_taken_seldom() -> None:
+    class Dear(HostMemory):
+        count = 0
+
+        def sample(self) -> None:
+            self.count += 1
+            time.sleep(0.02)
+
+    with Dear(interval_s=0.001) as memory:
+        time.sleep(1.0)
+    assert memory.count == 2, "one at the beginning, one after 1 ms, the next after 2 s"
+
+
+# ------------------------------------------------------------------------------------------------- energy
+
+
+def test_energy_is_interpolated_between_the_steps_of_the_counter() -> None:
+    """100 W until second 10, then 300 W; the counter steps at irregular times."""
+    monitor = GpuMonitor()
+    times = [0.0, 1.1, 3.7, 10.0, 10.4, 12.0]
+    monitor._energy[0] = (times, [100 * t + 200 * max(0.0, t - 10) for t in times])
+    assert monitor.joules(2.0, 3.0) == pytest.approx(100)
+    assert monitor.joules(9.5, 10.5) == pytest.approx(50 + 150)
+    assert monitor.joules(11.5, 12.5) == pytest.approx(300), "beyond the last reading, at its power"
+    monitor._energy[1] = (times, [5 * t for t in times])
+    assert monitor.joules(2.0, 3.0) == pytest.approx(105), "of two GPUs"
+    assert monitor.joules(-1.0, 3.0) is None, "not known for all of it"
+    assert GpuMonitor().joules(0.0, 1.0) is None

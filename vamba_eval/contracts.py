@@ -133,11 +133,15 @@ class Prompt(str):
 
 @dataclass
 class Answer:
-    """A model's response: its raw text, the number of tokens generated, and why it ended ("stop", "length")."""
+    """A model's response: its raw text, the number of tokens generated, and why it ended ("stop", "length").
+
+    ``prompt_tokens`` are those of the question with everything that surrounds it in the prompt, the video's apart.
+    """
 
     text: str
     num_tokens: int = 0
     finish_reason: str = "stop"
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -340,7 +344,11 @@ class JudgedTask(Task):
 
 
 class ModelAdapter(ABC):
-    """A model behind two calls. It never reports its own speed: the harness times both phases."""
+    """A model behind two calls. It never reports its own speed: the harness times both phases.
+
+    What it may say is where a phase within them begins and ends: `metering.phase("preprocess")` around what makes
+    the model's inputs of frames, and `metering.mark_first_token()`.
+    """
 
     name: ClassVar[str]
     reads_video: ClassVar[bool] = True
@@ -361,6 +369,10 @@ class ModelAdapter(ABC):
     @abstractmethod
     def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         """Answers to ``prompts``, all about the encoded video, in their order."""
+
+    def video_tokens(self, encoded: Any) -> int | None:
+        """How many tokens the model made of the video that it encoded; None if it does not say."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing that needs closing
         """Give memory and devices back."""

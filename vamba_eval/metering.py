@@ -1,35 +1,331 @@
-"""Seconds and bytes, measured by the harness and never by the model.
+"""What work costs: seconds, bytes, joules and FLOPs, measured by the harness and never by the model.
 
-Uses a GPU's own counters if torch is loaded and sees one, but never loads torch itself.
+A `Meter` measures phases. An adapter only says where one begins and ends (`phase`, `mark_first_token`), which does
+nothing unless somebody measures. Uses a GPU's own events and counters if torch is loaded and uses one, but never
+loads torch itself.
 """
 
 from __future__ import annotations
 
 import platform
 import resource
-import subprocess
+import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# The packages whose version can change frames, prompts or answers.
+from vamba_eval.monitoring import GpuMonitor, HostMemory, cuda, gpu_driver, gpu_peaks, gpus_in_use, tree_memory
+
+__all__ = [
+    "FlopCount",
+    "GpuMonitor",
+    "HostMemory",
+    "Meter",
+    "PhaseCost",
+    "Spread",
+    "add_flops",
+    "count_flops",
+    "counting_flops",
+    "environment",
+    "mark_first_token",
+    "peak_memory",
+    "phase",
+    "reset_peak_memory",
+    "spread",
+    "stopwatch",
+    "tree_memory",
+]
+
+# The packages whose version can change frames, prompts, answers or speed.
 _PACKAGES = (
     "vamba-eval",
     "torch",
     "torchvision",
+    "triton",
     "transformers",
     "tokenizers",
     "av",
     "pillow",
     "numpy",
     "mamba-ssm",
+    "causal-conv1d",
     "flash-attn",
 )
+
+# ------------------------------------------------------------------------------------------------- phases
+
+
+@dataclass
+class PhaseCost:
+    """What a phase cost, all its occurrences together.
+
+    seconds         between its ends, as the device saw them where it works on a GPU
+    gpu_allocated   peak bytes of tensors, summed over GPUs; None without a GPU in use
+    gpu_reserved    peak bytes that torch's caching allocator held
+    energy_j        of the GPUs in use, whoever works on them; None where no `GpuMonitor` knows
+    """
+
+    seconds: float = 0.0
+    gpu_allocated: int | None = None
+    gpu_reserved: int | None = None
+    energy_j: float | None = None
+
+    def to_json(self) -> dict[str, float | int]:
+        """As a record holds it: what is not known is left out."""
+        values = {"s": round(self.seconds, 6), "gpu_allocated": self.gpu_allocated, "gpu_reserved": self.gpu_reserved}
+        if self.energy_j is not None:
+            values["energy_j"] = round(self.energy_j, 3)
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass
+class _Border:
+    """A moment: by the clock, and on the current stream of each GPU in use."""
+
+    clock: float
+    events: dict[int, Any]
+
+    def until(self, other: _Border) -> float:
+        """Seconds. Of several GPUs, that of the one that took longest."""
+        both = self.events.keys() & other.events.keys()
+        if not both:
+            return other.clock - self.clock
+        return max(self.events[device].elapsed_time(other.events[device]) for device in both) / 1000
+
+
+@dataclass
+class _Span:
+    """A phase that has begun: its name, its beginning, and peak bytes of each GPU so far."""
+
+    name: str
+    begin: _Border
+    allocated: dict[int, int] = field(default_factory=dict)
+    reserved: dict[int, int] = field(default_factory=dict)
+
+
+class Meter:
+    """Measures phases from entering to leaving; one at a time.
+
+        with Meter() as meter, meter.phase("encode"):
+            adapter.encode(clip)  # where it says `with phase("preprocess")`, that is measured too
+        meter.costs["encode"].seconds
+
+    Phases nest; a phase that occurs several times is summed, its peaks are the highest. On a GPU the borders are
+    events on the current stream: the GPU is waited for at the end of an outermost phase alone, where its costs
+    become known, and a phase within gets the time that the GPU spent on what was queued in it. So the work of the
+    host that hides behind that of the GPU costs nothing. Without a GPU it is the clock. Phases of other threads
+    are not measured, and none may begin or end while a CUDA graph is captured.
+
+    torch's own peak counters start anew at each border, so read `peak_gpu_bytes` instead of them. ``gpu`` gives
+    phases their energy.
+    """
+
+    costs: dict[str, PhaseCost]
+
+    def __init__(self, gpu: GpuMonitor | None = None) -> None:
+        self.costs = {}
+        self._gpu = gpu
+        self._devices: list[int] = []
+        self._whole = _Span("", _Border(0.0, {}))
+        self._open: list[_Span] = []
+        self._closed: list[tuple[_Span, _Border]] = []
+        self._token: Token[Meter | None] | None = None
+
+    def __enter__(self) -> Meter:
+        if _active.get() is not None:
+            raise RuntimeError("there is an active meter already: leave it first")
+        self._token = _active.set(self)
+        if (gpus := cuda()) is not None:
+            for device in range(gpus.device_count()):
+                gpus.reset_peak_memory_stats(device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _active.reset(self._token)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure the block as (another occurrence of) the phase ``name``; also what ends in an exception."""
+        if not self._open:
+            self._devices = gpus_in_use()
+        self._note_memory()
+        span = _Span(name, _border(self._devices))
+        self._open.append(span)
+        try:
+            yield
+        finally:
+            self._end(span)
+
+    def mark_first_token(self) -> None:
+        """Split the open phase "generate" here, into "first_token" and "further_tokens"; only its first call does."""
+        names = [span.name for span in self._open]
+        if "generate" not in names or "further_tokens" in names:
+            return
+        self._note_memory()
+        border = _border(self._devices)
+        at = names.index("generate")
+        whole = self._open[at]
+        first = replace(whole, name="first_token", allocated=dict(whole.allocated), reserved=dict(whole.reserved))
+        self._closed.append((first, border))
+        self._open.insert(at + 1, _Span("further_tokens", border))
+
+    @property
+    def peak_gpu_bytes(self) -> int | None:
+        """Peak of allocated bytes since entering, within phases and between, summed over GPUs."""
+        self._note_memory()
+        return sum(self._whole.allocated.values()) if self._whole.allocated else None
+
+    def _note_memory(self) -> None:
+        """Peaks since the last border, for all phases that are open; torch's counters then start anew."""
+        if (gpus := cuda()) is None:
+            return
+        for device in self._devices:
+            allocated, reserved = gpu_peaks(device)
+            gpus.reset_peak_memory_stats(device)
+            for span in (self._whole, *self._open):
+                span.allocated[device] = max(allocated, span.allocated.get(device, 0))
+                span.reserved[device] = max(reserved, span.reserved.get(device, 0))
+
+    def _end(self, span: _Span) -> None:
+        at = self._open.index(span)
+        outermost = at == 0
+        if outermost:
+            self._devices = gpus_in_use()  # it may have been the first to use one
+        self._note_memory()
+        ended, self._open = self._open[at:], self._open[:at]
+        border = _border(self._devices, wait=outermost)
+        self._closed += [(inner, border) for inner in ended]
+        if outermost:
+            closed, self._closed = self._closed, []
+            for inner, end in closed:
+                self._add(inner, span.begin, end)
+
+    def _add(self, span: _Span, origin: _Border, end: _Border) -> None:
+        again = span.name in self.costs
+        cost = self.costs.setdefault(span.name, PhaseCost())
+        seconds = span.begin.until(end)
+        cost.seconds += seconds
+        if span.allocated:
+            cost.gpu_allocated = max(cost.gpu_allocated or 0, sum(span.allocated.values()))
+            cost.gpu_reserved = max(cost.gpu_reserved or 0, sum(span.reserved.values()))
+        if self._gpu is not None and (not again or cost.energy_j is not None):
+            # When the GPU was there, by the clock of the readings: the outermost phase began at once.
+            began = origin.clock + origin.until(span.begin)
+            joules = self._gpu.joules(began, began + seconds)
+            cost.energy_j = None if joules is None else joules + (cost.energy_j or 0.0)
+
+
+_active: ContextVar[Meter | None] = ContextVar("active_meter", default=None)
+
+
+def phase(name: str) -> AbstractContextManager[None]:
+    """For adapters: the block is the phase ``name`` ("preprocess" within ``encode``, say). Costs nothing unmeasured."""
+    meter = _active.get()
+    return nullcontext() if meter is None else meter.phase(name)
+
+
+def mark_first_token() -> None:
+    """For adapters: call it once in ``generate``, when the work that gives the first token is done or queued."""
+    if (meter := _active.get()) is not None:
+        meter.mark_first_token()
+
+
+def _border(devices: list[int], wait: bool = False) -> _Border:
+    """Now; with ``wait``, as soon as the GPUs have done what is queued."""
+    events = {}
+    if (gpus := cuda()) is not None:
+        for device in devices:  # an event on a GPU that nobody uses would take memory there
+            with gpus.device(device):
+                events[device] = gpus.Event(enable_timing=True)
+                events[device].record()
+        if wait:
+            for device in devices:
+                gpus.synchronize(device)
+    return _Border(time.perf_counter(), events)
+
+
+# -------------------------------------------------------------------------------------------------- FLOPs
+
+
+@dataclass
+class FlopCount:
+    """Floating-point operations by kind ("mm", "bmm", "addmm", "scan", ...); a multiply-add is two."""
+
+    by_kind: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_kind.values())
+
+
+_counting: ContextVar[FlopCount | None] = ContextVar("flop_count", default=None)
+
+
+@contextmanager
+def count_flops() -> Iterator[FlopCount]:
+    """Count the operations of what runs in the block; torch's part is there when it ends.
+
+    torch's FlopCounterMode counts matrix products, convolutions and attention by their shapes: 2 m n k for a product
+    of m x k and k x n, attention as if nothing were masked. What it does not see, `add_flops` adds by the same rules.
+    Additions, norms, activations and other work on single elements are not counted, in whatever kernel they run.
+    Counting slows the work down: do it in a run that is not timed.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if _counting.get() is not None:
+        raise RuntimeError("FLOPs are being counted already")
+    count = FlopCount()
+    token = _counting.set(count)
+    counter = FlopCounterMode(display=False, custom_mapping=_flash_attention_formulas())
+    try:
+        with counter:
+            yield count
+    finally:
+        _counting.reset(token)
+        for operation, flops in counter.get_flop_counts().get("Global", {}).items():
+            kind = str(operation).rpartition(".")[2]
+            count.by_kind[kind] = count.by_kind.get(kind, 0) + flops
+
+
+def add_flops(kind: str, n: int) -> None:
+    """Say that ``n`` operations ran in a kernel that torch's counter does not see."""
+    if (count := _counting.get()) is not None:
+        count.by_kind[kind] = count.by_kind.get(kind, 0) + n
+
+
+def counting_flops() -> bool:
+    """Whether somebody counts: then nothing may run that cannot be counted, as a CUDA graph."""
+    return _counting.get() is not None
+
+
+def _flash_attention_formulas() -> dict[Any, Any]:
+    """For the package flash-attn's operators, where it is loaded; torch's counter knows only torch's own."""
+    torch = sys.modules["torch"]
+
+    def padded(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:  # (batch, tokens, heads, head_dim)
+        batch, rows, heads, dim = q.shape
+        return 2 * batch * heads * rows * k.shape[1] * (dim + v.shape[-1])
+
+    def packed(q: Any, k: Any, v: Any, starts_q: Any, starts_k: Any, *_: Any, **__: Any) -> int:
+        pairs = int((starts_q.diff().long() * starts_k.diff().long()).sum())  # (tokens, heads, head_dim)
+        return 2 * q.shape[1] * pairs * (q.shape[-1] + v.shape[-1])
+
+    formulas: dict[Any, Any] = {}
+    for name, formula in (("_flash_attn_forward", padded), ("_flash_attn_varlen_forward", packed)):
+        formula._get_raw = True  # type: ignore[attr-defined] # tensors, not only their shapes
+        with suppress(AttributeError):
+            formulas[getattr(torch.ops.flash_attn, name)] = formula
+    return formulas
+
+
+# ------------------------------------------------------------------------------------- clocks and summaries
 
 
 @dataclass
@@ -50,19 +346,36 @@ def stopwatch() -> Iterator[Stopwatch]:
         watch.seconds = time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Spread:
+    """The median of measurements, and the 5th and 95th percentiles."""
+
+    median: float
+    p5: float
+    p95: float
+
+
+def spread(values: Collection[float]) -> Spread | None:
+    """Percentiles with linear interpolation between measurements (NumPy's default); None without any."""
+    if len(values) < 2:
+        return Spread(*[float(value) for value in values] * 3) if values else None
+    twentieths = statistics.quantiles(values, n=20, method="inclusive")
+    return Spread(statistics.median(values), twentieths[0], twentieths[-1])
+
+
 def reset_peak_memory() -> None:
     """Start a new measurement of the peak."""
-    if (cuda := _cuda()) is not None:
-        for device in range(cuda.device_count()):
-            cuda.reset_peak_memory_stats(device)
+    if (gpus := cuda()) is not None:
+        for device in range(gpus.device_count()):
+            gpus.reset_peak_memory_stats(device)
     else:
         _reset_resident_peak()
 
 
 def peak_memory() -> tuple[int, str]:
     """Peak bytes since the last reset and what they are: "gpu" (allocated, over all devices) or "resident"."""
-    if (cuda := _cuda()) is not None:
-        return sum(cuda.max_memory_allocated(device) for device in range(cuda.device_count())), "gpu"
+    if (gpus := cuda()) is not None:
+        return sum(gpus.max_memory_allocated(device) for device in range(gpus.device_count())), "gpu"
     return _resident_peak(), "resident"
 
 
@@ -75,31 +388,13 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     hardware: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu": _cpu_model()}
-    if gpus := _gpu_names():
-        hardware["gpus"] = gpus
+    hardware |= gpu_driver()
     return {"python": platform.python_version(), "packages": packages, "hardware": hardware}
 
 
-def _gpu_names() -> list[str]:
-    # Asked of the driver: torch may not be loaded yet, and a fingerprint must not depend on whether it is.
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [name.strip() for name in answer.stdout.splitlines() if name.strip()]
-
-
-def _cuda() -> Any:
-    torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_initialized():
-        return None
-    return torch.cuda
-
-
 def _wait_for_gpu() -> None:
-    if (cuda := _cuda()) is not None:
-        cuda.synchronize()
+    if (gpus := cuda()) is not None:
+        gpus.synchronize()
 
 
 def _reset_resident_peak() -> None:

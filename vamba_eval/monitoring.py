@@ -1,0 +1,225 @@
+"""What goes on beside the work: memory of the process tree, and a GPU's energy and load, sampled by threads.
+
+A monitor is a context manager around whatever it watches. It never loads torch; it looks at those GPUs on which
+torch has memory, once torch is there. Sampling takes at most a hundredth of one core, whatever a sample costs.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# The part of the time that sampling may take: a sample that costs 10 ms is followed by 1 s of rest.
+_SHARE = 0.01
+# Energy readings that are kept: more than an hour of them, for phases that last so long.
+_KEPT = 1 << 17
+
+
+def cuda() -> Any:
+    """torch.cuda if torch is loaded and has begun to use a GPU, else None."""
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_initialized():
+        return None
+    return torch.cuda
+
+
+def gpus_in_use() -> list[int]:
+    """Those GPUs on which torch has had memory since their peaks were last reset, by torch's numbers."""
+    return [d for d in range(gpus.device_count()) if gpu_peaks(d)[1] > 0] if (gpus := cuda()) is not None else []
+
+
+def gpu_peaks(device: int) -> tuple[int, int]:
+    """Peak bytes since the last reset that tensors took, and that torch's caching allocator held."""
+    stats = cuda().memory_stats_as_nested_dict(device)  # a fifth of the time of max_memory_allocated()
+    return stats["allocated_bytes"]["all"]["peak"], stats["reserved_bytes"]["all"]["peak"]
+
+
+class _Monitor(ABC):
+    """A thread that takes a sample now and then, from entering to leaving."""
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = self.interval_s
+        while not self._leaving.wait(pause):
+            start = time.perf_counter()
+            self.sample()
+            pause = max(self.interval_s, (time.perf_counter() - start) / _SHARE)
+
+    @abstractmethod
+    def sample(self) -> None:
+        """Look once."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Begin a new measurement."""
+
+
+def tree_memory() -> int:
+    """Bytes of memory that this process and all its descendants hold now, what they share counted once.
+
+    The sum of proportional set sizes (Linux; a page in two processes counts half in each), else of unique set
+    sizes. A page that a process outside the tree holds too counts in part. The kernel walks through all page tables
+    for it: some milliseconds a process.
+    """
+    import psutil
+
+    def held(process: psutil.Process) -> int:
+        try:
+            with suppress(psutil.AccessDenied):
+                full = process.memory_full_info()
+                return getattr(full, "pss", 0) or full.uss
+            return process.memory_info().rss
+        except psutil.Error:  # it ended meanwhile
+            return 0
+
+    own = psutil.Process()
+    return sum(held(process) for process in (own, *own.children(recursive=True)))
+
+
+class HostMemory(_Monitor):
+    """Peak of `tree_memory` since the last reset, as far as samples show it."""
+
+    def __init__(self, interval_s: float = 0.5) -> None:
+        super().__init__(interval_s)
+        self._last = self.peak = 0
+
+    def sample(self) -> None:
+        self._last = tree_memory()
+        self.peak = max(self.peak, self._last)
+
+    def reset(self) -> None:
+        # What is held at the beginning counts; taking a sample for it would cost more than a short video.
+        self.peak = self._last
+
+
+class GpuMonitor(_Monitor):
+    """Energy and load of the GPUs that torch uses, from NVML. Without NVML both stay unknown.
+
+    The driver counts energy in steps of up to 0.1 s. In between it is interpolated, so the energy of something
+    shorter is its share of the step it falls into. Both are the whole GPU's, whoever works on it.
+    """
+
+    def __init__(self, interval_s: float = 0.05) -> None:
+        super().__init__(interval_s)
+        self._energy: dict[int, tuple[list[float], list[float]]] = {}  # seconds by perf_counter, joules
+        self._handles: dict[int, Any] = {}
+        self._loads: list[float] = []
+
+    def sample(self) -> None:
+        loads = []
+        for device in gpus_in_use():
+            if device not in self._handles:
+                self._handles[device] = _nvml_handle(device)
+            if (handle := self._handles[device]) is not None:
+                self._note_energy(device, handle)
+                if (load := _nvml("nvmlDeviceGetUtilizationRates", handle)) is not None:
+                    loads.append(load.gpu / 100)
+        if loads:
+            self._loads.append(sum(loads) / len(loads))
+
+    def reset(self) -> None:
+        self._loads.clear()
+
+    @property
+    def utilization(self) -> float | None:
+        """Part of the time since the last reset in which some kernel ran (NVML's definition), 0 to 1."""
+        loads = list(self._loads)
+        return sum(loads) / len(loads) if loads else None
+
+    def joules(self, start: float, end: float) -> float | None:
+        """Energy between two times of perf_counter; None where it is not known for the whole of it."""
+        known = [_between(times, joules, start, end) for times, joules in list(self._energy.values())]
+        return sum(part for part in known if part is not None) if known and None not in known else None
+
+    def _note_energy(self, device: int, handle: Any) -> None:
+        if (millijoules := _nvml("nvmlDeviceGetTotalEnergyConsumption", handle)) is None:
+            return
+        times, joules = self._energy.setdefault(device, ([], []))
+        if joules and joules[-1] == millijoules / 1000:
+            return  # the driver has not counted on yet
+        joules.append(millijoules / 1000)
+        times.append(time.perf_counter())
+        if len(times) > _KEPT:
+            del times[: _KEPT // 2], joules[: _KEPT // 2]
+
+
+def _between(times: list[float], joules: list[float], start: float, end: float) -> float | None:
+    """By linear interpolation; after the last reading, at the power before it."""
+    if len(times) < 2 or start < times[0]:
+        return None
+
+    def at(moment: float) -> float:
+        i = min(bisect_right(times, moment), len(times) - 1)
+        power = (joules[i] - joules[i - 1]) / (times[i] - times[i - 1])
+        return joules[i - 1] + power * (moment - times[i - 1])
+
+    return at(end) - at(start)
+
+
+def _nvml(function: str, *arguments: Any) -> Any:
+    """What an NVML function says, None where this GPU or driver cannot say it."""
+    import pynvml
+
+    with suppress(pynvml.NVMLError):
+        return getattr(pynvml, function)(*arguments)
+    return None
+
+
+def _nvml_handle(device: int) -> Any:
+    """NVML's handle of torch's device; NVML counts all GPUs, torch those that CUDA_VISIBLE_DEVICES leaves."""
+    if (gpus := cuda()) is None or not _nvml_begins():
+        return None
+    uuid = str(gpus.get_device_properties(device).uuid)
+    return _nvml("nvmlDeviceGetHandleByUUID", uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+
+
+def _nvml_begins() -> bool:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no driver here, or one without NVML
+        return False
+    return True
+
+
+def gpu_driver() -> dict[str, Any]:
+    """Names of all GPUs, the driver's version and the newest CUDA that it serves; empty where there is no GPU.
+
+    Asked of the driver: torch may not be loaded yet, and the answer must not depend on whether it is.
+    """
+    if not _nvml_begins():
+        return {}
+    names = [
+        _nvml("nvmlDeviceGetName", _nvml("nvmlDeviceGetHandleByIndex", index))
+        for index in range(_nvml("nvmlDeviceGetCount") or 0)
+    ]
+    if not names:
+        return {}
+    number = _nvml("nvmlSystemGetCudaDriverVersion") or 0  # 13020 is 13.2
+    return {
+        "gpus": names,
+        "driver": _nvml("nvmlSystemGetDriverVersion"),
+        "driver_cuda": f"{number // 1000}.{number % 1000 // 10}",
+    }
