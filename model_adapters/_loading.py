@@ -5,11 +5,14 @@ Imports torch and transformers only inside functions: naming a model must cost n
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.metering import mark_first_token
 
 if TYPE_CHECKING:
     import torch
@@ -118,6 +121,29 @@ def generation_config(model: Any, settings: GenerationSettings) -> GenerationCon
         begin_suppress_tokens=own.begin_suppress_tokens,
         **sampling,
     )
+
+
+@functools.cache
+def cache_name() -> str:
+    """What the installed transformers calls the cache of keys and values: ``past_key_values`` before 5.24."""
+    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLTextModel
+
+    return "cache" if "cache" in inspect.signature(Qwen2VLTextModel.forward).parameters else "past_key_values"
+
+
+def first_token_marker() -> Any:
+    """A stopping criterion for transformers' ``generate`` that never stops it.
+
+    Criteria are called when a step's token has been chosen. What is queued on the GPU by then gives the first
+    token, so the mark is exact and nothing waits for it (a streamer would copy each token to the host).
+    """
+    from transformers import StoppingCriteriaList
+
+    def marker(*_: Any, **__: Any) -> bool:
+        mark_first_token()
+        return False
+
+    return StoppingCriteriaList([marker])  # type: ignore[list-item] # it calls whatever is in it
 
 
 def end_ids(model: Any) -> list[int]:

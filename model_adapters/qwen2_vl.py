@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.metering import phase
 
 from . import _loading
 
@@ -132,15 +133,21 @@ class Qwen2VLAdapter(ModelAdapter):
             self.model.model(
                 input_ids=ids,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 **{"pixel_values" if kind == "image" else "pixel_values_videos": pixels.to(self.device, self.dtype)},
                 **{name: value.to(self.device) for name, value in grids.items()},
+                **{_loading.cache_name(): cache},
             )
         return Encoded(ids, cache, positions[0, :, -1:] - (ids.shape[1] - 1), text_behind)
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
+
+    def video_tokens(self, encoded: Encoded) -> int:
+        import torch
+
+        pads = self.tokenizer.convert_tokens_to_ids(["<|video_pad|>", "<|image_pad|>"])
+        return int(torch.isin(encoded.ids, torch.tensor(pads, device=encoded.ids.device)).sum())
 
     def close(self) -> None:
         import torch
@@ -163,8 +170,9 @@ class Qwen2VLAdapter(ModelAdapter):
                 output = self.model.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
-                    past_key_values=encoded.cache,
                     generation_config=_loading.generation_config(self.model, settings),
+                    stopping_criteria=_loading.first_token_marker(),
+                    **{_loading.cache_name(): encoded.cache},
                 )
         finally:
             if encoded.cache is not None and (added := encoded.cache.get_seq_length() - prefix_length) > 0:
@@ -172,7 +180,8 @@ class Qwen2VLAdapter(ModelAdapter):
         new = output[0, ids.shape[1] :].tolist()
         stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
         text = self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Answer(text, len(new), "stop" if stopped else "length")
+        prompt_tokens = ids.shape[1] - self.video_tokens(encoded)
+        return Answer(text, len(new), "stop" if stopped else "length", prompt_tokens)
 
     def _with_room(self, ids: list[int], pad_id: int, grid: torch.Tensor) -> torch.Tensor:
         """(1, N) token ids with as many pad tokens as each row of ``grid`` (rows, 3) takes, in place of one."""
@@ -186,25 +195,27 @@ class Qwen2VLAdapter(ModelAdapter):
         """(T*h*w, 1176) float patches and the grids (T, 3) of frames as so many images."""
         import torch
 
-        batch = self.image_processor(
-            images=list(torch.from_numpy(frames).permute(0, 3, 1, 2)),
-            input_data_format="channels_first",
-            size=self._size,
-            return_tensors="pt",
-        )
+        with phase("preprocess"):
+            batch = self.image_processor(
+                images=list(torch.from_numpy(frames).permute(0, 3, 1, 2)),
+                input_data_format="channels_first",
+                size=self._size,
+                return_tensors="pt",
+            )
         return batch["pixel_values"], batch["image_grid_thw"]
 
     def _pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(t*h*w, 1176) float patches and the grid (1, 3), of exactly these frames."""
         import torch
 
-        batch = self.video_processor(
-            videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
-            do_sample_frames=False,
-            cap_pixels_per_frame=False,  # the frames' size is the protocol's business
-            size=self._size,
-            return_tensors="pt",
-        )
+        with phase("preprocess"):
+            batch = self.video_processor(
+                videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+                do_sample_frames=False,
+                cap_pixels_per_frame=False,  # the frames' size is the protocol's business
+                size=self._size,
+                return_tensors="pt",
+            )
         return batch["pixel_values_videos"], batch["video_grid_thw"]
 
     # ------------------------------------------------------------------------------------------- loading

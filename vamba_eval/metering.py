@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import platform
 import resource
-import statistics
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,6 @@ __all__ = [
     "HostMemory",
     "Meter",
     "PhaseCost",
-    "Spread",
     "add_flops",
     "count_flops",
     "counting_flops",
@@ -37,7 +35,6 @@ __all__ = [
     "peak_memory",
     "phase",
     "reset_peak_memory",
-    "spread",
     "stopwatch",
     "tree_memory",
 ]
@@ -325,7 +322,7 @@ def _flash_attention_formulas() -> dict[Any, Any]:
     return formulas
 
 
-# ------------------------------------------------------------------------------------- clocks and summaries
+# ------------------------------------------------------------------------------------- clocks and machines
 
 
 @dataclass
@@ -344,23 +341,6 @@ def stopwatch() -> Iterator[Stopwatch]:
     finally:
         _wait_for_gpu()
         watch.seconds = time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The median of measurements, and the 5th and 95th percentiles."""
-
-    median: float
-    p5: float
-    p95: float
-
-
-def spread(values: Collection[float]) -> Spread | None:
-    """Percentiles with linear interpolation between measurements (NumPy's default); None without any."""
-    if len(values) < 2:
-        return Spread(*[float(value) for value in values] * 3) if values else None
-    twentieths = statistics.quantiles(values, n=20, method="inclusive")
-    return Spread(statistics.median(values), twentieths[0], twentieths[-1])
 
 
 def reset_peak_memory() -> None:

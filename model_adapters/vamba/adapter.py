@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.metering import phase
 
 from .. import _loading
 
@@ -72,7 +73,7 @@ class VambaAdapter(ModelAdapter):
         segments = self.processor.segments(frames, patches, device=self.device, dtype=self.dtype)
         try:
             with torch.inference_mode():
-                return self.model.encode_video_segments(segments, self.processor.num_tokens(frames))
+                return self.model.encode_video_segments(_measured(segments), self.processor.num_tokens(frames))
         except torch.OutOfMemoryError as error:
             # The frames of the traceback hold the tensors that did not fit.
             reason = self._what_fits(frames.shape, patches)
@@ -87,11 +88,14 @@ class VambaAdapter(ModelAdapter):
         answers: list[Answer] = []
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
-            for new in self._continue(encoded, batch, settings):
+            for prompt_tokens, new in self._continue(encoded, batch, settings):
                 stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
                 (text,) = self.processor.batch_decode([new])
-                answers.append(Answer(text, len(new), "stop" if stopped else "length"))
+                answers.append(Answer(text, len(new), "stop" if stopped else "length", prompt_tokens))
         return answers
+
+    def video_tokens(self, encoded: VideoMemory | None) -> int:
+        return 0 if encoded is None else encoded.num_tokens
 
     def close(self) -> None:
         import torch
@@ -100,28 +104,33 @@ class VambaAdapter(ModelAdapter):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _continue(self, memory: VideoMemory | None, texts: list[str], settings: GenerationSettings) -> list[list[int]]:
-        """Token ids of each continuation, with its end token if it has one."""
+    def _continue(
+        self, memory: VideoMemory | None, texts: list[str], settings: GenerationSettings
+    ) -> list[tuple[int, list[int]]]:
+        """Of each prompt, how many tokens it has, and those of its continuation, with its end token if it has one."""
         import torch
 
         from .decoding import decode_greedily
 
         inputs = self.processor(texts, device=self.device)
-        own = self.model.generation_config
+        lengths = inputs["attention_mask"].sum(1).tolist()
+        own, ends = self.model.generation_config, _loading.end_ids(self.model)
         # A CUDA graph holds one GPU's work, and neither draws nor suppresses tokens.
         alone = len(texts) == 1 and len({parameter.device for parameter in self.model.parameters()}) == 1
         if self.device.type == "cuda" and alone and not settings.do_sample and not own.suppress_tokens:
             ids = inputs["input_ids"]
-            return [
-                decode_greedily(self.model, ids, memory, settings.max_new_tokens, set(_loading.end_ids(self.model)))
-            ]
+            return [(lengths[0], decode_greedily(self.model, ids, memory, settings.max_new_tokens, set(ends)))]
         _loading.seed_sampling(settings, "\n".join(texts))
         config = _loading.generation_config(self.model, settings)
         with torch.inference_mode():
-            output = self.model.generate(**inputs, video_memory=memory, generation_config=config)
-        return [
-            _up_to_end(row, _loading.end_ids(self.model)) for row in output[:, inputs["input_ids"].shape[1] :].tolist()
-        ]
+            output = self.model.generate(
+                **inputs,
+                video_memory=memory,
+                generation_config=config,
+                stopping_criteria=_loading.first_token_marker(),
+            )
+        rows = output[:, inputs["input_ids"].shape[1] :].tolist()
+        return [(length, _up_to_end(row, ends)) for length, row in zip(lengths, rows, strict=True)]
 
     def _what_fits(self, shape: Sequence[int], patches: int) -> str:
         """One line for a video that does not fit: how large it is, and how many frames would be well."""
@@ -205,6 +214,16 @@ class VambaAdapter(ModelAdapter):
         self.processor = VambaProcessor(tokenizer)
         _loading.answer_only_letters(self.model, tokenizer)
         self._description |= {"weights": "random", "seed": seed}
+
+
+def _measured(segments: Iterator[Any]) -> Iterator[Any]:
+    """The same; making each counts as preprocessing."""
+    while True:
+        with phase("preprocess"):
+            segment = next(segments, None)
+        if segment is None:
+            return
+        yield segment
 
 
 def _up_to_end(tokens: list[int], end_ids: Sequence[int]) -> list[int]:

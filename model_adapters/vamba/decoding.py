@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
+from vamba_eval.metering import counting_flops, mark_first_token
+
+from .._loading import cache_name
 from .modeling import VambaForConditionalGeneration, VideoMemory
 
 # Steps before capturing, which costs about as much as two of them: a one-letter answer never pays for it.
@@ -40,14 +43,15 @@ def decode_greedily(
             input_ids=ids,
             position_ids=positions,
             attention_mask={"full_attention": mask},
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
             video_memory=memory,
+            **{cache_name(): cache},
         )
         return output.logits[:, -1]
 
     token = logits(input_ids, places[None, :length]).argmax(-1, keepdim=True)  # (1, 1)
+    mark_first_token()
     position = torch.full((1, 1), length, device=device)
 
     def step() -> None:
@@ -57,7 +61,8 @@ def decode_greedily(
     tokens = [int(token)]
     graph: torch.cuda.CUDAGraph | None = None
     while tokens[-1] not in end_ids and len(tokens) < max_new_tokens:
-        if device.type == "cuda" and graph is None and len(tokens) > EAGER_STEPS:
+        # What a graph replays is not counted.
+        if device.type == "cuda" and graph is None and len(tokens) > EAGER_STEPS and not counting_flops():
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.device(device), torch.cuda.graph(graph):
                 step()

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRMSNorm
 
+from vamba_eval.metering import add_flops, counting_flops
+
 from .configuration import MixerConfig
 
 logger = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ def selective_scan(
         return chunked_scan(x, dt, A, B, C, D, state, dt_bias=dt_bias, dt_limit=dt_limit, chunk_size=chunk_size)
     # It tunes itself on the current GPU at its first call, which must be the one that holds the tensors.
     with torch.cuda.device(x.device):
-        return kernel(
+        y, after = kernel(
             x,
             dt,
             A,
@@ -125,6 +127,34 @@ def selective_scan(
             initial_states=state,
             return_final_states=True,
         )
+    if counting_flops():
+        batch, length, heads, headdim = x.shape
+        flops = scan_flops(batch, length, heads, headdim, B.shape[2], B.shape[3], chunk_size)
+        add_flops("scan", flops)
+        if y.requires_grad:
+            y.register_hook(lambda _: add_flops("scan_backward", 2 * flops))
+    return y, after
+
+
+def scan_flops(batch: int, length: int, heads: int, headdim: int, groups: int, d_state: int, chunk_size: int) -> int:
+    """Operations of the scan's matrix products, by the rules of torch's FlopCounterMode.
+
+    For each chunk of Q steps the algorithm of the Mamba-2 paper (arXiv 2405.21060, section 6) takes four:
+
+        C B^T for each group, (Q, N) by (N, Q)                      2 Q Q N    how steps see each other
+        that, with its decay, by x for each head, (Q, Q) by (Q, P)  2 Q Q P    what the chunk itself gives
+        C by the state before it, (Q, N) by (N, P)                  2 Q N P    what came before
+        x^T B into the state after it, (P, Q) by (Q, N)             2 Q N P
+
+    Masked halves count, as they do in attention. So a sequence cut at other places than between chunks takes a
+    little less than in one piece. A backward pass takes each product twice: that is counted when a gradient
+    comes, without what the kernels compute again for it.
+    """
+    products = 0
+    for start in range(0, length, chunk_size):
+        steps = min(chunk_size, length - start)
+        products += groups * steps * steps * d_state + heads * steps * headdim * (steps + 2 * d_state)
+    return 2 * batch * products
 
 
 def chunked_scan(

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import Cache, GenerationMixin
+from transformers import GenerationMixin
 from transformers import initialization as init
 from transformers.activations import QuickGELUActivation
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -37,6 +37,9 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     rotate_half,
 )
 
+from vamba_eval.metering import add_flops
+
+from .._loading import cache_name
 from .configuration import VambaConfig
 from .mixer import Mamba2Mixer, MixerState, VisionMixer, fused_kernels
 
@@ -225,6 +228,7 @@ class VambaCrossAttention(Qwen2VLAttention):
         queries = queries.reshape(1, kv_heads, tokens * groups, self.head_dim)
         kernels = fused_kernels(queries)
         if kernels is not None and tokens <= SPLIT_ATTENTION_TOKENS:
+            add_flops("split_attention", 4 * queries.numel() * keys.shape[2])  # queries by keys, weights by values
             attended = kernels.split_attention(queries, keys, values, self.scaling).transpose(1, 2)
         else:
             attended = attend(self, queries, keys, values)
@@ -274,7 +278,6 @@ class VambaDecoderLayer(Qwen2VLDecoderLayer):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
         use_cache: bool | None = False,
         position_embeddings: Rotary | None = None,
         video_memory: VideoMemory | None = None,
@@ -287,7 +290,6 @@ class VambaDecoderLayer(Qwen2VLDecoderLayer):
             hidden_states=hidden_states,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             use_cache=use_cache,
             position_embeddings=position_embeddings,
             **kwargs,
@@ -311,7 +313,7 @@ class VambaTextModel(Qwen2VLTextModel):
     """Qwen2-VL's text model with Vamba's layers; `video_memory` reaches them as a keyword argument."""
 
     _no_split_modules = ["VambaDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values", "video_memory"]
+    _skip_keys_device_placement = ["past_key_values", "cache", "video_memory"]
     _can_record_outputs = {"hidden_states": VambaDecoderLayer}
 
     def __init__(self, config: VambaConfig) -> None:
@@ -340,7 +342,7 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
 
     config: VambaConfig
     _no_split_modules = ["VambaDecoderLayer", "Qwen2VLVisionBlock"]
-    _skip_keys_device_placement = ["past_key_values", "video_memory"]
+    _skip_keys_device_placement = ["past_key_values", "cache", "video_memory"]
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: VambaConfig) -> None:
@@ -526,7 +528,6 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -562,7 +563,6 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             video_memory=video_memory,
@@ -576,10 +576,10 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
         return VambaOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,  # type: ignore[call-arg] # transformers 5.24 also calls it cache
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             video_memory=video_memory,
+            **{cache_name(): outputs.get(cache_name())},
         )
 
     @torch.no_grad()
