@@ -30,12 +30,12 @@ def measure(videos: int) -> dict[str, float]:
         root = Path(folder)
         (write_videomme(root, videomme_rows(videos)) / "data").rmdir()
         load_task("videomme").load(root)  # imports and file cache
-        metering.reset_peak_memory()
-        loaded, _ = metering.peak_memory()
+        metering.reset_resident_peak()
+        loaded = metering.resident_peak()
         start = time.perf_counter()
         evaluate(["videomme"], ["constant"], data_root=root, output=root / "out", progress=False)
         seconds = time.perf_counter() - start
-        peak, _ = metering.peak_memory()
+        peak = metering.resident_peak()
         command = [sys.executable, str(REPOSITORY / "run_eval.py"), "leaderboard", str(root / "out")]
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)

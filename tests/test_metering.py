@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vamba_eval import metering
-from vamba_eval.metering import HostMemory, Meter, mark_first_token, phase
+from vamba_eval.metering import HostMemory, Meter, mark_first_token, phase, spread
 from vamba_eval.monitoring import GpuMonitor, tree_memory
 
 MIB = 1 << 20
@@ -53,15 +53,16 @@ def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path) -> None:
     assert "gpus" not in hardware(), "a driver that does not answer"
 
 
-def test_peak_memory_starts_anew_after_a_reset() -> None:
-    metering.reset_peak_memory()
-    before, kind = metering.peak_memory()
-    block = bytearray(300 * MIB)
-    assert metering.peak_memory()[0] - before > 250 * MIB
-    del block
-    metering.reset_peak_memory()
-    if kind == "resident" and sys.platform == "linux":
-        assert metering.peak_memory()[0] - before < 150 * MIB
+def test_the_resident_peak_starts_anew_with_a_meter() -> None:
+    for size in (300, 10):
+        with Meter() as meter:
+            before, kind = meter.peak()
+            block = bytearray(size * MIB)
+            del block
+            peak, _ = meter.peak()
+            assert kind == "resident"
+            if sys.platform == "linux":
+                assert peak - before == pytest.approx(size * MIB, abs=20 * MIB)
 
 
 # ------------------------------------------------------------------------------------------------- phases
@@ -150,6 +151,26 @@ def test_costs_as_a_record_holds_them() -> None:
     assert metering.PhaseCost(1.23456789).to_json() == {"s": 1.234568}
     known = metering.PhaseCost(1.0, gpu_allocated=0, gpu_reserved=7, energy_j=0.0)
     assert known.to_json() == {"s": 1.0, "gpu_allocated": 0, "gpu_reserved": 7, "energy_j": 0.0}
+
+
+def test_what_is_taken_is_counted_once() -> None:
+    with Meter() as meter:
+        with meter.phase("generate"):
+            time.sleep(0.1)
+        assert meter.take()["generate"].seconds == near(0.1)
+        with meter.phase("generate"):
+            mark_first_token()
+        assert meter.take().keys() == {"first_token", "further_tokens", "generate"} and meter.costs == {}
+
+
+def test_percentiles_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 3, 19, 20, 101):
+        values = rng.lognormal(size=count).tolist()
+        found = spread(values)
+        assert found is not None
+        assert [found.p5, found.median, found.p95] == pytest.approx(np.percentile(values, [5, 50, 95]).tolist())
+    assert spread([]) is None
 
 
 # -------------------------------------------------------------------------------------------- host memory

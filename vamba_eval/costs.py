@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
 from typing import Any
+
+from vamba_eval.metering import spread
 
 # Those that follow one another; others (preprocessing) lie within them.
 _CONSECUTIVE = ("encode", "generate", "first_token", "further_tokens")
@@ -28,12 +29,8 @@ class Distribution:
     def of(cls, values: Iterable[float | None]) -> Distribution | None:
         """None without any value; a None among them does not count."""
         known = [value for value in values if value is not None]
-        if not known:
-            return None
-        if len(known) == 1:
-            return cls(known[0], known[0], known[0], 1)
-        twentieths = quantiles(known, n=20, method="inclusive")
-        return cls(median(known), twentieths[0], twentieths[-1], len(known))
+        found = spread(known)
+        return None if found is None else cls(found.median, found.p5, found.p95, len(known))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import platform
 import resource
+import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
@@ -27,14 +28,16 @@ __all__ = [
     "HostMemory",
     "Meter",
     "PhaseCost",
+    "Spread",
     "add_flops",
     "count_flops",
     "counting_flops",
     "environment",
     "mark_first_token",
-    "peak_memory",
     "phase",
-    "reset_peak_memory",
+    "reset_resident_peak",
+    "resident_peak",
+    "spread",
     "stopwatch",
     "tree_memory",
 ]
@@ -119,8 +122,8 @@ class Meter:
     host that hides behind that of the GPU costs nothing. Without a GPU it is the clock. Phases of other threads
     are not measured, and none may begin or end while a CUDA graph is captured.
 
-    torch's own peak counters start anew at each border, so read `peak_gpu_bytes` instead of them. ``gpu`` gives
-    phases their energy.
+    torch's own peak counters start anew at each border, so read `peak` instead of them. ``gpu`` gives phases their
+    energy.
     """
 
     costs: dict[str, PhaseCost]
@@ -138,6 +141,7 @@ class Meter:
         if _active.get() is not None:
             raise RuntimeError("there is an active meter already: leave it first")
         self._token = _active.set(self)
+        reset_resident_peak()
         if (gpus := cuda()) is not None:
             for device in range(gpus.device_count()):
                 gpus.reset_peak_memory_stats(device)
@@ -173,11 +177,18 @@ class Meter:
         self._closed.append((first, border))
         self._open.insert(at + 1, _Span("further_tokens", border))
 
-    @property
-    def peak_gpu_bytes(self) -> int | None:
-        """Peak of allocated bytes since entering, within phases and between, summed over GPUs."""
+    def take(self) -> dict[str, PhaseCost]:
+        """The costs so far; what follows is measured anew."""
+        taken, self.costs = self.costs, {}
+        return taken
+
+    def peak(self) -> tuple[int, str]:
+        """Peak bytes since entering, within phases and between, and what they are: "gpu" (allocated, over all GPUs
+        in use) or, without any, "resident" (this process's)."""
         self._note_memory()
-        return sum(self._whole.allocated.values()) if self._whole.allocated else None
+        if self._whole.allocated:
+            return sum(self._whole.allocated.values()), "gpu"
+        return resident_peak(), "resident"
 
     def _note_memory(self) -> None:
         """Peaks since the last border, for all phases that are open; torch's counters then start anew."""
@@ -280,7 +291,7 @@ def count_flops() -> Iterator[FlopCount]:
         raise RuntimeError("FLOPs are being counted already")
     count = FlopCount()
     token = _counting.set(count)
-    counter = FlopCounterMode(display=False, custom_mapping=_flash_attention_formulas())
+    counter = FlopCounterMode(display=False, custom_mapping=_attention_formulas())
     try:
         with counter:
             yield count
@@ -302,23 +313,36 @@ def counting_flops() -> bool:
     return _counting.get() is not None
 
 
-def _flash_attention_formulas() -> dict[Any, Any]:
-    """For the package flash-attn's operators, where it is loaded; torch's counter knows only torch's own."""
+def _attention_formulas() -> dict[Any, Any]:
+    """For torch's attention operators, which older counters know in part (not those with fewer key than query heads,
+    and not the CPU's), and for the package flash-attn's, which none knows."""
     torch = sys.modules["torch"]
 
+    def forward(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:  # (batch, heads, tokens, head_dim)
+        batch, heads, rows, dim = q.shape
+        return 2 * batch * heads * rows * k.shape[2] * (dim + v.shape[3])
+
+    def backward(_grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:  # the scores are computed again
+        batch, heads, rows, dim = q.shape
+        return 2 * batch * heads * rows * k.shape[2] * (3 * dim + 2 * v.shape[3])
+
     def padded(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:  # (batch, tokens, heads, head_dim)
-        batch, rows, heads, dim = q.shape
-        return 2 * batch * heads * rows * k.shape[1] * (dim + v.shape[-1])
+        return forward(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
 
     def packed(q: Any, k: Any, v: Any, starts_q: Any, starts_k: Any, *_: Any, **__: Any) -> int:
         pairs = int((starts_q.diff().long() * starts_k.diff().long()).sum())  # (tokens, heads, head_dim)
-        return 2 * q.shape[1] * pairs * (q.shape[-1] + v.shape[-1])
+        return 2 * q.shape[1] * pairs * (q.shape[2] + v.shape[2])
 
+    known: list[tuple[str, str, Any]]
+    known = [("flash_attn", "_flash_attn_forward", padded), ("flash_attn", "_flash_attn_varlen_forward", packed)]
+    for kernel in ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu"):
+        known += [("aten", f"_scaled_dot_product_{kernel}", forward)]
+        known += [("aten", f"_scaled_dot_product_{kernel}_backward", backward)]
     formulas: dict[Any, Any] = {}
-    for name, formula in (("_flash_attn_forward", padded), ("_flash_attn_varlen_forward", packed)):
-        formula._get_raw = True  # type: ignore[attr-defined] # tensors, not only their shapes
-        with suppress(AttributeError):
-            formulas[getattr(torch.ops.flash_attn, name)] = formula
+    for package, name, formula in known:
+        formula._get_raw = True  # type: ignore[attr-defined] # called with tensors, not with their shapes
+        with suppress(AttributeError):  # not in this version, or not loaded
+            formulas[getattr(getattr(torch.ops, package), name)] = formula
     return formulas
 
 
@@ -343,20 +367,21 @@ def stopwatch() -> Iterator[Stopwatch]:
         watch.seconds = time.perf_counter() - start
 
 
-def reset_peak_memory() -> None:
-    """Start a new measurement of the peak."""
-    if (gpus := cuda()) is not None:
-        for device in range(gpus.device_count()):
-            gpus.reset_peak_memory_stats(device)
-    else:
-        _reset_resident_peak()
+@dataclass(frozen=True)
+class Spread:
+    """The median of measurements, and the 5th and 95th percentiles."""
+
+    median: float
+    p5: float
+    p95: float
 
 
-def peak_memory() -> tuple[int, str]:
-    """Peak bytes since the last reset and what they are: "gpu" (allocated, over all devices) or "resident"."""
-    if (gpus := cuda()) is not None:
-        return sum(gpus.max_memory_allocated(device) for device in range(gpus.device_count())), "gpu"
-    return _resident_peak(), "resident"
+def spread(values: Collection[float]) -> Spread | None:
+    """Percentiles with linear interpolation between measurements (NumPy's default); None without any."""
+    if len(values) < 2:
+        return Spread(*[float(value) for value in values] * 3) if values else None
+    twentieths = statistics.quantiles(values, n=20, method="inclusive")
+    return Spread(statistics.median(values), twentieths[0], twentieths[-1])
 
 
 def environment() -> dict[str, Any]:
@@ -377,13 +402,15 @@ def _wait_for_gpu() -> None:
         gpus.synchronize()
 
 
-def _reset_resident_peak() -> None:
-    # Linux resets the high-water mark of resident memory (VmHWM) on this write; elsewhere it keeps growing.
+def reset_resident_peak() -> None:
+    """Start a new measurement of this process's resident memory; without effect where it only ever grows."""
+    # Linux resets the high-water mark of resident memory (VmHWM) on this write.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _resident_peak() -> int:
+def resident_peak() -> int:
+    """Peak bytes of this process's resident memory since the last reset, from the kernel: no sample can miss it."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

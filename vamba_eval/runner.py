@@ -30,6 +30,7 @@ from vamba_eval.contracts import (
     Video,
 )
 from vamba_eval.loading import Loaded, Reader, Reading
+from vamba_eval.metering import GpuMonitor, HostMemory, Meter
 from vamba_eval.progress import Line, Progress
 from vamba_eval.sampling import FrameSampling, Ladder
 from vamba_eval.scored import scored_record
@@ -119,6 +120,7 @@ def evaluate(
         ]
         strips = [Thumbnails(place) if thumbnails else None for place in folders]
         reader = stack.enter_context(Reader(reading))
+        watched = Watched(stack.enter_context(HostMemory()), stack.enter_context(GpuMonitor()))
         display = stack.enter_context(Progress(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
             for job, defects, videos in zip(own_jobs, defects_of, videos_of, strict=True):
@@ -138,7 +140,7 @@ def evaluate(
                         ]
                         if not (asked.looks or jobs[number].task.prompts_need_clip):
                             del desks[1:]  # who sees no frame answers alike whatever their number
-                        _answer_all(desks, videos[:limit], asked, reader, display)
+                        _answer_all(desks, videos[:limit], asked, reader, watched, display)
             finally:
                 adapter.close()
     return Leaderboard(Leaderboard.from_runs([folder]).results, folder)
@@ -167,14 +169,15 @@ def _warn_of_defects(job: Job) -> None:
         log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
-    """A model and a way of asking it: with the video, or (``blind``) without."""
+    """A model and a way of asking it: with the video, or (``blind``) without. ``warm`` after its first video."""
 
     adapter: ModelAdapter
     label: str
     seeds: int
     blind: bool = False
+    warm: bool = False
 
     @classmethod
     def all_of(cls, adapter: ModelAdapter, label: str, seeds: int, blind: bool) -> list[Asked]:
@@ -188,6 +191,23 @@ class Asked:
     def identity(self) -> dict[str, Any]:
         about = {"adapter": self.adapter.name, "reads_video": self.looks, **self.adapter.describe()}
         return {**about, "blind": True} if self.blind else about
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What goes on beside the models' work."""
+
+    host: HostMemory
+    gpu: GpuMonitor
+
+    def reset(self) -> None:
+        self.host.reset()
+        self.gpu.reset()
+
+    def fields(self) -> dict[str, Any]:
+        """Of a record, since the last reset."""
+        load = self.gpu.utilization
+        return {"host_bytes": self.host.peak, **({} if load is None else {"gpu_utilization": round(load, 3)})}
 
 
 class Job:
@@ -328,7 +348,7 @@ class Open:
 
 
 def _answer_all(
-    desks: Sequence[_Desk], videos: Sequence[Video], asked: Asked, reader: Reader, display: Progress
+    desks: Sequence[_Desk], videos: Sequence[Video], asked: Asked, reader: Reader, watched: Watched, display: Progress
 ) -> None:
     """One model on one benchmark: at one desk, or at one for each rung of a ladder."""
     lines = [_begin_line(desk, videos, asked, display, ladder=len(desks) > 1) for desk in desks]
@@ -359,7 +379,7 @@ def _answer_all(
                 if desk.strips and own.clip is not None and own.digest is not None:
                     desk.strips.save(own.clip, own.digest)
                 base = {**desk.base, "wait_s": account.last_wait_s if number == 0 else 0.0}
-                for record in answer_video(desk.job, own, open_questions, asked, base):
+                for record in answer_video(desk.job, own, open_questions, asked, watched, base):
                     desk.records.append(record)
                     line.add(_score(desk.job, record))
                 line.video()
@@ -421,7 +441,7 @@ class _Account:
 
 
 def answer_video(
-    job: Job, loaded: Loaded, open_questions: Sequence[Open], asked: Asked, base: Mapping[str, Any]
+    job: Job, loaded: Loaded, open_questions: Sequence[Open], asked: Asked, watched: Watched, base: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """The records of ``open_questions``, each as soon as it is known: responses, or why there are none."""
     base = {**base, "video": loaded.video.id, "load_s": round(loaded.seconds, 6)}
@@ -429,20 +449,25 @@ def answer_video(
         base["cache_saved_s"] = round(loaded.saved_s, 6)
     problem = loaded.problem
     encoded: Any = None
-    metering.reset_peak_memory()
+    watched.reset()
+    meter = Meter(watched.gpu)
     if problem is None:
         if (clip := loaded.clip) is not None:
             base |= {"frames": len(clip.frames), "size": list(clip.frames.shape[1:3]), "frames_digest": loaded.digest}
             if clip.note:
                 base["clip_note"] = clip.note
-        with metering.stopwatch() as watch:
-            try:
-                if clip is not None and asked.looks and job.protocol in job.task.interleaved:
-                    clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
+        try:
+            if clip is not None and asked.looks and job.protocol in job.task.interleaved:
+                clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
+            with meter.phase("encode"):
                 encoded = asked.adapter.encode(clip if asked.looks else None)
-            except Exception as error:
-                problem = _failure("encoding", error)
-        base["encode_s"] = round(watch.seconds, 6)
+            if (tokens := asked.adapter.video_tokens(encoded)) is not None:
+                base["video_tokens"] = tokens
+        except Exception as error:
+            problem = _failure("encoding", error)
+        base |= _cost(meter)
+        if problem is None and not asked.warm:
+            base["warmup"] = asked.warm = True
     for one in open_questions:
         for seed in one.seeds:
             about = {**base, "seed": seed}
@@ -450,7 +475,8 @@ def answer_video(
                 yield _record(job, about, one.question, error=problem)
             else:
                 settings = replace(job.generation, seed=seed)
-                yield _ask(job, loaded, one.question, asked.adapter, encoded, settings, about)
+                record = _ask(job, loaded, one.question, asked.adapter, encoded, settings, meter, about)
+                yield {**record, **watched.fields()}
 
 
 def _ask(
@@ -460,19 +486,32 @@ def _ask(
     adapter: ModelAdapter,
     encoded: Any,
     settings: GenerationSettings,
+    meter: Meter,
     base: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record of one response, or of why there is none."""
-    with metering.stopwatch() as watch:
-        try:
-            text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
+    try:
+        text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
+        with meter.phase("generate"):
             (answer,) = adapter.generate(encoded, [Prompt(text, len(question.options))], settings)
-        except Exception as error:
-            return _record(job, base, question, error=_failure("answering", error))
-    peak, kind = metering.peak_memory()
+    except Exception as error:
+        meter.take()
+        return _record(job, base, question, error=_failure("answering", error))
+    peak, kind = meter.peak()
     record = _record(job, base, question, prompt=text, response=answer.text)
     record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
-    return record | {"generate_s": round(watch.seconds, 6), "peak_bytes": peak, "peak_kind": kind}
+    if answer.prompt_tokens:
+        record["prompt_tokens"] = answer.prompt_tokens
+    return record | _cost(meter, base["cost"]) | {"peak_bytes": peak, "peak_kind": kind}
+
+
+def _cost(meter: Meter, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What was measured since this was last asked, after the costs ``before``: by phase, and in all in seconds."""
+    costs = {name: cost.to_json() for name, cost in meter.take().items()}
+    totals = {f"{name}_s": costs[name]["s"] for name in ("encode", "generate") if name in costs}
+    if "first_token" in costs:
+        del costs["generate"]  # first_token and further_tokens are all of it
+    return {**totals, "cost": {**(before or {}), **costs}}
 
 
 def _record(job: Job, base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:
