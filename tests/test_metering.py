@@ -231,11 +231,26 @@ def test_the_peak_is_that_since_the_reset() -> None:
         assert memory.peak - before == pytest.approx(200 * MIB, abs=10 * MIB)
         memory.reset()
         assert memory.peak - before == pytest.approx(0, abs=10 * MIB), "what is held now"
-        block = np.ones(200 * MIB, dtype=np.uint8)
+    command = [sys.executable, "-c", f"x = b'1' * {200 * MIB}; print('ready', flush=True); input()"]
+    with HostMemory(interval_s=0.01) as memory, subprocess.Popen(command, stdin=-1, stdout=-1) as child:
+        before = memory.peak
+        assert child.stdout is not None and child.stdin is not None
+        child.stdout.readline()
         deadline = time.monotonic() + 30
         while memory.peak - before < 150 * MIB and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert memory.peak - before == pytest.approx(block.nbytes, abs=10 * MIB), "seen by the thread"
+        child.stdin.close()
+        assert memory.peak - before == pytest.approx(200 * MIB, abs=30 * MIB), "a child's, seen by the thread"
+
+
+@needs_pss
+def test_no_peak_of_this_process_is_missed_between_samples() -> None:
+    with HostMemory(interval_s=60) as memory:
+        before = memory.peak
+        np.ones(200 * MIB, dtype=np.uint8)
+        assert memory.peak - before == pytest.approx(200 * MIB, abs=20 * MIB)
+        memory.reset()
+        assert memory.peak - before == pytest.approx(0, abs=20 * MIB)
 
 
 def test_dear_samples_are_taken_seldom() -> None:

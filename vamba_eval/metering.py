@@ -8,7 +8,6 @@ loads torch itself.
 from __future__ import annotations
 
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -20,7 +19,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.monitoring import GpuMonitor, HostMemory, cuda, gpu_driver, gpu_peaks, gpus_in_use, tree_memory
+from vamba_eval.monitoring import (
+    GpuMonitor,
+    HostMemory,
+    cuda,
+    gpu_driver,
+    gpu_peaks,
+    gpus_in_use,
+    reset_resident_peak,
+    resident_peak,
+    tree_memory,
+)
 
 __all__ = [
     "FlopCount",
@@ -400,25 +409,6 @@ def environment() -> dict[str, Any]:
 def _wait_for_gpu() -> None:
     if (gpus := cuda()) is not None:
         gpus.synchronize()
-
-
-def reset_resident_peak() -> None:
-    """Start a new measurement of this process's resident memory; without effect where it only ever grows."""
-    # Linux resets the high-water mark of resident memory (VmHWM) on this write.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def resident_peak() -> int:
-    """Peak bytes of this process's resident memory since the last reset, from the kernel: no sample can miss it."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _cpu_model() -> str:

@@ -6,12 +6,14 @@ torch has memory, once torch is there. Sampling takes at most a hundredth of one
 
 from __future__ import annotations
 
+import resource
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class _Monitor(ABC):
 
     def __enter__(self) -> Self:
         self.sample()
+        self.reset()
         self._thread.start()
         return self
 
@@ -75,6 +78,25 @@ class _Monitor(ABC):
         """Begin a new measurement."""
 
 
+def reset_resident_peak() -> None:
+    """Start a new measurement of this process's resident memory; without effect where it only ever grows."""
+    # Linux resets the high-water mark of resident memory (VmHWM) on this write.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident_peak() -> int:
+    """Peak bytes of this process's resident memory since the last reset, from the kernel: no sample can miss it."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def tree_memory() -> int:
     """Bytes of memory that this process and all its descendants hold now, what they share counted once.
 
@@ -82,35 +104,54 @@ def tree_memory() -> int:
     sizes. A page that a process outside the tree holds too counts in part. The kernel walks through all page tables
     for it: some milliseconds a process.
     """
+    own, others, _ = _tree()
+    return own + others
+
+
+def _tree() -> tuple[int, int, int]:
+    """What `tree_memory` counts, of this process and of its descendants; and this one's resident memory."""
     import psutil
 
-    def held(process: psutil.Process) -> int:
+    def held(process: psutil.Process) -> tuple[int, int]:
         try:
             with suppress(psutil.AccessDenied):
                 full = process.memory_full_info()
-                return getattr(full, "pss", 0) or full.uss
-            return process.memory_info().rss
+                return getattr(full, "pss", 0) or full.uss, full.rss
+            return (process.memory_info().rss,) * 2
         except psutil.Error:  # it ended meanwhile
-            return 0
+            return 0, 0
 
-    own = psutil.Process()
-    return sum(held(process) for process in (own, *own.children(recursive=True)))
+    this = psutil.Process()
+    own, resident = held(this)
+    return own, sum(held(process)[0] for process in this.children(recursive=True)), resident
 
 
 class HostMemory(_Monitor):
-    """Peak of `tree_memory` since the last reset, as far as samples show it."""
+    """Peak of `tree_memory` since the last reset.
+
+    Of the descendants, as far as samples show it. Of this process no peak is missed: the kernel keeps its resident
+    memory's (on Linux), which is taken with everything else as the last sample saw it.
+    """
 
     def __init__(self, interval_s: float = 0.5) -> None:
         super().__init__(interval_s)
-        self._last = self.peak = 0
+        self._total = self._highest = self._resident = 0
 
     def sample(self) -> None:
-        self._last = tree_memory()
-        self.peak = max(self.peak, self._last)
+        own, others, self._resident = _tree()
+        self._total = own + others
+        self._highest = max(self._highest, self._total)
 
     def reset(self) -> None:
         # What is held at the beginning counts; taking a sample for it would cost more than a short video.
-        self.peak = self._last
+        self._highest = self._total
+        reset_resident_peak()
+
+    @property
+    def peak(self) -> int:
+        if sys.platform != "linux":  # the kernel's peak is that since the process began
+            return self._highest
+        return max(self._highest, self._total + resident_peak() - self._resident)
 
 
 class GpuMonitor(_Monitor):
