@@ -8,14 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from videos import make_video
 
-from vamba_eval import metering
+from vamba_eval import evaluate, metering, monitoring
 from vamba_eval.metering import HostMemory, Meter, mark_first_token, phase, spread
 from vamba_eval.monitoring import GpuMonitor, tree_memory
+from vamba_eval.store import latest_records
 
 MIB = 1 << 20
 
@@ -173,6 +178,137 @@ def test_percentiles_are_those_of_numpy() -> None:
     assert spread([]) is None
 
 
+# --------------------------------------------------------------------------------------- phases on a GPU
+
+
+class FakeGpus:
+    """torch.cuda of a machine with two GPUs, whose time goes on only by what is done here. Real ones: test_gpu.py."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.busy_until, self.waits, self.current = 100.0, [0.0, 0.0], 0, 0
+        self.held, self.peaks = [0, 0], [0, 0]
+        monkeypatch.setattr(metering.time, "perf_counter", lambda: self.now)
+        for module in (metering, monitoring):
+            monkeypatch.setattr(module, "cuda", lambda: self)
+
+    def queue(self, seconds: float, device: int = 0) -> None:
+        self.busy_until[device] = max(self.now, self.busy_until[device]) + seconds
+
+    def hold(self, size: int, device: int = 0) -> None:
+        self.held[device] += size
+        self.peaks[device] = max(self.peaks[device], self.held[device])
+
+    # What the meter uses
+
+    def device_count(self) -> int:
+        return 2
+
+    def memory_stats_as_nested_dict(self, device: int) -> dict[str, Any]:
+        peak = self.peaks[device]  # the allocator holds twice what is asked of it
+        return {"allocated_bytes": {"all": {"peak": peak}}, "reserved_bytes": {"all": {"peak": 2 * peak}}}
+
+    def reset_peak_memory_stats(self, device: int) -> None:
+        self.peaks[device] = self.held[device]
+
+    @contextmanager
+    def device(self, device: int) -> Iterator[None]:
+        self.current = device
+        yield
+
+    def synchronize(self, device: int) -> None:
+        self.now = max(self.now, self.busy_until[device])
+        self.waits += 1
+
+    def Event(self, enable_timing: bool) -> FakeEvent:
+        assert enable_timing
+        return FakeEvent(self)
+
+
+class FakeEvent:
+    def __init__(self, gpus: FakeGpus) -> None:
+        self.gpus = gpus
+
+    def record(self) -> None:
+        self.at = max(self.gpus.now, self.gpus.busy_until[self.gpus.current])
+
+    def elapsed_time(self, other: FakeEvent) -> float:
+        assert self.gpus.now >= other.at, "asked before it was reached"
+        return 1000 * (other.at - self.at)
+
+
+def test_on_a_gpu_phases_are_what_the_device_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = FakeGpus(monkeypatch)
+    gpus.hold(1)
+    monitor = GpuMonitor()
+    monitor._energy[0] = ([0.0, 100.0, 200.0], [0.0, 0.0, 10_000.0])  # 100 W from now on
+    with Meter(monitor) as meter:
+        with meter.phase("encode"):
+            gpus.queue(4.0)
+            for _ in range(2):
+                with phase("preprocess"):
+                    gpus.now += 0.5  # the host's work hides behind the device's
+                    gpus.queue(1.0)
+            gpus.queue(2.0)
+            assert gpus.now == 101.0 and gpus.waits == 0, "nothing waits within"
+        assert gpus.waits == 1
+        with meter.phase("generate"):
+            gpus.queue(1.5)
+            mark_first_token()
+            gpus.queue(0.5)
+            gpus.synchronize(0)
+            gpus.now += 0.25  # the device waits for the host
+    seconds = {name: cost.seconds for name, cost in meter.costs.items()}
+    assert seconds == pytest.approx(
+        {"preprocess": 2.0, "encode": 8.0, "first_token": 1.5, "further_tokens": 0.75, "generate": 2.25}
+    )
+    joules = {name: cost.energy_j for name, cost in meter.costs.items()}
+    assert joules == pytest.approx({name: 100 * seconds[name] for name in seconds})
+
+
+def test_peaks_of_nested_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = FakeGpus(monkeypatch)
+    gpus.hold(1000)
+    gpus.hold(-900)  # before: of no meaning
+    with Meter() as meter:
+        gpus.hold(600)
+        gpus.hold(-600)
+        with meter.phase("encode"):
+            gpus.hold(50)
+            with phase("preprocess"):
+                gpus.hold(300)
+                gpus.hold(-300)
+            gpus.hold(20)
+        with meter.phase("generate"):
+            gpus.hold(10)
+            mark_first_token()
+            gpus.hold(200)
+            gpus.hold(-200)
+        assert meter.peak() == (700, "gpu"), "between phases too"
+    allocated = {name: cost.gpu_allocated for name, cost in meter.costs.items()}
+    assert allocated == {
+        "preprocess": 450,
+        "encode": 450,
+        "first_token": 180,
+        "further_tokens": 380,
+        "generate": 380,
+    }
+    assert meter.costs["encode"].gpu_reserved == 900
+
+
+def test_a_gpu_that_comes_into_use_within_a_phase_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = FakeGpus(monkeypatch)
+    with Meter() as meter:
+        with meter.phase("load"):
+            gpus.now += 1.0
+            gpus.hold(70, device=1)
+            gpus.queue(2.0, device=1)
+        with meter.phase("encode"):
+            gpus.hold(30, device=0)  # and later another one
+            gpus.queue(3.0, device=1)
+    assert meter.costs["load"].seconds == pytest.approx(3.0) and meter.costs["load"].gpu_allocated == 70
+    assert meter.costs["encode"].seconds == pytest.approx(3.0) and meter.costs["encode"].gpu_allocated == 100
+
+
 # -------------------------------------------------------------------------------------------- host memory
 
 needs_pss = pytest.mark.skipif(sys.platform != "linux", reason="proportional set sizes are Linux's")
@@ -281,3 +417,91 @@ def test_energy_is_interpolated_between_the_steps_of_the_counter() -> None:
     assert monitor.joules(2.0, 3.0) == pytest.approx(105), "of two GPUs"
     assert monitor.joules(-1.0, 3.0) is None, "not known for all of it"
     assert GpuMonitor().joules(0.0, 1.0) is None
+
+
+# ------------------------------------------------------------------------------------- adapters and runs
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")  # names that transformers gives up
+@pytest.mark.parametrize("name", ["vamba", "qwen2_vl"])
+@pytest.mark.parametrize("max_new_tokens", [1, 4])
+def test_adapters_mark_the_first_token_behind_its_forward_pass(
+    name: str, max_new_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vamba_eval import Clip, load_adapter
+    from vamba_eval.contracts import GenerationSettings
+
+    adapter: Any = load_adapter(name, device="cpu")
+    passes: list[int] = []
+    adapter.model.register_forward_hook(lambda *_: passes.append(1))
+    marked: list[int] = []
+    real = Meter.mark_first_token
+    monkeypatch.setattr(Meter, "mark_first_token", lambda meter: (marked.append(len(passes)), real(meter)))
+    clip = Clip(np.zeros((4, 84, 112, 3), dtype=np.uint8), np.arange(4.0), np.arange(4), 1.0, 4.0)
+    with Meter() as meter:
+        with meter.phase("encode"):
+            encoded = adapter.encode(clip)
+        passes.clear()
+        with meter.phase("generate"):
+            (answer,) = adapter.generate(encoded, ["What is it?"], GenerationSettings(max_new_tokens=max_new_tokens))
+    assert marked[0] == 1 and len(passes) >= 1
+    assert meter.costs.keys() == {"preprocess", "encode", "first_token", "further_tokens", "generate"}
+    assert adapter.video_tokens(encoded) == 2 * 3 * 4
+    prompt = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<|vision_start|><|vision_end|>What is it?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    tokenizer = adapter.processor.tokenizer if name == "vamba" else adapter.tokenizer
+    assert answer.prompt_tokens == len(tokenizer(prompt).input_ids)
+
+
+def test_greedy_decoding_marks_the_first_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path that captures a CUDA graph, here without one."""
+    from vamba_eval.model_adapters.vamba import VambaAdapter
+    from vamba_eval.model_adapters.vamba.decoding import decode_greedily
+
+    adapter = VambaAdapter(device="cpu")
+    passes: list[int] = []
+    adapter.model.register_forward_hook(lambda *_: passes.append(1))
+    marked: list[int] = []
+    monkeypatch.setattr(Meter, "mark_first_token", lambda meter: marked.append(len(passes)))
+    ids = adapter.processor([adapter.processor.prompt("What is it?")])["input_ids"]
+    with Meter():
+        decode_greedily(adapter.model, ids, None, 4, {-1})
+    assert marked == [1] and len(passes) == 4
+
+
+def test_records_hold_the_costs_of_every_phase(tmp_path: Path) -> None:
+    plugin = Path(__file__).parent / "plugins.py"
+    (tmp_path / "data").mkdir()
+    for name in ("one", "two"):
+        make_video(tmp_path / "data" / f"{name}.mp4", frames=8)
+    models = [f"careful={plugin}:Careful", "vamba"]
+    where: dict[str, Any] = {"data_root": tmp_path / "data", "output": tmp_path / "out", "progress": False}
+    start = time.perf_counter()
+    evaluate(
+        [f"{plugin}:FolderTask"], models, sampling={"num_frames": 4}, model_args={"vamba": {"device": "cpu"}}, **where
+    )
+    elapsed = time.perf_counter() - start
+
+    records = {name: latest(tmp_path, name) for name in ("careful", "vamba")}
+    for record in records["careful"]:  # marks nothing
+        assert record["cost"].keys() == {"encode", "generate"} and "prompt_tokens" not in record
+        assert "video_tokens" not in record
+    for record in records["vamba"]:
+        assert record["cost"].keys() == {"preprocess", "encode", "first_token", "further_tokens"}
+        seconds = {name: cost["s"] for name, cost in record["cost"].items()}
+        assert record["encode_s"] == seconds["encode"] >= seconds["preprocess"] > 0
+        assert record["generate_s"] == pytest.approx(seconds["first_token"] + seconds["further_tokens"], abs=2e-6)
+        assert record["video_tokens"] > 0 and record["prompt_tokens"] > len("one 0?")
+        assert record["peak_kind"] == "resident" and "gpu_utilization" not in record
+    for each in records.values():
+        assert [record.get("warmup", False) for record in each] == [True, True, False, False], "the first video's"
+        videos = {record["video"]: record["encode_s"] for record in each}
+        assert sum(videos.values()) + sum(record["generate_s"] for record in each) < elapsed
+        assert all(record["host_bytes"] > 50 * MIB for record in each)
+
+
+def latest(folder: Path, model: str) -> list[dict[str, Any]]:
+    (path,) = folder.rglob(f"*.{model}.jsonl")
+    return list(latest_records(path).values())
