@@ -182,7 +182,10 @@ def test_percentiles_are_those_of_numpy() -> None:
 
 
 class FakeGpus:
-    """torch.cuda of a machine with two GPUs, whose time goes on only by what is done here. Real ones: test_gpu.py."""
+    """torch.cuda of a machine with two GPUs, whose time goes on only by what is done here.
+
+    A real one is measured in test_metering_gpu.py.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.busy_until, self.waits, self.current = 100.0, [0.0, 0.0], 0, 0

@@ -178,8 +178,8 @@ class Meter:
         names = [span.name for span in self._open]
         if "generate" not in names or "further_tokens" in names:
             return
-        self._note_memory()
         border = _border(self._devices)
+        self._note_memory()
         at = names.index("generate")
         whole = self._open[at]
         first = replace(whole, name="first_token", allocated=dict(whole.allocated), reserved=dict(whole.reserved))
@@ -212,15 +212,17 @@ class Meter:
 
     def _end(self, span: _Span) -> None:
         at = self._open.index(span)
-        outermost = at == 0
-        if outermost:
+        border = _border(self._devices)  # before all that takes time itself
+        if at == 0:
             self._devices = gpus_in_use()  # it may have been the first to use one
         self._note_memory()
         ended, self._open = self._open[at:], self._open[:at]
-        border = _border(self._devices, wait=outermost)
         self._closed += [(inner, border) for inner in ended]
-        if outermost:
+        if at == 0:
             closed, self._closed = self._closed, []
+            for device in self._devices:
+                cuda().synchronize(device)
+            border.clock = time.perf_counter()
             for inner, end in closed:
                 self._add(inner, span.begin, end)
 
@@ -254,17 +256,14 @@ def mark_first_token() -> None:
         meter.mark_first_token()
 
 
-def _border(devices: list[int], wait: bool = False) -> _Border:
-    """Now; with ``wait``, as soon as the GPUs have done what is queued."""
+def _border(devices: list[int]) -> _Border:
+    """Now, and as soon as the GPUs have done what is queued."""
     events = {}
     if (gpus := cuda()) is not None:
         for device in devices:  # an event on a GPU that nobody uses would take memory there
             with gpus.device(device):
                 events[device] = gpus.Event(enable_timing=True)
                 events[device].record()
-        if wait:
-            for device in devices:
-                gpus.synchronize(device)
     return _Border(time.perf_counter(), events)
 
 
