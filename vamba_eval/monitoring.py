@@ -1,7 +1,7 @@
 """What goes on beside the work: memory of the process tree, and a GPU's energy and load, sampled by threads.
 
 A monitor is a context manager around whatever it watches. It never loads torch; it looks at those GPUs on which
-torch has memory, once torch is there. Sampling takes at most a hundredth of one core, whatever a sample costs.
+torch has memory, once torch is there. Sampling takes three thousandths of one core at most, whatever a sample costs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# The part of the time that sampling may take: a sample that costs 10 ms is followed by 1 s of rest.
-_SHARE = 0.01
+# The part of the time that sampling may take: a sample that costs 3 ms is followed by 1 s of rest.
+_SHARE = 0.003
 # Energy readings that are kept: more than an hour of them, for phases that last so long.
 _KEPT = 1 << 17
 
@@ -100,58 +100,53 @@ def resident_peak() -> int:
 def tree_memory() -> int:
     """Bytes of memory that this process and all its descendants hold now, what they share counted once.
 
-    The sum of proportional set sizes (Linux; a page in two processes counts half in each), else of unique set
-    sizes. A page that a process outside the tree holds too counts in part. The kernel walks through all page tables
-    for it: some milliseconds a process.
+    This process's resident memory, and of each descendant what it alone holds (its unique set size). So memory that
+    a descendant shares with this process counts here, such as a clip that both have mapped, and other programs do
+    not matter; what two descendants share without this process does not count.
     """
-    own, others, _ = _tree()
-    return own + others
-
-
-def _tree() -> tuple[int, int, int]:
-    """What `tree_memory` counts, of this process and of its descendants; and this one's resident memory."""
     import psutil
 
-    def held(process: psutil.Process) -> tuple[int, int]:
-        try:
-            with suppress(psutil.AccessDenied):
-                full = process.memory_full_info()
-                return getattr(full, "pss", 0) or full.uss, full.rss
-            return (process.memory_info().rss,) * 2
-        except psutil.Error:  # it ended meanwhile
-            return 0, 0
+    return psutil.Process().memory_info().rss + _descendants_memory()
 
-    this = psutil.Process()
-    own, resident = held(this)
-    return own, sum(held(process)[0] for process in this.children(recursive=True)), resident
+
+def _descendants_memory() -> int:
+    import psutil
+
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it ended meanwhile
+            total += process.memory_full_info().uss  # the kernel walks through its page tables: some milliseconds
+    return total
 
 
 class HostMemory(_Monitor):
     """Peak of `tree_memory` since the last reset.
 
     Of the descendants, as far as samples show it. Of this process no peak is missed: the kernel keeps its resident
-    memory's (on Linux), which is taken with everything else as the last sample saw it.
+    memory's (on Linux), which is taken with what the descendants held at the last sample.
     """
 
     def __init__(self, interval_s: float = 0.5) -> None:
         super().__init__(interval_s)
-        self._total = self._highest = self._resident = 0
+        self._last = self._highest = self._descendants = 0
 
     def sample(self) -> None:
-        own, others, self._resident = _tree()
-        self._total = own + others
-        self._highest = max(self._highest, self._total)
+        import psutil
+
+        self._descendants = _descendants_memory()
+        self._last = psutil.Process().memory_info().rss + self._descendants
+        self._highest = max(self._highest, self._last)
 
     def reset(self) -> None:
         # What is held at the beginning counts; taking a sample for it would cost more than a short video.
-        self._highest = self._total
+        self._highest = self._last
         reset_resident_peak()
 
     @property
     def peak(self) -> int:
         if sys.platform != "linux":  # the kernel's peak is that since the process began
             return self._highest
-        return max(self._highest, self._total + resident_peak() - self._resident)
+        return max(self._highest, resident_peak() + self._descendants)
 
 
 class GpuMonitor(_Monitor):
@@ -166,6 +161,13 @@ class GpuMonitor(_Monitor):
         self._energy: dict[int, tuple[list[float], list[float]]] = {}  # seconds by perf_counter, joules
         self._handles: dict[int, Any] = {}
         self._loads: list[float] = []
+
+    def __enter__(self) -> Self:
+        return super().__enter__() if _nvml_begins() else self  # without a driver there is nothing to watch
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            super().__exit__()
 
     def sample(self) -> None:
         loads = []

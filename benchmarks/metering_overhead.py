@@ -1,0 +1,171 @@
+"""What metering costs a run, and whether its host memory is what the system says.
+
+The same run with all meters and with none, in turn: a model whose work is a fixed number of matrix products (on a
+GPU if there is one), marked as real adapters mark theirs, over annotations without videos. To reach: under 1 %.
+Then one run of a real model in a process of its own, whose highest `host_bytes` must be near the maximum
+resident size that /usr/bin/time reports of that process.
+
+    python benchmarks/metering_overhead.py [--rounds 20] [--encode-ms 40] [--generate-ms 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+import torch  # noqa: E402
+from benchmark_files import videomme_rows, write_videomme  # noqa: E402
+
+from vamba_eval import evaluate, runner  # noqa: E402
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter  # noqa: E402
+from vamba_eval.metering import mark_first_token, phase, spread  # noqa: E402
+
+VIDEOS, QUESTIONS = 15, 3
+
+
+class Fixed(ModelAdapter):
+    """So many products of matrices, whatever it is asked."""
+
+    name = "fixed"
+    reads_video = False
+
+    def __init__(self, encode_s: float, generate_s: float) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        size = 2048 if self.device.type == "cuda" else 128
+        self._a = torch.randn(size, size, device=self.device)
+        self._out = torch.empty_like(self._a)
+        seconds = min(self._clocked(200) for _ in range(9)) / 200
+        self._encode, self._generate = (max(4, round(s / seconds / 4)) for s in (encode_s, generate_s))
+
+    def work(self, quarters: int) -> None:
+        for _ in range(quarters):
+            torch.mm(self._a, self._a, out=self._out)
+
+    def _clocked(self, times: int) -> float:
+        start = time.perf_counter()
+        self.work(times)
+        self.wait()
+        return time.perf_counter() - start
+
+    def wait(self) -> None:
+        """An answer is not known before the work is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def encode(self, clip: Clip | None) -> None:
+        for _ in range(2):  # two segments
+            with phase("preprocess"):
+                self.work(self._encode)
+            self.work(self._encode)
+
+    def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+        self.work(3 * self._generate)
+        mark_first_token()
+        self.work(self._generate)
+        self.wait()
+        return [Answer("A", 1) for _ in prompts]
+
+
+class Nothing(AbstractContextManager[Any]):
+    """In the place of a meter and of both monitors."""
+
+    peak = utilization = None
+
+    def __init__(self, *_: object) -> None:
+        self.peak: Any = lambda: (0, "resident")
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def take(self) -> dict[str, Any]:
+        return {}
+
+    def reset(self) -> None: ...
+
+
+class NoMonitor(Nothing):
+    def __init__(self) -> None:
+        self.peak = 0
+
+
+def overhead(rounds: int, encode_s: float, generate_s: float) -> None:
+    torch.set_num_threads(1)
+    model = Fixed(encode_s, generate_s)
+    unmetered = {"Meter": Nothing, "HostMemory": NoMonitor, "GpuMonitor": NoMonitor}
+
+    def run(folder: Path) -> tuple[float, float]:
+        start, cpu = time.perf_counter(), time.process_time()
+        evaluate(["videomme"], [model], data_root=folder, output=folder / f"{start}", progress=False)
+        return time.perf_counter() - start, time.process_time() - cpu
+
+    pairs = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (write_videomme(folder, videomme_rows(VIDEOS)) / "data").rmdir()
+        for number in range(rounds + 1):
+            without: Callable[[], Any] = lambda: mock.patch.multiple(runner, **unmetered)  # noqa: E731
+            both = {}
+            for metered in (True, False) if number % 2 else (False, True):
+                with nullcontext() if metered else without():
+                    both[metered] = run(folder)
+            pairs.append(both)
+    pairs = pairs[1:]  # the first warms up
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, one thread"
+    print(
+        f"{device}: {VIDEOS} videos of {1e3 * encode_s:.0f} ms, "
+        f"{QUESTIONS} questions of {1e3 * generate_s:.0f} ms each\n"
+    )
+    print("| | without, s | with, s | overhead, % (5th to 95th percentile of the rounds) |\n| --- | --- | --- | --- |")
+    for what, at in (("wall clock", 0), ("CPU time of the process, all threads", 1)):
+        plain, metered = (spread([both[how][at] for both in pairs]) for how in (False, True))
+        ratios = spread([100 * (both[True][at] / both[False][at] - 1) for both in pairs])
+        noise = spread([100 * (b[False][at] / a[False][at] - 1) for a, b in zip(pairs[::2], pairs[1::2], strict=False)])
+        assert plain and metered and ratios and noise
+        print(f"| {what} | {plain.median:.3f} | {metered.median:.3f} | ", end="")
+        print(f"{ratios.median:.2f} ({ratios.p5:.2f} to {ratios.p95:.2f}) |")
+        print(f"| the same, without against without | | | {noise.median:.2f} ({noise.p5:.2f} to {noise.p95:.2f}) |")
+
+
+def memory() -> None:
+    """`host_bytes` beside /usr/bin/time, of a run that reads and answers in one process."""
+    code = (
+        "from vamba_eval import evaluate; from vamba_eval.loading import Reading; import sys; "
+        "evaluate(['synthetic'], ['vamba'], output=sys.argv[1], limit=1, sampling={'num_frames': 64}, "
+        "reading=Reading(workers=0), progress=False)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["/usr/bin/time", "-f", "%M", sys.executable, "-c", code, folder]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+        kilobytes = int(done.stderr.split()[-1])
+        (path,) = Path(folder).rglob("*.vamba.jsonl")
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+    ours = max(record["host_bytes"] for record in records)
+    print(f"\nhost_bytes {ours / 2**20:,.0f} MiB, maximum resident size {kilobytes / 2**10:,.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What metering costs")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--encode-ms", type=float, default=40.0)
+    parser.add_argument("--generate-ms", type=float, default=10.0)
+    args = parser.parse_args()
+    overhead(args.rounds, args.encode_ms / 1e3, args.generate_ms / 1e3)
+    memory()
+
+
+if __name__ == "__main__":
+    main()
