@@ -1,7 +1,7 @@
 """What goes on beside the work: memory of the process tree, and a GPU's energy and load, sampled by threads.
 
 A monitor is a context manager around whatever it watches. It never loads torch; it looks at those GPUs on which
-torch has memory, once torch is there. Sampling takes three thousandths of one core at most, whatever a sample costs.
+torch has memory, once torch is there. Sampling takes a thousandth of one core at most, whatever a sample costs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# The part of the time that sampling may take: a sample that costs 3 ms is followed by 1 s of rest.
-_SHARE = 0.003
+# The part of the time that sampling may take: a sample that costs 2 ms is followed by 2 s of rest.
+_SHARE = 0.001
 # Energy readings that are kept: more than an hour of them, for phases that last so long.
 _KEPT = 1 << 17
 
