@@ -114,6 +114,7 @@ def generation_config(model: Any, settings: GenerationSettings) -> GenerationCon
         sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k or 0}
     return GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
+        min_new_tokens=settings.min_new_tokens or None,
         do_sample=settings.do_sample,
         eos_token_id=end_ids(model),
         pad_token_id=own.pad_token_id,
@@ -207,6 +208,91 @@ def tiny_sizes(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         "vision_start_token_id": token("<|vision_start|>"),
         "vision_end_token_id": token("<|vision_end|>"),
     }
+
+
+# Qwen/Qwen2-VL-7B-Instruct's config.json. TIGER-Lab/Vamba-Qwen2-VL-7B has the same text model and vision tower.
+RELEASED_SIZES: dict[str, dict[str, Any]] = {
+    "text_config": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 32768,
+        "initializer_range": 0.02,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    },
+    "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "num_heads": 16},
+}
+
+
+def check_random(random: str | None, pretrained: str | None) -> str:
+    """The size of random weights: ``small`` unless ``released`` is asked for. Raises UserError for others."""
+    if random is not None and pretrained is not None:
+        raise UserError("random= is a size of random weights: leave it or pretrained=")
+    if random not in (None, "small", "released"):
+        raise UserError(f"random is {random!r}: use small or released")
+    return random or "small"
+
+
+def released_sizes(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Arguments of the 7B model's configuration, for a tokenizer of ours."""
+    small = tiny_sizes(tokenizer)
+    return {**RELEASED_SIZES, **{name: small[name] for name in small if name not in RELEASED_SIZES}}
+
+
+def build_released(model_class: Any, config: Any, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
+    """A model of random weights that never ends a response, made on ``device`` and in ``dtype`` from the start.
+
+    What is measured of it (seconds, memory, FLOPs) does not depend on the weights. At 7B a CPU would take minutes
+    to make them. Buffers and the parameters that are no matrices (norms, a mixer's A, dt and D) start as in training.
+    """
+    import torch
+
+    default = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.set_default_dtype(dtype)
+        try:
+            with device:
+                model = model_class(config)
+        finally:
+            torch.set_default_dtype(default)
+    model.generation_config.eos_token_id = config.text_config.vocab_size  # no token has this id
+    model.generation_config.pad_token_id = 0
+    return model
+
+
+# What the released training script tunes on videos (TIGER-AI-Lab/Vamba, scripts/sft_vamba.sh: "visual.merger,model"):
+# the text model with all that Vamba adds to it, and the vision tower's merger. The tower and lm_head are frozen.
+_FROZEN = ("visual.patch_embed.", "visual.blocks.", "lm_head.")
+
+
+def begin_training(model: Any) -> None:
+    """Training mode with gradient checkpointing, the weights frozen that the released training script freezes."""
+    if model.training:
+        return
+    model.train()
+    # transformers 5.18 gave it another name.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    model.disable_input_require_grads()  # else frozen parts would be trained through, for nothing
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(not name.removeprefix("model.").startswith(_FROZEN))
+
+
+def training_text(
+    tokenizer: Any, before: str, answer: str, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Token ids (1, N) of ``before`` and the answer with its end of turn, labels of the answer alone, its length."""
+    import torch
+
+    head, tail = (tokenizer(text, add_special_tokens=False).input_ids for text in (before, f"{answer}<|im_end|>"))
+    ids = torch.tensor([[*head, *tail]], device=device)
+    labels = torch.tensor([[-100] * len(head) + tail], device=device)
+    return ids, labels, len(tail)
 
 
 def answer_only_letters(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,4 +1,4 @@
-"""Qwen2-VL of transformers; without pretrained= a small one with random weights.
+"""Qwen2-VL of transformers; without pretrained= random weights, small ones or (random=released) of the 7B's size.
 
 The prompt is Qwen2-VL's chat format with one video and one text. All of it up to the video's end is
 encoded once and its keys and values are reused for every question, which gives what asking each question
@@ -50,7 +50,8 @@ class Encoded:
 
 
 class Qwen2VLAdapter(ModelAdapter):
-    """Arguments: ``pretrained`` (a folder or a Hub id), ``revision``, ``dtype`` (auto, bfloat16, float16,
+    """Arguments: ``pretrained`` (a folder or a Hub id), ``random`` (without a checkpoint, the size of a model with
+    random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16, float16,
     float32), ``device`` (auto, cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over
     GPUs), ``attn_implementation`` (sdpa, eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per
     frame, ``text_positions`` (transformers, original: see above), ``seed`` of the random weights,
@@ -59,6 +60,7 @@ class Qwen2VLAdapter(ModelAdapter):
 
     name = "qwen2_vl"
     takes_captions = True
+    reported_as = "Qwen2-VL-7B"
     model: Any
     tokenizer: Any
     image_processor: Any
@@ -77,11 +79,13 @@ class Qwen2VLAdapter(ModelAdapter):
         text_positions: str = "transformers",
         seed: int = 0,
         trust_remote_code: bool | str = False,
+        random: str | None = None,
     ) -> None:
         self.device = _loading.choose_device(device)
         self.dtype = _loading.choose_dtype(dtype, self.device)
         _loading.check_attention(attn_implementation)
         remote_code = _loading.boolean(trust_remote_code)
+        size_of_random = _loading.check_random(random, pretrained)
         if pretrained is None and device_map is not None:
             raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
         if text_positions not in ("transformers", "original"):
@@ -93,7 +97,7 @@ class Qwen2VLAdapter(ModelAdapter):
             "attn_implementation": attn_implementation,
         }
         if pretrained is None:
-            self._build_tiny(attn_implementation, int(seed))
+            self._build_random(size_of_random, attn_implementation, int(seed))
         else:
             self._load(pretrained, revision, device_map, attn_implementation, remote_code)
         self.model.eval()
@@ -118,24 +122,14 @@ class Qwen2VLAdapter(ModelAdapter):
         if clip is None:
             none = torch.zeros((1, 0), dtype=torch.long, device=self.device)
             return Encoded(none, None, torch.zeros((1, 1), dtype=torch.long, device=self.device), _BEGINNING)
-        kind = "image" if clip.captions else "video"
-        pixels, grid = self._image_pixels(clip.frames) if clip.captions else self._pixels(clip.frames)
-        text, text_behind = _interleaved(clip) if clip.captions else (_vision("video"), "")
-        pad_id = self.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>")
-        ids = self._with_room(self.tokenizer(_BEGINNING + text, add_special_tokens=False).input_ids, pad_id, grid)
+        ids, positions, vision, text_behind = self._prefix(clip)
         cache = DynamicCache(config=self.model.config)
-        token_types = (ids == pad_id).int() * (1 if kind == "image" else 2)  # as Qwen2-VL's position rule has them
-        grids = {f"{kind}_grid_thw": grid}
-        positions, _ = self.model.model.get_rope_index(ids, token_types, **grids)  # (3, 1, N)
-        if self.text_positions == "original" and kind == "video":  # both place what follows an image alike
-            positions[:, :, -1] = positions[:, :, :-1].max() + 1
         with torch.inference_mode():
             self.model.model(
                 input_ids=ids,
                 position_ids=positions,
                 use_cache=True,
-                **{"pixel_values" if kind == "image" else "pixel_values_videos": pixels.to(self.device, self.dtype)},
-                **{name: value.to(self.device) for name, value in grids.items()},
+                **vision,
                 **{_loading.cache_name(): cache},
             )
         return Encoded(ids, cache, positions[0, :, -1:] - (ids.shape[1] - 1), text_behind)
@@ -148,6 +142,29 @@ class Qwen2VLAdapter(ModelAdapter):
 
         pads = self.tokenizer.convert_tokens_to_ids(["<|video_pad|>", "<|image_pad|>"])
         return int(torch.isin(encoded.ids, torch.tensor(pads, device=encoded.ids.device)).sum())
+
+    def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
+        """Logits are computed for the answer alone; frozen is what Vamba's released training script freezes."""
+        import torch
+
+        _loading.begin_training(self.model)
+        self.model.zero_grad(set_to_none=True)
+        prefix, positions, vision, text_behind = self._prefix(clip)
+        before = text_behind + prompt + _AFTER_QUESTION
+        text, labels, kept = _loading.training_text(self.tokenizer, before, answer, self.device)
+        after = positions[:, :, -1:] + torch.arange(1, text.shape[1] + 1, device=self.device)
+        with phase("forward"):
+            loss = self.model(
+                input_ids=torch.cat([prefix, text], dim=1),
+                position_ids=torch.cat([positions, after], dim=2),
+                **vision,
+                labels=labels[:, -kept - 1 :],
+                logits_to_keep=kept + 1,  # of a whole video they would take more memory than the model
+                use_cache=False,
+            ).loss
+        with phase("backward"):
+            loss.backward()
+        return loss.item()
 
     def close(self) -> None:
         import torch
@@ -182,6 +199,22 @@ class Qwen2VLAdapter(ModelAdapter):
         text = self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         prompt_tokens = ids.shape[1] - self.video_tokens(encoded)
         return Answer(text, len(new), "stop" if stopped else "length", prompt_tokens)
+
+    def _prefix(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], str]:
+        """Up to the last frame: token ids (1, N), their positions (3, 1, N), what the model is given of the frames;
+        and the text behind it."""
+        kind = "image" if clip.captions else "video"
+        pixels, grid = self._image_pixels(clip.frames) if clip.captions else self._pixels(clip.frames)
+        text, text_behind = _interleaved(clip) if clip.captions else (_vision("video"), "")
+        pad_id = self.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>")
+        ids = self._with_room(self.tokenizer(_BEGINNING + text, add_special_tokens=False).input_ids, pad_id, grid)
+        token_types = (ids == pad_id).int() * (1 if kind == "image" else 2)  # as Qwen2-VL's position rule has them
+        grid_name, pixels_name = f"{kind}_grid_thw", "pixel_values" if kind == "image" else "pixel_values_videos"
+        positions, _ = self.model.model.get_rope_index(ids, token_types, **{grid_name: grid})
+        if self.text_positions == "original" and kind == "video":  # both place what follows an image alike
+            positions[:, :, -1] = positions[:, :, :-1].max() + 1
+        vision = {pixels_name: pixels.to(self.device, self.dtype), grid_name: grid.to(self.device)}
+        return ids, positions, vision, text_behind
 
     def _with_room(self, ids: list[int], pad_id: int, grid: torch.Tensor) -> torch.Tensor:
         """(1, N) token ids with as many pad tokens as each row of ``grid`` (rows, 3) takes, in place of one."""
@@ -261,7 +294,7 @@ class Qwen2VLAdapter(ModelAdapter):
             self.device = self.model.device
         self._description |= {"pretrained": pretrained, "identity": _loading.checkpoint_identity(pretrained, config)}
 
-    def _build_tiny(self, attn_implementation: str, seed: int) -> None:
+    def _build_random(self, size: str, attn_implementation: str, seed: int) -> None:
         import torch
         from transformers import (
             Qwen2VLConfig,
@@ -271,16 +304,23 @@ class Qwen2VLAdapter(ModelAdapter):
         )
 
         self.tokenizer = _loading.tiny_tokenizer()
+        self.image_processor = Qwen2VLImageProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
+        self.video_processor = Qwen2VLVideoProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
+        self._description |= {"weights": "random", "seed": seed}
+        if size == "released":
+            config = Qwen2VLConfig(**_loading.released_sizes(self.tokenizer))
+            config._attn_implementation = attn_implementation
+            build = Qwen2VLForConditionalGeneration
+            self.model = _loading.build_released(build, config, self.device, self.dtype, seed)
+            self._description["size"] = size
+            return
         config = Qwen2VLConfig(**_loading.tiny_sizes(self.tokenizer))
         config._attn_implementation = attn_implementation
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: Any = Qwen2VLForConditionalGeneration(config)
         self.model = model.to(self.device, self.dtype)
-        self.image_processor = Qwen2VLImageProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
-        self.video_processor = Qwen2VLVideoProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
         _loading.answer_only_letters(self.model, self.tokenizer)
-        self._description |= {"weights": "random", "seed": seed}
 
 
 def _vision(kind: str) -> str:

@@ -114,10 +114,13 @@ class GenerationSettings:
     top_p: float = 1.0
     top_k: int | None = None
     seed: int = 0
+    min_new_tokens: int = 0  # only speed is measured with it: no response ends before
 
     def __post_init__(self) -> None:
         if self.max_new_tokens <= 0:
             raise ValueError(f"max_new_tokens must be positive, not {self.max_new_tokens}")
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
 
 
 class Prompt(str):
@@ -346,13 +349,14 @@ class JudgedTask(Task):
 class ModelAdapter(ABC):
     """A model behind two calls. It never reports its own speed: the harness times both phases.
 
-    What it may say is where a phase within them begins and ends: `metering.phase("preprocess")` around what makes
+    What it may say is where a phase within them begins and ends: `phase("preprocess")` around what makes
     the model's inputs of frames, and `metering.mark_first_token()`.
     """
 
     name: ClassVar[str]
     reads_video: ClassVar[bool] = True
     takes_captions: ClassVar[bool] = False  # whether ``encode`` puts ``Clip.captions`` between the frames
+    reported_as: ClassVar[str] = ""  # the model of results/published/efficiency.csv that this is
 
     def describe(self) -> dict[str, Any]:
         """What identifies the model in a fingerprint: checkpoint, revision or weight hash, dtype, ..."""
@@ -373,6 +377,14 @@ class ModelAdapter(ABC):
     def video_tokens(self, encoded: Any) -> int | None:
         """How many tokens the model made of the video that it encoded; None if it does not say."""
         return None
+
+    def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
+        """One training step without its optimizer: forward and backward with gradient checkpointing.
+
+        The loss is that of ``answer``'s tokens, given the clip and ``prompt``; it is returned. Gradients of the step
+        before are dropped first. For ``run_eval.py profile`` alone; leaves the model in training mode.
+        """
+        raise NotImplementedError(f"{self.name} has no train_step")
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing that needs closing
         """Give memory and devices back."""

@@ -234,7 +234,7 @@ class Job:
             "split": self.split,
             "protocol": self.protocol,
             "sampling": {**self.sampling.describe(), **self._backend_if_another()},
-            "generation": asdict(self.generation),
+            "generation": {k: v for k, v in asdict(self.generation).items() if k != "min_new_tokens"},  # of no run
             "annotations": _annotations_digest(videos),
         }
 

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 
 class VambaAdapter(ModelAdapter):
-    """Arguments: ``pretrained`` (a folder or a Hub id in the released layout; without it a small model with
-    random weights), ``revision``, ``dtype`` (auto, bfloat16, float16, float32), ``device`` (auto, cpu, cuda,
+    """Arguments: ``pretrained`` (a folder or a Hub id in the released layout), ``random`` (without a checkpoint,
+    the size of a model with random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16, float16, float32), ``device`` (auto, cpu, cuda,
     cuda:N), ``device_map`` (such as auto, to spread a model over GPUs), ``attn_implementation`` (sdpa,
     eager, flash_attention_2), ``segment_frames`` (frames encoded at once; the answers do not depend on it),
     ``batch_size`` (prompts about one video answered at once), ``seed`` of the random weights.
     """
 
     name = "vamba"
+    reported_as = "Vamba"
     model: Any
     processor: Any
 
@@ -38,10 +39,12 @@ class VambaAdapter(ModelAdapter):
         segment_frames: int | None = None,
         batch_size: int = 1,
         seed: int = 0,
+        random: str | None = None,
     ) -> None:
         self.device = _loading.choose_device(device)
         self.dtype = _loading.choose_dtype(dtype, self.device)
         _loading.check_attention(attn_implementation)
+        size = _loading.check_random(random, pretrained)
         if pretrained is None and device_map is not None:
             raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
         if (segment_frames is not None and int(segment_frames) < 2) or int(batch_size) < 1:
@@ -51,7 +54,7 @@ class VambaAdapter(ModelAdapter):
         self._description: dict[str, Any] = {"dtype": str(self.dtype).removeprefix("torch.")}
         self._description["attn_implementation"] = attn_implementation
         if pretrained is None:
-            self._build_tiny(attn_implementation, int(seed))
+            self._build_random(size, attn_implementation, int(seed))
         else:
             self._load(pretrained, revision, device_map, attn_implementation)
         self.model.eval()
@@ -97,6 +100,26 @@ class VambaAdapter(ModelAdapter):
     def video_tokens(self, encoded: VideoMemory | None) -> int:
         return 0 if encoded is None else encoded.num_tokens
 
+    def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
+        """Segment by segment as ``encode``; frozen is what the released training script freezes."""
+        import torch
+
+        _loading.begin_training(self.model)
+        self.model.zero_grad(set_to_none=True)
+        before = self.processor.prompt(prompt)
+        ids, labels, _ = _loading.training_text(self.processor.tokenizer, before, answer, self.device)
+        frames = torch.from_numpy(clip.frames)
+        _, height, width = self.processor.settings.grid(*frames.shape[:3])
+        patches = self.model.frames_per_segment(height, width)
+        segments = self.processor.segments(frames, patches, device=self.device, dtype=self.dtype)
+        with phase("forward"):
+            memory = self.model.encode_video_segments(_measured(segments), self.processor.num_tokens(frames))
+            loss = self.model(input_ids=ids, labels=labels, video_memory=memory, use_cache=False).loss
+            del memory
+        with phase("backward"):
+            loss.backward()
+        return loss.item()
+
     def close(self) -> None:
         import torch
 
@@ -117,9 +140,10 @@ class VambaAdapter(ModelAdapter):
         own, ends = self.model.generation_config, _loading.end_ids(self.model)
         # A CUDA graph holds one GPU's work, and neither draws nor suppresses tokens.
         alone = len(texts) == 1 and len({parameter.device for parameter in self.model.parameters()}) == 1
-        if self.device.type == "cuda" and alone and not settings.do_sample and not own.suppress_tokens:
-            ids = inputs["input_ids"]
-            return [(lengths[0], decode_greedily(self.model, ids, memory, settings.max_new_tokens, set(ends)))]
+        plain = not settings.do_sample and not own.suppress_tokens
+        if self.device.type == "cuda" and alone and plain and settings.min_new_tokens in (0, settings.max_new_tokens):
+            ids, until = inputs["input_ids"], set() if settings.min_new_tokens else set(ends)
+            return [(lengths[0], decode_greedily(self.model, ids, memory, settings.max_new_tokens, until))]
         _loading.seed_sampling(settings, "\n".join(texts))
         config = _loading.generation_config(self.model, settings)
         with torch.inference_mode():
@@ -193,14 +217,23 @@ class VambaAdapter(ModelAdapter):
         identity = _loading.checkpoint_identity(pretrained, self.model.config)
         self._description |= {"pretrained": pretrained, "identity": identity}
 
-    def _build_tiny(self, attn_implementation: str, seed: int) -> None:
+    def _build_random(self, size: str, attn_implementation: str, seed: int) -> None:
         import torch
 
-        from .configuration import VambaConfig
+        from .configuration import RELEASED, VambaConfig
         from .modeling import VambaForConditionalGeneration
         from .processing import VambaProcessor
 
         tokenizer = _loading.tiny_tokenizer()
+        self.processor = VambaProcessor(tokenizer)
+        self._description |= {"weights": "random", "seed": seed}
+        if size == "released":
+            config = VambaConfig(**_loading.released_sizes(tokenizer), **RELEASED)
+            config._attn_implementation = attn_implementation
+            build = VambaForConditionalGeneration
+            self.model = _loading.build_released(build, config, self.device, self.dtype, seed)
+            self._description["size"] = size
+            return
         config = VambaConfig(
             **_loading.tiny_sizes(tokenizer),
             use_alpha_balancing=True,
@@ -211,9 +244,7 @@ class VambaAdapter(ModelAdapter):
             torch.manual_seed(seed)
             model: Any = VambaForConditionalGeneration(config)
         self.model = model.to(self.device, self.dtype)
-        self.processor = VambaProcessor(tokenizer)
         _loading.answer_only_letters(self.model, tokenizer)
-        self._description |= {"weights": "random", "seed": seed}
 
 
 def _measured(segments: Iterator[Any]) -> Iterator[Any]:

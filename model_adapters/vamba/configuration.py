@@ -96,6 +96,24 @@ class MixerConfig:
         return 2 * self.inner_width + 2 * self.ngroups * self.d_state + self.num_heads
 
 
+# TIGER-Lab/Vamba-Qwen2-VL-7B's config.json, beside Qwen2-VL-7B's sizes.
+RELEASED = {
+    "use_alpha_balancing": True,
+    "cross_attn_use_position_embeddings": False,
+    "cross_attn_use_layer_norm": False,
+    "vision_mamba_mixer_config": {
+        "enable": True,
+        "hidden_dim": 3584,
+        "d_state": 128,
+        "d_conv": 4,
+        "expand": 2,
+        "headdim": 64,
+        "ngroups": 1,
+        "chunk_size": 256,
+    },
+}
+
+
 class VambaConfig(Qwen2VLConfig):
     """Qwen2-VL's configuration and what Vamba adds to it.
 

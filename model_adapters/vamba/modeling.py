@@ -6,11 +6,13 @@ through cross-attention; a Mamba-2 mixer takes the video tokens from one layer t
 never sees the text. So a video is encoded once, into a `VideoMemory` (each layer's cross-attention keys and
 values), and any number of prompts is answered from that.
 
-The model is for inference: encoding a video keeps no gradients.
+In evaluation mode, encoding a video keeps no gradients. In training mode `forward` with `labels` trains the
+whole model, gradient checkpointing included; what has no backward (the fused kernels) gives way to plain
+operations.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,8 +125,18 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     return x * cos + rotate_half(x) * sin
 
 
-def add_and_norm(hidden: Tensor, delta: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """`hidden + delta` (in place where the kernels run) and its layer norm."""
+def recomputed(layer: nn.Module) -> Callable[..., Any]:
+    """`call(function, *arguments)`, checkpointed where `layer` is trained with transformers' gradient checkpointing."""
+    if getattr(layer, "gradient_checkpointing", False) and layer.training and torch.is_grad_enabled():
+        return layer._gradient_checkpointing_func  # type: ignore[return-value]
+    return lambda function, *arguments: function(*arguments)
+
+
+def add_and_norm(hidden: Tensor, delta: Tensor, norm: nn.LayerNorm | None) -> tuple[Tensor, Tensor]:
+    """`hidden + delta` (in place where the kernels run) and its layer norm; without a norm the sum twice."""
+    if norm is None:
+        hidden = hidden + delta
+        return hidden, hidden
     kernels = fused_kernels(hidden)
     if kernels is None:
         hidden = hidden + delta
@@ -162,26 +174,30 @@ def frame_mlp(mlp: Any, normed: Tensor) -> Tensor:
 def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segment) -> Tensor:
     """What `visual` makes of a segment's pixels: (1, video tokens, text hidden size)."""
     h, w, merge = segment.height, segment.width, visual.spatial_merge_size
-    weight = visual.patch_embed.proj.weight  # its convolution's stride is its kernel: a linear map of patches
-    pixels = segment.pixel_values.to(weight.device, weight.dtype)
-    hidden = F.linear(pixels, weight.flatten(1)).view(segment.frames, h * w, -1)
-    # (h, w) of each patch, patches of one merged token side by side
-    positions = torch.stack(
-        torch.meshgrid(torch.arange(h, device=hidden.device), torch.arange(w, device=hidden.device), indexing="ij"),
-        dim=-1,
-    )
-    positions = positions.view(h // merge, merge, w // merge, merge, 2).transpose(1, 2).reshape(h * w, 2)
-    rotary = visual.rotary_pos_emb(hidden, positions)
-    # Each sum is normed as it is made, so a block's last sum is normed by what comes after the block.
     blocks: list[Any] = list(visual.blocks)
-    norms_after = [*(block.norm1 for block in blocks[1:]), visual.merger.ln_q]
-    normed = blocks[0].norm1(hidden)
-    # cuDNN is the fastest of PyTorch's attention kernels for the tower's head size of 80.
-    with sdpa_kernel(_BY_SPEED, set_priority=True) if hidden.is_cuda else nullcontext():
-        for block, norm_after in zip(blocks, norms_after, strict=True):
-            hidden, normed = add_and_norm(hidden, frame_attention(block.attn, normed, rotary), block.norm2)
-            hidden, normed = add_and_norm(hidden, frame_mlp(block.mlp, normed), norm_after)
-    return visual.merger.mlp(normed.view(1, -1, merge**2 * normed.shape[-1]))
+    # Each sum is normed as it is made; the last block's by the merger, which may be trained where the tower is not.
+    norms_after = [*(block.norm1 for block in blocks[1:]), None]
+    run = recomputed(blocks[0])
+    frozen = not any(weight.requires_grad for part in (visual.patch_embed, *blocks) for weight in part.parameters())
+    with torch.no_grad() if frozen else nullcontext():
+        weight = visual.patch_embed.proj.weight  # its convolution's stride is its kernel: a linear map of patches
+        pixels = segment.pixel_values.to(weight.device, weight.dtype)
+        hidden = F.linear(pixels, weight.flatten(1)).view(segment.frames, h * w, -1)
+        # (h, w) of each patch, patches of one merged token side by side
+        positions = torch.stack(
+            torch.meshgrid(torch.arange(h, device=hidden.device), torch.arange(w, device=hidden.device), indexing="ij"),
+            dim=-1,
+        )
+        positions = positions.view(h // merge, merge, w // merge, merge, 2).transpose(1, 2).reshape(h * w, 2)
+        rotary = visual.rotary_pos_emb(hidden, positions)
+        normed = blocks[0].norm1(hidden)
+        # cuDNN is the fastest of PyTorch's attention kernels for the tower's head size of 80.
+        with sdpa_kernel(_BY_SPEED, set_priority=True) if hidden.is_cuda else nullcontext():
+            for block, norm_after in zip(blocks, norms_after, strict=True):
+                hidden, normed = add_and_norm(hidden, run(frame_attention, block.attn, normed, rotary), block.norm2)
+                hidden, normed = add_and_norm(hidden, run(frame_mlp, block.mlp, normed), norm_after)
+    del normed
+    return run(visual.merger, hidden)[None]
 
 
 def attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -454,11 +470,17 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
 
         return self._encode(pieces(), total_tokens, None)
 
-    @torch.no_grad()
     def _encode(self, pieces: Iterable[Segment], total_tokens: int, wanted: int | None) -> VideoMemory:
+        # In evaluation mode nobody means to train, whoever forgets torch.no_grad().
+        with nullcontext() if self.training else torch.no_grad():
+            return self._encode_segments(pieces, total_tokens, wanted)
+
+    def _encode_segments(self, pieces: Iterable[Segment], total_tokens: int, wanted: int | None) -> VideoMemory:
         layers = self.model.layers
         states: list[MixerState | None] = [None] * len(layers)
         memory = VideoMemory([], [])
+        pieces_of_layers: list[list[tuple[Tensor, Tensor]]] = [[] for _ in layers]
+        trains = torch.is_grad_enabled()
         done = 0
         segments = (
             segment
@@ -472,7 +494,11 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
                 raise ValueError(f"the video has more than the {total_tokens} tokens announced")
             rotary = self._video_rotary(video, segment)
             for i, layer in enumerate(layers):
-                keys, values, video, states[i] = layer.encode_video(video, rotary, states[i])
+                run = recomputed(layer)
+                keys, values, video, states[i] = run(layer.encode_video, video, rotary, states[i])
+                if trains:  # autograd would copy all of a memory's gradient for every segment written into it
+                    pieces_of_layers[i].append((keys, values))
+                    continue
                 if done == 0:
                     shape = (1, keys.shape[1], total_tokens, keys.shape[3])
                     memory.keys.append(keys.new_empty(shape))
@@ -482,6 +508,12 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
             done = after
         if done != total_tokens or not done:
             raise ValueError(f"the video has {done} tokens, not the {total_tokens} announced")
+        if trains:
+            for pieces_of_one in pieces_of_layers:
+                all_keys, all_values = zip(*pieces_of_one, strict=True)
+                memory.keys.append(torch.cat(all_keys, dim=2))
+                memory.values.append(torch.cat(all_values, dim=2))
+                pieces_of_one.clear()
         return memory
 
     def _video_rotary(self, video: Tensor, segment: Segment) -> Rotary | None:
@@ -543,7 +575,8 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
 
         Args:
             position_ids: by default 0, 1, ... for the tokens of each prompt that `attention_mask` keeps.
-            labels: for the loss of the text tokens; -100 leaves one out.
+            labels: for the loss of the text tokens; -100 leaves one out. In training mode the loss reaches every
+                weight that the answer depends on (all but the last layer's mixer), through pixels too.
             logits_to_keep: the last so many tokens get logits; all of them by default.
             pixel_values, pixel_values_videos: images or a video to encode first, for a single prompt.
             image_grid_thw, video_grid_thw: their patch grids.
