@@ -51,11 +51,10 @@ class Encoded:
 
 class Qwen2VLAdapter(ModelAdapter):
     """Arguments: ``pretrained`` (a folder or a Hub id), ``random`` (without a checkpoint, the size of a model with
-    random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16, float16,
-    float32), ``device`` (auto, cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over
-    GPUs), ``attn_implementation`` (sdpa, eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per
-    frame, ``text_positions`` (transformers, original: see above), ``seed`` of the random weights,
-    ``trust_remote_code``.
+    random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16, float16, float32), ``device`` (auto,
+    cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over GPUs), ``attn_implementation`` (sdpa,
+    eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per frame, ``text_positions`` (transformers,
+    original: see above), ``seed`` of the random weights, ``trust_remote_code``.
     """
 
     name = "qwen2_vl"

@@ -73,3 +73,59 @@ class Careful(ModelAdapter):
         if any("stumble 0" in prompt for prompt in prompts):
             raise RuntimeError("tripped over it\nand a second line")
         return [Answer("A", 1) for _ in prompts]
+
+
+class Limited(ModelAdapter):
+    """Takes frames up to a limit; what happens beyond is an argument. Trains, too."""
+
+    name = "limited"
+
+    def __init__(self, limit: int | str = 16, then: str = "gpu", log: str = "") -> None:
+        self.limit, self.then, self.log = int(limit), then, log
+
+    def encode(self, clip: Clip | None) -> Any:
+        assert clip is not None
+        if len(clip.frames) > 2 and self.log:  # two frames are for measuring the prompt
+            with open(self.log, "a") as file:
+                file.write(f"{len(clip.frames)}\n")
+        if len(clip.frames) > self.limit:
+            self._fail()
+        return clip.frames.shape
+
+    def _fail(self) -> None:
+        if self.then == "gpu":
+            import torch
+
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.\nmore about it")
+        if self.then == "host":
+            import resource
+
+            import numpy as np
+
+            now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 28), resource.RLIM_INFINITY))
+            np.ones(1 << 32, np.uint8)
+        if self.then == "killed":
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.then == "segfault":
+            import ctypes
+
+            ctypes.string_at(0)
+        if self.then == "hang":
+            time.sleep(600)
+        raise RuntimeError("this is no number of frames for me\nreally")
+
+    def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+        time.sleep(0.01 + 0.002 * settings.max_new_tokens)
+        tokens = 7 + len(prompts[0].split())
+        return [Answer("A", max(1, settings.min_new_tokens), "length", prompt_tokens=tokens) for _ in prompts]
+
+    def video_tokens(self, encoded: Any) -> int:
+        return encoded[0] * 10
+
+    def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
+        self.encode(clip)
+        return float(len(answer.split()))

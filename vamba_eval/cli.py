@@ -34,6 +34,7 @@ Evaluate long-video language models: how well they answer, and what each answer 
   %(prog)s judge RESULTS... --judge-model M   responses in free text, graded by a language model
   %(prog)s download TASK,... --data-root DIR  fetch benchmarks from the Hub
   %(prog)s check TASK,... --data-root DIR     see whether a copy of a benchmark is whole
+  %(prog)s profile --models M --frames 8..1024  seconds, memory and FLOPs as videos grow, and the longest that fits
   %(prog)s ask VIDEO "question" ...           ask a model about a video or image of yours
 
 A run that was interrupted goes on where it stopped when the same command is given again.
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ask": _ask,
         "download": _download,
         "check": _check,
+        "profile": _profile,
         "run": _run,
     }
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
@@ -453,6 +455,70 @@ def _prices(text: str) -> tuple[float, float]:
     except ValueError:
         raise UserError(f"--judge-price {text!r}: write IN,OUT in dollars for a million tokens, as 0.5,1.5") from None
     return dollars_in, dollars_out
+
+
+def _profile(argv: list[str]) -> int:
+    from vamba_eval import profiling, profiling_tables
+    from vamba_eval.profiling_point import PHASES
+
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py profile",
+        description="What models cost as videos grow longer, on frames of noise, every point in a process of its own; "
+        "running out of memory is a result. Without a checkpoint, models have random weights of the released size. The "
+        "same command goes on where it stopped.",
+    )
+    add = parser.add_argument
+    add("--models", default="vamba,qwen2_vl", metavar="M,...", help="models, or label=model (default: vamba,qwen2_vl)")
+    add("--model-args", action="append", default=[], metavar="M:K=V,...", help="a model's arguments; may be repeated")
+    add("--frames", default="8..1024", metavar="N,...", help="numbers of frames; A..B: A and its doublings up to B")
+    add("--size", default="640x360", metavar="WxH,...", help="of frames, in pixels (default: 640x360)")
+    add("--phase", default="prefill,decode", metavar="P,...", help=f"of {', '.join(PHASES)} (default: prefill,decode)")
+    add("--prompt-tokens", type=int, default=160, metavar="N", help="of the question with its surroundings (160)")
+    add("--new-tokens", type=int, default=64, metavar="N", help="of an answer, generated or learned (64)")
+    add("--repeats", type=int, default=3, metavar="N", help="timed passes, after one to warm up (3)")
+    add(
+        "--find-longest",
+        type=float,
+        nargs="?",
+        const=1.05,
+        metavar="FACTOR",
+        help="search the longest video that fits, to within this factor (1.05; 1: to the frame)",
+    )
+    add("--point-timeout", type=float, default=900, metavar="S", help="end a point after so many seconds (900)")
+    add("--retry", action="store_true", help="measure points again that crashed or took too long")
+    add("--tables-only", action="store_true", help="measure nothing: tables and plots of what --output holds")
+    add("--dtype", help="bfloat16, float16 or float32 (default: each model's own)")
+    add("--device", help="cpu, cuda or cuda:N (default: the first GPU, else the CPU)")
+    add("--output", type=Path, default=Path("results/profile"), metavar="DIR", help="default: results/profile")
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    if not args.tables_only:
+        common = {name: value for name in ("dtype", "device") if (value := getattr(args, name)) is not None}
+        given, models = _model_args(args.model_args), []
+        for name in _names(args.models):
+            label, _, source = name.rpartition("=")
+            models.append(profiling.Model(label or source, source, {**common, **given.pop(label or source, {})}))
+        if given:
+            raise UserError(f"arguments for {next(iter(given))!r}, which is not among the models {args.models}")
+        profiling.sweep(
+            models,
+            profiling.parse_frames(args.frames),
+            profiling.parse_sizes(args.size),
+            _names(args.phase),
+            args.output,
+            how=profiling.How(args.prompt_tokens, args.new_tokens, args.repeats),
+            find_longest=args.find_longest,
+            timeout_s=args.point_timeout,
+            retry=args.retry,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    paths = profiling_tables.save(args.output)
+    print(paths[0].read_text(encoding="utf-8"))
+    print("Written:", *(f"  {path}" for path in paths), sep="\n")
+    if not any(path.suffix == ".svg" for path in paths):
+        print('- no plots: they need matplotlib (pip install "vamba-eval[plots]")')
+    failed = [row for row in profiling.read_points(args.output) if row["outcome"] in profiling.FAILURES]
+    return 1 if failed else 0
 
 
 def _ask(argv: list[str]) -> int:

@@ -69,7 +69,7 @@ class Run:
         environments, ours = self.info["environments"], self._environment
         if environments and ours not in environments and not self._accept_environment:
             raise UserError(
-                f"{self.folder} was begun in another environment:\n{_difference(environments[-1], ours)}\n"
+                f"{self.folder} was begun in another environment:\n{difference(environments[-1], ours)}\n"
                 "Use another --name, go back to that environment, or go on anyway with --accept-environment "
                 "(both are recorded)."
             )
@@ -104,7 +104,7 @@ class Run:
         known = self.info[kind].get(name)
         if known is not None and known != fingerprint:
             raise UserError(
-                f"{self.folder} holds another run of {name!r}:\n{_difference(known, fingerprint)}\n"
+                f"{self.folder} holds another run of {name!r}:\n{difference(known, fingerprint)}\n"
                 "Use another --name or --output for this one"
                 + (f", or give the model another label (--models my_{name}={name})." if kind == "models" else ".")
             )
@@ -235,7 +235,7 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_+=-]+", "-", name).strip("-") or "run"
 
 
-def _difference(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def difference(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     before, now = _flat(known), _flat(asked)
     lines = []
     for key in sorted(before.keys() | now.keys()):

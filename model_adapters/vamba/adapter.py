@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 class VambaAdapter(ModelAdapter):
     """Arguments: ``pretrained`` (a folder or a Hub id in the released layout), ``random`` (without a checkpoint,
-    the size of a model with random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16, float16, float32), ``device`` (auto, cpu, cuda,
-    cuda:N), ``device_map`` (such as auto, to spread a model over GPUs), ``attn_implementation`` (sdpa,
-    eager, flash_attention_2), ``segment_frames`` (frames encoded at once; the answers do not depend on it),
-    ``batch_size`` (prompts about one video answered at once), ``seed`` of the random weights.
+    the size of a model with random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16,
+    float16, float32), ``device`` (auto, cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model
+    over GPUs), ``attn_implementation`` (sdpa, eager, flash_attention_2), ``segment_frames`` (frames encoded at
+    once; the answers do not depend on it), ``batch_size`` (prompts about one video answered at once), ``seed``
+    of the random weights.
     """
 
     name = "vamba"

@@ -97,7 +97,7 @@ class MixerConfig:
 
 
 # TIGER-Lab/Vamba-Qwen2-VL-7B's config.json, beside Qwen2-VL-7B's sizes.
-RELEASED = {
+RELEASED: dict[str, Any] = {
     "use_alpha_balancing": True,
     "cross_attn_use_position_embeddings": False,
     "cross_attn_use_layer_norm": False,
