@@ -25,55 +25,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vamba_eval.model_adapters import _loading
-from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VambaProcessor, mixer, modeling
+from vamba_eval.model_adapters.vamba import mixer, modeling
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
 
 from vamba_eval.contracts import Clip, GenerationSettings
 
-# The released TIGER-Lab/Vamba-Qwen2-VL-7B.
-TEXT = {
-    "vocab_size": 152064,
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "rms_norm_eps": 1e-6,
-    "max_position_embeddings": 32768,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-}
-VISION = {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "num_heads": 16}
-MIXER = {
-    "enable": True,
-    "hidden_dim": 3584,
-    "d_state": 128,
-    "headdim": 64,
-    "expand": 2,
-    "ngroups": 1,
-    "chunk_size": 256,
-}
 QUESTION_TOKENS = 160
 GIB = 2**30
-
-
-class RandomVamba(VambaAdapter):
-    """The adapter around random weights of the released size."""
-
-    def __init__(self) -> None:
-        self.device, self.dtype = torch.device("cuda"), torch.bfloat16
-        self.batch_size, self.segment_frames = 1, None
-        config = VambaConfig(
-            text_config=TEXT, vision_config=VISION, vision_mamba_mixer_config=MIXER, use_alpha_balancing=True
-        )
-        config._attn_implementation = "sdpa"
-        torch.manual_seed(0)
-        torch.set_default_dtype(torch.bfloat16)
-        with torch.device("cuda"):
-            self.model: Any = VambaForConditionalGeneration(config).eval()
-        torch.set_default_dtype(torch.float32)
-        self.processor = VambaProcessor(_loading.tiny_tokenizer())
-        self.model.generation_config.eos_token_id = TEXT["vocab_size"]  # never: answers have the length measured
 
 
 def measure(action: Callable[[], Any], repeats: int = 3) -> float:
@@ -111,7 +69,7 @@ def make_clip(frames: int, size: tuple[int, int]) -> Clip:
     return Clip(pictures, index.astype(float), index, 1.0, float(frames))
 
 
-def report(adapter: RandomVamba, frames: int, size: tuple[int, int], with_plain: bool) -> dict[str, Any]:
+def report(adapter: VambaAdapter, frames: int, size: tuple[int, int], with_plain: bool) -> dict[str, Any]:
     clip = make_clip(frames, size)
     question = "x" * (QUESTION_TOKENS - len(adapter.processor.tokenizer(adapter.processor.prompt("")).input_ids))
     one, few, many = (GenerationSettings(max_new_tokens=n) for n in (1, 2, 66))
@@ -144,7 +102,7 @@ def report(adapter: RandomVamba, frames: int, size: tuple[int, int], with_plain:
     return row
 
 
-def replayed_step_ms(adapter: RandomVamba, memory: Any) -> float:
+def replayed_step_ms(adapter: VambaAdapter, memory: Any) -> float:
     """Milliseconds of a further token, from answers of two lengths that differ in replayed steps only."""
     ids = torch.randint(0, 200, (1, QUESTION_TOKENS), device="cuda")
     from vamba_eval.model_adapters.vamba.decoding import decode_greedily
@@ -155,7 +113,7 @@ def replayed_step_ms(adapter: RandomVamba, memory: Any) -> float:
     return 1000 * (answer(84) - answer(20)) / 64
 
 
-def plain(adapter: RandomVamba, clip: Clip, question: str) -> dict[str, Any]:
+def plain(adapter: VambaAdapter, clip: Clip, question: str) -> dict[str, Any]:
     processor, model = adapter.processor, adapter.model
     _, rows, columns = processor.settings.grid(*clip.frames.shape[:3])
     inputs = processor([processor.prompt(question)], device="cuda")
@@ -177,7 +135,7 @@ def plain(adapter: RandomVamba, clip: Clip, question: str) -> dict[str, Any]:
     return {"plain_first_token_s": first, "plain_decode_ms": 1000 * (later - first) / 8, "plain_peak_gib": peak}
 
 
-def stages(adapter: RandomVamba, frames: int, size: tuple[int, int]) -> list[tuple[str, float]]:
+def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tuple[str, float]]:
     """Seconds of each stage of encoding, each timed by itself over the whole video, in segments as in use."""
     model, processor = adapter.model, adapter.processor
     clip = make_clip(frames, size)
@@ -254,7 +212,7 @@ def main() -> None:
     parser.add_argument("--no-plain", action="store_true")
     args = parser.parse_args()
     size = tuple(int(edge) for edge in args.size.split("x"))
-    adapter = RandomVamba()
+    adapter = VambaAdapter(random="released", device="cuda")
     scan = "mamba-ssm" if mixer.mamba_scan() is not None else "plain PyTorch"
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, scan: {scan}, {args.size}\n", flush=True)
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -75,28 +77,34 @@ class Careful(ModelAdapter):
         return [Answer("A", 1) for _ in prompts]
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch's, without torch."""
+
+
 class Limited(ModelAdapter):
-    """Takes frames up to a limit; what happens beyond is an argument. Trains, too."""
+    """Takes frames up to a limit; what happens beyond is an argument. Trains, too. Needs no torch, so starts fast."""
 
     name = "limited"
 
-    def __init__(self, limit: int | str = 16, then: str = "gpu", log: str = "") -> None:
+    def __init__(self, limit: int | str = 16, then: str = "gpu", log: str = "", pretrained: str = "") -> None:
         self.limit, self.then, self.log = int(limit), then, log
 
     def encode(self, clip: Clip | None) -> Any:
         assert clip is not None
         if len(clip.frames) > 2 and self.log:  # two frames are for measuring the prompt
             with open(self.log, "a") as file:
-                file.write(f"{len(clip.frames)}\n")
+                file.write(f"{len(clip.frames)} {os.getpid()}\n")
         if len(clip.frames) > self.limit:
             self._fail()
         return clip.frames.shape
 
     def _fail(self) -> None:
         if self.then == "gpu":
+            raise OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.\nmore about it")
+        if self.then == "torch":
             import torch
 
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.\nmore about it")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB.")
         if self.then == "host":
             import resource
 
@@ -106,9 +114,6 @@ class Limited(ModelAdapter):
             resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 28), resource.RLIM_INFINITY))
             np.ones(1 << 32, np.uint8)
         if self.then == "killed":
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGKILL)
         if self.then == "segfault":
             import ctypes

@@ -269,18 +269,21 @@ class Sweep:
         ours = json.loads(json.dumps({"how": self._how, "models": self._models, "environment": environment}))
         begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
         info = {"schema": SCHEMA, "begun": begun, **ours}
-        if (self.folder / "sweep.json").exists():
+        self._file.drop_torn_line()
+        self.rows = {_point_of(row): row for row in read_points(self.folder)}
+        if self.rows:
             info = read_sweep(self.folder)
             # Another model may join; what is there must have been measured in the same way on the same machine.
-            theirs = {**info, "models": {k: v for k, v in info["models"].items() if k in ours["models"]}}
-            here = {**ours, "models": {k: v for k, v in ours["models"].items() if k in info["models"]}}
+            measured = {point.model for point in self.rows}
+            theirs = {
+                **info,
+                "models": {k: v for k, v in info["models"].items() if k in ours["models"] and k in measured},
+            }
+            here = {**ours, "models": {k: v for k, v in ours["models"].items() if k in theirs["models"]}}
             if changes := difference({key: theirs[key] for key in here}, here):
                 raise UserError(f"{self.folder} holds another sweep:\n{changes}\nUse another --output for this one.")
             info["models"] |= ours["models"]
         _write(self.folder / "sweep.json", json.dumps(info, indent=2))
-        self.info = info
-        self._file.drop_torn_line()
-        self.rows = {_point_of(row): row for row in read_points(self.folder)}
 
     def add(self, point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
         full = {**asdict(point), **row}

@@ -126,11 +126,13 @@ def _decode(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: 
             pairs = [(costs.get(f"{quantity} answer"), costs.get(f"{quantity} few")) for costs in measured["costs"]]
             known = [(a - b) / further for a, b in pairs if a is not None and b is not None]
             row["samples"][f"token_{unit}"] = known
-        with count_flops() as longer:
-            adapter.generate(encoded, [prompt], GenerationSettings(4, min_new_tokens=4))
-        with count_flops() as shorter:
-            adapter.generate(encoded, [prompt], GenerationSettings(2, min_new_tokens=2))
-        row["token_flops"] = (longer.total - shorter.total) / 2
+        if "torch" in sys.modules:
+            flops = {}
+            for length in (2, 4):
+                with count_flops() as counted:
+                    adapter.generate(encoded, [prompt], GenerationSettings(length, min_new_tokens=length))
+                flops[length] = counted.total
+            row["token_flops"] = (flops[4] - flops[2]) / 2
     return {**row, **tokens}
 
 
@@ -165,6 +167,7 @@ def _repeat(
     latter. With no repeats it runs once, and is neither counted nor timed.
     """
     result: dict[str, Any] = {"costs": [], "timed": repeats > 0}
+    count = count and "torch" in sys.modules
     if repeats:
         with count_flops() if count else nullcontext() as flops, Meter() as meter:
             once(meter)

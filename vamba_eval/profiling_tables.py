@@ -61,7 +61,7 @@ QUANTITIES: dict[str, tuple[Quantity, ...]] = {
         Quantity("token_j", "energy a token", "J"),
     ),
     "train": (
-        Quantity("step_s", "step", "s", 1.0, True, "training_step_time"),
+        Quantity("step_s", "seconds", "s", 1.0, True, "training_step_time"),
         Quantity("preprocess_s", "preprocessing", "s"),
         Quantity("forward_s", "forward", "s"),
         Quantity("backward_s", "backward", "s"),
@@ -311,9 +311,11 @@ def _figure(info: Mapping[str, Any], phase: str, size: tuple[int, int], rows: Se
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_ylim(bottom=0)
-        axes.set(xlabel="frames", ylabel=quantity.unit, title=quantity.title)
-    figure.suptitle(f"{_TITLES[phase]}, {size[0]}x{size[1]}")
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=min(4, len(drawn)), frameon=False)
+        axes.margins(x=0.12)
+        axes.set(
+            xlabel=f"frames of {size[0]}x{size[1]}", ylabel=quantity.unit, title=f"{_TITLES[phase]}: {quantity.title}"
+        )
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(4, len(drawn)), frameon=False)
     figure.supxlabel(_caption(info, any("paper" in label for label in drawn)), fontsize=7, color="0.35")
     return figure
 
@@ -331,7 +333,8 @@ def _draw_model(
         if row["outcome"] != OK:
             axes.plot([row["frames"]], [y[-1]], "x", color=color, ms=8, mew=2)
             text = f"{row['outcome']}\nat {row['frames']:,}"
-            axes.annotate(text, (row["frames"], y[-1]), (0, 6), textcoords="offset points", ha="center", fontsize=7)
+            below = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 7, "color": color}
+            axes.annotate(text, (row["frames"], y[-1]), (0, -8), **below)
     return {label: line}
 
 
