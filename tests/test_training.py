@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from videos import picture
 
 from vamba_eval import Clip
 from vamba_eval.contracts import UserError
+from vamba_eval.metering import add_flops, count_flops
 
 VIDEO = torch.tensor([[5, 4, 6]])
 IDS = torch.tensor([[3, 14, 15, 92, 65, 35, 8, 97]])
@@ -175,6 +178,15 @@ def test_qwen2_vl_trains_on_the_tokens_of_the_answer_alone() -> None:
         logits = adapter.model(input_ids=ids, position_ids=positions, **vision).logits
     wanted = torch.nn.functional.cross_entropy(logits[0, -len(answer) - 1 : -1], torch.tensor(answer))
     assert adapter.train_step(clip, "Why?", "So.") == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_operations_of_a_backward_pass_count_in_whatever_thread() -> None:
+    """On a GPU, autograd runs backward, and what checkpointing computes again, in threads of its own."""
+    with count_flops() as flops:
+        thread = threading.Thread(target=lambda: add_flops("scan", 7))
+        thread.start()
+        thread.join()
+    assert flops.by_kind == {"scan": 7}
 
 
 def test_random_weights_of_a_size(monkeypatch: pytest.MonkeyPatch) -> None:

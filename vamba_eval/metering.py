@@ -281,7 +281,8 @@ class FlopCount:
         return sum(self.by_kind.values())
 
 
-_counting: ContextVar[FlopCount | None] = ContextVar("flop_count", default=None)
+# Not of a thread's context: a backward pass on a GPU runs in threads of autograd's own.
+_counting: FlopCount | None = None
 
 
 @contextmanager
@@ -295,16 +296,16 @@ def count_flops() -> Iterator[FlopCount]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    if _counting.get() is not None:
+    global _counting
+    if _counting is not None:
         raise RuntimeError("FLOPs are being counted already")
-    count = FlopCount()
-    token = _counting.set(count)
+    count = _counting = FlopCount()
     counter = FlopCounterMode(display=False, custom_mapping=_attention_formulas())
     try:
         with counter:
             yield count
     finally:
-        _counting.reset(token)
+        _counting = None
         for operation, flops in counter.get_flop_counts().get("Global", {}).items():
             kind = str(operation).rpartition(".")[2]
             count.by_kind[kind] = count.by_kind.get(kind, 0) + flops
@@ -312,13 +313,13 @@ def count_flops() -> Iterator[FlopCount]:
 
 def add_flops(kind: str, n: int) -> None:
     """Say that ``n`` operations ran in a kernel that torch's counter does not see."""
-    if (count := _counting.get()) is not None:
+    if (count := _counting) is not None:
         count.by_kind[kind] = count.by_kind.get(kind, 0) + n
 
 
 def counting_flops() -> bool:
     """Whether somebody counts: then nothing may run that cannot be counted, as a CUDA graph."""
-    return _counting.get() is not None
+    return _counting is not None
 
 
 def _attention_formulas() -> dict[Any, Any]:
