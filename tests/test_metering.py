@@ -132,10 +132,12 @@ def test_what_fails_is_measured_and_leaves_no_phase_open() -> None:
         with meter.phase("generate"):
             time.sleep(0.05)
     assert meter.costs["preprocess"].seconds == near(0.1) and meter.costs["generate"].seconds == near(0.05)
-    with pytest.raises(KeyError), Meter():
-        raise KeyError
-    with Meter(), pytest.raises(RuntimeError, match="active meter already"), Meter():
+    other = Meter()
+    with meter.phase("encode"), pytest.raises(RuntimeError, match="one at a time"), other.phase("encode"):
         pass
+    with other.phase("encode"):
+        assert metering._active.get() is other
+    assert metering._active.get() is None
 
 
 def test_phases_of_other_threads_do_not_mix_in() -> None:
@@ -469,7 +471,7 @@ def test_greedy_decoding_marks_the_first_token_once(monkeypatch: pytest.MonkeyPa
     marked: list[int] = []
     monkeypatch.setattr(Meter, "mark_first_token", lambda meter: marked.append(len(passes)))
     ids = adapter.processor([adapter.processor.prompt("What is it?")])["input_ids"]
-    with Meter():
+    with Meter().phase("generate"):
         decode_greedily(adapter.model, ids, None, 4, {-1})
     assert marked == [1] and len(passes) == 4
 

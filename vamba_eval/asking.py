@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from vamba_eval import metering, registry
+from vamba_eval import registry
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, UserError, Video, VideoError
 from vamba_eval.decoding import picture
 from vamba_eval.loading import Reader, Reading
+from vamba_eval.metering import Meter
 from vamba_eval.pixels import resized
 from vamba_eval.sampling import FrameSampling
 
@@ -40,10 +41,10 @@ def ask(
         raise UserError(str(error)) from error
     adapter = registry.load_adapter(model, **model_args)
     try:
-        with metering.stopwatch() as watch:
+        with Meter() as meter, meter.phase("encode"):
             encoded = adapter.encode(clip)
         count, height, width = clip.frames.shape[:3]
-        print(f"{count} frames of {width}x{height}, encoded in {watch.seconds:.1f} s", file=sys.stderr)
+        print(f"{count} frames of {width}x{height}, encoded in {meter.costs['encode'].seconds:.1f} s", file=sys.stderr)
         for question in questions:
             yield from adapter.generate(encoded, [question], settings)
     except MemoryError as error:

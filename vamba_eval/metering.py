@@ -47,7 +47,6 @@ __all__ = [
     "reset_resident_peak",
     "resident_peak",
     "spread",
-    "stopwatch",
     "tree_memory",
 ]
 
@@ -119,17 +118,17 @@ class _Span:
 
 
 class Meter:
-    """Measures phases from entering to leaving; one at a time.
+    """Measures phases; also a context manager, which only shows where it is in use.
 
         with Meter() as meter, meter.phase("encode"):
             adapter.encode(clip)  # where it says `with phase("preprocess")`, that is measured too
         meter.costs["encode"].seconds
 
-    Phases nest; a phase that occurs several times is summed, its peaks are the highest. On a GPU the borders are
-    events on the current stream: the GPU is waited for at the end of an outermost phase alone, where its costs
-    become known, and a phase within gets the time that the GPU spent on what was queued in it. So the work of the
-    host that hides behind that of the GPU costs nothing. Without a GPU it is the clock. Phases of other threads
-    are not measured, and none may begin or end while a CUDA graph is captured.
+    Phases nest, those of one meter within each other; a phase that occurs several times is summed, its peaks are the
+    highest. On a GPU the borders are events on the current stream: the GPU is waited for at the end of an outermost
+    phase alone, where its costs become known, and a phase within gets the time that the GPU spent on what was queued
+    in it. So the work of the host that hides behind that of the GPU costs nothing. Without a GPU it is the clock.
+    Phases of other threads are not measured, and none may begin or end while a CUDA graph is captured.
 
     torch's own peak counters start anew at each border, so read `peak` instead of them. ``gpu`` gives phases their
     energy.
@@ -144,29 +143,28 @@ class Meter:
         self._whole = _Span("", _Border(0.0, {}))
         self._open: list[_Span] = []
         self._closed: list[tuple[_Span, _Border]] = []
-        self._token: Token[Meter | None] | None = None
-
-    def __enter__(self) -> Meter:
-        if _active.get() is not None:
-            raise RuntimeError("there is an active meter already: leave it first")
-        self._token = _active.set(self)
+        self._outermost: Token[Meter | None] | None = None
         reset_resident_peak()
         if (gpus := cuda()) is not None:
             for device in range(gpus.device_count()):
                 gpus.reset_peak_memory_stats(device)
+
+    def __enter__(self) -> Meter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._token is not None:
-            _active.reset(self._token)
+    def __exit__(self, *_: object) -> None: ...
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Measure the block as (another occurrence of) the phase ``name``; also what ends in an exception."""
         if not self._open:
+            if _active.get() is not None:
+                raise RuntimeError("another meter is measuring: one at a time")
             self._devices = gpus_in_use()
         self._note_memory()
         span = _Span(name, _border(self._devices))
+        if not self._open:
+            self._outermost = _active.set(self)
         self._open.append(span)
         try:
             yield
@@ -192,8 +190,8 @@ class Meter:
         return taken
 
     def peak(self) -> tuple[int, str]:
-        """Peak bytes since entering, within phases and between, and what they are: "gpu" (allocated, over all GPUs
-        in use) or, without any, "resident" (this process's)."""
+        """Peak bytes since the meter was made, within phases and between, and what they are: "gpu" (allocated, over
+        all GPUs in use) or, without any, "resident" (this process's)."""
         self._note_memory()
         if self._whole.allocated:
             return sum(self._whole.allocated.values()), "gpu"
@@ -212,6 +210,8 @@ class Meter:
 
     def _end(self, span: _Span) -> None:
         at = self._open.index(span)
+        if at == 0 and self._outermost is not None:
+            _active.reset(self._outermost)
         border = _border(self._devices)  # before all that takes time itself
         if at == 0:
             self._devices = gpus_in_use()  # it may have been the first to use one
@@ -245,7 +245,7 @@ _active: ContextVar[Meter | None] = ContextVar("active_meter", default=None)
 
 
 def phase(name: str) -> AbstractContextManager[None]:
-    """For adapters: the block is the phase ``name`` ("preprocess" within ``encode``, say). Costs nothing unmeasured."""
+    """For adapters: the block is the phase ``name`` ("preprocess", say) within the one that is measured, if any."""
     meter = _active.get()
     return nullcontext() if meter is None else meter.phase(name)
 
@@ -355,25 +355,7 @@ def _attention_formulas() -> dict[Any, Any]:
     return formulas
 
 
-# ------------------------------------------------------------------------------------- clocks and machines
-
-
-@dataclass
-class Stopwatch:
-    seconds: float = 0.0
-
-
-@contextmanager
-def stopwatch() -> Iterator[Stopwatch]:
-    """Wall-clock seconds of the block; waits for the GPU's queued work at both ends."""
-    watch = Stopwatch()
-    _wait_for_gpu()
-    start = time.perf_counter()
-    try:
-        yield watch
-    finally:
-        _wait_for_gpu()
-        watch.seconds = time.perf_counter() - start
+# ------------------------------------------------------------------------------------- summaries and machines
 
 
 @dataclass(frozen=True)
@@ -404,11 +386,6 @@ def environment() -> dict[str, Any]:
     hardware: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu": _cpu_model()}
     hardware |= gpu_driver()
     return {"python": platform.python_version(), "packages": packages, "hardware": hardware}
-
-
-def _wait_for_gpu() -> None:
-    if (gpus := cuda()) is not None:
-        gpus.synchronize()
 
 
 def _cpu_model() -> str:
