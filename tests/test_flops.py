@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from test_vamba_mixer import scan_inputs
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 from vamba_eval.model_adapters.qwen2_vl import Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba import VambaAdapter, VambaConfig, VambaForConditionalGeneration
 from vamba_eval.model_adapters.vamba.decoding import decode_greedily
@@ -218,3 +220,26 @@ def test_what_torch_does_not_see_is_added() -> None:
         torch.randn(3, 4) @ torch.randn(4, 5)
         raise ValueError("broken")
     assert count.total == 120 and not counting_flops()
+
+
+def test_counting_keeps_no_activation_that_checkpointing_lets_go() -> None:
+    """torch's own tracking of modules would."""
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.narrow = torch.nn.Linear(8, 32), torch.nn.Linear(32, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.wide(x)
+            kept.append(weakref.ref(hidden))
+            return self.narrow(hidden)
+
+    block = Block()
+    with count_flops() as flops:
+        loss = checkpoint(block, torch.randn(4, 8, requires_grad=True), use_reentrant=False).sum()
+        assert kept[0]() is None
+        loss.backward()
+    product = 2 * 4 * 8 * 32
+    assert flops.total == (2 + 1 + 4) * product, "forward, again as far as the backward pass needs it, and backward"
