@@ -305,5 +305,7 @@ def test_tasks_of_lmms_eval_are_known_by_name_or_functions() -> None:
     assert name("longvideobench_test_v") == ("longvideobench", "test")
     assert name("mvbench_action_count") == ("mvbench", None)
     assert name("mine", "videomme_doc_to_visual", "videomme_doc_to_text") == ("videomme", None)
-    assert name("mine", "videomme_doc_to_visual", "videomme_doc_to_text_subtitle") is None
+    subtitled = name("mine", "videomme_doc_to_visual", "videomme_doc_to_text_subtitle")
+    assert subtitled == ("videomme_subtitles", None)
+    assert name("mine", "longvideobench_doc_to_visual_i", "longvideobench_doc_to_text") is None
     assert name("mmmu_val") is None
