@@ -131,6 +131,8 @@ def run_lmms(site: Path, home: Path, cwd: Path, *arguments: object, processes: i
         "HF_DATASETS_CACHE": str(cwd / "datasets"),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
+        # Its cache goes by the commit of the repository around its installation, where somebody may commit meanwhile.
+        "GIT_DIR": str(cwd / "no_repository"),
     }
     command = [sys.executable, "-m", "lmms_eval"]
     if processes > 1:
