@@ -11,7 +11,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.contracts import GenerationSettings, Likelihood, UserError
 from vamba_eval.metering import mark_first_token
 
 if TYPE_CHECKING:
@@ -145,6 +145,14 @@ def first_token_marker() -> Any:
         return False
 
     return StoppingCriteriaList([marker])  # type: ignore[list-item] # it calls whatever is in it
+
+
+def likelihood(logits: torch.Tensor, continuation: torch.Tensor) -> Likelihood:
+    """Of the token ids (N,), from logits (N, vocabulary) that predict each of them."""
+    logprobs = logits.float().log_softmax(-1)
+    chosen = logprobs.gather(-1, continuation[:, None])
+    greedy = bool((logits.argmax(-1) == continuation).all())
+    return Likelihood(float(chosen.double().sum()), len(continuation), greedy)
 
 
 def end_ids(model: Any) -> list[int]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
 from vamba_eval.metering import phase
 
 from . import _loading
@@ -165,6 +165,10 @@ class Qwen2VLAdapter(ModelAdapter):
             loss.backward()
         return loss.item()
 
+    def loglikelihood(self, encoded: Encoded, prompts: Sequence[str], continuations: Sequence[str]) -> list[Likelihood]:
+        """A continuation's tokens are those of its text alone, as they follow the prompt's when generated."""
+        return [self._likelihood(encoded, str(p), c) for p, c in zip(prompts, continuations, strict=True)]
+
     def close(self) -> None:
         import torch
 
@@ -235,6 +239,31 @@ class Qwen2VLAdapter(ModelAdapter):
                 return_tensors="pt",
             )
         return batch["pixel_values"], batch["image_grid_thw"]
+
+    def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
+        import torch
+
+        before = self.tokenizer(encoded.text + prompt + _AFTER_QUESTION, add_special_tokens=False).input_ids
+        after = self.tokenizer(continuation, add_special_tokens=False).input_ids
+        if not after:
+            return Likelihood(0.0, 0, True)
+        ids = torch.tensor([before + after], device=self.device)
+        prefix_length = encoded.ids.shape[1]
+        places = torch.arange(prefix_length, prefix_length + ids.shape[1], device=self.device)
+        try:
+            with torch.inference_mode():
+                logits = self.model(
+                    input_ids=ids,
+                    attention_mask=torch.ones(1, prefix_length + ids.shape[1], dtype=torch.long, device=self.device),
+                    position_ids=(places + encoded.offset).expand(3, 1, -1),
+                    use_cache=True,
+                    logits_to_keep=len(after) + 1,
+                    **{_loading.cache_name(): encoded.cache},
+                ).logits[0, :-1]
+        finally:
+            if encoded.cache is not None and (added := encoded.cache.get_seq_length() - prefix_length) > 0:
+                encoded.cache.crop(-added)
+        return _loading.likelihood(logits, ids[0, len(before) :].to(logits.device))
 
     def _pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(t*h*w, 1176) float patches and the grid (1, 3), of exactly these frames."""

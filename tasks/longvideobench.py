@@ -17,6 +17,7 @@ from vamba_eval.contracts import (
     Counts,
     Dataset,
     GenerationSettings,
+    InLmmsEval,
     Question,
     Score,
     ScoredRecord,
@@ -69,9 +70,14 @@ class LongVideoBench(Task):
         "test": Counts(videos=None, questions=5341),
     }
     protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
+    in_lmms_eval: ClassVar[InLmmsEval | None] = InLmmsEval(
+        tasks={"longvideobench_val_v": None, "longvideobench_test_v": "test"},
+        functions=frozenset({"longvideobench_doc_to_visual_v", "longvideobench_doc_to_text"}),
+        groups={"duration_group": "duration_group", "question_category": "question_category"},
+    )
 
     def generation(self, protocol: str) -> GenerationSettings:
-        return GenerationSettings(max_new_tokens=32 if protocol == "lmms-eval" else 512)
+        return GenerationSettings.lmms_eval(32) if protocol == "lmms-eval" else GenerationSettings()
 
     def sampling_under(self, protocol: str) -> FrameSampling:
         """The authors' loader shows at most 256 frames unless told otherwise."""

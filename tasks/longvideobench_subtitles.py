@@ -25,6 +25,7 @@ class LongVideoBenchSubtitles(LongVideoBench):
     name = "longvideobench_subtitles"
     title = "LongVideoBench (validation, with subtitles)"
     reported_as = ""
+    in_lmms_eval = None
     protocols = ("official", "lmms-eval")
     interleaved = protocols
     reads_data_of = ("longvideobench",)

@@ -15,6 +15,7 @@ from vamba_eval.contracts import (
     Counts,
     Dataset,
     GenerationSettings,
+    InLmmsEval,
     Question,
     Score,
     ScoredRecord,
@@ -77,9 +78,12 @@ class LVBench(Task):
         lmms_ids=("lmms-eval/LVBench", "lmms-lab/LVBench"),
     )
     published_counts: ClassVar = {"test": Counts(videos=103, questions=1549)}  # paper, section 3
+    in_lmms_eval = InLmmsEval(
+        tasks={"lvbench": None}, functions=frozenset({"lvbench_doc_to_visual", "lvbench_doc_to_text"})
+    )
 
     def generation(self, protocol: str) -> GenerationSettings:
-        return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
+        return GenerationSettings.lmms_eval(16) if protocol == "lmms-eval" else GenerationSettings()
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split)

@@ -19,6 +19,7 @@ from vamba_eval.contracts import (
     Counts,
     Dataset,
     GenerationSettings,
+    InLmmsEval,
     MissingData,
     Question,
     Score,
@@ -99,9 +100,16 @@ class MLVU(Task):
         "dev": Counts(videos=None, questions=2175),
         "test": Counts(videos=None, questions=502),
     }
+    in_lmms_eval = InLmmsEval(
+        tasks={"mlvu_dev": None},
+        functions=frozenset({"mlvu_doc_to_visual_dev", "mlvu_doc_to_text"}),
+        groups={"task_type": "question_type"},
+    )
 
     def generation(self, protocol: str) -> GenerationSettings:
-        return GenerationSettings(max_new_tokens={"lmms-eval": 16, "official": 100}.get(protocol, 512))
+        if protocol == "lmms-eval":
+            return GenerationSettings.lmms_eval(16)
+        return GenerationSettings(max_new_tokens=100 if protocol == "official" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         if check_split(self, split) == "test":

@@ -23,6 +23,7 @@ from vamba_eval.contracts import (
     Counts,
     Dataset,
     GenerationSettings,
+    InLmmsEval,
     MissingData,
     Question,
     Score,
@@ -112,9 +113,16 @@ class MVBench(Task):
         lmms_ids=("OpenGVLab/MVBench@video",),
     )
     published_counts: ClassVar = {"test": Counts(videos=None, questions=4000)}  # paper, table 1: 200 a task
+    in_lmms_eval = InLmmsEval(
+        tasks={"mvbench_*": None},
+        functions=frozenset({"mvbench_doc_to_visual", "mvbench_doc_to_text"}),
+        groups={"*": "task"},
+    )
 
     def generation(self, protocol: str) -> GenerationSettings:
-        return GenerationSettings(max_new_tokens={"lmms-eval": 16, "official": 100}.get(protocol, 512))
+        if protocol == "lmms-eval":
+            return GenerationSettings.lmms_eval(16)
+        return GenerationSettings(max_new_tokens=100 if protocol == "official" else 512)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split)

@@ -16,6 +16,7 @@ from vamba_eval.contracts import (
     Counts,
     Dataset,
     GenerationSettings,
+    InLmmsEval,
     Question,
     Score,
     ScoredRecord,
@@ -58,10 +59,13 @@ class NExTQA(Task):
         lmms_ids=("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
     )
     published_counts: ClassVar = {"test": Counts(videos=1000, questions=8564)}  # paper, table 2
+    in_lmms_eval = InLmmsEval(
+        tasks={"nextqa_mc_test": None}, functions=frozenset({"nextqa_doc_to_visual", "nextqa_doc_to_text_mc"})
+    )
 
     def generation(self, protocol: str) -> GenerationSettings:
         # lmms-eval's task sets no limit; 128 is that of its Qwen2-VL adapter for such tasks.
-        return GenerationSettings(max_new_tokens=128 if protocol == "lmms-eval" else 512)
+        return GenerationSettings.lmms_eval(128) if protocol == "lmms-eval" else GenerationSettings()
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split)

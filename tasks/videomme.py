@@ -17,6 +17,7 @@ from vamba_eval.contracts import (
     Counts,
     Dataset,
     GenerationSettings,
+    InLmmsEval,
     Question,
     Score,
     ScoredRecord,
@@ -74,9 +75,20 @@ class VideoMME(Task):
     }
     protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
     kept = ("video_id", "question", "options")
+    in_lmms_eval = InLmmsEval(
+        tasks={"videomme": None, "videomme_long": "long"},
+        functions=frozenset({"videomme_doc_to_visual", "videomme_doc_to_text"}),
+        groups={
+            "duration": "duration",
+            "category": "domain",
+            "sub_category": "sub_category",
+            "task_category": "task_type",
+        },
+        video="videoID",
+    )
 
     def generation(self, protocol: str) -> GenerationSettings:
-        return GenerationSettings(max_new_tokens=16 if protocol == "lmms-eval" else 512)
+        return GenerationSettings.lmms_eval(16) if protocol == "lmms-eval" else GenerationSettings()
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         split = check_split(self, split)

@@ -7,6 +7,7 @@ others are asked as each protocol asks them. No protocol limits the length of th
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from math import floor
 from pathlib import Path
@@ -27,6 +28,11 @@ class VideoMMESubtitles(VideoMME):
     name = "videomme_subtitles"
     title = "Video-MME (with subtitles)"
     reported_as = ""
+    in_lmms_eval = replace(
+        VideoMME.in_lmms_eval,
+        tasks={"videomme_w_subtitle": None, "videomme_long_w_subtitle": "long"},
+        functions=frozenset({"videomme_doc_to_visual", "videomme_doc_to_text_subtitle"}),
+    )
     prompts_need_clip = True
     reads_data_of = ("videomme",)
 

@@ -32,6 +32,7 @@ Evaluate long-video language models: how well they answer, and what each answer 
   %(prog)s report RESULTS... -o report.html   one page: tables, plots, every question with its frames
   %(prog)s export RESULTS... --output DIR     benchmarks' own files of responses, lmms-eval's logs
   %(prog)s judge RESULTS... --judge-model M   responses in free text, graded by a language model
+  %(prog)s import-lmms LOGS...                what lmms-eval logged, as runs beside the others
   %(prog)s download TASK,... --data-root DIR  fetch benchmarks from the Hub
   %(prog)s check TASK,... --data-root DIR     see whether a copy of a benchmark is whole
   %(prog)s profile --models M --frames 8..1024  seconds, memory and FLOPs as videos grow, and the longest that fits
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "report": _report,
         "export": _export,
         "judge": _judge,
+        "import-lmms": _import_lmms,
         "ask": _ask,
         "download": _download,
         "check": _check,
@@ -519,6 +521,34 @@ def _profile(argv: list[str]) -> int:
         print('- no plots: they need matplotlib (pip install "vamba-eval[plots]")')
     failed = [row for row in profiling.read_points(args.output) if row["outcome"] in profiling.FAILURES]
     return 1 if failed else 0
+
+
+def _import_lmms(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py import-lmms",
+        description="Make runs of what lmms-eval logged (--log_samples --output_path DIR), of any model there, and "
+        "show their table. Each run says beside its records which fields became what.",
+    )
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOGS", help="folders, or files *_samples_*.jsonl")
+    parser.add_argument("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
+    parser.add_argument("--name", help="the run's folder below --output (default: by model and time)")
+    parser.add_argument("--label", help="what to call the model (default: lmms-eval's name of it)")
+    parser.add_argument(
+        "--data-root",
+        metavar="DIR",
+        help="the benchmarks' annotations, as for a run: questions, videos and groups are then known exactly",
+    )
+    _add_debug(parser)
+    args = parser.parse_args(argv)
+    from vamba_eval.leaderboard import Leaderboard
+    from vamba_eval.lmms_logs import import_logs
+
+    done = import_logs(args.logs, args.output, name=args.name, label=args.label, data_root=args.data_root)
+    _show(Leaderboard.from_runs(done.folders), [])
+    print(f"\n{done.num_records:,} responses imported:", *(f"  {folder}" for folder in done.folders), sep="\n")
+    for remark in done.remarks:
+        print(f"- {remark}")
+    return 0
 
 
 def _ask(argv: list[str]) -> int:

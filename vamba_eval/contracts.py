@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -106,7 +106,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How a response is decoded. The defaults are the Vamba paper's: greedy, at most 512 new tokens."""
+    """How a response is decoded. The defaults are the Vamba paper's: greedy, at most 512 new tokens.
+
+    ``until`` are texts at whose first occurrence the response ends, without them; adapters need not know of it.
+    """
 
     max_new_tokens: int = 512
     do_sample: bool = False
@@ -115,12 +118,28 @@ class GenerationSettings:
     top_k: int | None = None
     seed: int = 0
     min_new_tokens: int = 0  # only speed is measured with it: no response ends before
+    until: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens <= 0:
             raise ValueError(f"max_new_tokens must be positive, not {self.max_new_tokens}")
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
+
+    def describe(self) -> dict[str, Any]:
+        """What decides a response, for a fingerprint."""
+        given = asdict(self)
+        del given["min_new_tokens"]  # of no run
+        return {name: value for name, value in given.items() if value != ()}
+
+    def cut(self, text: str) -> str:
+        """``text`` up to the first of ``until`` in it."""
+        return text[: min((at for end in self.until if end and (at := text.find(end)) >= 0), default=None)]
+
+    @classmethod
+    def lmms_eval(cls, max_new_tokens: int) -> GenerationSettings:
+        """As lmms-eval decodes: greedily, up to an empty line (its default of ``until``, in api/task.py)."""
+        return cls(max_new_tokens, until=("\n\n",))
 
 
 class Prompt(str):
@@ -145,6 +164,16 @@ class Answer:
     num_tokens: int = 0
     finish_reason: str = "stop"
     prompt_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a given continuation is: the natural logarithm of its probability, the number of its tokens, and
+    whether greedy decoding would have chosen each of them."""
+
+    logprob: float
+    num_tokens: int
+    greedy: bool
 
 
 @dataclass(frozen=True)
@@ -255,6 +284,22 @@ class Ask(Protocol):
     def __call__(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str: ...
 
 
+@dataclass(frozen=True)
+class InLmmsEval:
+    """Where lmms-eval asks a benchmark's questions as our protocol ``lmms-eval`` does.
+
+    tasks       patterns of its tasks' names, and our split
+    functions   of its task code, all of which a task of another name must use to ask the same
+    groups      its names of groups in its logs, and ours; "*" is what the star in the task's name stands for
+    video       its name of the video in its logs, if it logs that
+    """
+
+    tasks: Mapping[str, str | None]
+    functions: frozenset[str]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    video: str | None = None
+
+
 class Task(ABC):
     """A benchmark: its files, prompts and scoring. Reads annotations only; opens no video."""
 
@@ -274,6 +319,7 @@ class Task(ABC):
     interleaved: ClassVar[tuple[str, ...]] = ()  # protocols that put text between the frames
     splits: ClassVar[tuple[str, ...]] = ("test",)  # the one that is loaded by default first
     kept: ClassVar[tuple[str, ...]] = ()  # entries of Question.extra that each record keeps, as "extra"
+    in_lmms_eval: ClassVar[InLmmsEval | None] = None
 
     def __init__(self) -> None:
         self.defects: list[Defect] = []
@@ -385,6 +431,10 @@ class ModelAdapter(ABC):
         before are dropped first. For ``run_eval.py profile`` alone; leaves the model in training mode.
         """
         raise NotImplementedError(f"{self.name} has no train_step")
+
+    def loglikelihood(self, encoded: Any, prompts: Sequence[str], continuations: Sequence[str]) -> list[Likelihood]:
+        """How likely each continuation is as the response to the prompt in its place. Optional."""
+        raise UserError(f"the model {self.name!r} cannot say how likely a given response is")
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing that needs closing
         """Give memory and devices back."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import fnmatch
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import sys
+from collections.abc import Collection
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +62,22 @@ def check_adapter(name: str) -> None:
     is_path = name.partition(":")[0].endswith(".py")
     if not is_path and name not in _builtin(ModelAdapter) and name not in _entry_points(ModelAdapter):
         raise _unknown(ModelAdapter, name)
+
+
+def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str | None] | None:
+    """The built-in task that asks what lmms-eval's task ``name`` asks, and the split; None if there is none.
+
+    ``functions`` are the names of those that the task is defined by: a task of another name is known by them.
+    """
+    tasks = [(cls, cls.in_lmms_eval) for ours in names(Task) if (cls := _find(_TASK, ours)).in_lmms_eval]
+    for cls, there in tasks:
+        for pattern, split in there.tasks.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                return cls(), split
+    for cls, there in tasks:
+        if there.functions.issubset(functions):
+            return cls(), next(iter(there.tasks.values()))
+    return None
 
 
 def names(kind: type[Task] | type[ModelAdapter]) -> list[str]:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,7 +234,7 @@ class Job:
             "split": self.split,
             "protocol": self.protocol,
             "sampling": {**self.sampling.describe(), **self._backend_if_another()},
-            "generation": {k: v for k, v in asdict(self.generation).items() if k != "min_new_tokens"},  # of no run
+            "generation": self.generation.describe(),
             "annotations": _annotations_digest(videos),
         }
 
@@ -498,7 +498,7 @@ def _ask(
         meter.take()
         return _record(job, base, question, error=_failure("answering", error))
     peak, kind = meter.peak()
-    record = _record(job, base, question, prompt=text, response=answer.text)
+    record = _record(job, base, question, prompt=text, response=settings.cut(answer.text))
     record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
     if answer.prompt_tokens:
         record["prompt_tokens"] = answer.prompt_tokens

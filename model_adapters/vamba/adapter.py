@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
 from vamba_eval.metering import phase
 
 from .. import _loading
@@ -19,9 +20,9 @@ class VambaAdapter(ModelAdapter):
     """Arguments: ``pretrained`` (a folder or a Hub id in the released layout), ``random`` (without a checkpoint,
     the size of a model with random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16,
     float16, float32), ``device`` (auto, cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model
-    over GPUs), ``attn_implementation`` (sdpa, eager, flash_attention_2), ``segment_frames`` (frames encoded at
-    once; the answers do not depend on it), ``batch_size`` (prompts about one video answered at once), ``seed``
-    of the random weights.
+    over GPUs), ``attn_implementation`` (sdpa, eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per
+    frame (default: the checkpoint's), ``segment_frames`` (frames encoded at once; the answers do not depend on
+    it), ``batch_size`` (prompts about one video answered at once), ``seed`` of the random weights.
     """
 
     name = "vamba"
@@ -37,6 +38,8 @@ class VambaAdapter(ModelAdapter):
         device: str = "auto",
         device_map: str | None = None,
         attn_implementation: str = "sdpa",
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
         segment_frames: int | None = None,
         batch_size: int = 1,
         seed: int = 0,
@@ -59,6 +62,7 @@ class VambaAdapter(ModelAdapter):
         else:
             self._load(pretrained, revision, device_map, attn_implementation)
         self.model.eval()
+        self._bound_pixels(min_pixels, max_pixels)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
@@ -121,12 +125,32 @@ class VambaAdapter(ModelAdapter):
             loss.backward()
         return loss.item()
 
+    def loglikelihood(
+        self, encoded: VideoMemory | None, prompts: Sequence[str], continuations: Sequence[str]
+    ) -> list[Likelihood]:
+        """A continuation's tokens are those of its text alone, as they follow the prompt's when generated."""
+        return [self._likelihood(encoded, str(p), c) for p, c in zip(prompts, continuations, strict=True)]
+
     def close(self) -> None:
         import torch
 
         del self.model
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _likelihood(self, memory: VideoMemory | None, prompt: str, continuation: str) -> Likelihood:
+        import torch
+
+        text = self.processor.prompt(prompt, vision=memory is not None)
+        before = self.processor([text], device=self.device)["input_ids"]
+        after = self.processor([continuation], device=self.device)["input_ids"] if continuation else before[:, :0]
+        if not after.shape[1]:
+            return Likelihood(0.0, 0, True)
+        ids = torch.cat([before, after], dim=1)
+        with torch.inference_mode():
+            output = self.model(input_ids=ids, video_memory=memory, logits_to_keep=after.shape[1] + 1)
+        logits = output.logits[0, :-1]
+        return _loading.likelihood(logits, after[0].to(logits.device))
 
     def _continue(
         self, memory: VideoMemory | None, texts: list[str], settings: GenerationSettings
@@ -156,6 +180,15 @@ class VambaAdapter(ModelAdapter):
             )
         rows = output[:, inputs["input_ids"].shape[1] :].tolist()
         return [(length, _up_to_end(row, ends)) for length, row in zip(lengths, rows, strict=True)]
+
+    def _bound_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
+        given = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        bounds = {name: int(value) for name, value in given.items() if value is not None}
+        settings = replace(self.processor.settings, **bounds)
+        if settings.min_pixels > settings.max_pixels:
+            raise UserError(f"min_pixels {settings.min_pixels} is above max_pixels {settings.max_pixels}")
+        self.processor.settings = settings
+        self._description |= bounds
 
     def _what_fits(self, shape: Sequence[int], patches: int) -> str:
         """One line for a video that does not fit: how large it is, and how many frames would be well."""
