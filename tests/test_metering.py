@@ -400,11 +400,26 @@ def test_dear_samples_are_taken_seldom() -> None:
 
         def sample(self) -> None:
             self.count += 1
-            time.sleep(0.02)
+            end = time.thread_time() + 0.02
+            while time.thread_time() < end:
+                pass
 
     with Dear(interval_s=0.001) as memory:
         time.sleep(1.0)
-    assert memory.count == 2, "one at the beginning, one after 1 ms, the next after 20 s"
+    assert memory.count == 2, "one at the beginning, one after 1 ms, the next after 4 s"
+
+
+def test_waiting_makes_no_sample_dear() -> None:
+    class Slow(HostMemory):
+        count = 0
+
+        def sample(self) -> None:
+            self.count += 1
+            time.sleep(0.02)  # as a driver that takes its time to answer
+
+    with Slow(interval_s=0.001) as memory:
+        time.sleep(1.0)
+    assert memory.count > 5
 
 
 # ------------------------------------------------------------------------------------------------- energy
