@@ -602,7 +602,9 @@ class Shift:
         except RayActorError as error:
             self._free(member)
             member.starting = member.actor.ready.remote()
-            yield from self._try_again(flight, f"the process of replica {member.number} died ({_line(error)})")
+            where = member.facts.host if member.facts is not None else "?"
+            why = f" ({_line(error)})" if isinstance(error, ActorDiedError) else ""
+            yield from self._try_again(flight, f"the process of replica {member.number} on {where} died{why}")
             return
         except RayTaskError as error:  # nothing that another replica would do better
             self._free(member)
