@@ -192,8 +192,9 @@ def measured(
     import ray
 
     from vamba_eval import cluster as scheduling
+    from vamba_eval.monitoring import GpuMonitor, HostMemory
     from vamba_eval.progress import Progress
-    from vamba_eval.runner import Asked, Job
+    from vamba_eval.runner import Asked, Job, Watched
 
     count, total = len(members), sum(model_s(*video) for video in videos)
     clock = max(LEAST_S, count / RATE) * len(videos) / total
@@ -205,9 +206,9 @@ def measured(
     now = time.monotonic()
     for member in members:
         member.since = now
-    shift = cluster.shift(
-        [job], works_of(videos, clock), Asked(model, "simulated", 1), [lambda _: {}], Progress(enabled=False)
-    )
+    works, watched = works_of(videos, clock), Watched(HostMemory(), GpuMonitor())
+    asked, quiet = Asked(model, "simulated", 1), Progress(enabled=False)
+    shift = cluster.shift([job], works, asked, [lambda _: {}], [None], watched, quiet)
     start = time.perf_counter()
     answered = sum(record is not None and record["error"] is None for _, record in shift)
     seconds = time.perf_counter() - start

@@ -84,7 +84,7 @@ def records_of(run: Path) -> dict[str, dict[str, Any]]:
     path = run / "folder.seeing.jsonl"
     counts = Counter(record["question"] for record in read_records(path))
     assert set(counts.values()) <= {1}, counts
-    measured = {"load_s", "encode_s", "generate_s", "wait_s", "peak_bytes"}
+    measured = {"load_s", "encode_s", "generate_s", "wait_s", "peak_bytes", "host_bytes", "cost", "warmup"}
     return {
         name: {key: value for key, value in record.items() if key not in measured}
         for name, record in latest_records(path).items()

@@ -33,10 +33,12 @@ from vamba_eval import metering, registry
 from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError, Video
 from vamba_eval.decoding import available_cores
 from vamba_eval.loading import Loaded, Reader, Reading
+from vamba_eval.monitoring import GpuMonitor, HostMemory
 from vamba_eval.progress import Progress, Row
-from vamba_eval.runner import Asked, Job, Work, answer_work, sampling_of
+from vamba_eval.runner import Asked, Event, Job, Watched, Work, answer_work, sampling_of
 from vamba_eval.sampling import FrameSampling, Ladder
 from vamba_eval.store import difference
+from vamba_eval.thumbnails import Thumbnails, strip_of
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +78,6 @@ class Layout:
                 raise UserError(f"the number of {name} must be positive, not {value}")
         if self.gpus_per_model > 1 and self.gpus_per_model != int(self.gpus_per_model):
             raise UserError(f"a model gets a whole number of GPUs or a part of one, not {self.gpus_per_model:g}")
-
-
-Event = tuple[int, dict[str, Any] | None]  # a job's number with a record of it, or None when it is done with a video
 
 
 # ------------------------------------------------------------------------------- what runs in Ray's processes
@@ -122,6 +121,7 @@ class _Landed:
     note: str
     num_bytes: int
     node: str
+    strips: Sequence[tuple[str, bytes]] = ()  # by job: the digest of what it shows, and small pictures of that
 
 
 _reader: tuple[Any, Reader] | None = None  # of this process, kept from task to task with the process that decodes
@@ -138,15 +138,25 @@ def _reader_for(reading: Reading, threads: int) -> Reader:
 
 @ray.remote(num_returns=2, max_retries=3)
 def _read(
-    setting: _Setting, video: Video, sampling: FrameSampling | Ladder | None, reading: Reading, threads: int
+    setting: _Setting,
+    video: Video,
+    sampling: FrameSampling | Ladder | None,
+    reading: Reading,
+    threads: int,
+    pictures: int = 0,
 ) -> tuple[_Landed, Loaded]:
-    """One video. What cannot be read is an answer; only a process or a node that is lost makes Ray try again."""
+    """One video, with ``pictures`` of that many jobs. What cannot be read is an answer; only a process or a node that
+    is lost makes Ray try again."""
     _settle(setting)
     (loaded,) = _reader_for(reading, threads).clips([video], sampling)
     clip = loaded.clip
     about = replace(loaded, clip=None)
     node = ray.get_runtime_context().get_node_id()
-    return _Landed(about, clip.note if clip else "", clip.frames.nbytes if clip else 0, node), loaded
+    if clip is None:
+        return _Landed(about, "", 0, node), loaded
+    own = [loaded] if pictures < 2 else [loaded.part(number) for number in range(pictures)]
+    strips = [(one.digest or "", strip_of(cast(Clip, one.clip))) for one in own[:pictures]]
+    return _Landed(about, clip.note, clip.frames.nbytes, node, strips), loaded
 
 
 @ray.remote(num_cpus=0)
@@ -180,6 +190,8 @@ class _Replica:
     def __init__(self, setting: _Setting, source: str, arguments: Mapping[str, Any], threads: int) -> None:
         self._setting, self._source, self._arguments = setting, source, arguments
         self._adapter: ModelAdapter | None = None
+        self._watched = Watched(HostMemory().__enter__(), GpuMonitor().__enter__())  # as long as this process lives
+        self._warm = False
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch; Ray has set it to 1
 
     def ready(self) -> _Facts:
@@ -198,7 +210,9 @@ class _Replica:
         self, jobs: Sequence[Job], work: Work, loaded: Loaded, asked: Asked, bases: Sequence[Mapping[str, Any]]
     ) -> Iterator[Event]:
         assert self._adapter is not None
-        yield from answer_work(jobs, work, loaded, replace(asked, adapter=self._adapter), bases)
+        asked = replace(asked, adapter=self._adapter, warm=self._warm)
+        yield from answer_work(jobs, work, loaded, asked, self._watched, bases)
+        self._warm = asked.warm
 
 
 # ------------------------------------------------------------------------------------------------ the driver
@@ -297,10 +311,18 @@ class Cluster:
         return Replicas(self, source, arguments)
 
     def shift(
-        self, jobs: Sequence[Job], works: Sequence[Work], asked: Asked, bases: Sequence[_Base], display: Progress
+        self,
+        jobs: Sequence[Job],
+        works: Sequence[Work],
+        asked: Asked,
+        bases: Sequence[_Base],
+        strips: Sequence[Thumbnails | None],
+        watched: Watched,
+        display: Progress,
     ) -> Shift:
-        """The answers to ``works``: iterate over it. ``bases`` begin each job's records, given an environment."""
-        return Shift(cast(Replicas, asked.adapter), jobs, works, asked, bases, display)
+        """The answers to ``works``: iterate over it. ``bases`` begin each job's records, given an environment;
+        ``strips`` keep pictures of what it is asked about."""
+        return Shift(cast(Replicas, asked.adapter), jobs, works, asked, bases, strips, watched, display)
 
 
 @dataclass
@@ -445,8 +467,11 @@ class Shift:
         works: Sequence[Work],
         asked: Asked,
         bases: Sequence[_Base],
+        strips: Sequence[Thumbnails | None],
+        watched: Watched,
         display: Progress,
     ) -> None:
+        self._strips, self._watched = strips, watched
         self._replicas, self._cluster, self._members = replicas, replicas.cluster, replicas.members
         self._jobs, self._asked, self._base_of, self._display = jobs, asked, bases, display
         self._sampling = sampling_of(jobs, asked)
@@ -529,7 +554,8 @@ class Shift:
         # Over all nodes, so that most replicas find a clip on their own.
         task = cast(Any, _read).options(num_cpus=cluster.read_threads, scheduling_strategy="SPREAD")
         video, threads = replace(flight.work.video, questions=()), cluster.read_threads
-        landed, flight.clip = task.remote(cluster.setting, video, self._sampling, reading, threads)
+        pictures = len(self._jobs) if any(self._strips) else 0
+        landed, flight.clip = task.remote(cluster.setting, video, self._sampling, reading, threads, pictures)
         self._reading[landed] = flight
 
     def _any_there(self) -> bool:
@@ -586,7 +612,10 @@ class Shift:
             return
         if landed.note:
             log.warning("%s: %s", flight.work.video.path, landed.note)
-        flight.landed = landed
+        for strips, (digest, jpeg), asked in zip(self._strips, landed.strips, flight.work.open, strict=False):
+            if strips is not None and asked:
+                strips.keep(jpeg, digest)
+        flight.landed = replace(landed, strips=())
         self._largest_clip = max(landed.num_bytes, self._largest_clip if self._account.videos_read > 1 else 0)
         self._ready.append(flight)
 
@@ -640,7 +669,7 @@ class Shift:
         assert some is not None
         bases = flight.bases or [base(some.environment) for base in self._base_of]
         loaded = replace(loaded or Loaded(flight.work.video), video=flight.work.video, problem=why)
-        yield from answer_work(self._jobs, flight.left(), loaded, self._asked, bases)
+        yield from answer_work(self._jobs, flight.left(), loaded, self._asked, self._watched, bases)
 
     def _stuck(self) -> str | None:
         """Why nobody will answer what is left; None while somebody may."""
