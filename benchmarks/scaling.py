@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import time
@@ -49,10 +50,12 @@ from vamba_eval.contracts import (  # noqa: E402
 from vamba_eval.loading import Loaded, Reading  # noqa: E402
 from vamba_eval.sampling import FrameSampling  # noqa: E402
 
+NODE = 8  # replicas on a machine
 CORES = 16  # a replica, for reading
-THREADS = 4  # a video
+THREADS = 4  # a video, where there are enough
 RATE = 15.0  # videos a second in all, by the wall clock
 LEAST_S = 0.5  # a video takes by the wall clock, on average
+RUN_S = 30.0  # a run takes at least, unless that is more than in reality
 
 # Seconds of a model of 7 billion parameters on one GPU, by the magnitude: a frame a second up to 512 are encoded.
 MOST_FRAMES = 512
@@ -143,19 +146,26 @@ def simulated_reading() -> Any:
     @ray.remote(num_cpus=0, max_concurrency=2000)
     class Readers:
         def __init__(self) -> None:
-            self.cores = asyncio.Semaphore(1)
+            self.free = asyncio.Condition()
 
-        async def begin(self, at_once: int) -> None:
-            self.cores = asyncio.Semaphore(at_once)
+        async def begin(self, cores: int) -> None:
+            self.cores = cores
 
         @ray.method(num_returns=2)
-        async def read(self, setting: object, video: Video, *_: object) -> tuple[Any, Loaded]:
-            async with self.cores:
-                await asyncio.sleep(video.extra["read_s"])
-            times = np.array([video.extra["encode_s"], video.extra["question_s"]])
+        async def read(
+            self, setting: object, video: Video, sampling: object, reading: object, threads: int, _: int
+        ) -> tuple[Any, Loaded]:
+            seconds = read_s(video.duration_s or 0.0, threads) * video.extra["clock"]
+            async with self.free:
+                await self.free.wait_for(lambda: self.cores >= threads)
+                self.cores -= threads
+            await asyncio.sleep(seconds)
+            async with self.free:
+                self.cores += threads
+                self.free.notify_all()
+            times = np.array([encode_s(video.duration_s or 0.0), QUESTION_S]) * video.extra["clock"]
             clip = Clip(np.zeros((1, 8, 8, 3), np.uint8), times, np.zeros(1, np.int64), 1.0, 0.0)
-            loaded = Loaded(video, None, seconds=video.extra["read_s"])
-            return _Landed(loaded, "", 192, ""), Loaded(video, clip)
+            return _Landed(Loaded(video, None, seconds=seconds), "", 192, ""), Loaded(video, clip)
 
     class Read:
         """As the driver calls it."""
@@ -177,10 +187,8 @@ def works_of(videos: Sequence[tuple[float, int]], clock: float) -> list[Any]:
 
     works = []
     for number, (seconds, questions) in enumerate(videos):
-        times = {"encode_s": encode_s(seconds), "question_s": QUESTION_S, "read_s": read_s(seconds, THREADS)}
         asked = tuple(Question(f"{number}-{n}", "?", ("a", "b"), "A") for n in range(questions))
-        extra = {name: value * clock for name, value in times.items()}
-        video = Video(str(number), Path("nowhere"), asked, duration_s=seconds, extra=extra)
+        video = Video(str(number), Path("nowhere"), asked, duration_s=seconds, extra={"clock": clock})
         works.append(Work(video, [[Open(question, [0]) for question in asked]]))
     return works
 
@@ -197,11 +205,10 @@ def measured(
     from vamba_eval.runner import Asked, Job, Watched
 
     count, total = len(members), sum(model_s(*video) for video in videos)
-    clock = max(LEAST_S, count / RATE) * len(videos) / total
-    slots = count * CORES // THREADS
-    model.members, cluster.reading = list(members), Reading(workers=slots)
-    cluster.cores, cluster.read_threads = [CORES] * count, THREADS
-    ray.get(scheduling._read.readers.begin.remote(slots))
+    clock = min(1.0, max(LEAST_S, count / RATE, RUN_S * count / len(videos)) * len(videos) / total)
+    model.members, cluster.read_threads = list(members), THREADS
+    cluster.cores = [NODE * CORES] * (count // NODE) or [count * CORES]
+    ray.get(scheduling._read.readers.begin.remote(sum(cluster.cores)))
     job = Job(Lengths(), "lengths", "vamba", None, FrameSampling(), GenerationSettings(), "pyav")
     now = time.monotonic()
     for member in members:
@@ -247,6 +254,7 @@ def rows(names: Sequence[str], counts: Sequence[int]) -> Iterator[str]:
     from vamba_eval import cluster as scheduling
 
     # Two CPUs by name, whatever there are: otherwise Ray starts a process for each.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
     with scheduling.Cluster(scheduling.Layout(replicas=max(counts)), Reading()) as cluster:
         scheduling._read = simulated_reading()

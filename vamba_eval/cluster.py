@@ -46,6 +46,7 @@ _TRIES = 3  # of a video whose replica dies while it has it
 _RESTARTS = 10  # of a replica
 _PATIENCE_S = 600.0  # without any replica; a lost node may come back
 _READ_THREADS = 4  # of one video: stretches of it are decoded side by side
+_MOST_READ_THREADS = 16  # where there are more cores than videos to read
 _STORE_SHARE = 0.5  # of the object store that clips may take; Ray needs room to move them
 _FIRST_GUESS_BYTES = 256 * 2**20  # of a clip, before one was seen: 512 frames of 480x360
 _QUESTIONS_A_VIDEO = 10.0  # so many cost about what encoding does: a rule of thumb, for the order alone
@@ -426,6 +427,7 @@ class _Flight:
     tries: int = 0
     quick: bool = False  # read out of turn, for a replica that waits
     landed: _Landed | None = None
+    threads: int = 1  # that read it
     clip: Any = None  # a reference to its Loaded
     bases: Sequence[Mapping[str, Any]] = ()
     stream: Any = None
@@ -485,7 +487,7 @@ class Shift:
         self._slots = sum(max(1, cores // self._cluster.read_threads) for cores in self._cluster.cores)
         if (workers := self._cluster.reading.workers) is not None:
             self._slots = min(self._slots, max(1, workers))
-        self._account = _Account(len(self._members), sum(self._cluster.cores), self._cluster.read_threads)
+        self._account = _Account(len(self._members), sum(self._cluster.cores))
         self.summary = self._account.summary
 
     # -- the loop
@@ -534,8 +536,9 @@ class Shift:
         quick = sum(flight.quick for flight in self._reading.values())
         while self._waiting and self._room():
             short = hungry > quick
+            threads = self._threads()
             flight = self._waiting.pop() if short else self._waiting.popleft()
-            flight.quick = short
+            flight.quick, flight.threads = short, threads
             quick += short
             self._read(flight)
 
@@ -548,12 +551,19 @@ class Shift:
         held += (len(self._reading) + 1) * self._largest_clip
         return ahead < len(self._members) + self._slots and held <= _STORE_SHARE * self._cluster.store_bytes
 
+    def _threads(self) -> int:
+        """For the next video: a few, but few videos share all cores."""
+        cores = self._cluster.cores
+        share = min(_MOST_READ_THREADS, min(cores) // 2, sum(cores) // len(self._waiting))
+        return max(self._cluster.read_threads, share)
+
     def _read(self, flight: _Flight) -> None:
         cluster = self._cluster
         reading = replace(cluster.reading, workers=min(1, cluster.reading.workers or 1))
         # Over all nodes, so that most replicas find a clip on their own.
-        task = cast(Any, _read).options(num_cpus=cluster.read_threads, scheduling_strategy="SPREAD")
-        video, threads = replace(flight.work.video, questions=()), cluster.read_threads
+        threads = flight.threads
+        task = cast(Any, _read).options(num_cpus=threads, scheduling_strategy="SPREAD")
+        video = replace(flight.work.video, questions=())
         pictures = len(self._jobs) if any(self._strips) else 0
         landed, flight.clip = task.remote(cluster.setting, video, self._sampling, reading, threads, pictures)
         self._reading[landed] = flight
@@ -606,7 +616,7 @@ class Shift:
         except RayError as error:  # Ray has tried it several times
             yield from self._give_up(flight, f"reading failed: {type(error).__name__}: {_line(error)}")
             return
-        self._account.read(landed.loaded)
+        self._account.read(landed.loaded, flight.threads)
         if landed.loaded.problem is not None:
             yield from self._give_up(flight, landed.loaded.problem, landed.loaded)
             return
@@ -716,14 +726,14 @@ class Shift:
 class _Account:
     """Where the replicas' time goes, and which videos take it."""
 
-    def __init__(self, replicas: int, cores: int, read_threads: int) -> None:
-        self._replicas, self._cores, self._read_threads = replicas, cores, read_threads
+    def __init__(self, replicas: int, cores: int) -> None:
+        self._replicas, self._cores = replicas, cores
         self._busy_s = [0.0] * replicas
         self._waited_s = [0.0] * replicas
         self._finished: list[tuple[float, float, str]] = []  # when, after how long, which video
         self._idle_since = [0.0] * replicas
         self.videos_read = self._hits = 0
-        self._read_s = self._saved_s = 0.0
+        self._cpu_s = self._saved_s = 0.0
         self.shown_at = 0.0
 
     def begin(self) -> None:
@@ -743,9 +753,9 @@ class _Account:
         if video is not None:
             self._finished.append((now, now - member.since, video))
 
-    def read(self, loaded: Loaded) -> None:
+    def read(self, loaded: Loaded, threads: int) -> None:
         self.videos_read += 1
-        self._read_s += loaded.seconds
+        self._cpu_s += loaded.seconds * threads
         if loaded.saved_s is not None:
             self._hits += 1
             self._saved_s += loaded.saved_s
@@ -764,11 +774,8 @@ class _Account:
         cores = self._cores * (now - self._begun)
         return (
             f"{len(at_work)} of {self._replicas} replicas at work (busy {_percent(busy, elapsed)}, waited for clips "
-            f"{_percent(sum(self._waited_s), elapsed)}); cores reading {_percent(self._cpu_s(), cores)}"
+            f"{_percent(sum(self._waited_s), elapsed)}); cores reading {_percent(self._cpu_s, cores)}"
         )
-
-    def _cpu_s(self) -> float:
-        return self._read_s * self._read_threads
 
     def summary(self) -> str:
         """Where the time went, and who kept the others waiting."""
@@ -781,7 +788,7 @@ class _Account:
         lines = [
             f"{len(self._finished):,} videos in {elapsed:,.1f} s by {self._replicas} replicas: busy "
             f"{_percent(sum(self._busy_s), whole)}, waiting for clips {_percent(sum(self._waited_s), whole)}, idle at "
-            f"the end {_percent(tail_s, whole)}; cores reading {_percent(self._cpu_s(), self._cores * elapsed)}"
+            f"the end {_percent(tail_s, whole)}; cores reading {_percent(self._cpu_s, self._cores * elapsed)}"
         ]
         if self._hits:
             lines[0] += f"; clip cache: {self._hits:,} of {self.videos_read:,} clips, {self._saved_s:,.0f} s saved"
