@@ -785,10 +785,13 @@ class _Account:
         elapsed, dry = end - self._begun, min(self._idle_since)
         tail_s = sum(max(0.0, end - since) for since in self._idle_since)
         whole = elapsed * self._replicas
+        parts = {"busy": sum(self._busy_s), "waiting for clips": sum(self._waited_s), "idle at the end": tail_s}
+        parts["starting"] = whole - sum(parts.values())
+        shares = ", ".join(f"{name} {_percent(part, whole)}" for name, part in parts.items() if part > 0.005 * whole)
+        replicas = f"{self._replicas} replica{'s' if self._replicas > 1 else ''}"
         lines = [
-            f"{len(self._finished):,} videos in {elapsed:,.1f} s by {self._replicas} replicas: busy "
-            f"{_percent(sum(self._busy_s), whole)}, waiting for clips {_percent(sum(self._waited_s), whole)}, idle at "
-            f"the end {_percent(tail_s, whole)}; cores reading {_percent(self._cpu_s, self._cores * elapsed)}"
+            f"{len(self._finished):,} videos in {elapsed:,.1f} s by {replicas}: {shares}; cores reading "
+            f"{_percent(self._cpu_s, self._cores * elapsed)}"
         ]
         if self._hits:
             lines[0] += f"; clip cache: {self._hits:,} of {self.videos_read:,} clips, {self._saved_s:,.0f} s saved"
