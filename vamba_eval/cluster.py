@@ -500,11 +500,8 @@ class Shift:
             ray.cloudpickle.register_pickle_by_value(module)
         self._jobs_there = ray.put(list(self._jobs))
         self._asked_there = ray.put(replace(self._asked, adapter=None))  # type: ignore[arg-type]
-        self._rows = [
-            self._display.row(f"  replica {member.number}")
-            for member in self._members[:_ROWS]
-            if len(self._members) > 1
-        ]
+        self._rows = [self._display.row(f"  replica {member.number}") for member in self._members[:_ROWS]]
+        self._rows.append(self._display.row("  reading"))
         self._account.begin()
         self._last_alive = self._said_at = time.monotonic()
         try:
@@ -699,10 +696,13 @@ class Shift:
         if not self._display.enabled:
             return
         now = time.monotonic()
-        if self._rows and now - self._account.shown_at > _LOOK_EVERY_S:
+        if self._display.live and now - self._account.shown_at > _LOOK_EVERY_S:
             self._account.shown_at = now
-            for member, row in zip(self._members, self._rows, strict=False):
+            for member, row in zip(self._members[:_ROWS], self._rows, strict=False):
                 self._show_member(member, row, now)
+            read = self._account.videos_read
+            state = f"{len(self._reading)} in work, {len(self._ready)} ready; cores {self._account.cores()}"
+            self._rows[-1].show(state, read, max(read, self._total))
         if not self._display.live and now - self._said_at > _LINE_EVERY_S:
             self._said_at = now
             at_work = [member for member in self._members if member.flight is not None]
@@ -771,11 +771,14 @@ class _Account:
         elapsed = (now - self._begun) * self._replicas
         at_work = [member for member in members if member.flight is not None]
         busy = sum(self._busy_s) + sum(now - member.since for member in at_work)
-        cores = self._cores * (now - self._begun)
         return (
             f"{len(at_work)} of {self._replicas} replicas at work (busy {_percent(busy, elapsed)}, waited for clips "
-            f"{_percent(sum(self._waited_s), elapsed)}); cores reading {_percent(self._cpu_s, cores)}"
+            f"{_percent(sum(self._waited_s), elapsed)}); cores reading {self.cores()}"
         )
+
+    def cores(self) -> str:
+        """The part of all cores that has been reading."""
+        return _percent(self._cpu_s, self._cores * (time.monotonic() - self._begun))
 
     def summary(self) -> str:
         """Where the time went, and who kept the others waiting."""
