@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +18,12 @@ class Seeing(ModelAdapter):
     name = "seeing"
 
     def __init__(self, marks: str = "", seconds: float | str = 0.0) -> None:
-        """``marks`` is a folder in which it notes its deaths and, as PID.started, its processes."""
+        """``marks`` is a folder in which it notes its deaths and, as PID.started, its processes with their nodes."""
         self.marks, self.seconds = Path(marks), float(seconds)
         if marks:
-            (self.marks / f"{os.getpid()}.started").touch()
+            ray = sys.modules.get("ray")
+            node = ray.get_runtime_context().get_node_id() if ray is not None else "none"
+            (self.marks / f"{os.getpid()}.started").write_text(node)
 
     def encode(self, clip: Clip | None) -> Any:
         assert clip is not None

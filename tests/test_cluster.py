@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +167,12 @@ def test_a_lost_node_loses_no_question(cluster: Any, data: Path, tmp_path: Path)
     process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     path = tmp_path / "out" / "folder" / "folder.seeing.jsonl"
     wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 2)
+    nodes = {int(mark.stem): mark.read_text() for mark in marks.glob("*.started")}
+    there = [pid for pid, where in nodes.items() if where == node.node_id]
+    elsewhere = [pid for pid, where in nodes.items() if where != node.node_id]
+    assert there and elsewhere, nodes
     cluster.remove_node(node, allow_graceful=False)
-    for mark in list(marks.glob("*.started"))[:1]:
-        with suppress(ProcessLookupError):
-            os.kill(int(mark.stem), signal.SIGKILL)
+    os.kill(elsewhere[0], signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     same = {name: {**record, "environment": 0} for name, record in records_of(path.parent).items()}

@@ -350,7 +350,8 @@ class Replicas(ModelAdapter):
         self.cluster = cluster
         self.members = []
         for number in range(cluster.num_replicas):
-            options = cast(Any, _Replica).options(num_gpus=cluster.gpus_per_model)
+            # Over all nodes, so that each has many cores to read with.
+            options = cast(Any, _Replica).options(num_gpus=cluster.gpus_per_model, scheduling_strategy="SPREAD")
             actor = options.remote(cluster.setting, source, arguments, cluster.model_threads)
             self.members.append(_Member(number, actor, actor.ready.remote()))
         self._facts: _Facts | None = None
