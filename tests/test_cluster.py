@@ -21,6 +21,7 @@ from videos import make_video
 from vamba_eval import evaluate, metering
 from vamba_eval.contracts import Question, UserError, Video
 from vamba_eval.loading import Reading
+from vamba_eval.occupation import likely_costs
 from vamba_eval.store import latest_records, read_info, read_records
 
 ray = pytest.importorskip("ray")
@@ -244,8 +245,6 @@ def test_without_ray_nothing_changes_but_what_needs_it(
 
 
 def test_the_longest_come_first(tmp_path: Path) -> None:
-    from vamba_eval.cluster import _costs
-
     def video(name: str, seconds: float | None, questions: int, size: int, end_s: float | None = None) -> Video:
         path = tmp_path / name
         path.write_bytes(bytes(size))
@@ -253,8 +252,10 @@ def test_the_longest_come_first(tmp_path: Path) -> None:
         return Video(name, path, asked, duration_s=seconds, end_s=end_s)
 
     long, short = video("long", 3600.0, 1, 10), video("short", 60.0, 1, 1000)
-    assert _costs([long, short])[0] > _costs([long, short])[1]
-    assert _costs([long, video("unknown", None, 1, 20)])[0] < _costs([short, video("unknown", None, 1, 20)])[0]
-    assert _costs([video("asked", 60.0, 9, 1000)])[0] > _costs([short])[0]
+    assert likely_costs([long, short])[0] > likely_costs([long, short])[1]
+    assert (
+        likely_costs([long, video("unknown", None, 1, 20)])[0] < likely_costs([short, video("unknown", None, 1, 20)])[0]
+    )
+    assert likely_costs([video("asked", 60.0, 9, 1000)])[0] > likely_costs([short])[0]
     part = video("part", 3600.0, 1, 10, end_s=30.0)
-    assert _costs([part, short])[0] < _costs([part, short])[1]
+    assert likely_costs([part, short])[0] < likely_costs([part, short])[1]

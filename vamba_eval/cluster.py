@@ -11,6 +11,7 @@ The only module that imports Ray.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
 import platform
@@ -34,6 +35,7 @@ from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserErr
 from vamba_eval.decoding import available_cores
 from vamba_eval.loading import Loaded, Reader, Reading
 from vamba_eval.monitoring import GpuMonitor, HostMemory
+from vamba_eval.occupation import Occupation, likely_costs
 from vamba_eval.progress import Progress, Row
 from vamba_eval.runner import Asked, Event, Job, Watched, Work, answer_work, sampling_of
 from vamba_eval.sampling import FrameSampling, Ladder
@@ -49,7 +51,6 @@ _READ_THREADS = 4  # of one video: stretches of it are decoded side by side
 _MOST_READ_THREADS = 16  # where there are more cores than videos to read
 _STORE_SHARE = 0.5  # of the object store that clips may take; Ray needs room to move them
 _FIRST_GUESS_BYTES = 256 * 2**20  # of a clip, before one was seen: 512 frames of 480x360
-_QUESTIONS_A_VIDEO = 10.0  # so many cost about what encoding does: a rule of thumb, for the order alone
 _LOOK_EVERY_S = 0.5
 _LINE_EVERY_S = 30.0
 _ROWS = 16  # replicas with a row of their own on a terminal
@@ -185,6 +186,15 @@ class _Facts:
     host: str
 
 
+def _spread(source: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A checkpoint that has several GPUs is spread over them, by the means that transformers has for that."""
+    takes = inspect.signature(registry.adapter_class(source)).parameters
+    several = len(ray.get_runtime_context().get_accelerator_ids().get("GPU", ())) > 1
+    if several and "device_map" in takes and "device_map" not in arguments and "pretrained" in arguments:
+        return {**arguments, "device_map": "auto"}
+    return arguments
+
+
 # Ray starts a lost replica again, elsewhere if its node is gone; its video in hand is the driver's business.
 @ray.remote(num_cpus=0, max_restarts=_RESTARTS, max_task_retries=0)
 class _Replica:
@@ -201,7 +211,7 @@ class _Replica:
         if self._adapter is None:
             # Frames lie in Ray's store, which nobody may write to; no adapter does.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-            self._adapter = registry.load_adapter(self._source, **self._arguments)
+            self._adapter = registry.load_adapter(self._source, **_spread(self._source, self._arguments))
         model, node = self._adapter, ray.get_runtime_context().get_node_id()
         about = (model.name, model.reads_video, model.takes_captions, model.describe())
         return _Facts(*about, _environment(), node, platform.node())
@@ -306,9 +316,6 @@ class Cluster:
         path, colon, name = source.partition(":")
         if path.endswith(".py"):
             source = f"{Path(path).resolve()}{colon}{name}"
-        # A model of several GPUs is spread over them, by the means that transformers has for that.
-        if self.gpus_per_model > 1 and "device_map" not in arguments and arguments.get("pretrained") is not None:
-            arguments = {**arguments, "device_map": "auto"}
         return Replicas(self, source, arguments)
 
     def shift(
@@ -479,7 +486,7 @@ class Shift:
         self._jobs, self._asked, self._base_of, self._display = jobs, asked, bases, display
         self._sampling = sampling_of(jobs, asked)
         self._total = len(works)
-        costs = _costs([work.video for work in works])
+        costs = likely_costs([work.video for work in works])
         flights = [_Flight(work, cost) for work, cost in zip(works, costs, strict=True)]
         self._waiting = deque(sorted(flights, key=lambda flight: -flight.cost))
         self._reading: dict[Any, _Flight] = {}
@@ -488,7 +495,7 @@ class Shift:
         self._slots = sum(max(1, cores // self._cluster.read_threads) for cores in self._cluster.cores)
         if (workers := self._cluster.reading.workers) is not None:
             self._slots = min(self._slots, max(1, workers))
-        self._account = _Account(len(self._members), sum(self._cluster.cores))
+        self._account = Occupation(len(self._members), sum(self._cluster.cores))
         self.summary = self._account.summary
 
     # -- the loop
@@ -724,113 +731,6 @@ class Shift:
             row.show(f"waiting for {since}; {use}", 0, 1)
 
 
-class _Account:
-    """Where the replicas' time goes, and which videos take it."""
-
-    def __init__(self, replicas: int, cores: int) -> None:
-        self._replicas, self._cores = replicas, cores
-        self._busy_s = [0.0] * replicas
-        self._waited_s = [0.0] * replicas
-        self._finished: list[tuple[float, float, str]] = []  # when, after how long, which video
-        self._idle_since = [0.0] * replicas
-        self.videos_read = self._hits = 0
-        self._cpu_s = self._saved_s = 0.0
-        self.shown_at = 0.0
-
-    def begin(self) -> None:
-        self._begun = time.monotonic()
-        self._idle_since = [self._begun] * self._replicas
-
-    def hand_over(self, member: _Member) -> float:
-        """A replica gets a video; the seconds that it waited."""
-        waited = time.monotonic() - max(member.since, self._begun)
-        self._waited_s[member.number] += waited
-        return waited
-
-    def finish(self, member: _Member, video: str | None) -> None:
-        now = time.monotonic()
-        self._busy_s[member.number] += now - member.since
-        self._idle_since[member.number] = now
-        if video is not None:
-            self._finished.append((now, now - member.since, video))
-
-    def read(self, loaded: Loaded, threads: int) -> None:
-        self.videos_read += 1
-        self._cpu_s += loaded.seconds * threads
-        if loaded.saved_s is not None:
-            self._hits += 1
-            self._saved_s += loaded.saved_s
-
-    def of(self, member: _Member) -> str:
-        elapsed = time.monotonic() - self._begun
-        now_s = time.monotonic() - max(member.since, self._begun)
-        busy = self._busy_s[member.number] + (now_s if member.flight is not None else 0.0)
-        return f"busy {_percent(busy, elapsed)}, waited {self._waited_s[member.number]:.0f} s"
-
-    def state(self, members: Sequence[_Member]) -> str:
-        now = time.monotonic()
-        elapsed = (now - self._begun) * self._replicas
-        at_work = [member for member in members if member.flight is not None]
-        busy = sum(self._busy_s) + sum(now - member.since for member in at_work)
-        return (
-            f"{len(at_work)} of {self._replicas} replicas at work (busy {_percent(busy, elapsed)}, waited for clips "
-            f"{_percent(sum(self._waited_s), elapsed)}); cores reading {self.cores()}"
-        )
-
-    def cores(self) -> str:
-        """The part of all cores that has been reading."""
-        return _percent(self._cpu_s, self._cores * (time.monotonic() - self._begun))
-
-    def summary(self) -> str:
-        """Where the time went, and who kept the others waiting."""
-        if not self._finished:
-            return f"{self.videos_read:,} videos read, none answered"
-        end = max(when for when, _, _ in self._finished)
-        elapsed, dry = end - self._begun, min(self._idle_since)
-        tail_s = sum(max(0.0, end - since) for since in self._idle_since)
-        whole = elapsed * self._replicas
-        parts = {"busy": sum(self._busy_s), "waiting for clips": sum(self._waited_s), "idle at the end": tail_s}
-        parts["starting"] = whole - sum(parts.values())
-        shares = ", ".join(f"{name} {_percent(part, whole)}" for name, part in parts.items() if part > 0.005 * whole)
-        replicas = f"{self._replicas} replica{'s' if self._replicas > 1 else ''}"
-        lines = [
-            f"{len(self._finished):,} videos in {elapsed:,.1f} s by {replicas}: {shares}; cores reading "
-            f"{_percent(self._cpu_s, self._cores * elapsed)}"
-        ]
-        if self._hits:
-            lines[0] += f"; clip cache: {self._hits:,} of {self.videos_read:,} clips, {self._saved_s:,.0f} s saved"
-        longest = sorted(self._finished, key=lambda one: -one[1])[:3]
-        lines.append("took longest: " + ", ".join(f"{video} ({seconds:,.1f} s)" for _, seconds, video in longest))
-        if late := [one for one in self._finished if one[0] > dry] if self._replicas > 1 else []:
-            late = sorted(late, key=lambda one: -one[0])[:3]
-            names = ", ".join(f"{video} ({seconds:,.1f} s)" for _, seconds, video in late)
-            lines.append(f"others waited {tail_s:,.1f} s in all for the last: {names}")
-        return "; ".join(lines)
-
-
-def _costs(videos: Sequence[Video]) -> list[float]:
-    """How long each video is likely to take, in no unit: by its length where all state theirs, else by its file."""
-    lengths = [_length_s(video) for video in videos]
-    if all(length is not None for length in lengths):
-        sizes = [cast(float, length) for length in lengths]
-    else:
-        sizes = [float(_file_bytes(video.path)) for video in videos]
-    return [size * (1 + len(video.questions) / _QUESTIONS_A_VIDEO) for size, video in zip(sizes, videos, strict=True)]
-
-
-def _length_s(video: Video) -> float | None:
-    if video.end_s is not None:
-        return video.end_s - (video.start_s or 0.0)
-    return None if video.duration_s is None else video.duration_s - (video.start_s or 0.0)
-
-
-def _file_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
 def _gpus(facts: _Facts) -> str:
     return ", ".join(facts.environment["hardware"].get("gpus", [])) or "none"
 
@@ -850,7 +750,3 @@ def _line(error: BaseException) -> str:
 
 def _id(member: _Member) -> str:
     return member.flight.work.video.id if member.flight is not None else "-"
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole > 0 else "-"
