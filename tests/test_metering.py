@@ -52,7 +52,7 @@ def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path) -> None:
 
     (tmp_path / "pynvml.py").write_text(NVML)
     found = hardware()
-    assert found["gpus"] == ["NVIDIA H100 80GB HBM3"] * 2
+    assert found["gpus"] == ["NVIDIA H100 80GB HBM3"], "kinds, not how many"
     assert (found["driver"], found["driver_cuda"]) == ("580.65.06", "13.2")
     (tmp_path / "pynvml.py").write_text(NVML.replace("nvmlInit(): pass", "nvmlInit(): raise NVMLError"))
     assert "gpus" not in hardware(), "a driver that does not answer"

@@ -160,6 +160,10 @@ def _run(argv: list[str]) -> int:
         blind=args.blind or args.baselines,
         accept_environment=args.accept_environment,
         thumbnails=not args.no_thumbnails,
+        gpus=args.gpus,
+        gpus_per_model=args.gpus_per_model,
+        replicas=args.replicas,
+        ray_address=args.ray_address,
     )
     folder = board.folder
     _show(board, board.save(folder))
@@ -239,6 +243,15 @@ def _run_parser() -> argparse.ArgumentParser:
         choices=("pyav", "pyav-plain", "torchcodec", "decord"),
         help="the decoder (default: pyav; the others are for comparison)",
     )
+    add = parser.add_argument_group("many GPUs, many machines (needs Ray; see docs/cluster.md)").add_argument
+    add("--gpus", type=_gpus, metavar="N|all", help="a replica of each model on each of N GPUs, or of all")
+    add("--gpus-per-model", type=float, default=1, metavar="N", help="GPUs that one replica gets (default: 1)")
+    add("--replicas", type=int, metavar="N", help="N replicas of each model without GPUs, instead of --gpus")
+    add(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="a running Ray cluster, as HOST:PORT or auto (default: $RAY_ADDRESS, else Ray is started here)",
+    )
     add = parser.add_argument_group("answers and results").add_argument
     add("--max-new-tokens", type=int, metavar="N", help="longest response (default: the protocol's)")
     add(
@@ -275,6 +288,10 @@ def _counts(text: str) -> list[int]:
         while dots and 0 < counts[-1] * 2 <= int(last):
             counts.append(counts[-1] * 2)
     return counts
+
+
+def _gpus(text: str) -> int | str:
+    return text if text == "all" else int(text)
 
 
 def _names(text: str) -> list[str]:

@@ -76,7 +76,8 @@ class Video:
 class Clip:
     """The sampled frames of one video.
 
-    frames          (T, H, W, 3) uint8, RGB, at the size that the model gets
+    frames          (T, H, W, 3) uint8, RGB, at the size that the model gets; not to be written to, as others may look
+                    at the same memory
     timestamps_s    (T,) float64, seconds since the video's first frame; NaN for extracted frames of unknown rate
     frame_indices   (T,) int64, positions in the video's presentation order
     source_fps      average frames a second of the source; NaN if unknown

@@ -99,14 +99,15 @@ class Reader:
     Raises UserError for a decoder that is not installed or a cache directory that cannot be used.
     """
 
-    def __init__(self, reading: Reading | None = None) -> None:
+    def __init__(self, reading: Reading | None = None, cores: int | None = None) -> None:
+        """``cores`` are those to use, if not all that this process may."""
         self.reading = reading = reading or Reading()
         if reading.backend in other_decoders.NAMES and reading.backend not in other_decoders.installed():
             raise UserError(f"the video backend {reading.backend} is not installed: pip install {reading.backend}")
         if reading.cache is not None:
             with ClipCache(reading.cache, reading.cache_gb) as cache:
                 cache.tidy()
-        self._cores = available_cores()
+        self._cores = cores or available_cores()
         # A few videos at a time with a few threads each: never idle, and not a clip in memory for every core.
         few = max(min(2, self._cores), min(16, self._cores // 4))
         self.workers = few if reading.workers is None else reading.workers
@@ -132,8 +133,9 @@ class Reader:
             self._pool.join()
             self._pool = None
 
-    def clips(self, videos: Sequence[Video], sampling: FrameSampling | Ladder) -> Generator[Loaded]:
-        """Read each video once, ahead of the caller; what is ready first comes first.
+    def clips(self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None) -> Generator[Loaded]:
+        """Read each video once, ahead of the caller; what is ready first comes first. With no ``sampling``, only see
+        that each opens.
 
         At most two clips more than there are workers are in memory, the one in the caller's hands included.
         """

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vamba_eval._version import __version__
 from vamba_eval.monitoring import (
     GpuMonitor,
     HostMemory,
@@ -398,7 +399,8 @@ def environment() -> dict[str, Any]:
             continue
     hardware: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu": _cpu_model()}
     hardware |= gpu_driver()
-    return {"python": platform.python_version(), "packages": packages, "hardware": hardware}
+    python = platform.python_version()
+    return {"python": python, "packages": packages, "hardware": hardware, "vamba_eval": __version__}
 
 
 def _cpu_model() -> str:

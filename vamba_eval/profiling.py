@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vamba_eval import __version__, metering, registry
+from vamba_eval import metering, registry
 from vamba_eval.contracts import UserError
 from vamba_eval.costs import Distribution
 from vamba_eval.profiling_point import CRASHED, MISTAKE, OK, OUT_OF_HOST_MEMORY, PHASES, TIMED_OUT
@@ -265,7 +265,7 @@ class Sweep:
         self._lock.release()
 
     def _enter(self) -> None:
-        environment = {**metering.environment(), "vamba_eval": __version__}
+        environment = metering.environment()
         ours = json.loads(json.dumps({"how": self._how, "models": self._models, "environment": environment}))
         begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
         info = {"schema": SCHEMA, "begun": begun, **ours}

@@ -53,12 +53,32 @@ class Progress:
         """A new row for ``total`` responses, ``done`` of which are there already; ``known`` are their scores."""
         return Line(self, task, name, total, known, done)
 
+    def row(self, name: str) -> Row:
+        """A row beside the models' own, on a terminal; nothing elsewhere."""
+        return Row(self, name)
+
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._bars is not None:
             self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif self.enabled:
             print(text, file=self._stream, flush=True)
+
+
+class Row:
+    """What somebody is at who works for a run, as it goes on."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._bars = progress._bars
+        self._bar = None if self._bars is None else self._bars.add_task(name, total=1, state="")
+
+    def show(self, state: str, done: int, total: int) -> None:
+        if self._bars is not None:
+            self._bars.update(self._bar, completed=done, total=total, state=state)
+
+    def close(self) -> None:
+        if self._bars is not None:
+            self._bars.remove_task(self._bar)
 
 
 class Line:

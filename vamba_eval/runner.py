@@ -11,13 +11,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from vamba_eval import __version__, metering, registry
+from vamba_eval import metering, registry
 from vamba_eval.contracts import (
     GenerationSettings,
     JudgedTask,
@@ -38,6 +38,7 @@ from vamba_eval.store import Run, latest_responses, safe_name
 from vamba_eval.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
+    from vamba_eval.cluster import Cluster
     from vamba_eval.leaderboard import Leaderboard
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,10 @@ def evaluate(
     accept_environment: bool = False,
     thumbnails: bool = True,
     progress: bool = True,
+    gpus: int | Literal["all"] | None = None,
+    gpus_per_model: float = 1,
+    replicas: int | None = None,
+    ray_address: str | None = None,
 ) -> Leaderboard:
     """Ask ``models`` every question of ``tasks``, going on where an earlier call in the same place stopped.
 
@@ -81,6 +86,8 @@ def evaluate(
     blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
     accept_environment  go on with a run that was begun with other package versions or hardware
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
+    gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
+                    them it is this process's alone. The records are the same, so each can finish what another began
 
     Returns the leaderboard of the run. Raises UserError for anything the caller can mend.
     """
@@ -113,13 +120,17 @@ def evaluate(
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
     folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
-    environment = {**metering.environment(), "vamba_eval": __version__}
     with ExitStack() as stack:
+        cluster: Cluster | None = None
+        if gpus is not None or replicas is not None or ray_address is not None:
+            layout = (gpus, gpus_per_model, replicas, ray_address)
+            cluster = stack.enter_context(_cluster(layout, reading, models, accept_environment))
+        environment = metering.environment() if cluster is None else cluster.environment()
         runs = [
             stack.enter_context(Run(place, environment, accept_environment=accept_environment)) for place in folders
         ]
         strips = [Thumbnails(place) if thumbnails else None for place in folders]
-        reader = stack.enter_context(Reader(reading))
+        workplace = cluster or stack.enter_context(Reader(reading))
         watched = Watched(stack.enter_context(HostMemory()), stack.enter_context(GpuMonitor()))
         display = stack.enter_context(Progress(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
@@ -128,7 +139,12 @@ def evaluate(
                 counts = {"videos": len(videos), "questions": questions, **({"seeds": seeds} if seeds > 1 else {})}
                 run.register_task(job.name, job.fingerprint(videos), counts, defects)
         for label, source, arguments in labelled:
-            adapter = source if isinstance(source, ModelAdapter) else registry.load_adapter(source, **arguments)
+            if isinstance(source, ModelAdapter):
+                adapter = source
+            elif cluster is not None:
+                adapter = cluster.load_adapter(source, arguments)
+            else:
+                adapter = registry.load_adapter(source, **arguments)
             try:
                 for asked in Asked.all_of(adapter, label, seeds, blind):
                     for run in runs:
@@ -140,10 +156,24 @@ def evaluate(
                         ]
                         if not (asked.looks or jobs[number].task.prompts_need_clip):
                             del desks[1:]  # who sees no frame answers alike whatever their number
-                        _answer_all(desks, videos[:limit], asked, reader, watched, display)
+                        _answer_all(desks, videos[:limit], asked, workplace, watched, display)
             finally:
                 adapter.close()
     return Leaderboard(Leaderboard.from_runs([folder]).results, folder)
+
+
+def _cluster(layout: tuple[Any, ...], reading: Reading, models: Sequence[object], accept_environment: bool) -> Cluster:
+    try:
+        from vamba_eval.cluster import Cluster, Layout
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UserError("several GPUs or machines need Ray: pip install 'vamba-eval[ray]'") from error
+    if built := [model for model in models if isinstance(model, ModelAdapter)]:
+        raise UserError(
+            f"the model {built[0].name!r} is built already, so it has no replicas: give its name and model_args"
+        )
+    return Cluster(Layout(*layout), reading, accept_environment=accept_environment)
 
 
 def _rungs(
@@ -316,7 +346,7 @@ class _Desk:
     """Where the responses to one job and pictures of its clips go, and which responses are there; a context manager."""
 
     def __init__(self, job: Job, run: Run, asked: Asked, strips: Thumbnails | None) -> None:
-        self.job = job
+        self.job, self._run = job, run
         self.strips = strips if asked.looks else None
         self.records = run.records(job.name, asked.label)
         self.base = {"task": job.name, "model": asked.label, "environment": run.environment_number}
@@ -329,6 +359,10 @@ class _Desk:
 
     def __exit__(self, *_: object) -> None:
         self.records.close()
+
+    def base_in(self, environment: Mapping[str, Any]) -> dict[str, Any]:
+        """What begins the records of answers given in ``environment``."""
+        return {**self.base, "environment": self._run.environment_of(environment)}
 
     def open(self, video: Video) -> list[Open]:
         """What is still to be asked about ``video``."""
@@ -347,46 +381,93 @@ class Open:
     seeds: Sequence[int]
 
 
+@dataclass(frozen=True)
+class Work:
+    """A video with what is still to be asked about it: at one job, or at each rung of a ladder."""
+
+    video: Video
+    open: Sequence[Sequence[Open]]
+
+
+# The number of a job with a record of it, or with None when it is done with a video.
+Event = tuple[int, dict[str, Any] | None]
+
+
 def _answer_all(
-    desks: Sequence[_Desk], videos: Sequence[Video], asked: Asked, reader: Reader, watched: Watched, display: Progress
+    desks: Sequence[_Desk],
+    videos: Sequence[Video],
+    asked: Asked,
+    workplace: Reader | Cluster,
+    watched: Watched,
+    display: Progress,
 ) -> None:
     """One model on one benchmark: at one desk, or at one for each rung of a ladder."""
     lines = [_begin_line(desk, videos, asked, display, ladder=len(desks) > 1) for desk in desks]
-    to_read: dict[str, Video] = {}
-    for desk, line in zip(desks, lines, strict=True):
-        for video in videos:
-            sound = False
-            for one in desk.open(video):
-                if one.question.problem is None:
-                    sound = True
-                    continue
-                for seed in one.seeds:
+    works = []
+    for video in videos:
+        open_by_rung = []
+        for desk, line in zip(desks, lines, strict=True):
+            open_questions = desk.open(video)
+            for one in open_questions:
+                for seed in one.seeds if one.question.problem is not None else ():
                     about = {**desk.base, "video": video.id, "seed": seed}
                     desk.records.append(_record(desk.job, about, one.question, error=one.question.problem))
                     line.add(None)
-            if sound:
-                to_read[video.id] = video
-    todo, job = list(to_read.values()), desks[0].job
-    reads = asked.looks or job.task.prompts_need_clip
-    sampling = job.sampling if len(desks) == 1 else Ladder(tuple(desk.job.sampling for desk in desks))
-    loads = reader.clips(todo, sampling) if reads else reader.check(todo)
-    account = _Account()
-    with closing(loads):
-        while (loaded := account.next(loads)) is not None:
-            for number, (desk, line) in enumerate(zip(desks, lines, strict=True)):
-                own = loaded if len(desks) == 1 else loaded.part(number)
-                open_questions = [one for one in desk.open(loaded.video) if one.question.problem is None]
-                if desk.strips and own.clip is not None and own.digest is not None:
-                    desk.strips.save(own.clip, own.digest)
-                base = {**desk.base, "wait_s": account.last_wait_s if number == 0 else 0.0}
-                for record in answer_video(desk.job, own, open_questions, asked, watched, base):
-                    desk.records.append(record)
-                    line.add(_score(desk.job, record))
-                line.video()
-                del own
-            del loaded  # the next clip may have come meanwhile
+            open_by_rung.append([one for one in open_questions if one.question.problem is None])
+        if any(open_by_rung):
+            works.append(Work(video, open_by_rung))
+    shift: Any
+    if isinstance(workplace, Reader):
+        shift = _Alone(desks, works, asked, workplace, watched)
+    else:
+        bases, strips = [desk.base_in for desk in desks], [desk.strips for desk in desks]
+        shift = workplace.shift([desk.job for desk in desks], works, asked, bases, strips, watched, display)
+    with closing(iter(shift)) as answers:
+        for number, record in answers:
+            if record is None:
+                lines[number].video()
+            else:
+                desks[number].records.append(record)
+                lines[number].add(_score(desks[number].job, record))
     for line in lines:
-        line.finish(account.summary() if todo else "nothing left to ask")
+        line.finish(shift.summary() if works else "nothing left to ask")
+
+
+class _Alone:
+    """One video after the other, in this process; others are read meanwhile."""
+
+    def __init__(
+        self, desks: Sequence[_Desk], works: Sequence[Work], asked: Asked, reader: Reader, watched: Watched
+    ) -> None:
+        self._desks, self._works, self._asked, self._reader, self._watched = desks, works, asked, reader, watched
+        self._account = _Account()
+        self.summary = self._account.summary
+
+    def __iter__(self) -> Generator[Event]:
+        jobs = [desk.job for desk in self._desks]
+        work_of = {work.video.id: work for work in self._works}
+        videos = [work.video for work in self._works]
+        sampling = sampling_of(jobs, self._asked)
+        loads = self._reader.clips(videos, sampling) if sampling is not None else self._reader.check(videos)
+        with closing(loads):
+            while (loaded := self._account.next(loads)) is not None:
+                bases = [{**desk.base, "wait_s": 0.0} for desk in self._desks]
+                bases[0]["wait_s"] = self._account.last_wait_s
+                work = work_of[loaded.video.id]
+                yield from answer_work(jobs, work, loaded, self._asked, self._watched, bases, self._picture)
+                del loaded  # the next clip may have come meanwhile
+
+    def _picture(self, number: int, loaded: Loaded) -> None:
+        strips = self._desks[number].strips
+        if strips and loaded.clip is not None and loaded.digest is not None:
+            strips.save(loaded.clip, loaded.digest)
+
+
+def sampling_of(jobs: Sequence[Job], asked: Asked) -> FrameSampling | Ladder | None:
+    """What is read of each video for ``jobs``, which differ in the number of frames alone; None for nothing."""
+    if not (asked.looks or jobs[0].task.prompts_need_clip):
+        return None
+    return jobs[0].sampling if len(jobs) == 1 else Ladder(tuple(job.sampling for job in jobs))
 
 
 def _begin_line(desk: _Desk, videos: Sequence[Video], asked: Asked, display: Progress, *, ladder: bool) -> Line:
@@ -438,6 +519,25 @@ class _Account:
                 f"; clip cache: {self.hits:,} of {self.cacheable:,} clips ({rate:.0f} %), {self.saved_s:,.0f} s saved"
             )
         return text
+
+
+def answer_work(
+    jobs: Sequence[Job],
+    work: Work,
+    loaded: Loaded,
+    asked: Asked,
+    watched: Watched,
+    bases: Sequence[Mapping[str, Any]],
+    see: Callable[[int, Loaded], None] = lambda number, loaded: None,
+) -> Iterator[Event]:
+    """The events of ``work``. ``see`` gets the clip of each job before it is answered."""
+    for number, (job, open_questions, base) in enumerate(zip(jobs, work.open, bases, strict=True)):
+        if open_questions:
+            own = loaded if len(jobs) == 1 else loaded.part(number)
+            see(number, own)
+            for record in answer_video(job, own, open_questions, asked, watched, base):
+                yield number, record
+            yield number, None
 
 
 def answer_video(

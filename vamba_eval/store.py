@@ -73,9 +73,21 @@ class Run:
                 "Use another --name, go back to that environment, or go on anyway with --accept-environment "
                 "(both are recorded)."
             )
-        if ours not in environments:
-            environments.append(ours)
-        self.environment_number = environments.index(ours)
+        self.environment_number = self._number_of(ours)
+
+    def environment_of(self, environment: Mapping[str, Any]) -> int:
+        """The number of an environment that works for this run beside its own, as another node's does."""
+        environment = json.loads(json.dumps(environment))
+        if environment not in self.info["environments"]:
+            self._number_of(environment)
+            self._save()
+        return self._number_of(environment)
+
+    def _number_of(self, environment: Mapping[str, Any]) -> int:
+        environments = self.info["environments"]
+        if environment not in environments:
+            environments.append(environment)
+        return int(environments.index(environment))
 
     def register_task(
         self, name: str, fingerprint: Mapping[str, Any], counts: Mapping[str, int], defects: Sequence[str]
@@ -235,12 +247,15 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_+=-]+", "-", name).strip("-") or "run"
 
 
-def difference(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def difference(
+    known: Mapping[str, Any], asked: Mapping[str, Any], known_is: str = "there", asked_is: str = "now"
+) -> str:
+    """A line for each entry in which two fingerprints differ."""
     before, now = _flat(known), _flat(asked)
     lines = []
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
-            lines.append(f"  {key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} now")
+            lines.append(f"  {key}: {before.get(key, 'absent')} {known_is}, {now.get(key, 'absent')} {asked_is}")
     return "\n".join(lines)
 
 

@@ -7,10 +7,12 @@ depends on a strip: a run goes on where one cannot be written, a report is made 
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +51,20 @@ class Thumbnails:
 
     def save(self, clip: Clip, digest: str) -> None:
         """Write the strip of ``clip`` if it is not there yet. Never raises."""
+        self._keep(digest, lambda: strip_of(clip))
+
+    def keep(self, jpeg: bytes, digest: str) -> None:
+        """As ``save``, of a strip that was made elsewhere."""
+        self._keep(digest, lambda: jpeg)
+
+    def _keep(self, digest: str, make: Callable[[], bytes]) -> None:
         path = self._folder / f"{digest}.jpg"
         if self._broken or path.exists():
             return
         partial = path.with_suffix(".tmp")
         try:
             self._folder.mkdir(exist_ok=True)
-            _write(clip, partial)
+            partial.write_bytes(make())
             os.replace(partial, path)
         except Exception as error:
             self._broken = True
@@ -64,7 +73,8 @@ class Thumbnails:
                 partial.unlink()
 
 
-def _write(clip: Clip, path: Path) -> None:
+def strip_of(clip: Clip) -> bytes:
+    """The strip of ``clip``, as a JPEG."""
     from PIL import Image
 
     total, height, width = clip.frames.shape[:3]
@@ -82,7 +92,9 @@ def _write(clip: Clip, path: Path) -> None:
         "timestamps_s": [None if math.isnan(time) else round(time, 3) for time in times],
         "total": total,
     }
-    strip.save(path, "JPEG", quality=_QUALITY, comment=json.dumps(about))
+    jpeg = io.BytesIO()
+    strip.save(jpeg, "JPEG", quality=_QUALITY, comment=json.dumps(about))
+    return jpeg.getvalue()
 
 
 def read_strip(run: Path, digest: str) -> Strip | None:

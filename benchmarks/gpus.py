@@ -1,0 +1,91 @@
+"""One GPU against several of one machine: a real run of Vamba at its released size (random weights), on Ray.
+
+Makes H.264 videos of 12 s to 4 min, asks two questions about each, with two frames a second up to 512; first alone in
+one process (which also compiles kernels, so its beginning does not count), then with ``--gpus 1`` and ``--gpus N``.
+Times are those from the first video to the last answer, without loading the model; responses are compared.
+
+    python benchmarks/gpus.py [--gpus 2] [--videos 96] [--model-args vamba:pretrained=PATH]
+
+Prints Markdown. To reach: 1.9 times one GPU on two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+KINDS = 12  # videos of different lengths; the rest are copies
+FRAMES = (300, 6000)  # of the shortest and the longest, at 25 a second
+OPTIONS = {"preset": "veryfast", "crf": "23"}
+DONE = re.compile(r"([\d,]+) videos in ([\d,.]+) s")
+
+
+def make(folder: Path, videos: int) -> None:
+    from videos import make_video
+
+    lengths = [FRAMES[0] + (FRAMES[1] - FRAMES[0]) * kind // (KINDS - 1) for kind in range(KINDS)]
+    with ProcessPoolExecutor() as pool:
+        made = [
+            pool.submit(make_video, folder / f"{kind:03}.mp4", frames=frames, size=(360, 640), options=OPTIONS)
+            for kind, frames in enumerate(lengths)
+        ]
+        for one in made:
+            one.result()
+    for number in range(KINDS, videos):
+        shutil.copy(folder / f"{number % KINDS:03}.mp4", folder / f"{number:03}.mp4")
+
+
+def run(data: Path, output: Path, model: str, *more: str) -> tuple[float, str, dict[str, str]]:
+    """Seconds, what the run says of itself, and all responses."""
+    from vamba_eval.store import latest_records
+
+    words = ["run_eval.py", "--tasks", str(REPOSITORY / "tests" / "plugins.py") + ":FolderTask", "--models", "vamba"]
+    words += ["--model-args", model, "--data-root", str(data), "--output", str(output)]
+    words += ["--strategy", "fps", "--fps", "2", "--num-frames", "512", "--max-new-tokens", "8", *more]
+    done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True)
+    (said,) = [line for line in done.stderr.splitlines() if DONE.search(line)] or [done.stderr[-3000:]]
+    if done.returncode:
+        raise SystemExit(f"exit status {done.returncode}\n{done.stderr[-3000:]}\n{done.stdout[-3000:]}")
+    match = DONE.search(said)
+    assert match is not None, said
+    records = latest_records(output / "folder" / "folder.vamba.jsonl")
+    responses = {name: f"{record['frames_digest']} {record['response']}" for name, record in records.items()}
+    return float(match[2].replace(",", "")), said, responses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--gpus", type=int, default=2)
+    parser.add_argument("--videos", type=int, default=96)
+    parser.add_argument("--model-args", default="vamba:random=released,dtype=bfloat16")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        data = Path(place) / "data"
+        data.mkdir()
+        make(data, args.videos)
+        run(data, Path(place) / "warm", args.model_args, "--limit", str(KINDS))
+        print("| run | s | times one GPU | responses as alone |")
+        print("| --- | --- | --- | --- |")
+        ways = {"alone, without Ray": (), **{f"--gpus {count}": ("--gpus", str(count)) for count in (1, args.gpus)}}
+        alone: dict[str, str] = {}
+        one, remarks = 0.0, []
+        for number, (name, more) in enumerate(ways.items()):
+            seconds, said, responses = run(data, Path(place) / str(number), args.model_args, *more)
+            alone, one = (responses, seconds) if number == 0 else (alone, one if number > 1 else seconds)
+            same = sum(responses[question] == response for question, response in alone.items())
+            print(f"| {name} | {seconds:.1f} | {one / seconds:.2f} | {same} of {len(alone)} |", flush=True)
+            remarks.append(said)
+        print("", *remarks, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

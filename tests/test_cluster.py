@@ -1,0 +1,261 @@
+"""Runs on a Ray cluster of two nodes on this machine, whose processes are really killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from videos import make_video
+
+from vamba_eval import evaluate, metering
+from vamba_eval.contracts import Question, UserError, Video
+from vamba_eval.loading import Reading
+from vamba_eval.occupation import likely_costs
+from vamba_eval.store import latest_records, read_info, read_records
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="clusters on loopback are tried on Linux alone")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).parent
+TASK, MODEL = f"{TESTS / 'plugins.py'}:FolderTask", f"seeing={TESTS / 'cluster_models.py'}:Seeing"
+NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 150 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes, each with a GPU by its own account."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    for attempt in range(3):
+        made = None
+        try:
+            made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+            made.add_node(**NODE)
+            break
+        except Exception:  # Ray gives a node 30 s to start, which a very busy machine may not
+            if made is not None:
+                made.shutdown()
+            if attempt == 2:
+                raise
+    assert made is not None
+    # Once for all tests: what reads for one then reads for the next.
+    ray.init(made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight different videos."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(8):
+        make_video(folder / f"v{number}.mp4", frames=20 + 5 * number)
+    return folder
+
+
+@pytest.fixture
+def data(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "data"))
+
+
+def run(data: Path, output: Path, **options: Any) -> Path:
+    """A run of the model on the folder; its own folder."""
+    options = {"sampling": {"num_frames": 8, "longest_edge": 64, "shortest_edge": 32}, "progress": False} | options
+    evaluate([TASK], [MODEL], data_root=data, output=output, **options)
+    return output / "folder"
+
+
+def records_of(run: Path) -> dict[str, dict[str, Any]]:
+    """What a run recorded, without what it measured; no question twice."""
+    path = run / "folder.seeing.jsonl"
+    counts = Counter(record["question"] for record in read_records(path))
+    assert set(counts.values()) <= {1}, counts
+    measured = {"load_s", "encode_s", "generate_s", "wait_s", "peak_bytes", "host_bytes", "cost", "warmup"}
+    return {
+        name: {key: value for key, value in record.items() if key not in measured}
+        for name, record in latest_records(path).items()
+    }
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def command(data: Path, output: Path, *more: object) -> list[str]:
+    """The same run, as a command."""
+    words = ["run_eval.py", "--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", output]
+    words += ["--num-frames", 8, "--longest-edge", 64, "--shortest-edge", 32, *more]
+    return [sys.executable, *map(str, words)]
+
+
+# ----------------------------------------------------------------------------------------- the same results
+
+
+def test_records_do_not_depend_on_the_number_of_replicas(cluster: Any, data: Path, tmp_path: Path) -> None:
+    alone = run(data, tmp_path / "alone")
+    expected = records_of(alone)
+    assert len(expected) == 16 and len({record["response"] for record in expected.values()}) == 16
+    for replicas in (1, 7):
+        spread = run(data, tmp_path / str(replicas), replicas=replicas, ray_address=cluster.address)
+        assert records_of(spread) == expected
+        ours, theirs = read_info(alone), read_info(spread)
+        assert {**ours, "begun": ""} == {**theirs, "begun": ""}
+
+
+def test_what_one_begins_another_finishes(cluster: Any, data: Path, tmp_path: Path) -> None:
+    """Alone, then on two GPUs; and the other way round. Each GPU is on a node of its own."""
+    expected = records_of(run(data, tmp_path / "alone"))
+    spread = {"gpus": "all", "ray_address": cluster.address}
+    first = run(data, tmp_path / "first", limit=3)
+    kept = (first / "folder.seeing.jsonl").read_bytes()
+    assert records_of(run(data, tmp_path / "first", **spread)) == expected
+    assert (first / "folder.seeing.jsonl").read_bytes().startswith(kept)
+    run(data, tmp_path / "second", limit=5, **spread)
+    assert records_of(run(data, tmp_path / "second")) == expected
+
+
+# ----------------------------------------------------------------------------------------------------- faults
+
+
+def test_every_fault_costs_its_own_questions(cluster: Any, data: Path, tmp_path: Path) -> None:
+    """A replica killed once, one killed by the same video each time, one out of memory, a file that is none and one
+    that hangs: what can be answered is."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    for name in ("mortal", "poison", "large"):
+        shutil.copy(data / "v0.mp4", data / f"{name}.mp4")
+    (data / "broken.mp4").write_bytes(b"no video")
+    (data / "hang.mp4").mkdir()
+    os.mkfifo(data / "hang.mp4" / "frame_0.jpg")  # opening it waits for somebody to write
+    spread = {"replicas": 3, "ray_address": cluster.address, "reading": Reading(stall_s=1.0)}
+    made = run(data, tmp_path / "out", model_args={"seeing": {"marks": str(marks)}}, **spread)
+    records = records_of(made)
+    assert len(records) == 2 * 13
+    errors = {name: record["error"] for name, record in records.items() if record["error"] is not None}
+    assert errors.keys() == {f"{name}-{n}" for name in ("poison", "broken", "hang") for n in range(2)} | {"large-1"}
+    assert "given up after 3 tries: the process of replica" in errors["poison-0"]
+    assert errors["large-1"].startswith("out of memory while answering")
+    assert "cannot be read as a video" in errors["broken-0"] and "stood still for 1 s" in errors["hang-1"]
+    assert len(list(marks.glob("*.started"))) > 3, "new processes for those that died"
+
+
+def test_a_lost_node_loses_no_question(cluster: Any, data: Path, tmp_path: Path) -> None:
+    """One of two nodes goes with its replica and its clips, and a replica of the other is killed besides."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    expected = records_of(run(data, tmp_path / "alone"))
+    node = cluster.add_node(num_cpus=1, object_store_memory=150 * 2**20)
+    more = ("--replicas", 4, "--ray-address", cluster.address)
+    slow = ("--model-args", f"seeing:marks={marks},seconds=0.4")
+    words = command(data, tmp_path / "out", *more, *slow)
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    path = tmp_path / "out" / "folder" / "folder.seeing.jsonl"
+    wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 2)
+    nodes = {int(mark.stem): mark.read_text() for mark in marks.glob("*.started")}
+    there = [pid for pid, where in nodes.items() if where == node.node_id]
+    elsewhere = [pid for pid, where in nodes.items() if where != node.node_id]
+    assert there and elsewhere, nodes
+    cluster.remove_node(node, allow_graceful=False)
+    os.kill(elsewhere[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    same = {name: {**record, "environment": 0} for name, record in records_of(path.parent).items()}
+    assert same == expected
+
+
+def test_a_killed_driver_leaves_nothing_and_loses_nothing(data: Path, tmp_path: Path) -> None:
+    """On a Ray that the run starts by itself; then the run is finished without Ray."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    expected = records_of(run(data, tmp_path / "alone"))
+    slow = ("--model-args", f"seeing:marks={marks},seconds=0.3")
+    words = command(data, tmp_path / "out", "--replicas", 2, *slow)
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    process = subprocess.Popen(words, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL)
+    path = tmp_path / "out" / "folder" / "folder.seeing.jsonl"
+    wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 2, seconds=90)
+    # All but Ray's own two agents, which notice about a minute later.
+    started = [c for c in psutil.Process(process.pid).children(recursive=True) if "Agent" not in c.name()]
+    assert {int(mark.stem) for mark in marks.glob("*.started")} <= {child.pid for child in started}
+    process.kill()
+    process.wait()
+    before = path.read_bytes()
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not [child for child in alive if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    finished = subprocess.run(command(data, tmp_path / "out", *slow), cwd=REPOSITORY, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1]), "what was answered is untouched"
+    assert records_of(path.parent) == expected
+
+
+# --------------------------------------------------------------------------------------------------- bad input
+
+
+def test_what_the_cluster_cannot_do_is_said(
+    cluster: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options, message in (
+        ({"gpus": 3}, "3 GPUs were asked for, and Ray knows of 2"),
+        ({"gpus": "all", "gpus_per_model": 2}, "2 GPUs of one machine, and there are 1"),
+        ({"gpus": 1, "replicas": 1}, "not both"),
+        ({"replicas": 0}, "must be positive"),
+        ({"replicas": 1, "model_args": {"seeing": {"sekonds": 1}}}, "no argument 'sekonds'"),
+        ({"replicas": 1, "model_args": {"seeing": {"seconds": "x"}}}, "cannot be built with seconds=x"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(data, tmp_path / "out", ray_address=cluster.address, **options)
+    real = metering.environment()
+    newer = {**real, "packages": {**real["packages"], "av": "99.0"}}
+    monkeypatch.setattr(metering, "environment", lambda: newer)
+    with pytest.raises(UserError, match=r"packages.av: 99.0 with the driver, .* there") as caught:
+        run(data, tmp_path / "out", replicas=1, ray_address=cluster.address)
+    assert "other packages than the driver" in str(caught.value)
+    spread = {"replicas": 1, "ray_address": cluster.address, "accept_environment": True}
+    made = run(data, tmp_path / "out", limit=1, **spread)
+    assert read_info(made)["environments"] == [json.loads(json.dumps(real))], "that in which it was answered"
+
+
+def test_without_ray_nothing_changes_but_what_needs_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import sys, vamba_eval.cli, vamba_eval.runner; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+    monkeypatch.delitem(sys.modules, "vamba_eval.cluster", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert len(records_of(run(data, tmp_path / "out", limit=2))) == 4
+    with pytest.raises(UserError, match="pip install"):
+        run(data, tmp_path / "out", gpus="all")
+
+
+def test_the_longest_come_first(tmp_path: Path) -> None:
+    def video(name: str, seconds: float | None, questions: int, size: int, end_s: float | None = None) -> Video:
+        path = tmp_path / name
+        path.write_bytes(bytes(size))
+        asked = tuple(Question(str(n), "?") for n in range(questions))
+        return Video(name, path, asked, duration_s=seconds, end_s=end_s)
+
+    long, short = video("long", 3600.0, 1, 10), video("short", 60.0, 1, 1000)
+    assert likely_costs([long, short])[0] > likely_costs([long, short])[1]
+    assert (
+        likely_costs([long, video("unknown", None, 1, 20)])[0] < likely_costs([short, video("unknown", None, 1, 20)])[0]
+    )
+    assert likely_costs([video("asked", 60.0, 9, 1000)])[0] > likely_costs([short])[0]
+    part = video("part", 3600.0, 1, 10, end_s=30.0)
+    assert likely_costs([part, short])[0] < likely_costs([part, short])[1]
