@@ -265,7 +265,7 @@ class Sweep:
         self._lock.release()
 
     def _enter(self) -> None:
-        environment = metering.environment()
+        environment = _of_visible_gpus(metering.environment())
         ours = json.loads(json.dumps({"how": self._how, "models": self._models, "environment": environment}))
         begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
         info = {"schema": SCHEMA, "begun": begun, **ours}
@@ -458,3 +458,13 @@ def _in_a_line(row: Mapping[str, Any]) -> str:
     if row.get("gpu_allocated"):
         parts.append(f"{row['gpu_allocated'] / 2**30:.1f} GiB")
     return ", ".join(parts) or "fits"
+
+
+def _of_visible_gpus(environment: dict[str, Any]) -> dict[str, Any]:
+    """Without the GPUs that CUDA_VISIBLE_DEVICES hides: points use the first visible one."""
+    hardware = environment["hardware"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if "gpus" in hardware and all(number.strip().isdigit() for number in visible):
+        gpus = [hardware["gpus"][int(number)] for number in visible if int(number) < len(hardware["gpus"])]
+        return {**environment, "hardware": {**hardware, "gpus": gpus}}
+    return environment
