@@ -157,23 +157,25 @@ def test_every_fault_costs_its_own_questions(cluster: Any, data: Path, tmp_path:
 
 
 def test_a_lost_node_loses_no_question(cluster: Any, data: Path, tmp_path: Path) -> None:
-    """One of two nodes goes with its replica and its clips, and a replica of the other is killed besides."""
+    """One of three nodes, each with a GPU, goes with its replica and its clips; another replica is killed besides."""
     marks = tmp_path / "marks"
     marks.mkdir()
     expected = records_of(run(data, tmp_path / "alone"))
-    node = cluster.add_node(num_cpus=1, object_store_memory=150 * 2**20)
-    more = ("--replicas", 4, "--ray-address", cluster.address)
-    slow = ("--model-args", f"seeing:marks={marks},seconds=0.4")
+    node = cluster.add_node(**NODE)
+    more = ("--gpus", "all", "--ray-address", cluster.address)
+    slow = ("--model-args", f"seeing:marks={marks},seconds=0.8")
     words = command(data, tmp_path / "out", *more, *slow)
     process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     path = tmp_path / "out" / "folder" / "folder.seeing.jsonl"
-    wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 2)
-    nodes = {int(mark.stem): mark.read_text() for mark in marks.glob("*.started")}
-    there = [pid for pid, where in nodes.items() if where == node.node_id]
-    elsewhere = [pid for pid, where in nodes.items() if where != node.node_id]
-    assert there and elsewhere, nodes
+    started: dict[int, str] = {}
+
+    def on_two() -> bool:
+        started.update({int(mark.stem): mark.read_text() for mark in marks.glob("*.started")})
+        return path.exists() and node.node_id in started.values() and len(set(started.values())) > 1
+
+    wait_for(on_two)
     cluster.remove_node(node, allow_graceful=False)
-    os.kill(elsewhere[0], signal.SIGKILL)
+    os.kill(next(pid for pid, where in started.items() if where != node.node_id), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     same = {name: {**record, "environment": 0} for name, record in records_of(path.parent).items()}
