@@ -36,9 +36,10 @@ NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 150 * 2**20}
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes, each with a GPU by its own account."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_kill_child_processes_on_worker_exit": "0"}
     from ray.cluster_utils import Cluster
 
+    before = left_behind()
     for attempt in range(3):
         made = None
         try:
@@ -56,6 +57,7 @@ def cluster() -> Iterator[Any]:
     yield made
     ray.shutdown()
     made.shutdown()
+    wait_for(lambda: not left_behind() - before, seconds=20)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,11 @@ def records_of(run: Path) -> dict[str, dict[str, Any]]:
         name: {key: value for key, value in record.items() if key not in measured}
         for name, record in latest_records(path).items()
     }
+
+
+def left_behind() -> set[str]:
+    """What has a name in shared memory."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith(("sem.loky", "plasma", "vamba"))}
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:

@@ -52,8 +52,10 @@ def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path) -> None:
 
     (tmp_path / "pynvml.py").write_text(NVML)
     found = hardware()
-    assert found["gpus"] == ["NVIDIA H100 80GB HBM3"], "kinds, not how many"
+    assert found["gpus"] == ["NVIDIA H100 80GB HBM3"] * 2
     assert (found["driver"], found["driver_cuda"]) == ("580.65.06", "13.2")
+    code = code.replace(".environment()", ".run_environment()")
+    assert hardware()["gpus"] == ["NVIDIA H100 80GB HBM3"], "a run is the same on one or two of a kind"
     (tmp_path / "pynvml.py").write_text(NVML.replace("nvmlInit(): pass", "nvmlInit(): raise NVMLError"))
     assert "gpus" not in hardware(), "a driver that does not answer"
 

@@ -99,7 +99,7 @@ def _packages(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _environment() -> dict[str, Any]:
-    return metering.environment()
+    return metering.run_environment()
 
 
 def _settle(setting: _Setting) -> None:
@@ -240,7 +240,7 @@ class Cluster:
     def __init__(self, layout: Layout, reading: Reading, *, accept_environment: bool = False) -> None:
         self.layout, self.reading = layout, reading
         self.accept_environment = accept_environment
-        packages = None if accept_environment else _packages(metering.environment())
+        packages = None if accept_environment else _packages(metering.run_environment())
         self.setting = _Setting(os.getcwd(), packages)
         self._ours = False
 
@@ -261,6 +261,8 @@ class Cluster:
     def _start(self) -> None:
         address = self.layout.address or os.environ.get("RAY_ADDRESS") or "local"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # What a worker leaves, it cleans up by a process of its own, if Ray does not kill that together with it.
+        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
         logging.getLogger("ray").setLevel(logging.ERROR)
         here: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
         main = threading.current_thread() is threading.main_thread()

@@ -47,6 +47,7 @@ __all__ = [
     "phase",
     "reset_resident_peak",
     "resident_peak",
+    "run_environment",
     "spread",
     "tree_memory",
 ]
@@ -401,6 +402,14 @@ def environment() -> dict[str, Any]:
     hardware |= gpu_driver()
     python = platform.python_version()
     return {"python": python, "packages": packages, "hardware": hardware, "vamba_eval": __version__}
+
+
+def run_environment() -> dict[str, Any]:
+    """``environment`` as a run's answers depend on it: the kinds of GPU there are, not how many."""
+    known = environment()
+    if "gpus" in known["hardware"]:
+        known["hardware"]["gpus"] = sorted(set(known["hardware"]["gpus"]))
+    return known
 
 
 def _cpu_model() -> str:

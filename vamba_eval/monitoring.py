@@ -249,7 +249,7 @@ def _nvml_begins() -> bool:
 
 
 def gpu_driver() -> dict[str, Any]:
-    """The kinds of GPU, the driver's version and the newest CUDA that it serves; empty where there is no GPU.
+    """Names of all GPUs, the driver's version and the newest CUDA that it serves; empty where there is no GPU.
 
     Asked of the driver: torch may not be loaded yet, and the answer must not depend on whether it is.
     """
@@ -263,7 +263,7 @@ def gpu_driver() -> dict[str, Any]:
         return {}
     number = _nvml("nvmlSystemGetCudaDriverVersion") or 0  # 13020 is 13.2
     return {
-        "gpus": sorted(set(names)),  # how many there are decides how fast answers come, not which
+        "gpus": names,
         "driver": _nvml("nvmlSystemGetDriverVersion"),
         "driver_cuda": f"{number // 1000}.{number % 1000 // 10}",
     }

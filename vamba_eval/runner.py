@@ -125,7 +125,7 @@ def evaluate(
         if gpus is not None or replicas is not None or ray_address is not None:
             layout = (gpus, gpus_per_model, replicas, ray_address)
             cluster = stack.enter_context(_cluster(layout, reading, models, accept_environment))
-        environment = metering.environment() if cluster is None else cluster.environment()
+        environment = metering.run_environment() if cluster is None else cluster.environment()
         runs = [
             stack.enter_context(Run(place, environment, accept_environment=accept_environment)) for place in folders
         ]
