@@ -381,10 +381,10 @@ class Replicas(ModelAdapter):
         return dict(self._facts.description)
 
     def encode(self, clip: Clip | None) -> Any:
-        raise NotImplementedError("its replicas encode")
+        raise AssertionError("its replicas encode")
 
     def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> Any:
-        raise NotImplementedError("its replicas answer")
+        raise AssertionError("its replicas answer")
 
     def close(self) -> None:
         for member in self.members:

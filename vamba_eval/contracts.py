@@ -429,9 +429,9 @@ class ModelAdapter(ABC):
         """One training step without its optimizer: forward and backward with gradient checkpointing.
 
         The loss is that of ``answer``'s tokens, given the clip and ``prompt``; it is returned. Gradients of the step
-        before are dropped first. For ``run_eval.py profile`` alone; leaves the model in training mode.
+        before are dropped first. For ``run_eval.py profile`` alone; leaves the model in training mode. Optional.
         """
-        raise NotImplementedError(f"{self.name} has no train_step")
+        raise UserError(f"the model {self.name!r} cannot be trained: its adapter has no train_step")
 
     def loglikelihood(self, encoded: Any, prompts: Sequence[str], continuations: Sequence[str]) -> list[Likelihood]:
         """How likely each continuation is as the response to the prompt in its place. Optional."""
