@@ -281,8 +281,9 @@ class _Flight:
         """The reply with its frames in place."""
         reply = self.reply
         if reply.clip is not None:
-            reply.clip.frames = self.buffer.frames(reply.shape)
-            if self.problems:
+            # A copy: the pool may keep the reply itself for a while, and must not keep the frames with it.
+            reply = replace(reply, clip=replace(reply.clip, frames=self.buffer.frames(reply.shape)))
+            if self.problems and reply.clip is not None:
                 notes = [*self.problems, f"read with {self.job.backend} instead", reply.clip.note]
                 reply.clip.note = "; ".join(note for note in notes if note)
         elif self.problems:
