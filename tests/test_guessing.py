@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from benchmark_files import (
     hourvideo_annotations,
     longvideobench_rows,
     lvbench_videos,
+    mlvu_test_rows,
     nextqa_rows,
     videomme_rows,
     write_hourvideo,
     write_longvideobench,
     write_lvbench,
     write_mlvu,
+    write_mlvu_test,
     write_mvbench,
     write_nextqa,
     write_videomme,
 )
 
-from vamba_eval import Question, Task, load_task
+from vamba_eval import Question, Task, evaluate, load_task
 from vamba_eval.contracts import LETTERS
+from vamba_eval.scored import scored_runs
 
 TASKS = (
     *("videomme", "mlvu", "longvideobench", "lvbench", "hourvideo", "mvbench", "nextqa"),
@@ -70,3 +74,18 @@ def test_a_guess_is_right_once_in_the_number_of_options(name: str, data: Path) -
         for protocol in task.protocols:
             chance = 1 / len(question.options) if question.answer else 0.0
             assert expectation(task, question, protocol) == pytest.approx(chance), (question, protocol)
+
+
+def test_a_letter_that_a_protocol_never_reads_is_worth_nothing(tmp_path: Path) -> None:
+    """MLVU's test set has up to six options, of which lmms-eval's rule reads four."""
+    rows = mlvu_test_rows({"plotQA": 12, "ego": 12})
+    write_mlvu_test(tmp_path, rows)
+    common = {"data_root": tmp_path, "output": tmp_path / "runs", "split": "test", "progress": False}
+    evaluate(["mlvu"], ["constant"], name="a", protocol="lmms-eval", **common)
+    (run,) = scored_runs([tmp_path / "runs" / "a"])
+    earned: dict[str, list[float]] = {}
+    for record in run.answered:
+        readable = record["answer"] in tuple("ABCD")
+        earned.setdefault(record["groups"]["question_type"], []).append(readable / len(record["options"]))
+    assert any(value == 0 for values in earned.values() for value in values)
+    assert run.chance() == pytest.approx(mean(mean(values) for values in earned.values()))

@@ -10,10 +10,11 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import JudgedTask, Question, Score, ScoredRecord, Summary, Task, UserError
+from vamba_eval.contracts import LETTERS, JudgedTask, Question, Score, ScoredRecord, Summary, Task, UserError
 from vamba_eval.judgements import Judgements, read_judgements
 from vamba_eval.store import find_runs, latest_responses, read_info
 
@@ -68,14 +69,17 @@ class ScoredRun:
     def chance(self) -> float | None:
         """The headline that guessing is expected to reach, exactly; None where that is not defined.
 
-        An answer that is no option's letter is never guessed.
+        What a guess earns is what the protocol makes of each letter: some never read an E, and an impossible question
+        has no right one.
         """
         if not self.scored or any(not record["options"] or record["answer"] is None for record in self.answered):
             return None
         guesses = []
         for record, scored in zip(self.answered, self.scored, strict=True):
-            expected = 1 / len(record["options"]) if record["answer"] else 0.0
-            guesses.append(replace(scored, score=Score(expected, None, parsed=True)))
+            question = stored_question(record)
+            letters = LETTERS[: len(question.options)]
+            earned = [float(self.task.score(question, letter, self.protocol).correct or 0.0) for letter in letters]
+            guesses.append(replace(scored, score=Score(fmean(earned), None, parsed=True)))
         metrics = self.task.summarize(guesses).metrics
         return next(iter(metrics.values())).value if metrics else None
 
