@@ -237,7 +237,8 @@ def _traces(pid: int) -> tuple[list[psutil.Process], set[str]]:
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("sent", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_an_interrupted_run_leaves_nothing_behind(
     folder: Path, tmp_path: Path, sent: signal.Signals, status: int

@@ -1,7 +1,7 @@
 """The command line: arguments and messages only.
 
 Exit status: 0 when every question has a record, 1 when some failed, 2 for something the user must mend,
-130 after Ctrl-C, 143 after SIGTERM.
+130 after Ctrl-C, 143 after SIGTERM, 129 after the loss of the terminal.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     with suppress(ValueError):  # not in the main thread: somebody else's business
         signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(signal.SIGHUP, _terminate)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     verbs = {
@@ -80,8 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("\nstopped; what is answered is kept, and the same command goes on from here", file=sys.stderr)
-        return 143 if isinstance(stop, _Terminated) else 130
+        with suppress(OSError):  # the terminal may be what is gone
+            print("\nstopped; what is answered is kept, and the same command goes on from here", file=sys.stderr)
+        return 128 + (stop.signal if isinstance(stop, _Terminated) else signal.SIGINT)
     except BrokenPipeError:  # somebody's `| head`
         sys.stderr.close()
         return 0
@@ -97,11 +100,15 @@ _BASELINES = ("random", "constant")
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, from a scheduler that wants the machine back: ended as Ctrl-C is."""
+    """SIGTERM, from a scheduler that wants the machine back, or SIGHUP, with the terminal gone: ended as Ctrl-C is."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__()
+        self.signal = signal
 
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+def _terminate(number: int, _frame: object) -> None:
+    raise _Terminated(number)
 
 
 # -------------------------------------------------------------------------------------------------- run
