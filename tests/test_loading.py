@@ -229,7 +229,15 @@ def _run(folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:
         f"careful={PLUGINS}:Careful",
     ]
     command += ["--data-root", str(folder), "--output", str(output), "--workers", "2", *more]
-    return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # As in a terminal, even if these tests run under nohup.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
 
 
 def _traces(pid: int) -> tuple[list[psutil.Process], set[str]]:
