@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from vamba_eval.metering import mark_first_token
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn.attention import SDPBackend
     from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = (
@@ -130,6 +133,29 @@ def cache_name() -> str:
     from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLTextModel
 
     return "cache" if "cache" in inspect.signature(Qwen2VLTextModel.forward).parameters else "past_key_values"
+
+
+@contextmanager
+def attention_for_any_shape(device: torch.device) -> Iterator[None]:
+    """PyTorch's attention, on a GPU without cuDNN's kernels.
+
+    cuDNN comes first on Hopper since PyTorch 2.11, and builds a plan of its own for every new shape, which takes
+    some tenths of a second. A question has a length that no other has, and so has each step of a growing cache.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    from torch.nn.attention import sdpa_kernel
+
+    with sdpa_kernel(any_shape_kernels()):
+        yield
+
+
+def any_shape_kernels() -> list[SDPBackend]:
+    """Kernels of PyTorch's attention that serve a new shape as fast as a known one, the fastest first."""
+    from torch.nn.attention import SDPBackend
+
+    return [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def first_token_marker() -> Any:

@@ -186,7 +186,7 @@ class Qwen2VLAdapter(ModelAdapter):
         self.model.model.rope_deltas = encoded.offset
         _loading.seed_sampling(settings, prompt)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _loading.attention_for_any_shape(self.device):
                 output = self.model.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
@@ -251,7 +251,7 @@ class Qwen2VLAdapter(ModelAdapter):
         prefix_length = encoded.ids.shape[1]
         places = torch.arange(prefix_length, prefix_length + ids.shape[1], device=self.device)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _loading.attention_for_any_shape(self.device):
                 logits = self.model(
                     input_ids=ids,
                     attention_mask=torch.ones(1, prefix_length + ids.shape[1], dtype=torch.long, device=self.device),

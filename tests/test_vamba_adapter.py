@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from vamba_eval.model_adapters.vamba import VambaAdapter
+from vamba_eval.model_adapters import _loading
+from vamba_eval.model_adapters.vamba import VambaAdapter, modeling
 from vamba_eval.model_adapters.vamba.decoding import decode_greedily
 from videos import make_video, picture
 
@@ -21,6 +22,7 @@ from vamba_eval.contracts import GenerationSettings, UserError
 GOLDEN = Path(__file__).parent / "goldens" / "released_recipe"
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Who is it? " * 40, "Wo?"]
 SETTINGS = GenerationSettings(max_new_tokens=10)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def make_clip(frames: int = 9, height: int = 84, width: int = 112) -> Clip:
@@ -80,17 +82,36 @@ def test_asked_blind_it_gets_the_text_alone(checkpoint: Path) -> None:
     assert adapter.generate(adapter.encode(make_clip()), QUESTIONS, SETTINGS) != answers
 
 
-def test_static_decoding_gives_the_tokens_of_generate(checkpoint: Path) -> None:
-    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_static_decoding_gives_the_tokens_of_generate(checkpoint: Path, device: str) -> None:
+    adapter = VambaAdapter(pretrained=str(checkpoint), device=device, dtype="float32")
     adapter.model.generation_config.suppress_tokens = adapter.model.generation_config.begin_suppress_tokens = None
     memory = adapter.encode(make_clip())
     for question in QUESTIONS:
-        ids = adapter.processor([adapter.processor.prompt(question)])["input_ids"]
+        ids = adapter.processor([adapter.processor.prompt(question)], device=torch.device(device))["input_ids"]
         expected = adapter.model.generate(input_ids=ids, video_memory=memory, max_new_tokens=24, eos_token_id=999)
         assert decode_greedily(adapter.model, ids, memory, 24, {-1}) == expected[0, ids.shape[1] :].tolist()
         end = expected[0, ids.shape[1] + 3].item()
         stopped = decode_greedily(adapter.model, ids, memory, 24, {end})
         assert stopped[-1] == end and end not in stopped[:-1]
+
+
+def test_attention_of_shapes_that_do_not_recur_needs_no_plan(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    with _loading.attention_for_any_shape(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu", segment_frames=4)
+    full, encode_frames = [], modeling.encode_frames
+
+    def noted(visual: torch.nn.Module, segment: modeling.Segment) -> torch.Tensor:
+        full.append((segment.frames, segment.full))
+        return encode_frames(visual, segment)
+
+    monkeypatch.setattr(modeling, "encode_frames", noted)
+    monkeypatch.setattr(adapter.model, "frames_per_segment", lambda *_: 2)
+    adapter.encode(make_clip(10))  # five pairs, two to a segment
+    assert full == [(2, True), (2, True), (1, False)]
 
 
 def test_only_keys_and_values_are_kept(checkpoint: Path) -> None:

@@ -96,7 +96,9 @@ class VambaAdapter(ModelAdapter):
         answers: list[Answer] = []
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
-            for prompt_tokens, new in self._continue(encoded, batch, settings):
+            with _loading.attention_for_any_shape(self.device):
+                continued = self._continue(encoded, batch, settings)
+            for prompt_tokens, new in continued:
                 stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
                 (text,) = self.processor.batch_decode([new])
                 answers.append(Answer(text, len(new), "stop" if stopped else "length", prompt_tokens))
@@ -147,7 +149,7 @@ class VambaAdapter(ModelAdapter):
         if not after.shape[1]:
             return Likelihood(0.0, 0, True)
         ids = torch.cat([before, after], dim=1)
-        with torch.inference_mode():
+        with torch.inference_mode(), _loading.attention_for_any_shape(self.device):
             output = self.model(input_ids=ids, video_memory=memory, logits_to_keep=after.shape[1] + 1)
         logits = output.logits[0, :-1]
         return _loading.likelihood(logits, after[0].to(logits.device))

@@ -7,7 +7,9 @@ own `generate` gives greedily.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,12 +65,39 @@ def decode_greedily(
     while tokens[-1] not in end_ids and len(tokens) < max_new_tokens:
         # What a graph replays is not counted.
         if device.type == "cuda" and graph is None and len(tokens) > EAGER_STEPS and not counting_flops():
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.device(device), torch.cuda.graph(graph):
-                step()
+            graph = capture(step, device)
         if graph is not None:
             graph.replay()
         else:
             step()
         tokens.append(int(token))
     return tokens
+
+
+def capture(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+    """A CUDA graph of what `step` queues on the GPU.
+
+    As `torch.cuda.graph` does, except that memory which PyTorch holds for later is not given back to the driver
+    first: the next video would have to ask for all of it again. Instead graphs share a pool, one alive at a time.
+    """
+    stream, first = _stream_and_first(device)
+    return _capture(step, stream, first.pool())
+
+
+@functools.cache
+def _stream_and_first(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.CUDAGraph]:
+    """Where to capture, and a graph of next to nothing that keeps the pool alive between others."""
+    stream = torch.cuda.Stream(device)
+    return stream, _capture(lambda: torch.zeros(1, device=device), stream)
+
+
+def _capture(step: Callable[[], object], stream: torch.cuda.Stream, pool: Any = None) -> torch.cuda.CUDAGraph:
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize(stream.device)
+    with torch.cuda.stream(stream):
+        graph.capture_begin(pool=pool)
+        try:
+            step()
+        finally:
+            graph.capture_end()
+    return graph

@@ -41,16 +41,9 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
 
 from vamba_eval.metering import add_flops
 
-from .._loading import cache_name
+from .._loading import any_shape_kernels, cache_name
 from .configuration import VambaConfig
 from .mixer import Mamba2Mixer, MixerState, VisionMixer, fused_kernels
-
-_BY_SPEED = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 
 # Cosines and sines, each (batch, tokens, head_dim).
 Rotary = tuple[Tensor, Tensor]
@@ -110,6 +103,7 @@ class Segment:
         pixel_values: (frames * height * width, 1176) patches, as the processor cuts them.
         frames: temporal patches (two frames each). height, width: of the patch grid.
         first: the number of the segment's first temporal patch within its video.
+        full: whether it is as long as segments of its size become, so that its shape recurs.
     """
 
     pixel_values: Tensor
@@ -117,6 +111,7 @@ class Segment:
     height: int
     width: int
     first: int
+    full: bool = False
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
@@ -191,8 +186,9 @@ def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segmen
         positions = positions.view(h // merge, merge, w // merge, merge, 2).transpose(1, 2).reshape(h * w, 2)
         rotary = visual.rotary_pos_emb(hidden, positions)
         normed = blocks[0].norm1(hidden)
-        # cuDNN is the fastest of PyTorch's attention kernels for the tower's head size of 80.
-        with sdpa_kernel(_BY_SPEED, set_priority=True) if hidden.is_cuda else nullcontext():
+        # cuDNN's kernel is the fastest for the tower's head size of 80, but needs a plan for each new shape.
+        kernels = [SDPBackend.CUDNN_ATTENTION] * segment.full + any_shape_kernels()
+        with sdpa_kernel(kernels, set_priority=True) if hidden.is_cuda else nullcontext():
             for block, norm_after in zip(blocks, norms_after, strict=True):
                 hidden, normed = add_and_norm(hidden, run(frame_attention, block.attn, normed, rotary), block.norm2)
                 hidden, normed = add_and_norm(hidden, run(frame_mlp, block.mlp, normed), norm_after)
@@ -648,7 +644,7 @@ def _cut(piece: Segment, frames: int) -> Iterator[Segment]:
     for start in range(0, piece.frames, frames):
         count = min(frames, piece.frames - start)
         pixels = piece.pixel_values[start * patches : (start + count) * patches]
-        yield Segment(pixels, count, piece.height, piece.width, piece.first + start)
+        yield Segment(pixels, count, piece.height, piece.width, piece.first + start, full=count == frames)
 
 
 def _unreadable_file(folder: str | os.PathLike) -> Path | None:
