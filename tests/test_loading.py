@@ -124,6 +124,18 @@ def test_a_bad_video_costs_one_more_try(folder: Path, tmp_path: Path, evil: None
     assert not workers()
 
 
+def test_workers_may_be_there_before_the_first_video(folder: Path) -> None:
+    with Reader(Reading(workers=2)) as reader:
+        reader.start()
+        there = set(workers())
+        assert len(there) >= 2
+        assert all(loaded.clip is not None for loaded in clips(reader, videos_of(folder)).values())
+        assert set(workers()) == there
+    with Reader(Reading(workers=0)) as reader:
+        reader.start()
+        assert not workers()
+
+
 def test_a_worker_killed_at_rest_is_replaced(folder: Path) -> None:
     """As the system's out-of-memory killer does."""
     with Reader(Reading(workers=2)) as reader:

@@ -138,6 +138,13 @@ def _reader_for(reading: Reading, threads: int) -> Reader:
     return _reader[1]
 
 
+@ray.remote
+def _start_reader(setting: _Setting, reading: Reading, threads: int) -> None:
+    """Processes take seconds to start and to import; they do it while the models are loaded."""
+    _settle(setting)
+    _reader_for(reading, threads).start()
+
+
 @ray.remote(num_returns=2, max_retries=3)
 def _read(
     setting: _Setting,
@@ -286,6 +293,10 @@ class Cluster:
         if not self.cores:
             raise UserError("Ray has no CPU to read videos with")
         self.read_threads = max(1, min(_READ_THREADS, min(self.cores) // 2))
+        self.read_slots = sum(max(1, cores // self.read_threads) for cores in self.cores)
+        if (workers := self.reading.workers) is not None:
+            self.read_slots = min(self.read_slots, max(1, workers))
+        self.reading_of_one = replace(self.reading, workers=min(1, self.reading.workers or 1))
         if layout.replicas is not None:
             self.gpus_per_model, self.num_replicas = 0.0, layout.replicas
             self.model_threads = available_cores()
@@ -363,6 +374,9 @@ class Replicas(ModelAdapter):
             options = cast(Any, _Replica).options(num_gpus=cluster.gpus_per_model, scheduling_strategy="SPREAD")
             actor = options.remote(cluster.setting, source, arguments, cluster.model_threads)
             self.members.append(_Member(number, actor, actor.ready.remote()))
+        start = cast(Any, _start_reader).options(num_cpus=cluster.read_threads, scheduling_strategy="SPREAD")
+        for _ in range(cluster.read_slots):  # what goes wrong there, the first videos will say
+            start.remote(cluster.setting, cluster.reading_of_one, cluster.read_threads)
         self._facts: _Facts | None = None
         try:
             while self._facts is None:
@@ -494,9 +508,7 @@ class Shift:
         self._reading: dict[Any, _Flight] = {}
         self._ready: list[_Flight] = []
         self._largest_clip = _FIRST_GUESS_BYTES
-        self._slots = sum(max(1, cores // self._cluster.read_threads) for cores in self._cluster.cores)
-        if (workers := self._cluster.reading.workers) is not None:
-            self._slots = min(self._slots, max(1, workers))
+        self._slots = self._cluster.read_slots
         self._account = Occupation(len(self._members), sum(self._cluster.cores))
         self.summary = self._account.summary
 
@@ -566,13 +578,14 @@ class Shift:
 
     def _read(self, flight: _Flight) -> None:
         cluster = self._cluster
-        reading = replace(cluster.reading, workers=min(1, cluster.reading.workers or 1))
         # Over all nodes, so that most replicas find a clip on their own.
         threads = flight.threads
         task = cast(Any, _read).options(num_cpus=threads, scheduling_strategy="SPREAD")
         video = replace(flight.work.video, questions=())
         pictures = len(self._jobs) if any(self._strips) else 0
-        landed, flight.clip = task.remote(cluster.setting, video, self._sampling, reading, threads, pictures)
+        landed, flight.clip = task.remote(
+            cluster.setting, video, self._sampling, cluster.reading_of_one, threads, pictures
+        )
         self._reading[landed] = flight
 
     def _any_there(self) -> bool:

@@ -122,6 +122,11 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def start(self) -> None:
+        """Have the worker processes ready; else the first video waits for them."""
+        if self.workers:
+            self._starter.submit(lambda: self._processes().schedule(os.getpid)).result().result()
+
     def close(self) -> None:
         """End all workers."""
         self._stop_pool()
@@ -238,6 +243,9 @@ class Reader:
             self._send(flight)
 
     def _schedule(self, job: Job, buffer: str) -> ProcessFuture[Reply]:
+        return self._processes().schedule(serve, args=[job, buffer])
+
+    def _processes(self) -> ProcessPool:
         if self._pool is None:
             from loky.backend import get_context
             from pebble import ProcessPool
@@ -248,7 +256,7 @@ class Reader:
             self._pool = ProcessPool(
                 self.workers, initializer=begin_worker, initargs=limits, context=get_context("loky")
             )
-        return self._pool.schedule(serve, args=[job, buffer])
+        return self._pool
 
     def _restart_pool(self, error: Exception) -> None:
         self._broken_pools += 1
