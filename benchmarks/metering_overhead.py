@@ -168,7 +168,7 @@ def own_work() -> None:
         each = [min(clocked(work, 200) for _ in range(9)) for work in (video, question)]
         sample = min(clocked(host.sample, 20) for _ in range(9))
     print(f"\nthe meters' own work: {1e6 * each[0]:.0f} µs a video, {1e6 * each[1]:.0f} µs a question; a sample of the")
-    print(f"host's memory {1e3 * sample:.1f} ms, every {max(0.5, sample / 0.001):.1f} s")
+    print(f"host's memory {1e3 * sample:.1f} ms, every {max(0.5, sample / HostMemory.share):.1f} s")
 
 
 def memory() -> None:

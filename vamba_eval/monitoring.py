@@ -1,7 +1,7 @@
 """What goes on beside the work: memory of the process tree, and a GPU's energy and load, sampled by threads.
 
 A monitor is a context manager around whatever it watches. It never loads torch; it looks at those GPUs on which
-torch has memory, once torch is there. Sampling takes half a percent of one core at most, whatever a sample costs.
+torch has memory, once torch is there. Sampling takes 0.6 % of one core at most, whatever a sample costs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# The part of one core that sampling may take: a sample of 1 ms of computing is followed by 0.2 s of rest. What it waits
-# for (a driver's answer, another thread's turn) costs the work nothing.
-_SHARE = 0.005
 # Energy readings that are kept: more than an hour of them, for phases that last so long.
 _KEPT = 1 << 17
 
@@ -46,7 +43,13 @@ def gpu_peaks(device: int) -> tuple[int, int]:
 
 
 class _Monitor(ABC):
-    """A thread that takes a sample now and then, from entering to leaving."""
+    """A thread that takes a sample now and then, from entering to leaving.
+
+    share   the part of one core that sampling may take: at 0.005 a sample of 1 ms of computing is followed by 0.2 s of
+            rest. What it waits for (a driver's answer, another thread's turn) costs the work nothing.
+    """
+
+    share = 0.001
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
@@ -68,7 +71,7 @@ class _Monitor(ABC):
         while not self._leaving.wait(pause):
             start = time.thread_time()
             self.sample()
-            pause = max(self.interval_s, (time.thread_time() - start) / _SHARE)
+            pause = max(self.interval_s, (time.thread_time() - start) / self.share)
 
     @abstractmethod
     def sample(self) -> None:
@@ -156,6 +159,8 @@ class GpuMonitor(_Monitor):
     The driver counts energy in steps of up to 0.1 s. In between it is interpolated, so the energy of something
     shorter is its share of the step it falls into. Both are the whole GPU's, whoever works on it.
     """
+
+    share = 0.005  # readings farther apart would tell short phases less well from each other
 
     def __init__(self, interval_s: float = 0.05) -> None:
         super().__init__(interval_s)
