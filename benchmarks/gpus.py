@@ -1,10 +1,10 @@
 """One GPU against several of one machine: a real run of Vamba at its released size (random weights), on Ray.
 
-Makes H.264 videos of 12 s to 4 min, asks two questions about each, with two frames a second up to 512; first alone in
-one process (which also compiles kernels, so its beginning does not count), then with ``--gpus 1`` and ``--gpus N``.
-Times are those from the first video to the last answer, without loading the model; responses are compared.
+Makes H.264 videos of 12 s to 4 min, asks two questions about each, with two frames a second up to 512; first a dozen
+alone in one process (which also compiles kernels), then all with ``--gpus 1`` and ``--gpus N``. Times are those from
+the first video to the last answer, without loading the model; responses are compared.
 
-    python benchmarks/gpus.py [--gpus 2] [--videos 96] [--model-args vamba:pretrained=PATH]
+    python benchmarks/gpus.py [--gpus 2] [--videos 144] [--model-args vamba:pretrained=PATH]
 
 Prints Markdown. To reach: 1.9 times one GPU on two.
 """
@@ -62,28 +62,32 @@ def run(data: Path, output: Path, model: str, *more: str) -> tuple[float, str, d
     return float(match[2].replace(",", "")), said, responses
 
 
+def equal(responses: dict[str, str], others: dict[str, str]) -> str:
+    return f"{sum(responses[question] == response for question, response in others.items())} of {len(others)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--gpus", type=int, default=2)
-    parser.add_argument("--videos", type=int, default=96)
+    parser.add_argument("--videos", type=int, default=144)
     parser.add_argument("--model-args", default="vamba:random=released,dtype=bfloat16")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data"
         data.mkdir()
         make(data, args.videos)
-        run(data, Path(place) / "warm", args.model_args, "--limit", str(KINDS))
-        print("| run | s | times one GPU | responses as alone |")
-        print("| --- | --- | --- | --- |")
-        ways = {"alone, without Ray": (), **{f"--gpus {count}": ("--gpus", str(count)) for count in (1, args.gpus)}}
-        alone: dict[str, str] = {}
-        one, remarks = 0.0, []
-        for number, (name, more) in enumerate(ways.items()):
-            seconds, said, responses = run(data, Path(place) / str(number), args.model_args, *more)
-            alone, one = (responses, seconds) if number == 0 else (alone, one if number > 1 else seconds)
-            same = sum(responses[question] == response for question, response in alone.items())
-            print(f"| {name} | {seconds:.1f} | {one / seconds:.2f} | {same} of {len(alone)} |", flush=True)
+        _, _, alone = run(data, Path(place) / "alone", args.model_args, "--limit", str(KINDS))
+        print("| run | s | times one GPU | responses as alone | as with one GPU |")
+        print("| --- | --- | --- | --- | --- |")
+        runs: list[tuple[float, dict[str, str]]] = []
+        remarks = []
+        for gpus in (1, args.gpus):
+            seconds, said, responses = run(data, Path(place) / f"{gpus}", args.model_args, "--gpus", f"{gpus}")
+            runs.append((seconds, responses))
             remarks.append(said)
+            one, of_one = runs[0]
+            same = (equal(responses, alone), equal(responses, of_one))
+            print(f"| --gpus {gpus} | {seconds:.1f} | {one / seconds:.2f} | {same[0]} | {same[1]} |", flush=True)
         print("", *remarks, sep="\n")
 
 

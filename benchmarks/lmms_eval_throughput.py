@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -257,11 +259,13 @@ def make_data(work: Path, videos: int, seconds: int, height: int, width: int) ->
 
     data = work / "videomme" / "data"
     data.mkdir(parents=True, exist_ok=True)
+    paths = [data / f"video_{v}_{seconds}s_{width}x{height}.mp4" for v in range(videos)]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        missing = [(path, v) for v, path in enumerate(paths) if not path.exists()]
+        for made in [pool.submit(make_video, path, seconds, height, width, v) for path, v in missing]:
+            made.result()
     rows = []
-    for v in range(videos):
-        path = data / f"video_{v}_{seconds}s_{width}x{height}.mp4"
-        if not path.exists():
-            make_video(path, seconds, height, width, v)
+    for v, path in enumerate(paths):
         for q in range(3):
             rows.append(
                 {
