@@ -139,8 +139,9 @@ def cache_name() -> str:
 def attention_for_any_shape(device: torch.device) -> Iterator[None]:
     """PyTorch's attention, on a GPU without cuDNN's kernels.
 
-    cuDNN comes first on Hopper since PyTorch 2.11, and builds a plan of its own for every new shape, which takes
-    some tenths of a second. A question has a length that no other has, and so has each step of a growing cache.
+    PyTorch 2.11 takes cuDNN first on Hopper, which plans for every new shape anew, and that takes tenths of a second
+    (0.4 s in modelscope/FunASR, issue 3704). A question has a length that few others have, and so has each step of a
+    growing cache.
     """
     if device.type != "cuda":
         yield
