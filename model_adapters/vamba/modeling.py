@@ -139,11 +139,12 @@ def add_and_norm(hidden: Tensor, delta: Tensor, norm: nn.LayerNorm | None) -> tu
     return hidden, kernels.add_layer_norm_(hidden, delta, norm.weight, norm.bias, norm.eps)
 
 
-def frame_attention(attn: Any, normed: Tensor, rotary: Rotary) -> Tensor:
+def frame_attention(attn: Any, normed: Tensor, rotary: Rotary, recurs: bool) -> Tensor:
     """A block's attention over (frames, patches, width), each frame attending to itself alone.
 
     The module's own forward takes all patches in one row and cuts it into frames in a Python loop; here the
-    frames, all of one size, are the batch of a single attention call. `rotary` is (patches, head_dim) twice.
+    frames, all of one size, are the batch of a single attention call. `rotary` is (patches, head_dim) twice;
+    `recurs` says that there will be more of this shape.
     """
     frames, patches, width = normed.shape
     qkv = attn.qkv(normed).view(frames, patches, 3, attn.num_heads, -1)
@@ -154,7 +155,11 @@ def frame_attention(attn: Any, normed: Tensor, rotary: Rotary) -> Tensor:
     else:
         q, k, v = qkv.unbind(2)
         q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
-    attended = attend(attn, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    # cuDNN's kernel is the fastest for the tower's head size of 80, but needs a plan for each new shape. Chosen here,
+    # so that a checkpoint computes it again in the same way.
+    kernels = [SDPBackend.CUDNN_ATTENTION] * recurs + any_shape_kernels()
+    with sdpa_kernel(kernels, set_priority=True) if normed.is_cuda else nullcontext():
+        attended = attend(attn, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return attn.proj(attended.reshape(frames, patches, width))
 
 
@@ -186,12 +191,11 @@ def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segmen
         positions = positions.view(h // merge, merge, w // merge, merge, 2).transpose(1, 2).reshape(h * w, 2)
         rotary = visual.rotary_pos_emb(hidden, positions)
         normed = blocks[0].norm1(hidden)
-        # cuDNN's kernel is the fastest for the tower's head size of 80, but needs a plan for each new shape.
-        kernels = [SDPBackend.CUDNN_ATTENTION] * segment.full + any_shape_kernels()
-        with sdpa_kernel(kernels, set_priority=True) if hidden.is_cuda else nullcontext():
-            for block, norm_after in zip(blocks, norms_after, strict=True):
-                hidden, normed = add_and_norm(hidden, run(frame_attention, block.attn, normed, rotary), block.norm2)
-                hidden, normed = add_and_norm(hidden, run(frame_mlp, block.mlp, normed), norm_after)
+        for block, norm_after in zip(blocks, norms_after, strict=True):
+            hidden, normed = add_and_norm(
+                hidden, run(frame_attention, block.attn, normed, rotary, segment.full), block.norm2
+            )
+            hidden, normed = add_and_norm(hidden, run(frame_mlp, block.mlp, normed), norm_after)
     del normed
     return run(visual.merger, hidden)[None]
 
