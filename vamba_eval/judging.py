@@ -114,6 +114,7 @@ class Endpoint:
                 f"the judge's cache {cache} cannot be used ({error}): give another --judge-cache"
             ) from error
         self._stopped = threading.Event()
+        self._hopeless: UserError | None = None  # what any other request would meet as well
 
     def __enter__(self) -> Endpoint:
         return self
@@ -134,9 +135,15 @@ class Endpoint:
         """The answer kept under ``key``, or a new one, which is kept."""
         if (known := self._cache.get(key)) is not None:
             return _Reply(**json.loads(known), cached=True)
+        if self._hopeless is not None:
+            raise self._hopeless
         if self._stopped.is_set():
             raise EndpointError("stopped")
-        reply = self._ask([{name: _valid(text) for name, text in message.items()} for message in messages], options)
+        try:
+            reply = self._ask([{name: _valid(text) for name, text in message.items()} for message in messages], options)
+        except UserError as error:
+            self._hopeless = error
+            raise
         kept = asdict(reply)
         del kept["cached"]
         self._cache.set(key, json.dumps(kept))
