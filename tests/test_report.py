@@ -204,6 +204,10 @@ class Browser:
     def one(self, css: str) -> Any:
         return self.driver.find_element("css selector", css)
 
+    def attribute(self, css: str, name: str) -> str | None:
+        """In one step: the list draws its rows anew whenever it is scrolled, and an element found before is stale."""
+        return self.js("return document.querySelector(arguments[0]).getAttribute(arguments[1])", css, name)
+
     def js(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
@@ -467,7 +471,7 @@ def test_a_question_is_shown_with_frames_options_and_responses(open_page: Open, 
     assert question.find_element("css selector", "h3").text == "007-2"
     assert (
         record["text"] in question.text
-        and browser.one(".row[aria-selected=true]").get_attribute("data-key") == "videomme/007-2"
+        and browser.attribute(".row[aria-selected=true]", "data-key") == "videomme/007-2"
     )
     options = browser.all("#question .options li")
     assert [
@@ -580,15 +584,15 @@ def test_it_is_used_by_keyboard(open_page: Open, page: Path) -> None:
     assert focus[-1] == "question-list"
     browser.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
     assert question() != first
-    active = browser.one("#question-list").get_attribute("aria-activedescendant")
-    assert browser.one(f"#{active}").get_attribute("aria-selected") == "true"
-    assert browser.one(f"#{active}").get_attribute("aria-posinset") == "3"
+    active = browser.attribute("#question-list", "aria-activedescendant")
+    assert browser.attribute(f"#{active}", "aria-selected") == "true"
+    assert browser.attribute(f"#{active}", "aria-posinset") == "3"
     browser.press(Keys.END)
-    assert browser.one(".row[aria-selected=true]").get_attribute("aria-posinset") == "132"
+    assert browser.attribute(".row[aria-selected=true]", "aria-posinset") == "132"
     browser.press(Keys.HOME)
     assert question() == first
     browser.press("j", "j", "k")
-    assert browser.one(".row[aria-selected=true]").get_attribute("aria-posinset") == "2"
+    assert browser.attribute(".row[aria-selected=true]", "aria-posinset") == "2"
     browser.press("/")
     browser.press("jk")
     assert browser.one("#filter-text").get_property("value") == "jk", "letters in a field are text"
@@ -598,6 +602,20 @@ def test_it_is_used_by_keyboard(open_page: Open, page: Path) -> None:
     assert browser.one("#table thead th:nth-child(4)").get_attribute("aria-sort") in ("ascending", "descending")
     for control in browser.all("select, input"):
         assert browser.js("return arguments[0].labels.length", control) == 1
+
+
+@needs_chromium
+def test_a_row_survives_scrolling(open_page: Open, page: Path) -> None:
+    """Else a click between press and release of which the list moves is lost."""
+    browser = open_page(page)
+    frames = "const frame = () => new Promise(requestAnimationFrame); "
+    kept = frames + (
+        "const row = byId('row-3'); byId('question-list').scrollTop = arguments[0];"
+        "return frame().then(frame).then(frame).then(() => row.isConnected)"
+    )
+    row_height = browser.js("return ROW")
+    assert browser.js(kept, 2 * row_height) is True
+    assert browser.js(kept, 40 * row_height) is False, "and one out of view is gone"
 
 
 def _contrast(browser: Browser, css: str) -> float:

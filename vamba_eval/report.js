@@ -559,33 +559,46 @@ function summaryOf(q) {
   return q.responses.map((r) => glyph(r.state, `${data.systems[r.system].label}: ${r.state}`));
 }
 
-/** Only the rows in view exist. */
-function drawList() {
+function listRow(index) {
+  const q = shownQuestions[index];
+  const row = h("div", {
+    role: "option", id: `row-${index}`, class: "row", "aria-selected": q === current, "aria-setsize": shownQuestions.length,
+    "aria-posinset": index + 1, "data-key": q.key, click: () => { select(q); showQuestion(); },
+  }, h("span", { class: "title" }, q.title.slice(0, 200)), h("span", { class: "about" }, `${q.id} · ${q.video}`), h("span", { class: "states" }, summaryOf(q)));
+  row.style.top = `${index * ROW}px`;
+  return row;
+}
+
+/** Only the rows in view exist. Those that do already stay: one that is pressed while the list moves keeps its click. */
+function fillList() {
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
   const last = Math.min(shownQuestions.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
-  const rows = [];
-  for (let index = first; index < last; index += 1) {
-    const q = shownQuestions[index];
-    const row = h("div", {
-      role: "option", id: `row-${index}`, class: "row", "aria-selected": q === current, "aria-setsize": shownQuestions.length,
-      "aria-posinset": index + 1, "data-key": q.key, click: () => { select(q); showQuestion(); },
-    }, h("span", { class: "title" }, q.title.slice(0, 200)), h("span", { class: "about" }, `${q.id} · ${q.video}`), h("span", { class: "states" }, summaryOf(q)));
-    row.style.top = `${index * ROW}px`;
-    rows.push(row);
+  const rows = list.firstElementChild;
+  for (const row of [...rows.children]) {
+    const index = row.getAttribute("aria-posinset") - 1;
+    if (index < first || index >= last) row.remove();
   }
-  list.firstElementChild.replaceChildren(...rows);
+  for (let index = first; index < last; index += 1) {
+    const there = rows.children[index - first];
+    if (there?.id !== `row-${index}`) rows.insertBefore(listRow(index), there ?? null);
+  }
   const index = shownQuestions.indexOf(current);
   if (index >= first && index < last) list.setAttribute("aria-activedescendant", `row-${index}`);
   else list.removeAttribute("aria-activedescendant");
 }
 
-let drawing = false;
+function drawList() {
+  list.firstElementChild.replaceChildren();
+  fillList();
+}
+
+let filling = false;
 list.addEventListener("scroll", () => {
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => { drawing = false; drawList(); });
+  if (filling) return;
+  filling = true;
+  requestAnimationFrame(() => { filling = false; fillList(); });
 });
-new ResizeObserver(drawList).observe(list);
+new ResizeObserver(fillList).observe(list);
 
 function select(q) {
   current = q;
