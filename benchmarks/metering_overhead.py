@@ -32,7 +32,7 @@ from benchmark_files import videomme_rows, write_videomme  # noqa: E402
 
 from vamba_eval import evaluate, runner  # noqa: E402
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter  # noqa: E402
-from vamba_eval.metering import HostMemory, Meter, mark_first_token, phase, spread  # noqa: E402
+from vamba_eval.metering import GpuMonitor, HostMemory, Meter, mark_first_token, phase, spread  # noqa: E402
 
 VIDEOS, QUESTIONS = 12, 3
 
@@ -167,8 +167,25 @@ def own_work() -> None:
 
         each = [min(clocked(work, 200) for _ in range(9)) for work in (video, question)]
         sample = min(clocked(host.sample, 20) for _ in range(9))
-    print(f"\nthe meters' own work: {1e6 * each[0]:.0f} µs a video, {1e6 * each[1]:.0f} µs a question; a sample of the")
-    print(f"host's memory {1e3 * sample:.1f} ms, every {max(0.5, sample / HostMemory.share):.1f} s")
+
+    def run() -> None:
+        with HostMemory(), GpuMonitor() as gpu:
+            Meter(gpu)
+
+    once = min(clocked(run, 3) for _ in range(9))
+    print(
+        f"\nthe meters' own work: {1e3 * once:.1f} ms a run, {1e6 * each[0]:.0f} µs a video, {1e6 * each[1]:.0f} µs a"
+    )
+    print(f"question; a sample of the host's memory {1e3 * sample:.1f} ms, ", end="")
+    print(f"every {max(0.5, sample / HostMemory.share):.1f} s")
+    if torch.cuda.is_available():
+        with GpuMonitor(interval_s=1e6) as gpu:
+            clock, cpu = time.perf_counter(), time.thread_time()
+            for _ in range(100):
+                gpu.sample()
+            clock, cpu = time.perf_counter() - clock, time.thread_time() - cpu
+        print(f"a sample of the GPU {10 * clock:.2f} ms, {10 * cpu:.2f} of them computing, ", end="")
+        print(f"every {1e3 * max(0.05, cpu / 100 / GpuMonitor.share):.0f} ms")
 
 
 def memory() -> None:

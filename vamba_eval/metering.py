@@ -159,11 +159,9 @@ class Meter:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Measure the block as (another occurrence of) the phase ``name``; also what ends in an exception."""
-        if not self._open:
-            if _active.get() is not None:
-                raise RuntimeError("another meter is measuring: one at a time")
-            self._devices = gpus_in_use()
-        self._note_memory()
+        if not self._open and _active.get() is not None:
+            raise RuntimeError("another meter is measuring: one at a time")
+        self._note_memory(everywhere=not self._open)
         span = _Span(name, _border(self._devices))
         if not self._open:
             self._outermost = _active.set(self)
@@ -199,12 +197,17 @@ class Meter:
             return sum(self._whole.allocated.values()), "gpu"
         return resident_peak(), "resident"
 
-    def _note_memory(self) -> None:
-        """Peaks since the last border, for all phases that are open; torch's counters then start anew."""
+    def _note_memory(self, everywhere: bool = False) -> None:
+        """Peaks since the last border, for all phases that are open; torch's counters then start anew.
+
+        Of the GPUs that are known to be in use, or ``everywhere``, which tells anew which are: reading torch's counters
+        is most of what a border costs, so it is done once a GPU.
+        """
         if (gpus := cuda()) is None:
             return
-        for device in self._devices:
-            allocated, reserved = gpu_peaks(device)
+        peaks = gpus_in_use() if everywhere else {device: gpu_peaks(device) for device in self._devices}
+        self._devices = list(peaks)
+        for device, (allocated, reserved) in peaks.items():
             gpus.reset_peak_memory_stats(device)
             for span in (self._whole, *self._open):
                 span.allocated[device] = max(allocated, span.allocated.get(device, 0))
@@ -215,9 +218,7 @@ class Meter:
         if at == 0 and self._outermost is not None:
             _active.reset(self._outermost)
         border = _border(self._devices)  # before all that takes time itself
-        if at == 0:
-            self._devices = gpus_in_use()  # it may have been the first to use one
-        self._note_memory()
+        self._note_memory(everywhere=at == 0)  # it may have been the first to use one
         ended, self._open = self._open[at:], self._open[:at]
         self._closed += [(inner, border) for inner in ended]
         if at == 0:

@@ -31,9 +31,12 @@ def cuda() -> Any:
     return torch.cuda
 
 
-def gpus_in_use() -> list[int]:
-    """Those GPUs on which torch has had memory since their peaks were last reset, by torch's numbers."""
-    return [d for d in range(gpus.device_count()) if gpu_peaks(d)[1] > 0] if (gpus := cuda()) is not None else []
+def gpus_in_use() -> dict[int, tuple[int, int]]:
+    """Those GPUs on which torch has had memory since their peaks were last reset, by torch's numbers: `gpu_peaks`."""
+    if (gpus := cuda()) is None:
+        return {}
+    peaks = {device: gpu_peaks(device) for device in range(gpus.device_count())}
+    return {device: (allocated, reserved) for device, (allocated, reserved) in peaks.items() if reserved > 0}
 
 
 def gpu_peaks(device: int) -> tuple[int, int]:
