@@ -207,7 +207,7 @@ def test_a_killed_driver_leaves_nothing_and_loses_nothing(data: Path, tmp_path: 
     process.kill()
     process.wait()
     before = path.read_bytes()
-    _, alive = psutil.wait_procs(started, timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=90)
     assert not [child for child in alive if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     finished = subprocess.run(command(data, tmp_path / "out", *slow), cwd=REPOSITORY, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr

@@ -344,7 +344,7 @@ def test_judging_that_is_stopped_goes_on_where_it_was(run: Path, cli: Cli, end: 
         while time.monotonic() < deadline and not (path.exists() and path.read_bytes().count(b"\n") >= 3):
             time.sleep(0.02)
         process.send_signal(end)
-        assert process.wait(timeout=30) == (-end if end == signal.SIGKILL else 130)
+        assert process.wait(timeout=120) == (-end if end == signal.SIGKILL else 130)
         before = path.read_bytes()
         done = before.count(b"\n")
         assert 3 <= done < 15

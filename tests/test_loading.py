@@ -271,11 +271,11 @@ def test_an_interrupted_run_leaves_nothing_behind(
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     process.send_signal(sent)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == status
     if sent != signal.SIGKILL:
         assert "the same command goes on from here" in err and "Traceback" not in err
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     assert set(os.listdir("/dev/shm")) <= segments
     finished = _run(folder, tmp_path / "out")
@@ -309,7 +309,7 @@ def test_even_a_hanging_worker_dies_with_a_killed_run(folder: Path, tmp_path: Pa
     assert busy
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
 
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -43,9 +44,12 @@ def rows_of(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
 def test_every_phase_of_a_real_model(source: str) -> None:
     request = {"source": source, "arguments": {"random": "small", "device": "cpu"}, "frames": 6}
     request |= {"width": 112, "height": 84, "prompt_tokens": 80, "new_tokens": 8, "repeats": 2}
-    prefill, decode, train = (measure({**request, "phase": phase}) for phase in ("prefill", "decode", "train"))
+    prefill, train = (measure({**request, "phase": phase}) for phase in ("prefill", "train"))
+    # A token's time is a difference of two: of some tokens and of several times, so that a pause of the machine's
+    # is less than it.
+    decode = measure({**request, "phase": "decode", "new_tokens": 64, "repeats": 5})
     assert prefill["video_tokens"] == decode["video_tokens"] == 3 * 3 * 4
-    assert prefill["prompt_tokens"] == pytest.approx(80, abs=1) and decode["new_tokens"] == 8
+    assert prefill["prompt_tokens"] == pytest.approx(80, abs=1) and decode["new_tokens"] == 64
     samples = prefill["samples"]
     assert {name: len(values) for name, values in samples.items()} == dict.fromkeys(samples, 2)
     assert set(samples) == {"first_answer_s", "preprocess_s", "encode_s", "question_s"}
@@ -54,7 +58,7 @@ def test_every_phase_of_a_real_model(source: str) -> None:
     ):
         assert whole >= encode + question > 0
     assert all(inner < outer for inner, outer in zip(samples["preprocess_s"], samples["encode_s"], strict=True))
-    assert 0 < decode["samples"]["token_s"][0] < decode["samples"]["answer_s"][0]
+    assert 0 < median(decode["samples"]["token_s"]) < median(decode["samples"]["answer_s"])
     assert 0 < decode["token_flops"] < prefill["flops"] < train["flops"]
     for forward, backward, step in zip(
         *(train["samples"][f"{n}_s"] for n in ("forward", "backward", "step")), strict=True
@@ -297,7 +301,7 @@ def test_no_process_is_left_behind(tmp_path: Path, how: signal.Signals) -> None:
         time.sleep(0.05)
     point = int(log.read_text().split()[1])
     sweeping.send_signal(how)
-    _, err = sweeping.communicate(timeout=30)
+    _, err = sweeping.communicate(timeout=120)
     assert sweeping.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how], err
     while Path(f"/proc/{point}").exists() and "\nState:\tZ" not in Path(f"/proc/{point}/status").read_text():
         assert time.monotonic() < deadline, "the point outlived its sweep"
