@@ -205,7 +205,7 @@ class Browser:
         return self.driver.find_element("css selector", css)
 
     def attribute(self, css: str, name: str) -> str | None:
-        """In one step: the list draws its rows anew whenever it is scrolled, and an element found before is stale."""
+        """In one step: rows come and go as the list is scrolled, and an element found before may be gone."""
         return self.js("return document.querySelector(arguments[0]).getAttribute(arguments[1])", css, name)
 
     def js(self, script: str, *arguments: Any) -> Any:
