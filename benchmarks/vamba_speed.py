@@ -105,10 +105,9 @@ def report(adapter: VambaAdapter, frames: int, size: tuple[int, int], with_plain
 def replayed_step_ms(adapter: VambaAdapter, memory: Any) -> float:
     """Milliseconds of a further token, from answers of two lengths that differ in replayed steps only."""
     ids = torch.randint(0, 200, (1, QUESTION_TOKENS), device="cuda")
-    from vamba_eval.model_adapters.vamba.decoding import decode_greedily
 
     def answer(tokens: int) -> float:
-        return measure(lambda: decode_greedily(adapter.model, ids, memory, tokens, {-1}))
+        return measure(lambda: adapter.decoder(ids, memory, tokens, {-1}))
 
     return 1000 * (answer(84) - answer(20)) / 64
 

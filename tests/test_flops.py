@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from vamba_eval.model_adapters.qwen2_vl import Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba import VambaAdapter, VambaConfig, VambaForConditionalGeneration
-from vamba_eval.model_adapters.vamba.decoding import decode_greedily
+from vamba_eval.model_adapters.vamba.decoding import room_for
 from vamba_eval.model_adapters.vamba.mixer import chunked_scan, scan_flops
 
 from vamba_eval import Clip
@@ -123,9 +123,9 @@ def test_decoding_with_a_cache_of_fixed_size_counts_all_of_it() -> None:
     memory = adapter.encode(make_clip())
     ids = adapter.processor([adapter.processor.prompt("What is it?")])["input_ids"]
     with count_flops() as count:
-        tokens = decode_greedily(adapter.model, ids, memory, NEW, {-1})
+        tokens = adapter.decoder(ids, memory, NEW, {-1})
     assert len(tokens) == NEW
-    rows, room = ids.shape[1] + NEW - 1, ids.shape[1] + NEW
+    rows, room = ids.shape[1] + NEW - 1, room_for(ids.shape[1] + NEW)
     cross = text.num_hidden_layers * rows * 4 * text.hidden_size * (text.hidden_size + TOKENS)
     passes = text_layers(text, rows, room) + cross + NEW * 2 * text.hidden_size * text.vocab_size
     assert count.total == exactly(passes)

@@ -480,7 +480,6 @@ def test_adapters_mark_the_first_token_behind_its_forward_pass(
 def test_greedy_decoding_marks_the_first_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The path that captures a CUDA graph, here without one."""
     from vamba_eval.model_adapters.vamba import VambaAdapter
-    from vamba_eval.model_adapters.vamba.decoding import decode_greedily
 
     adapter = VambaAdapter(device="cpu")
     passes: list[int] = []
@@ -489,7 +488,7 @@ def test_greedy_decoding_marks_the_first_token_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Meter, "mark_first_token", lambda meter: marked.append(len(passes)))
     ids = adapter.processor([adapter.processor.prompt("What is it?")])["input_ids"]
     with Meter().phase("generate"):
-        decode_greedily(adapter.model, ids, None, 4, {-1})
+        adapter.decoder(ids, None, 4, {-1})
     assert marked == [1] and len(passes) == 4
 
 

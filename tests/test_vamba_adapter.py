@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from vamba_eval.model_adapters import _loading
 from vamba_eval.model_adapters.vamba import VambaAdapter, modeling
-from vamba_eval.model_adapters.vamba.decoding import decode_greedily
 from videos import make_video, picture
 
 from vamba_eval import Clip, load_adapter
@@ -84,16 +83,22 @@ def test_asked_blind_it_gets_the_text_alone(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 def test_static_decoding_gives_the_tokens_of_generate(checkpoint: Path, device: str) -> None:
+    """Also where what was captured for one video answers about another, and a long prompt comes between."""
     adapter = VambaAdapter(pretrained=str(checkpoint), device=device, dtype="float32")
     adapter.model.generation_config.suppress_tokens = adapter.model.generation_config.begin_suppress_tokens = None
-    memory = adapter.encode(make_clip())
-    for question in QUESTIONS:
+    memories = [adapter.encode(make_clip()), adapter.encode(make_clip(31, 112, 56)), None]
+    continued = set()
+    for question in [*QUESTIONS, "Where? " * 300, QUESTIONS[0]]:
         ids = adapter.processor([adapter.processor.prompt(question)], device=torch.device(device))["input_ids"]
-        expected = adapter.model.generate(input_ids=ids, video_memory=memory, max_new_tokens=24, eos_token_id=999)
-        assert decode_greedily(adapter.model, ids, memory, 24, {-1}) == expected[0, ids.shape[1] :].tolist()
-        end = expected[0, ids.shape[1] + 3].item()
-        stopped = decode_greedily(adapter.model, ids, memory, 24, {end})
-        assert stopped[-1] == end and end not in stopped[:-1]
+        for memory in memories:
+            expected = adapter.model.generate(input_ids=ids, video_memory=memory, max_new_tokens=24, eos_token_id=999)
+            tokens = adapter.decoder(ids, memory, 24, {-1})
+            assert tokens == expected[0, ids.shape[1] :].tolist()
+            continued.add(tuple(tokens))
+            end = tokens[3]
+            stopped = adapter.decoder(ids, memory, 24, {end})
+            assert stopped[-1] == end and end not in stopped[:-1]
+    assert len(continued) > len(QUESTIONS), "videos and questions must make a difference"
 
 
 def test_attention_of_shapes_that_do_not_recur_needs_no_plan(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

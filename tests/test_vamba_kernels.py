@@ -72,7 +72,11 @@ for dtype in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.flo
     for heads, rows, tokens, dim in sizes:
         q, k, v = rand(1, heads, rows, dim), rand(1, heads, tokens, dim), rand(1, heads, tokens, dim)
         expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=0.3)
-        close(kernels.split_attention(q, k, v, 0.3), expected, dtype)
+        direct = kernels.split_attention(q, k, v, 0.3)
+        close(direct, expected, dtype)
+        addresses = torch.tensor([k.data_ptr(), v.data_ptr()], device=device)
+        found = kernels.split_attention_at(q, addresses, torch.tensor([tokens], device=device), 0.3)
+        assert torch.equal(found, direct)
 print("equal on", device)
 """
 

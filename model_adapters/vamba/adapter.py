@@ -13,6 +13,7 @@ from vamba_eval.metering import phase
 from .. import _loading
 
 if TYPE_CHECKING:
+    from .decoding import GreedyDecoder
     from .modeling import VideoMemory
 
 
@@ -29,6 +30,7 @@ class VambaAdapter(ModelAdapter):
     reported_as = "Vamba"
     model: Any
     processor: Any
+    decoder: GreedyDecoder
 
     def __init__(
         self,
@@ -45,6 +47,8 @@ class VambaAdapter(ModelAdapter):
         seed: int = 0,
         random: str | None = None,
     ) -> None:
+        from . import decoding
+
         self.device = _loading.choose_device(device)
         self.dtype = _loading.choose_dtype(dtype, self.device)
         _loading.check_attention(attn_implementation)
@@ -62,6 +66,7 @@ class VambaAdapter(ModelAdapter):
         else:
             self._load(pretrained, revision, device_map, attn_implementation)
         self.model.eval()
+        self.decoder = decoding.GreedyDecoder(self.model)
         self._bound_pixels(min_pixels, max_pixels)
 
     def describe(self) -> dict[str, Any]:
@@ -136,7 +141,7 @@ class VambaAdapter(ModelAdapter):
     def close(self) -> None:
         import torch
 
-        del self.model
+        del self.model, self.decoder
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -160,8 +165,6 @@ class VambaAdapter(ModelAdapter):
         """Of each prompt, how many tokens it has, and those of its continuation, with its end token if it has one."""
         import torch
 
-        from .decoding import decode_greedily
-
         inputs = self.processor(texts, device=self.device)
         lengths = inputs["attention_mask"].sum(1).tolist()
         own, ends = self.model.generation_config, _loading.end_ids(self.model)
@@ -170,7 +173,7 @@ class VambaAdapter(ModelAdapter):
         plain = not settings.do_sample and not own.suppress_tokens
         if self.device.type == "cuda" and alone and plain and settings.min_new_tokens in (0, settings.max_new_tokens):
             ids, until = inputs["input_ids"], set() if settings.min_new_tokens else set(ends)
-            return [(lengths[0], decode_greedily(self.model, ids, memory, settings.max_new_tokens, until))]
+            return [(lengths[0], self.decoder(ids, memory, settings.max_new_tokens, until))]
         _loading.seed_sampling(settings, "\n".join(texts))
         config = _loading.generation_config(self.model, settings)
         with torch.inference_mode():

@@ -229,11 +229,16 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float
 
 @triton.jit
 def _split_attention_kernel(
-    query, key, value, partial, statistics, rows, tokens, per_split, scale,
-    BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, DIM: tl.constexpr,
+    query, key, value, tokens, partial, statistics, rows, scale,
+    INDIRECT: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
     block, split, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     blocks, splits = tl.num_programs(0), tl.num_programs(1)
+    if INDIRECT:  # what is given says where the keys, the values and their number are
+        tokens = tl.load(tokens).to(tl.int32)
+        key = tl.load(key).to(tl.pointer_type(query.dtype.element_ty))
+        value = tl.load(value).to(tl.pointer_type(query.dtype.element_ty))
+    per_split = tl.cdiv(tl.cdiv(tokens, splits), BLOCK_N) * BLOCK_N
     row, column = block * BLOCK_R + tl.arange(0, BLOCK_R), tl.arange(0, DIM)
     q = tl.load(query + (head * rows + row[:, None]) * DIM + column[None, :], row[:, None] < rows, 0.0)
     best = tl.full((BLOCK_R,), float("-inf"), tl.float32)
@@ -246,14 +251,15 @@ def _split_attention_kernel(
         token = first + tl.arange(0, BLOCK_N)
         inside = token < end
         place = base + token[:, None].to(tl.int64) * DIM + column[None, :]
-        k = tl.load(key + place, inside[:, None], 0.0)
+        # Rows begin at multiples of 16 bytes: of an address that was loaded the compiler does not know it.
+        k = tl.load(tl.multiple_of(key + place, (1, 16)), inside[:, None], 0.0)
         # "ieee" keeps float32 exact; the default would multiply it in TF32.
         scores = tl.dot(q, tl.trans(k), input_precision="ieee").to(tl.float32) * scale
         scores = tl.where(inside[None, :], scores, float("-inf"))
         highest = tl.maximum(best, tl.max(scores, 1))
         shrink = tl.exp(best - highest)
         probability = tl.exp(scores - highest[:, None])
-        v = tl.load(value + place, inside[:, None], 0.0)
+        v = tl.load(tl.multiple_of(value + place, (1, 16)), inside[:, None], 0.0)
         total = total * shrink[:, None] + tl.dot(probability.to(v.dtype), v, input_precision="ieee")
         weights = weights * shrink + tl.sum(probability, 1)
         best = highest
@@ -290,22 +296,34 @@ def split_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> 
     A step of decoding reads every key for seven query rows; attention kernels made for long queries leave
     that to as many multiprocessors as there are key heads, and a question's prefill to a quarter of them.
 
-    query: (1, heads, rows, dim); key, value: (1, heads, tokens, dim); all contiguous, dim a power of two.
-    Returns what attention without a mask returns, (1, heads, rows, dim).
+    query: (1, heads, rows, dim); key, value: (1, heads, tokens, dim); all contiguous, dim a power of two and at least
+    16. Returns what attention without a mask returns, (1, heads, rows, dim).
     """
+    return _split_attention(query, key, value, key.shape[2], scale)
+
+
+@_on_its_device
+def split_attention_at(query: Tensor, addresses: Tensor, tokens: Tensor, scale: float) -> Tensor:
+    """`split_attention` to keys and values that are found when it runs: a CUDA graph of it serves any of them.
+
+    addresses: (2,) int64, of a key and a value of the query's type. tokens: (1,) int64, how many there are.
+    """
+    return _split_attention(query, addresses[0:], addresses[1:], tokens, scale)
+
+
+def _split_attention(query: Tensor, key: Tensor, value: Tensor, tokens: int | Tensor, scale: float) -> Tensor:
     _, heads, rows, dim = query.shape
-    tokens = key.shape[2]
     block_n = 64 if query.dtype != torch.float32 else 32
     block_r = min(64, max(16, triton.next_power_of_2(rows)))
     blocks = triton.cdiv(rows, block_r)
-    per_split = triton.cdiv(triton.cdiv(tokens, max(1, _PROGRAMS // (heads * blocks))), block_n) * block_n
-    splits = triton.cdiv(tokens, per_split)
+    splits = max(1, _PROGRAMS // (heads * blocks))  # of few tokens the last get none
     padded = blocks * block_r
     partial = torch.empty((heads, splits, padded, dim), dtype=torch.float32, device=query.device)
     statistics = torch.empty((heads, splits, padded, 2), dtype=torch.float32, device=query.device)
     out = torch.empty_like(query)
+    indirect = isinstance(tokens, Tensor)
     _split_attention_kernel[(blocks, splits, heads)](
-        query, key, value, partial, statistics, rows, tokens, per_split, scale, block_r, block_n, dim, num_warps=4
+        query, key, value, tokens, partial, statistics, rows, scale, indirect, block_r, block_n, dim, num_warps=4
     )
     _join_attention_kernel[(heads, rows)](
         partial, statistics, out, rows, splits, padded, triton.next_power_of_2(splits), dim, num_warps=4

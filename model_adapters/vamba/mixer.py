@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import logging
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -334,6 +335,8 @@ def optional(module: str, attribute: str | None, otherwise: str) -> Any:
 
 def mamba_scan() -> Callable[..., Any] | None:
     """mamba-ssm's Triton scan, if it can be imported."""
+    # Triton tunes its kernels for 40 s. What it finds is kept on disk, for other processes, which then also sum alike.
+    os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
     where = "mamba_ssm.ops.triton.ssd_combined"
     return optional(where, "mamba_chunk_scan_combined", "the scan runs in plain PyTorch, slower")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +80,10 @@ class VideoMemory:
         """Bytes that the keys and values of all layers take."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer."""
+        return self.keys[index], self.values[index]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "VideoMemory":
         """The same memory on `device`."""
         return VideoMemory(
@@ -88,11 +92,40 @@ class VideoMemory:
         )
 
 
+class LayerSlot(NamedTuple):
+    """One layer's part of a `MemorySlot`: (2,) addresses of keys and values, and how many tokens they have."""
+
+    addresses: Tensor
+    tokens: Tensor
+
+
+class MemorySlot:
+    """Where a memory lies on a GPU, known only when kernels run: a CUDA graph of them serves one video after another.
+
+    Attributes:
+        addresses: (layers, 2) int64, of each layer's keys and values. tokens: (1,) int64, how many video tokens.
+    """
+
+    def __init__(self, layers: int, device: torch.device) -> None:
+        self.addresses = torch.zeros(layers, 2, dtype=torch.int64, device=device)
+        self.tokens = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def layer(self, index: int) -> LayerSlot:
+        """One layer's part."""
+        return LayerSlot(self.addresses[index], self.tokens)
+
+    def fill(self, memory: VideoMemory) -> None:
+        """From now on it is `memory`, which must live until what reads the slot is done."""
+        pairs = zip(memory.keys, memory.values, strict=True)
+        self.addresses.copy_(torch.tensor([[keys.data_ptr(), values.data_ptr()] for keys, values in pairs]))
+        self.tokens.fill_(memory.num_tokens)
+
+
 @dataclass
 class VambaOutput(CausalLMOutputWithPast):
     """transformers' causal language model output, and the video memory that the text attended to."""
 
-    video_memory: VideoMemory | None = None
+    video_memory: VideoMemory | MemorySlot | None = None
 
 
 @dataclass(frozen=True)
@@ -228,26 +261,30 @@ class VambaCrossAttention(Qwen2VLAttention):
         return keys.transpose(1, 2), values.transpose(1, 2)
 
     def forward(  # type: ignore[override]
-        self, hidden_states: Tensor, keys: Tensor, values: Tensor, rotary: Rotary | None
+        self, hidden_states: Tensor, video: tuple[Tensor, Tensor] | LayerSlot, rotary: Rotary | None
     ) -> Tensor:
         """(batch, text tokens, hidden) states attend to one video, all of them to all of it.
 
         Nothing is masked, so a query's place does not matter: the queries of all prompts, and of all heads
         that share a key, go as one sequence, and the video's keys and values are neither repeated nor copied.
+        A `LayerSlot` in their place serves where the kernels run, and up to `SPLIT_ATTENTION_TOKENS` text tokens.
         """
         batch, length, _ = hidden_states.shape
-        tokens, groups, kv_heads = batch * length, self.queries_per_key, keys.shape[1]
+        tokens, groups, kv_heads = batch * length, self.queries_per_key, self.num_key_value_heads
         queries = self.q_proj(hidden_states).view(batch, length, self.num_heads, self.head_dim)
         if rotary is not None:
             queries = rotate(queries, rotary)
         queries = queries.reshape(tokens, kv_heads, groups, self.head_dim).transpose(0, 1)
         queries = queries.reshape(1, kv_heads, tokens * groups, self.head_dim)
         kernels = fused_kernels(queries)
-        if kernels is not None and tokens <= SPLIT_ATTENTION_TOKENS:
+        if isinstance(video, LayerSlot):
+            attended = kernels.split_attention_at(queries, video.addresses, video.tokens, self.scaling).transpose(1, 2)
+        elif kernels is not None and tokens <= SPLIT_ATTENTION_TOKENS:
+            keys, values = video
             add_flops("split_attention", 4 * queries.numel() * keys.shape[2])  # queries by keys, weights by values
             attended = kernels.split_attention(queries, keys, values, self.scaling).transpose(1, 2)
         else:
-            attended = attend(self, queries, keys, values)
+            attended = attend(self, queries, *video)
         attended = attended.reshape(tokens, groups, kv_heads, self.head_dim).transpose(1, 2)
         return self.o_proj(attended.reshape(batch, length, self.hidden_size))
 
@@ -296,7 +333,7 @@ class VambaDecoderLayer(Qwen2VLDecoderLayer):
         position_ids: Tensor | None = None,
         use_cache: bool | None = False,
         position_embeddings: Rotary | None = None,
-        video_memory: VideoMemory | None = None,
+        video_memory: VideoMemory | MemorySlot | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """The text stream, (batch, text tokens, hidden). Without a video, cross-attention adds nothing."""
@@ -316,8 +353,7 @@ class VambaDecoderLayer(Qwen2VLDecoderLayer):
         if video_memory is not None:
             seen = self.cross_attn(
                 hidden_states,
-                video_memory.keys[self.layer_idx],
-                video_memory.values[self.layer_idx],
+                video_memory.layer(self.layer_idx),
                 position_embeddings if self.rotate_cross_attention else None,
             )
             mixed = mixed + (seen if alpha is None else (1 - alpha) * seen)
@@ -568,7 +604,7 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
         pixel_values_videos: Tensor | None = None,
         image_grid_thw: Tensor | None = None,
         video_grid_thw: Tensor | None = None,
-        video_memory: VideoMemory | None = None,
+        video_memory: VideoMemory | MemorySlot | None = None,
         **kwargs: Any,
     ) -> VambaOutput:
         """Logits of (batch, text tokens); arguments not named below are transformers' own.
