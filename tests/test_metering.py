@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +190,7 @@ class FakeGpus:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.busy_until, self.waits, self.current = 100.0, [0.0, 0.0], 0, 0
+        self.now, self.busy_until, self.waits = 100.0, [0.0, 0.0], 0
         self.held, self.peaks = [0, 0], [0, 0]
         monkeypatch.setattr(metering.time, "perf_counter", lambda: self.now)
         for module in (metering, monitoring):
@@ -217,13 +215,14 @@ class FakeGpus:
     def reset_peak_memory_stats(self, device: int) -> None:
         self.peaks[device] = self.held[device]
 
-    @contextmanager
-    def device(self, device: int) -> Iterator[None]:
-        self.current = device
-        yield
+    def current_stream(self, device: int) -> int:
+        return device
 
     def synchronize(self, device: int) -> None:
-        self.now = max(self.now, self.busy_until[device])
+        self.until(self.busy_until[device])
+
+    def until(self, moment: float) -> None:
+        self.now = max(self.now, moment)
         self.waits += 1
 
     def Event(self, enable_timing: bool) -> FakeEvent:
@@ -235,8 +234,11 @@ class FakeEvent:
     def __init__(self, gpus: FakeGpus) -> None:
         self.gpus = gpus
 
-    def record(self) -> None:
-        self.at = max(self.gpus.now, self.gpus.busy_until[self.gpus.current])
+    def record(self, stream: int) -> None:
+        self.at = max(self.gpus.now, self.gpus.busy_until[stream])
+
+    def synchronize(self) -> None:
+        self.gpus.until(self.at)
 
     def elapsed_time(self, other: FakeEvent) -> float:
         assert self.gpus.now >= other.at, "asked before it was reached"
@@ -247,7 +249,7 @@ def test_on_a_gpu_phases_are_what_the_device_took(monkeypatch: pytest.MonkeyPatc
     gpus = FakeGpus(monkeypatch)
     gpus.hold(1)
     monitor = GpuMonitor()
-    monitor._energy[0] = ([0.0, 100.0, 200.0], [0.0, 0.0, 10_000.0])  # 100 W from now on
+    monitor._energy[0] = ([0.0, 100.0, 108.0, 200.0], [0.0, 0.0, 800.0, 28_400.0])  # 100 W, and 300 W from 108 s on
     with Meter(monitor) as meter:
         with meter.phase("encode"):
             gpus.queue(4.0)
@@ -256,20 +258,25 @@ def test_on_a_gpu_phases_are_what_the_device_took(monkeypatch: pytest.MonkeyPatc
                     gpus.now += 0.5  # the host's work hides behind the device's
                     gpus.queue(1.0)
             gpus.queue(2.0)
-            assert gpus.now == 101.0 and gpus.waits == 0, "nothing waits within"
-        assert gpus.waits == 1
         with meter.phase("generate"):
             gpus.queue(1.5)
             mark_first_token()
             gpus.queue(0.5)
+            assert gpus.now == 101.0 and gpus.waits == 0, "nothing waits before costs are asked for"
             gpus.synchronize(0)
             gpus.now += 0.25  # the device waits for the host
+            gpus.queue(1.0)
+        gpus.queue(7.0)  # of no phase
+        meter.wait()
+        assert gpus.now == 111.25
     seconds = {name: cost.seconds for name, cost in meter.costs.items()}
     assert seconds == pytest.approx(
-        {"preprocess": 2.0, "encode": 8.0, "first_token": 1.5, "further_tokens": 0.75, "generate": 2.25}
+        {"preprocess": 2.0, "encode": 8.0, "first_token": 1.5, "further_tokens": 1.75, "generate": 3.25}
     )
     joules = {name: cost.energy_j for name, cost in meter.costs.items()}
-    assert joules == pytest.approx({name: 100 * seconds[name] for name in seconds})
+    watts = {name: 100 if name in ("preprocess", "encode") else 300 for name in seconds}
+    assert joules == pytest.approx({name: watts[name] * seconds[name] for name in seconds})
+    assert gpus.now == 111.25
 
 
 def test_peaks_of_nested_phases(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,17 +286,22 @@ class Cluster:
 
     def _measure(self) -> None:
         """How many replicas there are to be, and what nodes have."""
-        layout, nodes = self.layout, [node for node in ray.nodes() if node["Alive"]]
-        gpus = sum(node["Resources"].get("GPU", 0) for node in nodes)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
         self.cores = [int(node["Resources"]["CPU"]) for node in nodes if node["Resources"].get("CPU", 0) >= 1]
         self.store_bytes = sum(node["Resources"].get("object_store_memory", 0) for node in nodes)
         if not self.cores:
             raise UserError("Ray has no CPU to read videos with")
+        self._share_gpus([node["Resources"].get("GPU", 0) for node in nodes])
+        # A replica keeps a core busy beside its GPU, and whoever reads on the same core slows it down.
+        busy = -(-self.num_replicas // len(self.cores)) if self.gpus_per_model else 0
         self.read_threads = max(1, min(_READ_THREADS, min(self.cores) // 2))
-        self.read_slots = sum(max(1, cores // self.read_threads) for cores in self.cores)
+        self.read_slots = sum(max(1, (cores - busy) // self.read_threads) for cores in self.cores)
         if (workers := self.reading.workers) is not None:
             self.read_slots = min(self.read_slots, max(1, workers))
         self.reading_of_one = replace(self.reading, workers=min(1, self.reading.workers or 1))
+
+    def _share_gpus(self, of_nodes: Sequence[float]) -> None:
+        layout, gpus, largest = self.layout, sum(of_nodes), max(of_nodes)
         if layout.replicas is not None:
             self.gpus_per_model, self.num_replicas = 0.0, layout.replicas
             self.model_threads = available_cores()
@@ -306,7 +311,6 @@ class Cluster:
             raise UserError("Ray knows of no GPU: --replicas N runs N replicas of each model without")
         if wanted > gpus:
             raise UserError(f"{wanted:g} GPUs were asked for, and Ray knows of {gpus:g}")
-        largest = max(node["Resources"].get("GPU", 0) for node in nodes)
         if layout.gpus_per_model > min(largest, wanted):
             raise UserError(
                 f"a model is to have {layout.gpus_per_model:g} GPUs of one machine, and there are "

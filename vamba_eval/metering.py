@@ -103,6 +103,8 @@ class _Border:
 
     def until(self, other: _Border) -> float:
         """Seconds. Of several GPUs, that of the one that took longest."""
+        if other is self:
+            return 0.0
         both = self.events.keys() & other.events.keys()
         if not both:
             return other.clock - self.clock
@@ -127,24 +129,24 @@ class Meter:
         meter.costs["encode"].seconds
 
     Phases nest, those of one meter within each other; a phase that occurs several times is summed, its peaks are the
-    highest. On a GPU the borders are events on the current stream: the GPU is waited for at the end of an outermost
-    phase alone, where its costs become known, and a phase within gets the time that the GPU spent on what was queued
-    in it. So the work of the host that hides behind that of the GPU costs nothing. Without a GPU it is the clock.
-    Phases of other threads are not measured, and none may begin or end while a CUDA graph is captured.
+    highest. On a GPU the borders are events on the current stream: the GPU is waited for when somebody asks for costs,
+    and a phase gets the time that the GPU spent on what was queued in it. So the work of the host that hides behind
+    that of the GPU costs nothing, and what follows a phase is queued while the GPU still works. Without a GPU it is
+    the clock. Phases of other threads are not measured, and none may begin or end while a CUDA graph is captured.
 
     torch's own peak counters start anew at each border, so read `peak` instead of them. ``gpu`` gives phases their
     energy.
     """
 
-    costs: dict[str, PhaseCost]
-
     def __init__(self, gpu: GpuMonitor | None = None) -> None:
-        self.costs = {}
+        self._costs: dict[str, PhaseCost] = {}
         self._gpu = gpu
         self._devices: list[int] = []
         self._whole = _Span("", _Border(0.0, {}))
         self._open: list[_Span] = []
-        self._closed: list[tuple[_Span, _Border]] = []
+        self._closed: list[tuple[_Span, _Border]] = []  # within the open outermost phase
+        self._ended: list[tuple[_Span, _Border]] = []  # with their outermost phases, but the GPU may not be there yet
+        self._origin: _Border | None = None  # where the first of those began, with an idle GPU
         self._outermost: Token[Meter | None] | None = None
         reset_resident_peak()
         if (gpus := cuda()) is not None:
@@ -184,10 +186,26 @@ class Meter:
         self._closed.append((first, border))
         self._open.insert(at + 1, _Span("further_tokens", border))
 
+    @property
+    def costs(self) -> dict[str, PhaseCost]:
+        """Of all outermost phases that have ended, and of those within; waits for the GPU to be that far."""
+        self.wait()
+        ended, self._ended = self._ended, []
+        origin, self._origin = self._origin, None
+        for span, end in ended:
+            self._add(span, origin or span.begin, end)
+        return self._costs
+
     def take(self) -> dict[str, PhaseCost]:
         """The costs so far; what follows is measured anew."""
-        taken, self.costs = self.costs, {}
+        taken, self._costs = self.costs, {}
         return taken
+
+    def wait(self) -> None:
+        """Return when the GPU is at the end of the last outermost phase that has ended."""
+        if self._ended:
+            for event in self._ended[-1][1].events.values():
+                event.synchronize()
 
     def peak(self) -> tuple[int, str]:
         """Peak bytes since the meter was made, within phases and between, and what they are: "gpu" (allocated, over
@@ -222,23 +240,24 @@ class Meter:
         ended, self._open = self._open[at:], self._open[:at]
         self._closed += [(inner, border) for inner in ended]
         if at == 0:
-            closed, self._closed = self._closed, []
-            for device in self._devices:
-                cuda().synchronize(device)
-            border.clock = time.perf_counter()
-            for inner, end in closed:
-                self._add(inner, span.begin, end)
+            self._ended += self._closed
+            self._closed = []
+            self._origin = self._origin or span.begin
+            if self._devices != list(border.events):  # one has come into use: only the clock has seen all it did
+                for device in self._devices:
+                    cuda().synchronize(device)
+                border.clock = time.perf_counter()
 
     def _add(self, span: _Span, origin: _Border, end: _Border) -> None:
-        again = span.name in self.costs
-        cost = self.costs.setdefault(span.name, PhaseCost())
+        again = span.name in self._costs
+        cost = self._costs.setdefault(span.name, PhaseCost())
         seconds = span.begin.until(end)
         cost.seconds += seconds
         if span.allocated:
             cost.gpu_allocated = max(cost.gpu_allocated or 0, sum(span.allocated.values()))
             cost.gpu_reserved = max(cost.gpu_reserved or 0, sum(span.reserved.values()))
         if self._gpu is not None and (not again or cost.energy_j is not None):
-            # When the GPU was there, by the clock of the readings: the outermost phase began at once.
+            # When the GPU was there, by the clock of the readings.
             began = origin.clock + origin.until(span.begin)
             joules = self._gpu.joules(began, began + seconds)
             cost.energy_j = None if joules is None else joules + (cost.energy_j or 0.0)
@@ -264,9 +283,8 @@ def _border(devices: list[int]) -> _Border:
     events = {}
     if (gpus := cuda()) is not None:
         for device in devices:  # an event on a GPU that nobody uses would take memory there
-            with gpus.device(device):
-                events[device] = gpus.Event(enable_timing=True)
-                events[device].record()
+            events[device] = gpus.Event(enable_timing=True)
+            events[device].record(gpus.current_stream(device))
     return _Border(time.perf_counter(), events)
 
 

@@ -178,6 +178,7 @@ def _repeat(
     for _ in range(repeats or 1):
         with Meter(gpu) as meter:
             once(meter)
+        meter.wait()
         gpu.sample()
         for kind in ("gpu_allocated", "gpu_reserved"):
             if (bytes_ := getattr(meter.costs[whole], kind)) is not None:

@@ -30,7 +30,7 @@ from vamba_eval.contracts import (
     Video,
 )
 from vamba_eval.loading import Loaded, Reader, Reading
-from vamba_eval.metering import GpuMonitor, HostMemory, Meter
+from vamba_eval.metering import GpuMonitor, HostMemory, Meter, PhaseCost
 from vamba_eval.progress import Line, Progress
 from vamba_eval.sampling import FrameSampling, Ladder
 from vamba_eval.scored import scored_record
@@ -540,6 +540,10 @@ def answer_work(
             yield number, None
 
 
+# The phases of an answer; all others of a question that is the first are its video's.
+_ANSWERING = ("generate", "first_token", "further_tokens")
+
+
 def answer_video(
     job: Job, loaded: Loaded, open_questions: Sequence[Open], asked: Asked, watched: Watched, base: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
@@ -565,7 +569,7 @@ def answer_video(
                 base["video_tokens"] = tokens
         except Exception as error:
             problem = _failure("encoding", error)
-        base |= _cost(meter)
+            base |= _cost(meter.take())
         if problem is None and not asked.warm:
             base["warmup"] = asked.warm = True
     for one in open_questions:
@@ -575,8 +579,13 @@ def answer_video(
                 yield _record(job, about, one.question, error=problem)
             else:
                 settings = replace(job.generation, seed=seed)
-                record = _ask(job, loaded, one.question, asked.adapter, encoded, settings, meter, about)
-                yield {**record, **watched.fields()}
+                record, costs = _ask(job, loaded, one.question, asked.adapter, encoded, settings, meter, about)
+                if "cost" not in base:  # asked for earlier, it would have made the first question wait for the GPU
+                    base |= _cost({name: cost for name, cost in costs.items() if name not in _ANSWERING})
+                    costs = {name: cost for name, cost in costs.items() if name in _ANSWERING}
+                if record["error"] is None:
+                    record |= _cost(costs, base["cost"])
+                yield {**base, **record, **watched.fields()}
 
 
 def _ask(
@@ -588,26 +597,29 @@ def _ask(
     settings: GenerationSettings,
     meter: Meter,
     base: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The record of one response, or of why there is none."""
+) -> tuple[dict[str, Any], dict[str, PhaseCost]]:
+    """The record of one response, or of why there is none; and what was measured since this was last asked."""
     try:
         text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
         with meter.phase("generate"):
             (answer,) = adapter.generate(encoded, [Prompt(text, len(question.options))], settings)
+        costs = meter.take()
     except Exception as error:
-        meter.take()
-        return _record(job, base, question, error=_failure("answering", error))
+        record = _record(job, base, question, error=_failure("answering", error))
+        with suppress(Exception):  # a GPU that has failed may say nothing more
+            return record, meter.take()
+        return record, {}
     peak, kind = meter.peak()
     record = _record(job, base, question, prompt=text, response=settings.cut(answer.text))
     record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
     if answer.prompt_tokens:
         record["prompt_tokens"] = answer.prompt_tokens
-    return record | _cost(meter, base["cost"]) | {"peak_bytes": peak, "peak_kind": kind}
+    return record | {"peak_bytes": peak, "peak_kind": kind}, costs
 
 
-def _cost(meter: Meter, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What was measured since this was last asked, after the costs ``before``: by phase, and in all in seconds."""
-    costs = {name: cost.to_json() for name, cost in meter.take().items()}
+def _cost(measured: Mapping[str, PhaseCost], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A record's fields of what was ``measured`` after the costs ``before``: by phase, and in all in seconds."""
+    costs = {name: cost.to_json() for name, cost in measured.items()}
     totals = {f"{name}_s": costs[name]["s"] for name in ("encode", "generate") if name in costs}
     if "first_token" in costs:
         del costs["generate"]  # first_token and further_tokens are all of it
