@@ -242,6 +242,29 @@ def test_what_the_cluster_cannot_do_is_said(
     assert read_info(made)["environments"] == [json.loads(json.dumps(real))], "that in which it was answered"
 
 
+@pytest.mark.parametrize(
+    ("nodes", "layout", "slots"),
+    [
+        ([(32, 2)], {"gpus": "all"}, 7),
+        ([(32, 2)], {"gpus": 1}, 7),
+        ([(32, 2)], {"replicas": 2}, 8),  # without GPUs, models and readers share all cores anyway
+        ([(96, 8), (96, 8)], {"gpus": "all"}, 44),
+        ([(96, 8), (96, 8)], {"gpus": "all", "gpus_per_model": 4}, 46),
+        ([(2, 1)], {"gpus": "all"}, 1),
+    ],
+)
+def test_readers_leave_a_core_to_each_replica_with_a_gpu(
+    nodes: list[tuple[int, int]], layout: dict[str, Any], slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vamba_eval.cluster import Cluster, Layout
+
+    alive = [{"Alive": True, "Resources": {"CPU": float(cores), "GPU": float(gpus)}} for cores, gpus in nodes]
+    monkeypatch.setattr(ray, "nodes", lambda: alive)
+    cluster = Cluster(Layout(**layout), Reading(), accept_environment=True)
+    cluster._measure()
+    assert cluster.read_slots == slots and cluster.read_threads == (4 if nodes[0][0] > 4 else 1)
+
+
 def test_without_ray_nothing_changes_but_what_needs_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

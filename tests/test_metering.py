@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from videos import make_video
 
@@ -371,6 +372,33 @@ def test_children_count_and_what_they_share_counts_once() -> None:
 
 
 @on_linux
+def test_descendants_are_those_that_psutil_finds() -> None:
+    """Whichever thread began them."""
+    code = "import subprocess, sys; print('ready', flush=True); subprocess.run(['sleep', '60'])"
+    children: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> None:
+        children.append(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    begin()
+    me = psutil.Process()
+    try:
+        deadline = time.monotonic() + 30
+        while len(me.children(recursive=True)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        found = monitoring._descendants()
+        assert len(found) >= 4 and sorted(found) == sorted(child.pid for child in me.children(recursive=True))
+    finally:
+        for child in me.children(recursive=True):
+            child.kill()
+        for started in children:
+            started.communicate()
+
+
+@on_linux
 def test_the_peak_is_that_since_the_reset() -> None:
     with HostMemory(interval_s=0.01) as memory:
         before = memory.peak
@@ -528,6 +556,19 @@ def test_records_hold_the_costs_of_every_phase(tmp_path: Path) -> None:
         videos = {record["video"]: record["encode_s"] for record in each}
         assert sum(videos.values()) + sum(record["generate_s"] for record in each) < elapsed
         assert all(record["host_bytes"] > 50 * MIB for record in each)
+
+
+def test_an_answer_that_fails_costs_the_next_one_nothing(tmp_path: Path) -> None:
+    plugin = Path(__file__).parent / "plugins.py"
+    (tmp_path / "data").mkdir()
+    make_video(tmp_path / "data" / "stumble.mp4", frames=8)
+    where: dict[str, Any] = {"data_root": tmp_path / "data", "output": tmp_path / "out", "progress": False}
+    args = {"careful": {"seconds": 0.4}}
+    evaluate([f"{plugin}:FolderTask"], [f"careful={plugin}:Careful"], model_args=args, **where)
+    failed, answered = latest(tmp_path, "careful")
+    assert "tripped" in failed["error"] and "generate_s" not in failed and failed["cost"].keys() == {"encode"}
+    assert failed["cost"] == {"encode": answered["cost"]["encode"]} and failed["encode_s"] == answered["encode_s"]
+    assert 0.4 <= answered["generate_s"] < 0.8
 
 
 def latest(folder: Path, model: str) -> list[dict[str, Any]]:
