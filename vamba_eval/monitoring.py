@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from contextlib import suppress
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,9 +124,8 @@ def _descendants_memory() -> int:
     total = 0
     for pid in _descendants():
         with suppress(psutil.Error):  # it ended meanwhile
-            total += (
-                psutil.Process(pid).memory_full_info().uss
-            )  # the kernel walks through its page tables: some milliseconds
+            # The kernel walks through its page tables: some milliseconds.
+            total += psutil.Process(pid).memory_full_info().uss
     return total
 
 
@@ -141,10 +141,9 @@ def _descendants() -> list[int]:
         return [process.pid for process in psutil.Process().children(recursive=True)]
     found = [os.getpid()]
     for pid in found:  # which grows
-        with suppress(OSError):  # it ended meanwhile
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/children") as file:
-                    found += map(int, file.read().split())
+        for children in glob(f"/proc/{pid}/task/*/children"):
+            with suppress(OSError):  # the thread ended meanwhile
+                found += map(int, Path(children).read_text().split())
     return found[1:]
 
 
