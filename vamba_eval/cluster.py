@@ -285,7 +285,7 @@ class Cluster:
         self._ours = True
 
     def _measure(self) -> None:
-        """How many replicas there are to be, and what nodes have."""
+        """What nodes have, and what of it is for replicas and for reading."""
         nodes = [node for node in ray.nodes() if node["Alive"]]
         self.cores = [int(node["Resources"]["CPU"]) for node in nodes if node["Resources"].get("CPU", 0) >= 1]
         self.store_bytes = sum(node["Resources"].get("object_store_memory", 0) for node in nodes)
@@ -301,6 +301,7 @@ class Cluster:
         self.reading_of_one = replace(self.reading, workers=min(1, self.reading.workers or 1))
 
     def _share_gpus(self, of_nodes: Sequence[float]) -> None:
+        """How many replicas there are to be, and what each gets."""
         layout, gpus, largest = self.layout, sum(of_nodes), max(of_nodes)
         if layout.replicas is not None:
             self.gpus_per_model, self.num_replicas = 0.0, layout.replicas

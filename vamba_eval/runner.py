@@ -569,7 +569,8 @@ def answer_video(
                 base["video_tokens"] = tokens
         except Exception as error:
             problem = _failure("encoding", error)
-            base |= _cost(meter.take())
+            with suppress(Exception):  # a GPU that has failed may say nothing more
+                base |= _cost(meter.take())
         if problem is None and not asked.warm:
             base["warmup"] = asked.warm = True
     for one in open_questions:
@@ -606,7 +607,7 @@ def _ask(
         costs = meter.take()
     except Exception as error:
         record = _record(job, base, question, error=_failure("answering", error))
-        with suppress(Exception):  # a GPU that has failed may say nothing more
+        with suppress(Exception):  # as above
             return record, meter.take()
         return record, {}
     peak, kind = meter.peak()
