@@ -24,18 +24,19 @@ def measure(videos: int) -> dict[str, float]:
     """One process: load the annotations, answer everything, make the tables."""
     from benchmark_files import videomme_rows, write_videomme
 
-    from vamba_eval import evaluate, load_task, metering
+    from vamba_eval import evaluate, load_task
+    from vamba_eval.cost import meter
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (write_videomme(root, videomme_rows(videos)) / "data").rmdir()
         load_task("videomme").load(root)  # imports and file cache
-        metering.reset_resident_peak()
-        loaded = metering.resident_peak()
+        meter.reset_resident_peak()
+        loaded = meter.resident_peak()
         start = time.perf_counter()
         evaluate(["videomme"], ["constant"], data_root=root, output=root / "out", progress=False)
         seconds = time.perf_counter() - start
-        peak = metering.resident_peak()
+        peak = meter.resident_peak()
         command = [sys.executable, str(REPOSITORY / "run_eval.py"), "leaderboard", str(root / "out")]
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)

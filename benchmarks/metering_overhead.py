@@ -30,9 +30,12 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 import torch  # noqa: E402
 from benchmark_files import videomme_rows, write_videomme  # noqa: E402
 
-from vamba_eval import evaluate, runner  # noqa: E402
+from vamba_eval import evaluate  # noqa: E402
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter  # noqa: E402
-from vamba_eval.metering import GpuMonitor, HostMemory, Meter, mark_first_token, phase, spread  # noqa: E402
+from vamba_eval.cost.meter import Meter, mark_first_token, phase  # noqa: E402
+from vamba_eval.cost.monitor import GpuMonitor, HostMemory  # noqa: E402
+from vamba_eval.run import evaluate as evaluate_module  # noqa: E402
+from vamba_eval.tables.costs import spread  # noqa: E402
 
 VIDEOS, QUESTIONS = 12, 3
 
@@ -119,7 +122,7 @@ def overhead(rounds: int, encode_s: float, generate_s: float) -> None:
         folder = Path(name)
         (write_videomme(folder, videomme_rows(VIDEOS)) / "data").rmdir()
         for number in range(rounds + 1):
-            without: Callable[[], Any] = lambda: mock.patch.multiple(runner, **unmetered)  # noqa: E731
+            without: Callable[[], Any] = lambda: mock.patch.multiple(evaluate_module, **unmetered)  # noqa: E731
             both = {}
             for metered in (True, False) if number % 2 else (False, True):
                 with nullcontext() if metered else without():
@@ -191,8 +194,8 @@ def own_work() -> None:
 def memory() -> None:
     """Host memory beside /usr/bin/time, of a run that reads and answers in one process."""
     code = (
-        "from vamba_eval import evaluate; from vamba_eval.loading import Reading; import os, sys\n"
-        "from vamba_eval.metering import HostMemory\n"
+        "from vamba_eval import evaluate; from vamba_eval.reading.reader import Reading; import os, sys\n"
+        "from vamba_eval.cost.monitor import HostMemory\n"
         "with HostMemory() as host:\n"
         "    evaluate(['synthetic'], ['vamba'], output=sys.argv[1], limit=1, sampling={'num_frames': 64}, "
         "reading=Reading(workers=0), progress=False)\n"

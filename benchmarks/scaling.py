@@ -38,6 +38,7 @@ sys.path.insert(0, str(REPOSITORY))
 from vamba_eval.contracts import (  # noqa: E402
     Answer,
     Clip,
+    FrameSampling,
     GenerationSettings,
     ModelAdapter,
     Question,
@@ -47,8 +48,7 @@ from vamba_eval.contracts import (  # noqa: E402
     Task,
     Video,
 )
-from vamba_eval.loading import Loaded, Reading  # noqa: E402
-from vamba_eval.sampling import FrameSampling  # noqa: E402
+from vamba_eval.reading.reader import Loaded, Reading  # noqa: E402
 
 NODE = 8  # replicas on a machine
 CORES = 16  # a replica, for reading
@@ -141,7 +141,7 @@ def simulated_reading() -> Any:
     """One process that sleeps for everybody who reads, in place of ``cluster._read``."""
     import ray
 
-    from vamba_eval.cluster import _Landed
+    from vamba_eval.run.on_ray.workers import _Landed
 
     @ray.remote(num_cpus=0, max_concurrency=2000)
     class Readers:
@@ -183,7 +183,7 @@ def simulated_reading() -> Any:
 
 
 def works_of(videos: Sequence[tuple[float, int]], clock: float) -> list[Any]:
-    from vamba_eval.runner import Open, Work
+    from vamba_eval.run.work import Open, Work
 
     works = []
     for number, (seconds, questions) in enumerate(videos):
@@ -199,16 +199,17 @@ def measured(
     """Efficiency of so many replicas, and where their time went."""
     import ray
 
-    from vamba_eval import cluster as scheduling
-    from vamba_eval.monitoring import GpuMonitor, HostMemory
-    from vamba_eval.progress import Progress
-    from vamba_eval.runner import Asked, Job, Watched
+    from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+    from vamba_eval.run.on_ray import cluster, workers
+    from vamba_eval.run.plan import Job
+    from vamba_eval.run.progress import Progress
+    from vamba_eval.run.work import Asked, Watched
 
     count, total = len(members), sum(model_s(*video) for video in videos)
     clock = min(1.0, max(LEAST_S, count / RATE, RUN_S * count / len(videos)) * len(videos) / total)
     model.members, cluster.read_threads = list(members), THREADS
     cluster.cores = [NODE * CORES] * (count // NODE) or [count * CORES]
-    ray.get(scheduling._read.readers.begin.remote(sum(cluster.cores)))
+    ray.get(workers._read.readers.begin.remote(sum(cluster.cores)))
     job = Job(Lengths(), "lengths", "vamba", None, FrameSampling(), GenerationSettings(), "pyav")
     now = time.monotonic()
     for member in members:
@@ -251,13 +252,13 @@ def part_of(videos: Sequence[tuple[float, int]], count: int) -> list[tuple[float
 def rows(names: Sequence[str], counts: Sequence[int]) -> Iterator[str]:
     import ray
 
-    from vamba_eval import cluster as scheduling
+    from vamba_eval.run.on_ray import cluster, workers
 
     # Two CPUs by name, whatever there are: otherwise Ray starts a process for each.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
-    with scheduling.Cluster(scheduling.Layout(replicas=max(counts)), Reading()) as cluster:
-        scheduling._read = simulated_reading()
+    with cluster.Cluster(cluster.Layout(replicas=max(counts)), Reading()) as cluster:
+        workers._read = simulated_reading()
         model = cluster.load_adapter(f"{__file__}:Simulated", {})
         everyone = model.members
         while any(member.starting is not None for member in everyone):

@@ -141,14 +141,14 @@ def read(reader: str, path: Path, frames: int, threads: int) -> np.ndarray:
 
 
 def _shrunk(images: Iterable[np.ndarray], sampling: Any) -> np.ndarray:
-    from vamba_eval.pixels import resized
+    from vamba_eval.video.pixels import resized
 
     return np.stack([resized(image, sampling) for image in images])
 
 
 def measure(reader: str, path: Path, frames: int, threads: int) -> dict[str, Any]:
     """In this process: seconds, CPU seconds, peak memory, digest."""
-    from vamba_eval.other_decoders import preload
+    from vamba_eval.video.others import preload
 
     preload(reader)  # importing torch takes longer than reading a short clip
     start, cpu = time.perf_counter(), time.process_time()
@@ -162,8 +162,8 @@ def limit(path: Path, frames: int, cores: int) -> tuple[int, float, float]:
     """How many frames must be decoded; the seconds that takes the decoder alone on all cores; and those that
     colors and PIL's resizing of the wanted frames take besides."""
     from vamba_eval import FrameSampling
-    from vamba_eval.packets import best_stream, index_packets, intervals, open_video, skips_unreferenced
-    from vamba_eval.pixels import resized, rgb
+    from vamba_eval.video.packets import best_stream, index_packets, intervals, open_video, skips_unreferenced
+    from vamba_eval.video.pixels import resized, rgb
 
     sampling = FrameSampling(num_frames=frames)
     with open_video(path) as container:
@@ -270,7 +270,7 @@ def compare_loops(folder: Path, videos: int, questions: int, frames: int) -> Non
 
 
 def main() -> None:
-    from vamba_eval.decoding import available_cores
+    from vamba_eval.machine import available_cores
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     names = [f"{file}.{codec}" for file in FILES for codec in CODECS]

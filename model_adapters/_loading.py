@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import GenerationSettings, Likelihood, UserError
-from vamba_eval.metering import mark_first_token
+from vamba_eval.cost.meter import mark_first_token
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
-from vamba_eval.metering import phase
+from vamba_eval.cost.meter import phase
 
 from . import _loading
 

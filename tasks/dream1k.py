@@ -29,7 +29,7 @@ from vamba_eval.contracts import (
     Summary,
     Video,
 )
-from vamba_eval.scoring import Z_95, accuracy, by_group, clustered_mean, over_seeds
+from vamba_eval.score.statistics import Z_95, accuracy, by_group, clustered_mean, over_seeds
 
 from ._annotations import (
     BadRow,

@@ -30,7 +30,7 @@ from vamba_eval.contracts import (
     Video,
     VideoError,
 )
-from vamba_eval.scoring import summarize
+from vamba_eval.score.statistics import summarize
 
 from ._annotations import check_split
 from .longvideobench import LongVideoBench
@@ -159,7 +159,7 @@ class _Durations:
 
     def of(self, path: Path) -> float | None:
         """Seconds; None where the header says nothing. Raises VideoError for what is no video file."""
-        from vamba_eval.decoding import probe
+        from vamba_eval.video.read import probe
 
         if path == Path():
             raise VideoError("its annotation names no video")

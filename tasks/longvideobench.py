@@ -16,6 +16,7 @@ from vamba_eval.contracts import (
     Clip,
     Counts,
     Dataset,
+    FrameSampling,
     GenerationSettings,
     InLmmsEval,
     Question,
@@ -25,8 +26,8 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.sampling import FrameSampling
-from vamba_eval.scoring import extract_lmms_first, extract_vamba, score_choice, summarize
+from vamba_eval.score.letters import extract_lmms_first, extract_vamba, score_choice
+from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,

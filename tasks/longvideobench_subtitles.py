@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, UserError, Video, VideoError
-from vamba_eval.sampling import FrameSampling
-from vamba_eval.subtitles import Line, read_subtitles
+from vamba_eval.contracts import Clip, FrameSampling, UserError, Video, VideoError
+from vamba_eval.video.subtitles import Line, read_subtitles
 
 from .longvideobench import LongVideoBench
 

@@ -14,6 +14,7 @@ from vamba_eval.contracts import (
     Clip,
     Counts,
     Dataset,
+    FrameSampling,
     GenerationSettings,
     InLmmsEval,
     Question,
@@ -23,8 +24,8 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.sampling import FrameSampling
-from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
+from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
+from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,

@@ -28,7 +28,8 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
+from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
+from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,

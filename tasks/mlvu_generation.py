@@ -26,7 +26,7 @@ from vamba_eval.contracts import (
     Summary,
     Video,
 )
-from vamba_eval.scoring import accuracy, by_group, over_seeds
+from vamba_eval.score.statistics import accuracy, by_group, over_seeds
 
 from ._annotations import (
     BadRow,

@@ -22,6 +22,7 @@ from vamba_eval.contracts import (
     Clip,
     Counts,
     Dataset,
+    FrameSampling,
     GenerationSettings,
     InLmmsEval,
     MissingData,
@@ -32,8 +33,8 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.sampling import FrameSampling
-from vamba_eval.scoring import extract_lmms_word, extract_vamba, score_choice, summarize
+from vamba_eval.score.letters import extract_lmms_word, extract_vamba, score_choice
+from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,

@@ -23,6 +23,7 @@ from vamba_eval.contracts import (
     LETTERS,
     Clip,
     Counts,
+    FrameSampling,
     GenerationSettings,
     Question,
     Score,
@@ -31,8 +32,8 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.sampling import FrameSampling
-from vamba_eval.scoring import extract_lmms, extract_vamba, score_choice, summarize
+from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
+from vamba_eval.score.statistics import summarize
 
 from ._annotations import HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
 

@@ -26,7 +26,8 @@ from vamba_eval.contracts import (
     UserError,
     Video,
 )
-from vamba_eval.scoring import extract_lmms, extract_vamba, extract_videomme, score_choice, summarize
+from vamba_eval.score.letters import extract_lmms, extract_vamba, extract_videomme, score_choice
+from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vamba_eval.contracts import Clip, Defect, Question, UserError, Video, VideoError
-from vamba_eval.subtitles import lines_at, read_subtitles
+from vamba_eval.video.subtitles import lines_at, read_subtitles
 
 from .videomme import INSTRUCTION, VideoMME
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the helper modules videos and 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command: (exit status, standard output, standard error)."""
-    from vamba_eval.cli import main
+    from vamba_eval.cli.main import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -12,8 +12,8 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, Question, Video
 from vamba_eval.registry import load_task
-from vamba_eval.store import Run
-from vamba_eval.thumbnails import Thumbnails
+from vamba_eval.store.runs import Run
+from vamba_eval.store.thumbnails import Thumbnails
 
 Respond = Callable[[str, Question, random.Random], tuple[str | None, str | None]]
 

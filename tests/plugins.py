@@ -21,7 +21,8 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.scoring import extract_vamba, score_choice, summarize
+from vamba_eval.score.letters import extract_vamba, score_choice
+from vamba_eval.score.statistics import summarize
 
 
 class FolderTask(Task):

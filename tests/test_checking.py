@@ -22,8 +22,8 @@ from benchmark_files import (
 )
 from videos import make_video
 
-from vamba_eval import loading, reading
 from vamba_eval.contracts import Counts
+from vamba_eval.reading import reader, worker
 from vamba_eval.registry import load_task
 
 Run = Callable[..., tuple[int, str, str]]
@@ -104,15 +104,15 @@ def test_damaged_videos(copy: Path, cli: Run, video: Path) -> None:
     assert "Git LFS pointer" in pointer and "empty" in empty
 
 
-def _hang(job: reading.Job, buffer: str) -> reading.Reply:
+def _hang(job: worker.Job, buffer: str) -> worker.Reply:
     if job.path.name == "lvb2.mp4":
-        reading._hooks_into(buffer)
+        worker._hooks_into(buffer)
         time.sleep(60)
-    return reading.serve(job, buffer)
+    return worker.serve(job, buffer)
 
 
 def test_a_video_that_hangs_does_not_hang_the_check(copy: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "serve", _hang)
+    monkeypatch.setattr(reader, "serve", _hang)
     here = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent)]))
     _, problems = report(copy, cli, "--read-timeout", 1)

@@ -18,11 +18,11 @@ import psutil
 import pytest
 from videos import make_video
 
-from vamba_eval import evaluate, metering
+from vamba_eval import evaluate, machine
 from vamba_eval.contracts import Question, UserError, Video
-from vamba_eval.loading import Reading
-from vamba_eval.occupation import likely_costs
-from vamba_eval.store import latest_records, read_info, read_records
+from vamba_eval.reading.reader import Reading
+from vamba_eval.run.occupation import likely_costs
+from vamba_eval.store.runs import latest_records, read_info, read_records
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="clusters on loopback are tried on Linux alone")
@@ -231,9 +231,9 @@ def test_what_the_cluster_cannot_do_is_said(
     ):
         with pytest.raises(UserError, match=message):
             run(data, tmp_path / "out", ray_address=cluster.address, **options)
-    real = metering.environment()
+    real = machine.environment()
     newer = {**real, "packages": {**real["packages"], "av": "99.0"}}
-    monkeypatch.setattr(metering, "environment", lambda: newer)
+    monkeypatch.setattr(machine, "environment", lambda: newer)
     with pytest.raises(UserError, match=r"packages.av: 99.0 with the driver, .* there") as caught:
         run(data, tmp_path / "out", replicas=1, ray_address=cluster.address)
     assert "other packages than the driver" in str(caught.value)
@@ -256,7 +256,7 @@ def test_what_the_cluster_cannot_do_is_said(
 def test_readers_leave_a_core_to_each_replica_with_a_gpu(
     nodes: list[tuple[int, int]], layout: dict[str, Any], slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vamba_eval.cluster import Cluster, Layout
+    from vamba_eval.run.on_ray.cluster import Cluster, Layout
 
     alive = [{"Alive": True, "Resources": {"CPU": float(cores), "GPU": float(gpus)}} for cores, gpus in nodes]
     monkeypatch.setattr(ray, "nodes", lambda: alive)
@@ -268,9 +268,9 @@ def test_readers_leave_a_core_to_each_replica_with_a_gpu(
 def test_without_ray_nothing_changes_but_what_needs_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "import sys, vamba_eval.cli, vamba_eval.runner; sys.exit('ray' in sys.modules)"
+    code = "import sys, vamba_eval.cli.main, vamba_eval.run.evaluate; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
-    monkeypatch.delitem(sys.modules, "vamba_eval.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "vamba_eval.run.on_ray.cluster", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert len(records_of(run(data, tmp_path / "out", limit=2))) == 4
     with pytest.raises(UserError, match="pip install"):

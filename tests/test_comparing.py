@@ -17,10 +17,10 @@ from benchmark_files import MLVU_TYPES, longvideobench_rows, write_longvideobenc
 from videos import make_video
 
 from vamba_eval import evaluate, load_task
-from vamba_eval.comparing import _graded_differences, compare
 from vamba_eval.contracts import LETTERS, Answer, Clip, GenerationSettings, ModelAdapter, Score, ScoredRecord
-from vamba_eval.leaderboard import Leaderboard
-from vamba_eval.store import latest_responses
+from vamba_eval.store.runs import latest_responses
+from vamba_eval.tables.compare import _graded_differences, compare
+from vamba_eval.tables.leaderboard import Leaderboard
 
 Cli = Callable[..., tuple[int, str, str]]
 

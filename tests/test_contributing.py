@@ -8,7 +8,7 @@ from pathlib import Path
 
 from videos import make_video
 
-from vamba_eval.store import latest_records
+from vamba_eval.store.runs import latest_records
 
 PAGE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 

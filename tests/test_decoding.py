@@ -16,9 +16,8 @@ from PIL import Image
 from videos import MPEG4, VP9, X264_CLOSED, X264_OPEN, X265_CLOSED, X265_OPEN, all_frames, make_video, picture
 
 from vamba_eval import FrameSampling, read_clip
-from vamba_eval.contracts import VideoError
-from vamba_eval.decoding import probe
-from vamba_eval.sampling import Ladder
+from vamba_eval.contracts import Ladder, VideoError
+from vamba_eval.video.read import probe
 
 FILES = {
     "h264_closed.mp4": ("libx264", X264_CLOSED),

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 from videos import MPEG4, VP9, X264_CLOSED, X264_OPEN, X265_CLOSED, X265_OPEN, all_frames, make_video, picture, remux
 
-from vamba_eval import FrameSampling, decoding, read_clip
+from vamba_eval import FrameSampling, read_clip
 from vamba_eval.contracts import VideoError
-from vamba_eval.decoding import Hooks
+from vamba_eval.video import canvas, pyav, read
+from vamba_eval.video.canvas import Hooks
 
 try:
     from torchcodec.decoders import VideoDecoder
@@ -55,13 +56,13 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain_passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Fills with each file that is decoded from its start."""
     passes: list[Path] = []
-    plain = decoding._read_plainly
+    plain = pyav._read_plainly
 
-    def noticed(source: decoding.Source, *arguments: object) -> object:
+    def noticed(source: canvas.Source, *arguments: object) -> object:
         passes.append(source.path)
         return plain(source, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decoding, "_read_plainly", noticed)
+    monkeypatch.setattr(pyav, "_read_plainly", noticed)
     return passes
 
 
@@ -121,8 +122,8 @@ def test_unreferenced_frames_are_passed_over(tmp_path: Path, monkeypatch: pytest
         alive += 1
 
     decoded = []
-    convert = decoding.rgb
-    monkeypatch.setattr(decoding, "rgb", lambda frame, codec: decoded.append(frame.pts) or convert(frame, codec))
+    convert = read.rgb
+    monkeypatch.setattr(pyav, "rgb", lambda frame, codec: decoded.append(frame.pts) or convert(frame, codec))
     clip = read_clip(path, full_size(3), threads=1, hooks=Hooks(alive=count))
     assert len(decoded) == 3 and np.array_equal(clip.frames, all_frames(path)[[20, 60, 100]])
     # 120 packets indexed, 40 checked, those up to the last wanted frame decoded, and a sign for each of the 3.

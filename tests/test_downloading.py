@@ -36,7 +36,7 @@ from hub_server import COMMIT, Hub
 from videos import make_video
 
 from vamba_eval.contracts import Task, UserError
-from vamba_eval.downloading import download
+from vamba_eval.data.download import download
 from vamba_eval.registry import load_task, names
 
 Run = Callable[..., tuple[int, str, str]]

@@ -21,7 +21,7 @@ from vamba_eval.model_adapters.vamba.mixer import chunked_scan, scan_flops
 
 from vamba_eval import Clip
 from vamba_eval.contracts import GenerationSettings
-from vamba_eval.metering import add_flops, count_flops, counting_flops
+from vamba_eval.cost.flops import add_flops, count_flops, counting_flops
 
 PAIRS, HEIGHT, WIDTH = 4, 84, 112  # 4 temporal patches of 6 x 8 patches, 3 x 4 tokens
 TOKENS = PAIRS * 12

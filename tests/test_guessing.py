@@ -25,7 +25,7 @@ from benchmark_files import (
 
 from vamba_eval import Question, Task, evaluate, load_task
 from vamba_eval.contracts import LETTERS
-from vamba_eval.scored import scored_runs
+from vamba_eval.score.scored import scored_runs
 
 TASKS = (
     *("videomme", "mlvu", "longvideobench", "lvbench", "hourvideo", "mvbench", "nextqa"),

@@ -23,9 +23,10 @@ from benchmark_files import (
 )
 from videos import picture
 
-from vamba_eval import Question, Video, decoding, evaluate, load_task
+from vamba_eval import Question, Video, evaluate, load_task
 from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError
-from vamba_eval.store import latest_records
+from vamba_eval.store.runs import latest_records
+from vamba_eval.video import canvas, read
 
 LONG_MLVU = {"2_needle": 18, "4_count": 7, "5_order": 15, "6_anomaly_reco": 8}  # of the published annotations
 SIZES_MLVU = {
@@ -44,13 +45,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose headers are read."""
     names: list[str] = []
-    probe = decoding.probe
+    probe = read.probe
 
-    def watched(path: Path) -> decoding.VideoInfo:
+    def watched(path: Path) -> canvas.VideoInfo:
         names.append(path.name)
         return probe(path)
 
-    monkeypatch.setattr(decoding, "probe", watched)
+    monkeypatch.setattr(read, "probe", watched)
     return names
 
 
@@ -64,7 +65,7 @@ def make_sparse_video(path: Path, seconds: int) -> Path:
             frame.pts, frame.time_base = second, Fraction(1)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    assert decoding.probe(path).duration_s == seconds
+    assert read.probe(path).duration_s == seconds
     return path
 
 

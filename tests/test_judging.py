@@ -22,7 +22,8 @@ from judge_server import Reply, judge_server
 
 from vamba_eval import Leaderboard, evaluate
 from vamba_eval.contracts import Answer, ModelAdapter, UserError
-from vamba_eval.judging import Endpoint, grade_runs
+from vamba_eval.endpoint import Endpoint
+from vamba_eval.score.judge import grade_runs
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -18,8 +18,8 @@ from benchmark_files import longvideobench_rows, write_longvideobench, write_mlv
 
 from vamba_eval import Leaderboard, evaluate
 from vamba_eval.contracts import Metric, Summary
-from vamba_eval.costs import Costs, Distribution, costs_of
-from vamba_eval.leaderboard import Result
+from vamba_eval.tables.costs import Costs, Distribution, costs_of
+from vamba_eval.tables.result import Result
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -17,9 +17,9 @@ from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
 
 from vamba_eval import registry
 from vamba_eval.contracts import UserError
-from vamba_eval.leaderboard import Leaderboard
-from vamba_eval.lmms_logs import find_logs, import_logs
-from vamba_eval.store import latest_records, read_info
+from vamba_eval.exchange.lmms_logs import find_logs, import_logs
+from vamba_eval.store.runs import latest_records, read_info
+from vamba_eval.tables.leaderboard import Leaderboard
 
 OURS = [ours for _, ours, _, _ in TASKS.values()]
 FEW = "device=cpu,num_frames=8,workers=1"
@@ -68,7 +68,7 @@ def chat(place: Place) -> Path:
 @pytest.fixture(scope="module")
 def native(place: Place) -> Path:
     """The same with ``run_eval.py --protocol lmms-eval``."""
-    from vamba_eval.cli import main
+    from vamba_eval.cli.main import main
 
     output = place.root / "native"
     common = ["--data-root", str(place.home), "--num-frames", "8", "--workers", "1", "--output", str(output)]

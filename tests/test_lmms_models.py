@@ -18,7 +18,7 @@ from videos import make_video, picture
 
 from vamba_eval import Clip, FrameSampling, read_clip
 from vamba_eval.contracts import GenerationSettings, UserError
-from vamba_eval.lmms import sharing
+from vamba_eval.lmms import ranks
 from vamba_eval.lmms.models import Qwen2VLSimple, VambaChat, VambaSimple, _batches, pictures_clip
 from vamba_eval.lmms.requests import Unsupported, generation_settings
 
@@ -262,12 +262,12 @@ def test_loglikelihood_scores_options_as_lmms_eval_takes_them(videos: list[Path]
 
 def test_each_process_gets_whole_videos_and_as_many() -> None:
     keys = [["a", "b", "c", "d", "e"], ["a", "b", "c", "d", "e"], ["f"]]
-    owners = sharing.deal(keys)
+    owners = ranks.deal(keys)
     assert sorted(owners) == list("abcdef")
     assert sorted(list(owners.values()).count(rank) for rank in range(3)) == [2, 2, 2]
-    assert sharing.deal([["a"], ["b"]]) == {"a": 0, "b": 1}, "who asks about it, if that is as good"
-    assert sharing.deal([[], []]) == {}
-    assert not sharing.called_by_evaluator(1)
+    assert ranks.deal([["a"], ["b"]]) == {"a": 0, "b": 1}, "who asks about it, if that is as good"
+    assert ranks.deal([[], []]) == {}
+    assert not ranks.called_by_evaluator(1)
 
 
 def test_batches_hold_each_question_once() -> None:

@@ -21,10 +21,13 @@ import pytest
 from PIL import Image
 from videos import X264_CLOSED, make_video, picture, remux
 
-from vamba_eval import FrameSampling, evaluate, loading, other_decoders, read_clip, reading
+from vamba_eval import FrameSampling, evaluate, read_clip
 from vamba_eval.contracts import UserError, Video
-from vamba_eval.loading import Loaded, Reader, Reading
-from vamba_eval.store import latest_records
+from vamba_eval.reading import reader as reader_module
+from vamba_eval.reading import worker
+from vamba_eval.reading.reader import Loaded, Reader, Reading
+from vamba_eval.store.runs import latest_records
+from vamba_eval.video import others
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLUGINS = Path(__file__).parent / "plugins.py"
@@ -52,33 +55,33 @@ def clips(reader: Reader, videos: list[Video]) -> dict[str, Loaded]:
 @pytest.fixture
 def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Workers whose decoder does what a file's name says."""
-    monkeypatch.setattr(loading, "serve", _evil_serve)
+    monkeypatch.setattr(reader_module, "serve", _evil_serve)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY)]))
     yield
 
 
-def _evil_serve(job: reading.Job, buffer: str) -> reading.Reply:
+def _evil_serve(job: worker.Job, buffer: str) -> worker.Reply:
     name = job.path.name
     honest = "twice" not in name and job.backend != "pyav"
     if not honest and "hang" in name:
-        reading._hooks_into(buffer)
+        worker._hooks_into(buffer)
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))  # as deaf as decord's endless loop
         while True:
             pass
     if not honest and "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
     if not honest and "eat" in name:
-        original = reading.read_clip
+        original = worker.read_clip
 
         def hungry(*arguments: object, **options: object) -> object:
             return np.ones(40 * 2**30, dtype=np.uint8)
 
-        reading.read_clip = hungry  # type: ignore[assignment]
+        worker.read_clip = hungry  # type: ignore[assignment]
         try:
-            return reading.serve(job, buffer)
+            return worker.serve(job, buffer)
         finally:
-            reading.read_clip = original
-    return reading.serve(job, buffer)
+            worker.read_clip = original
+    return worker.serve(job, buffer)
 
 
 def workers() -> list[psutil.Process]:
@@ -113,7 +116,7 @@ def test_a_bad_video_costs_one_more_try(folder: Path, tmp_path: Path, evil: None
         loads = clips(reader, videos_of(tmp_path))
     assert len(loads) == 10
     assert all(loads[str(n)].clip is not None for n in range(8))
-    second = other_decoders.installed()[0] if other_decoders.installed() else "pyav-plain"
+    second = others.installed()[0] if others.installed() else "pyav-plain"
     said = {"hang": "reading stood still for 1.5 s", "crash": "crashed (SIGSEGV)", "eat": "memory"}[kind]
     once = loads[f"{kind}_once"]
     assert once.clip is not None and np.array_equal(once.clip.frames, loads["0"].clip.frames)  # type: ignore[union-attr]
@@ -293,7 +296,7 @@ def test_even_a_hanging_worker_dies_with_a_killed_run(folder: Path, tmp_path: Pa
         "from vamba_eval.contracts import Video\n"
         "import pathlib\n"
         "loading.serve = test_loading._evil_serve\n"
-        "with loading.Reader(loading.Reading(workers=1)) as reader:\n"
+        "with reader.Reader(reader.Reading(workers=1)) as reader:\n"
         "    list(reader.clips([Video('v', pathlib.Path(sys.argv[1]), ())], test_loading.SAMPLING))\n"
     )
     path = shutil.copy(folder / "0.mp4", tmp_path / "hang_twice.mp4")

@@ -16,10 +16,12 @@ import psutil
 import pytest
 from videos import make_video
 
-from vamba_eval import evaluate, metering, monitoring
-from vamba_eval.metering import HostMemory, Meter, mark_first_token, phase, spread
-from vamba_eval.monitoring import GpuMonitor, tree_memory
-from vamba_eval.store import latest_records
+from vamba_eval import evaluate
+from vamba_eval.cost import meter, monitor
+from vamba_eval.cost.meter import Meter, mark_first_token, phase
+from vamba_eval.cost.monitor import GpuMonitor, HostMemory, tree_memory
+from vamba_eval.store.runs import latest_records
+from vamba_eval.tables.costs import spread
 
 MIB = 1 << 20
 
@@ -38,7 +40,7 @@ def nvmlSystemGetCudaDriverVersion(): return 13020
 def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path) -> None:
     """NVML is put in place by a module, since the machine may have no GPU."""
     code = (
-        "import sys; from vamba_eval import metering; print(metering.environment()['hardware']); "
+        "import sys; from vamba_eval import metering; print(machine.environment()['hardware']); "
         "sys.exit('torch' in sys.modules)"
     )
 
@@ -121,7 +123,7 @@ def test_without_a_meter_nothing_is_measured() -> None:
         pass
     with phase("encode"):
         mark_first_token()
-    assert meter.costs == {} and metering._active.get() is None
+    assert meter.costs == {} and meter._active.get() is None
 
 
 def test_what_fails_is_measured_and_leaves_no_phase_open() -> None:
@@ -137,8 +139,8 @@ def test_what_fails_is_measured_and_leaves_no_phase_open() -> None:
     with meter.phase("encode"), pytest.raises(RuntimeError, match="one at a time"), other.phase("encode"):
         pass
     with other.phase("encode"):
-        assert metering._active.get() is other
-    assert metering._active.get() is None
+        assert meter._active.get() is other
+    assert meter._active.get() is None
 
 
 def test_phases_of_other_threads_do_not_mix_in() -> None:
@@ -156,8 +158,8 @@ def test_phases_of_other_threads_do_not_mix_in() -> None:
 
 
 def test_costs_as_a_record_holds_them() -> None:
-    assert metering.PhaseCost(1.23456789).to_json() == {"s": 1.234568}
-    known = metering.PhaseCost(1.0, gpu_allocated=0, gpu_reserved=7, energy_j=0.0)
+    assert meter.PhaseCost(1.23456789).to_json() == {"s": 1.234568}
+    known = meter.PhaseCost(1.0, gpu_allocated=0, gpu_reserved=7, energy_j=0.0)
     assert known.to_json() == {"s": 1.0, "gpu_allocated": 0, "gpu_reserved": 7, "energy_j": 0.0}
 
 
@@ -193,8 +195,8 @@ class FakeGpus:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.busy_until, self.waits = 100.0, [0.0, 0.0], 0
         self.held, self.peaks = [0, 0], [0, 0]
-        monkeypatch.setattr(metering.time, "perf_counter", lambda: self.now)
-        for module in (metering, monitoring):
+        monkeypatch.setattr(meter.time, "perf_counter", lambda: self.now)
+        for module in (meter, monitor):
             monkeypatch.setattr(module, "cuda", lambda: self)
 
     def queue(self, seconds: float, device: int = 0) -> None:
@@ -389,7 +391,7 @@ def test_descendants_are_those_that_psutil_finds() -> None:
         deadline = time.monotonic() + 30
         while len(me.children(recursive=True)) < 4 and time.monotonic() < deadline:
             time.sleep(0.02)
-        found = monitoring._descendants()
+        found = monitor._descendants()
         assert len(found) >= 4 and sorted(found) == sorted(child.pid for child in me.children(recursive=True))
     finally:
         for child in me.children(recursive=True):

@@ -24,7 +24,10 @@ from vamba_eval.model_adapters.vamba import VambaAdapter, mixer
 
 from vamba_eval import Clip
 from vamba_eval.contracts import GenerationSettings
-from vamba_eval.metering import GpuMonitor, Meter, count_flops, environment, mark_first_token, phase
+from vamba_eval.cost.flops import count_flops
+from vamba_eval.cost.meter import Meter, mark_first_token, phase
+from vamba_eval.cost.monitor import GpuMonitor
+from vamba_eval.machine import environment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -7,13 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmark_files import (
-    MLVU_TEST_TYPES,
-    mlvu_test_parquet_rows,
-    mlvu_test_rows,
-    write_mlvu,
-    write_mlvu_test,
-)
+from benchmark_files import MLVU_TEST_TYPES, mlvu_test_parquet_rows, mlvu_test_rows, write_mlvu, write_mlvu_test
 from lmms_eval.tasks.mlvu import utils as lmms_mlvu
 from test_lmms_eval_data import home, snapshot, touch  # noqa: F401 - a fixture
 

@@ -23,9 +23,8 @@ from benchmark_files import (
 )
 
 from vamba_eval import Question, Task, Video, evaluate, load_adapter, load_task
-from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, ScoredRecord, UserError
-from vamba_eval.exporting import export
-from vamba_eval.sampling import FrameSampling
+from vamba_eval.contracts import Answer, FrameSampling, GenerationSettings, ModelAdapter, ScoredRecord, UserError
+from vamba_eval.exchange.export import export
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -17,8 +17,8 @@ from videos import VP9, all_frames, make_video, picture
 
 from vamba_eval import FrameSampling, Question, Video, evaluate, load_task
 from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError
-from vamba_eval.loading import Reader, Reading
-from vamba_eval.store import latest_records
+from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.store.runs import latest_records
 
 
 def questions(videos: list[Video]) -> dict[str, tuple[Video, Question]]:

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from vamba_eval import profiling, profiling_point, profiling_tables
 from vamba_eval.contracts import UserError
-from vamba_eval.profiling import How, Model, bisect_longest, parse_frames, parse_sizes, sweep
-from vamba_eval.profiling_point import make_clip, measure, prompt_of
+from vamba_eval.profile import point, tables
+from vamba_eval.profile.point import make_clip, measure, prompt_of
+from vamba_eval.profile.sweep import How, Model, bisect_longest, parse_frames, parse_sizes, sweep
 
 PLUGINS = Path(__file__).parent / "plugins.py"
 LIMITED = f"{PLUGINS}:Limited"
@@ -34,7 +34,7 @@ def limited(label: str = "limited", **arguments: Any) -> Model:
 
 
 def rows_of(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
-    return {(row["model"], row["phase"], row["frames"]): row for row in profiling.read_points(folder)}
+    return {(row["model"], row["phase"], row["frames"]): row for row in sweep.read_points(folder)}
 
 
 # --------------------------------------------------------------------------------------------- measuring
@@ -101,10 +101,8 @@ def test_prompts_have_the_length_asked_for() -> None:
     clip = make_clip(4, 112, 84)
     adapter = VambaAdapter(device="cpu")
     for tokens in (160, 1):
-        answer = adapter.generate(
-            adapter.encode(clip), [prompt_of(adapter, clip, tokens)], profiling_point.GenerationSettings(1)
-        )
-        least = adapter.generate(adapter.encode(clip), [" a"], profiling_point.GenerationSettings(1))[0].prompt_tokens
+        answer = adapter.generate(adapter.encode(clip), [prompt_of(adapter, clip, tokens)], point.GenerationSettings(1))
+        least = adapter.generate(adapter.encode(clip), [" a"], point.GenerationSettings(1))[0].prompt_tokens
         assert abs(answer[0].prompt_tokens - max(tokens, least)) <= 1
     assert prompt_of(Silent(device="cpu"), clip, 5) == " a a a a a"
 
@@ -115,8 +113,8 @@ def test_random_weights_are_released_ones_unless_told_otherwise(monkeypatch: pyt
     built: list[dict[str, Any]] = []
     monkeypatch.setattr(registry, "load_adapter", lambda source, **arguments: built.append(arguments))
     for arguments in ({}, {"random": "small"}, {"pretrained": "here", "dtype": "float16"}):
-        profiling_point.build_adapter("vamba", arguments)
-    profiling_point.build_adapter("random", {"dtype": "float16", "device": "cpu"})  # takes neither
+        point.build_adapter("vamba", arguments)
+    point.build_adapter("random", {"dtype": "float16", "device": "cpu"})  # takes neither
     assert built == [{"random": "released"}, {"random": "small"}, {"pretrained": "here", "dtype": "float16"}, {}]
 
 
@@ -154,9 +152,7 @@ def test_a_sweep_of_two_models_goes_on_where_it_stopped(cli: Cli, tmp_path: Path
     assert status == 0, err
     rows = rows_of(tmp_path / "out")
     assert Counter(row["outcome"] for row in rows.values()) == {"ok": 2 * 3 * 3 - 3, "out of memory": 3}
-    assert {key for key, row in rows.items() if row["outcome"] != "ok"} == {
-        ("one", p, 16) for p in profiling_point.PHASES
-    }
+    assert {key for key, row in rows.items() if row["outcome"] != "ok"} == {("one", p, 16) for p in point.PHASES}
     assert rows["one", "prefill", 16]["detail"] == "CUDA out of memory. Tried to allocate 3.00 GiB."
     assert "**out of memory at 16**" in out and "| one | prefill | 64x36 | 8 | out of memory at 16 |" in out
     token_s = rows["two", "decode", 16]["samples"]["token_s"]
@@ -218,7 +214,7 @@ def test_the_papers_points_are_drawn_beside_ours_at_its_size() -> None:
     row = {"model": "mine", "phase": "prefill", "frames": 64, "outcome": "ok", "samples": {"first_answer_s": [1.0]}}
     row |= {"gpu_allocated": 25 << 30, "flops": 1e14, "reported_as": "Vamba"}
     beyond = {**row, "frames": 2048, "outcome": "out of memory", "samples": {}, "gpu_allocated": None, "flops": None}
-    figure = profiling_tables._figure(info, "prefill", (640, 360), [row, beyond])
+    figure = tables._figure(info, "prefill", (640, 360), [row, beyond])
     memory = next(axes for axes in figure.axes if "memory" in axes.get_title())
     drawn = [(list(line.get_xdata()), list(line.get_ydata()), line.get_color()) for line in memory.lines]
     assert ([64], [25.0], "C0") in drawn
@@ -226,7 +222,7 @@ def test_the_papers_points_are_drawn_beside_ours_at_its_size() -> None:
     assert ([64, 128, 256], [27.0, 38.0, 60.0], "0.5") in drawn
     assert [text.get_text() for text in memory.texts] == ["out of memory\nat 2,048"]
     assert "other hardware" in figure._supxlabel.get_text().replace("\n", " ")
-    other = profiling_tables._figure(info, "prefill", (480, 270), [row])
+    other = tables._figure(info, "prefill", (480, 270), [row])
     assert all(len(axes.lines) == 1 for axes in other.axes) and "paper" not in other._supxlabel.get_text()
 
 
@@ -330,7 +326,7 @@ def test_bisection_finds_the_border(border: int, known: dict[int, bool]) -> None
 
 
 def test_bisection_of_what_always_fits_ends() -> None:
-    assert bisect_longest(lambda frames: True, {100: True}, 1.05) >= profiling.MOST_FRAMES
+    assert bisect_longest(lambda frames: True, {100: True}, 1.05) >= sweep.MOST_FRAMES
 
 
 def test_the_longest_video_of_a_model(tmp_path: Path) -> None:
@@ -338,8 +334,8 @@ def test_the_longest_video_of_a_model(tmp_path: Path) -> None:
     log = tmp_path / "log"
     model = limited(limit=21, log=log)
     sweep([model], [4, 16, 64], [SIZE], ["prefill"], tmp_path / "out", how=How(repeats=1), find_longest=1.0)
-    rows = profiling.read_points(tmp_path / "out")
-    (found,) = profiling_tables.longest(rows)
+    rows = sweep.read_points(tmp_path / "out")
+    (found,) = tables.longest(rows)
     assert (found["fits"], found["ends_at"], found["because"]) == (21, 22, "out of memory")
     probes = [row for row in rows if row.get("probe")]
     assert len(probes) == 6, "64 - 16 in halves"
@@ -347,7 +343,7 @@ def test_the_longest_video_of_a_model(tmp_path: Path) -> None:
     count = len(log.read_text().splitlines())
     sweep([model], [4, 16, 64], [SIZE], ["prefill"], tmp_path / "out", how=How(repeats=1), find_longest=1.0)
     assert len(log.read_text().splitlines()) == count, "all of it is known"
-    table = profiling_tables.markdown(profiling.read_sweep(tmp_path / "out"), rows)
+    table = tables.markdown(sweep.read_sweep(tmp_path / "out"), rows)
     assert "| limited | prefill | 64x36 | 21 | out of memory at 22 |" in table and "| limited | 21 |" not in table
 
 

@@ -23,9 +23,9 @@ from videos import make_video
 from vamba_eval import FrameSampling, Leaderboard, evaluate, read_clip
 from vamba_eval.contracts import Clip, Question, UserError
 from vamba_eval.registry import load_task
-from vamba_eval.report import write_report
-from vamba_eval.scored import scored_runs
-from vamba_eval.thumbnails import Thumbnails, read_strip
+from vamba_eval.report.page import write_report
+from vamba_eval.score.scored import scored_runs
+from vamba_eval.store.thumbnails import Thumbnails, read_strip
 
 Cli = Callable[..., tuple[int, str, str]]
 PLUGINS = Path(__file__).parent / "plugins.py"

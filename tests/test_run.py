@@ -20,7 +20,7 @@ from videos import make_video
 
 from vamba_eval import evaluate
 from vamba_eval.registry import _module_at
-from vamba_eval.store import latest_records, read_info, read_records
+from vamba_eval.store.runs import latest_records, read_info, read_records
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLUGINS = Path(__file__).parent / "plugins.py"
@@ -194,7 +194,7 @@ def test_results_that_cannot_be_written_give_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "out"))
 
-    monkeypatch.setattr("vamba_eval.store.os.replace", full)
+    monkeypatch.setattr("vamba_eval.store.runs.os.replace", full)
     command = ("--tasks", "videomme", "--models", "constant", "--data-root", benchmarks)
     status, _, err = cli(*command, "--output", tmp_path / "out")
     assert status == 2 and "No space left on device" in err and "Traceback" not in err

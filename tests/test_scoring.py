@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vamba_eval.contracts import Question, Score, ScoredRecord
-from vamba_eval.scoring import accuracy, extract_lmms_first, extract_vamba, score_choice, summarize
+from vamba_eval.score.letters import extract_lmms_first, extract_vamba, score_choice
+from vamba_eval.score.statistics import accuracy, summarize
 
 
 @pytest.mark.parametrize(

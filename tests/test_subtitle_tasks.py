@@ -27,8 +27,8 @@ from videos import X264_OPEN, make_video, remux
 
 from vamba_eval import Clip, FrameSampling, Question, Video, evaluate, load_adapter, load_task, read_clip
 from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, ScoredRecord, UserError, VideoError
-from vamba_eval.scoring import extract_videomme
-from vamba_eval.store import latest_records
+from vamba_eval.score.letters import extract_videomme
+from vamba_eval.store.runs import latest_records
 
 # ------------------------------------------------------------------------------------------ Video-MME's files
 

@@ -13,7 +13,7 @@ from videos import make_video
 
 from vamba_eval import FrameSampling, read_clip
 from vamba_eval.contracts import VideoError
-from vamba_eval.subtitles import lines_at, read_subtitles
+from vamba_eval.video.subtitles import lines_at, read_subtitles
 
 SRT = """1
 00:00:01,000 --> 00:00:02,500

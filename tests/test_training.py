@@ -15,7 +15,7 @@ from videos import picture
 
 from vamba_eval import Clip
 from vamba_eval.contracts import UserError
-from vamba_eval.metering import add_flops, count_flops
+from vamba_eval.cost.flops import add_flops, count_flops
 
 VIDEO = torch.tensor([[5, 4, 6]])
 IDS = torch.tensor([[3, 14, 15, 92, 65, 35, 8, 97]])

@@ -10,12 +10,7 @@ import torch
 import torch.nn.functional as F
 from vamba_eval.model_adapters.vamba import mixer as mixer_module
 from vamba_eval.model_adapters.vamba.configuration import MixerConfig
-from vamba_eval.model_adapters.vamba.mixer import (
-    Mamba2Mixer,
-    causal_conv_silu,
-    gated_rms_norm,
-    selective_scan,
-)
+from vamba_eval.model_adapters.vamba.mixer import Mamba2Mixer, causal_conv_silu, gated_rms_norm, selective_scan
 
 
 def recurrence(x, dt, A, B, C, D, state, dt_bias, dt_limit):

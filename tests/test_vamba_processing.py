@@ -12,12 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import Qwen2Tokenizer
 from vamba_eval.model_adapters.vamba import VambaProcessor
-from vamba_eval.model_adapters.vamba.processing import (
-    PixelSettings,
-    preprocess_frames,
-    resize,
-    resize_by_matmul,
-)
+from vamba_eval.model_adapters.vamba.processing import PixelSettings, preprocess_frames, resize, resize_by_matmul
 
 GOLDEN = Path(__file__).parent / "goldens" / "preprocess_even"
 

@@ -21,16 +21,16 @@ if (_checkout / "run_eval.py").is_file():
 if TYPE_CHECKING:
     from vamba_eval.contracts import Answer as Answer
     from vamba_eval.contracts import Clip as Clip
+    from vamba_eval.contracts import FrameSampling as FrameSampling
     from vamba_eval.contracts import ModelAdapter as ModelAdapter
     from vamba_eval.contracts import Question as Question
     from vamba_eval.contracts import Task as Task
     from vamba_eval.contracts import Video as Video
-    from vamba_eval.decoding import read_clip as read_clip
-    from vamba_eval.leaderboard import Leaderboard as Leaderboard
     from vamba_eval.registry import load_adapter as load_adapter
     from vamba_eval.registry import load_task as load_task
-    from vamba_eval.runner import evaluate as evaluate
-    from vamba_eval.sampling import FrameSampling as FrameSampling
+    from vamba_eval.run.evaluate import evaluate as evaluate
+    from vamba_eval.tables.leaderboard import Leaderboard as Leaderboard
+    from vamba_eval.video.read import read_clip as read_clip
 
 _HOMES = {
     "Answer": "contracts",
@@ -39,12 +39,12 @@ _HOMES = {
     "Question": "contracts",
     "Task": "contracts",
     "Video": "contracts",
-    "FrameSampling": "sampling",
-    "Leaderboard": "leaderboard",
-    "evaluate": "runner",
+    "FrameSampling": "contracts",
+    "Leaderboard": "tables.leaderboard",
+    "evaluate": "run.evaluate",
     "load_adapter": "registry",
     "load_task": "registry",
-    "read_clip": "decoding",
+    "read_clip": "video.read",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
-from vamba_eval.metering import phase
+from vamba_eval.cost.meter import phase
 
 from .. import _loading
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
-from vamba_eval.metering import counting_flops, mark_first_token
+from vamba_eval.cost.flops import counting_flops
+from vamba_eval.cost.meter import mark_first_token
 
 from .._loading import cache_name
 from .mixer import triton_kernels

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRMSNorm
 
-from vamba_eval.metering import add_flops, counting_flops
+from vamba_eval.cost.flops import add_flops, counting_flops
 
 from .configuration import MixerConfig
 

@@ -39,7 +39,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     rotate_half,
 )
 
-from vamba_eval.metering import add_flops
+from vamba_eval.cost.flops import add_flops
 
 from .._loading import any_shape_kernels, cache_name
 from .configuration import VambaConfig

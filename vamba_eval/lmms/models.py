@@ -23,22 +23,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from vamba_eval import registry
-from vamba_eval.contracts import Clip, GenerationSettings, Prompt, UserError, Video, VideoError
-from vamba_eval.decoding import available_cores, picture
-from vamba_eval.lmms import sharing
-from vamba_eval.lmms.requests import (
-    Asked,
-    Content,
-    Unsupported,
-    VideoFile,
-    generation_requests,
-    likelihood_requests,
-)
-from vamba_eval.loading import Reader, Reading
-from vamba_eval.pixels import resized
-from vamba_eval.sampling import FrameSampling
+from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Prompt, UserError, Video, VideoError
+from vamba_eval.lmms import ranks
+from vamba_eval.lmms.requests import Asked, Content, Unsupported, VideoFile, generation_requests, likelihood_requests
+from vamba_eval.machine import available_cores
+from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.video.pictures import picture
+from vamba_eval.video.pixels import resized
 
 RANDOM = "random"  # as pretrained=: a small model with random weights, to try things out
+
+
 _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # accelerate's ways to spread a model over devices
 
 
@@ -249,7 +244,7 @@ class _Model(lmms):
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Responses in the order of ``requests``."""
         asked = generation_requests(requests, self.task_dict, chat=not self.is_simple)
-        results = self._answer_all(asked, self._generate, GenerationResult(""), sharing.called_by_evaluator())
+        results = self._answer_all(asked, self._generate, GenerationResult(""), ranks.called_by_evaluator())
         for request, result in zip(requests, results, strict=True):
             given = next(each for each in request.args if isinstance(each, Mapping))
             self.cache_hook.add_partial("generate_until", (request.args[0], given), result.text)
@@ -259,7 +254,7 @@ class _Model(lmms):
         """Of each continuation, by ``option_score``, and whether it is what greedy decoding says."""
         asked = likelihood_requests(requests, self.task_dict)
         nothing = OptionScore((float("inf") if self.option_score == "loss" else float("-inf"), False))
-        return self._answer_all(asked, self._score, nothing, sharing.called_by_evaluator())
+        return self._answer_all(asked, self._score, nothing, ranks.called_by_evaluator())
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("tasks of several rounds are not supported: our models answer one question at a time")
@@ -286,8 +281,8 @@ class _Model(lmms):
         ``together``: all processes are here, and share the videos.
         """
         start = time.perf_counter()
-        shared = together and sharing.number_of_processes() > 1
-        rank = sharing.own_rank() if shared else 0
+        shared = together and ranks.number_of_processes() > 1
+        rank = ranks.own_rank() if shared else 0
         by_file, others = self._plan(asked, rank)
         if shared:
             by_file = _dealt(by_file, rank)
@@ -298,7 +293,7 @@ class _Model(lmms):
                 run.files({file: questions for (s, file), questions in by_file.items() if s == sampling}, sampling)
             for document in others:
                 run.document(document)
-        everybodys = sharing.all_of(run.results) if shared else [run.results]
+        everybodys = ranks.all_of(run.results) if shared else [run.results]
         mine = {place: result for each in everybodys for (asker, place), result in each.items() if asker == rank}
         self._report(run, time.perf_counter() - start)
         return [mine[each.place] for each in asked]
@@ -447,8 +442,8 @@ class _Run:
 
 def _dealt(by_file: Mapping[Any, list[Question]], rank: int) -> dict[Any, list[Question]]:
     """The files that are this process's among those of all, with the questions of all about them."""
-    everybodys = sharing.all_of(dict(by_file))
-    owners = sharing.deal([list(each) for each in everybodys])
+    everybodys = ranks.all_of(dict(by_file))
+    owners = ranks.deal([list(each) for each in everybodys])
     return {
         key: [question for each in everybodys for question in each.get(key, [])]
         for key, owner in owners.items()

@@ -1,0 +1,54 @@
+"""The vocabulary that everything else is written in.
+
+The unit of work is a video with its questions: a video is read once and encoded once, then every question about it is
+answered from that. Knows no benchmark, no model and no file format, and imports nothing else of the harness.
+"""
+
+from vamba_eval.contracts.data import Counts, Dataset, Defect, InLmmsEval
+from vamba_eval.contracts.errors import MissingData, UserError, VideoError
+from vamba_eval.contracts.model import (
+    Answer,
+    GenerationSettings,
+    Likelihood,
+    Model,
+    ModelAdapter,
+    Prompt,
+    Seen,
+    ServedModel,
+)
+from vamba_eval.contracts.sampling import STRATEGIES, FrameSampling, Ladder
+from vamba_eval.contracts.score import Metric, Score, ScoredRecord, Summary
+from vamba_eval.contracts.task import Ask, JudgedTask, Task
+from vamba_eval.contracts.video import LETTERS, Clip, Question, Video
+
+__all__ = [
+    "LETTERS",
+    "STRATEGIES",
+    "Answer",
+    "Ask",
+    "Clip",
+    "Counts",
+    "Dataset",
+    "Defect",
+    "FrameSampling",
+    "GenerationSettings",
+    "InLmmsEval",
+    "JudgedTask",
+    "Ladder",
+    "Likelihood",
+    "Metric",
+    "MissingData",
+    "Model",
+    "ModelAdapter",
+    "Prompt",
+    "Question",
+    "Score",
+    "ScoredRecord",
+    "Seen",
+    "ServedModel",
+    "Summary",
+    "Task",
+    "UserError",
+    "Video",
+    "VideoError",
+]

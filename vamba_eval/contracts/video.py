@@ -1,0 +1,86 @@
+"""Videos, questions about them, and the frames that a model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about a video.
+
+    ``options`` come without letters; empty for a question answered in free text. ``answer`` is the letter
+    of the right option, a reference text, or None where a benchmark withholds it. ``groups`` are the
+    breakdowns it counts in (a tuple value counts in each of its members); ``extra`` keeps the
+    annotation's other fields. ``problem`` says why a broken annotation row cannot be asked: such a
+    question is recorded as failed instead of vanishing.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...] = ()
+    answer: str | None = None
+    groups: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file (or a folder of extracted frames) with all questions about it.
+
+    ``start_s`` and ``end_s`` bound the part that is shown, in seconds; None shows all of it.
+    ``frames_per_second`` is the rate of a folder of extracted frames, which have no times without it.
+    ``duration_s`` is the length that the annotations state, in seconds; None where they state none.
+    """
+
+    id: str
+    path: Path
+    questions: tuple[Question, ...]
+    start_s: float | None = None
+    end_s: float | None = None
+    frames_per_second: float | None = None
+    subtitles: Path | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    duration_s: float | None = None
+
+
+@dataclass
+class Clip:
+    """The sampled frames of one video.
+
+    frames          (T, H, W, 3) uint8, RGB, at the size that the model gets; not to be written to, as others may look
+                    at the same memory
+    timestamps_s    (T,) float64, seconds since the video's first frame; NaN for extracted frames of unknown rate
+    frame_indices   (T,) int64, positions in the video's presentation order
+    source_fps      average frames a second of the source; NaN if unknown
+    duration_s      of the whole source, in seconds; NaN if unknown
+    note            what a reader of the results should know about these frames, in a line; mostly empty
+    captions        text between the frames, where a protocol interleaves them: (i, text) stands before frame i,
+                    (T, text) behind the last one; in order. With any, each frame is a picture of its own
+    parts           where several samplings were read at once (``Ladder``): each one's frames, as positions in
+                    ``frames``
+    """
+
+    frames: np.ndarray
+    timestamps_s: np.ndarray
+    frame_indices: np.ndarray
+    source_fps: float
+    duration_s: float
+    note: str = ""
+    captions: tuple[tuple[int, str], ...] = ()
+    parts: tuple[np.ndarray, ...] = ()
+
+    def part(self, number: int) -> Clip:
+        """The clip that the sampling of that number would have given alone."""
+        chosen = self.parts[number]
+        times, indices = self.timestamps_s[chosen], self.frame_indices[chosen]
+        return Clip(self.frames[chosen], times, indices, self.source_fps, self.duration_s, self.note)

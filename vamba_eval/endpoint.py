@@ -1,0 +1,187 @@
+"""A language model behind an OpenAI-compatible endpoint, with a cache of its answers on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from vamba_eval.contracts import UserError
+from vamba_eval.store.judgements import Judge
+
+
+@dataclass
+class Usage:
+    """Requests and their tokens; what the cache answered is told apart, and costs nothing."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_requests: int = 0
+    cached_prompt_tokens: int = 0
+    cached_completion_tokens: int = 0
+
+    def add(self, other: Usage) -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def cost(self, dollars_in: float, dollars_out: float) -> float:
+        """Dollars, at prices for a million tokens."""
+        return (self.prompt_tokens * dollars_in + self.completion_tokens * dollars_out) / 1e6
+
+
+class EndpointError(Exception):
+    """The endpoint gave no answer. Costs one judgement, unless it goes on."""
+
+
+@dataclass(frozen=True)
+class _Reply:
+    text: str
+    problem: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached: bool = False
+
+
+class Endpoint:
+    """A chat model that is asked over HTTP, with its cache; a context manager, used by many threads.
+
+    model      its name at the endpoint
+    url        base URL (default: the client library's, OPENAI_BASE_URL or OpenAI's own)
+    key_env    the environment variable that holds the key; an endpoint other than OpenAI's may need none
+    cache      directory of the answers (default: in the user's cache directory)
+
+    The client library waits and tries again where the endpoint is busy (429, with its Retry-After), out of order
+    (5xx) or out of reach. Raises UserError for what no retrying mends: the key, the model's name, the account.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        url: str | None = None,
+        *,
+        key_env: str = "OPENAI_API_KEY",
+        cache: str | Path | None = None,
+        timeout_s: float = 120.0,
+        max_retries: int = 8,
+    ) -> None:
+        import diskcache
+
+        try:
+            import openai
+        except ImportError:
+            raise UserError("asking a judge needs the library openai: pip install 'vamba-eval[judge]'") from None
+        self._openai = openai
+        url = url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"the judge's URL {url!r} should look like https://HOST/v1")
+        host = parts.hostname + (f":{parts.port}" if parts.port else "")
+        self.judge = Judge(model, f"{parts.scheme}://{host}{parts.path.rstrip('/')}")
+        self._key_env, key = key_env, os.environ.get(key_env)
+        if not key and parts.hostname == "api.openai.com":
+            raise UserError(f"the judge needs a key: set {key_env}, or name another variable with --judge-key-env")
+        self._client = openai.OpenAI(base_url=url, api_key=key or "none", timeout=timeout_s, max_retries=max_retries)
+        cache = Path(cache).expanduser() if cache else _user_cache() / "judge"
+        try:
+            # Nothing is thrown out: these answers cost money, and take a few KB each.
+            self._cache = diskcache.Cache(str(cache), eviction_policy="none", cull_limit=0)
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            raise UserError(
+                f"the judge's cache {cache} cannot be used ({error}): give another --judge-cache"
+            ) from error
+        self._stopped = threading.Event()
+        self._hopeless: UserError | None = None  # what any other request would meet as well
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._cache.close()
+
+    def stop(self) -> None:
+        """Send no further request; those that are out are waited for by their threads."""
+        self._stopped.set()
+
+    def key(self, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any], attempt: int) -> str:
+        asked = [self.judge.model, self.judge.url, [dict(message) for message in messages], options, attempt]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def reply(self, key: str, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]) -> _Reply:
+        """The answer kept under ``key``, or a new one, which is kept."""
+        if (known := self._cache.get(key)) is not None:
+            return _Reply(**json.loads(known), cached=True)
+        if self._hopeless is not None:
+            raise self._hopeless
+        if self._stopped.is_set():
+            raise EndpointError("stopped")
+        try:
+            reply = self._ask([{name: _valid(text) for name, text in message.items()} for message in messages], options)
+        except UserError as error:
+            self._hopeless = error
+            raise
+        kept = asdict(reply)
+        del kept["cached"]
+        self._cache.set(key, json.dumps(kept))
+        return reply
+
+    def forget(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._cache.delete(key)
+
+    def _ask(self, messages: Any, options: Mapping[str, Any]) -> _Reply:
+        openai = self._openai
+        try:
+            completion: Any = self._client.chat.completions.create(model=self.judge.model, messages=messages, **options)
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise UserError(
+                f"{self.judge} does not accept the key in {self._key_env} ({_reason(error)}): set another, or name its "
+                "variable with --judge-key-env"
+            ) from error
+        except openai.NotFoundError as error:
+            raise UserError(
+                f"{self.judge} is not there ({_reason(error)}): check --judge-model and --judge-url (which mostly ends "
+                "in /v1)"
+            ) from error
+        except openai.RateLimitError as error:
+            if error.code == "insufficient_quota":
+                raise UserError(f"{self.judge}: the account's quota is used up ({_reason(error)})") from error
+            raise EndpointError(_reason(error)) from error
+        except (openai.OpenAIError, ValueError) as error:  # a ValueError: what came was not JSON
+            raise EndpointError(_reason(error)) from error
+        try:
+            choice, usage = completion.choices[0], completion.usage
+            text, refusal, finish = choice.message.content or "", choice.message.refusal, choice.finish_reason
+        except (AttributeError, IndexError, TypeError):
+            raise EndpointError(f"what came is no chat completion: {str(completion)[:200]}") from None
+        spent = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
+        if refusal:
+            problem = f"the judge refused: {refusal}"
+        elif finish == "length":
+            problem = f"the judge's answer was cut off after {spent[1]:,} tokens"
+        elif finish == "content_filter":
+            problem = "the judge's answer was withheld by a content filter"
+        else:
+            problem = "" if text.strip() else "the judge's answer is empty"
+        return _Reply(text, problem, *spent)
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
+
+
+def _valid(text: str) -> str:
+    """``text`` without halves of surrogate pairs, which a response may hold and no request can."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

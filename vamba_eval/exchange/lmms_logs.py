@@ -1,0 +1,587 @@
+"""lmms-eval's logs as runs of ours: its samples become records, its results what they are records of.
+
+lmms-eval (0.7, and those before it) logs a line a document: its number, the prompt, the response and what its
+task made of it, but not the document itself. With the benchmark's annotations at hand, each line is found to be one
+of our questions; without, the question is what the line tells. Needs no torch, no lmms-eval and no video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vamba_eval import registry
+from vamba_eval.contracts import LETTERS, GenerationSettings, InLmmsEval, Question, Task, UserError, Video
+from vamba_eval.score.scored import ScoredRun, scored_record
+from vamba_eval.store.runs import Run, safe_name
+
+PROTOCOL = "lmms-eval"
+
+
+_OUR_MODELS = ("vamba", "vamba_qwen2_vl")
+
+
+# What becomes of a sample's fields; a task's own are read for the question and for the check of our scoring.
+_MAPPED = {
+    "doc_id": "question, where nothing names it; the order",
+    "filtered_resps": "response",
+    "resps": "response, one a seed where there are several",
+    "input": "prompt",
+    "target": "answer",
+    "token_counts": "num_tokens, prompt_tokens",
+    "seed": "seed",
+    "doc": "question, video, options, answer, groups",
+}
+
+
+_NOT_MAPPED = {
+    "doc_hash": "a hash of nothing in lmms-eval 0.7",
+    "prompt_hash": "the prompt itself is kept",
+    "target_hash": "the answer itself is kept",
+    "input_media": "the video is named by the annotations",
+    "arguments": "the prompt is kept; the rest are settings",
+    "submission": "the response under its id; export writes the file anew",
+    "extracted": "computed from the response",
+    "accuracy": "computed from the response",
+}
+
+
+_RESULTS_MAPPED = {
+    "config": "models (model, model_args); generation arguments",
+    "configs": "tasks: which one, generation arguments",
+    "n-samples": "counts",
+    "versions": "tasks",
+    "lmms_eval_version": "environments",
+    "git_hash": "environments",
+    "date": "begun",
+    "model_name": "models",
+    "model_source": "models",
+    "task_hashes": "tasks",
+}
+
+
+@dataclass
+class Log:
+    """One file of samples and the results beside it."""
+
+    file: Path
+    task_name: str
+    results: Mapping[str, Any]
+    samples: list[dict[str, Any]]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.results.get("configs", {}).get(self.task_name) or {}
+
+    @property
+    def model(self) -> str:
+        settings = self.results.get("config") or {}
+        return str(settings.get("model") or self.results.get("model_source") or "unknown")
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        given = (self.results.get("config") or {}).get("model_args") or {}
+        if isinstance(given, Mapping):
+            return dict(given)
+        return dict(pair.split("=", 1) for pair in re.split(r",(?=\w+=)", str(given)) if "=" in pair)
+
+
+@dataclass
+class Imported:
+    """What an import made: run folders, remarks for the reader, and how many samples became records."""
+
+    folders: list[Path] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    num_records: int = 0
+
+
+def import_logs(
+    paths: Sequence[str | Path],
+    output: str | Path,
+    *,
+    name: str | None = None,
+    label: str | None = None,
+    data_root: str | Path | None = None,
+) -> Imported:
+    """Make runs below ``output`` of all logs of samples at or below ``paths``; a second import adds nothing.
+
+    name        the run's folder (default: that of the log, one a model and time)
+    label       the model's (default: its name in lmms-eval)
+    data_root   the benchmarks' annotations, as for a run: questions are then known exactly, with their videos
+
+    Raises UserError where there is no log, or none that can be imported.
+    """
+    done = Imported()
+    for log in find_logs(paths):
+        known = _task_of(log)
+        if known is None:
+            done.remarks.append(f"{log.file}: not imported, no task of ours asks what {log.task_name!r} asks")
+            continue
+        task, split = known
+        _import(log, task, split, Path(output), name, label, data_root, done)
+    if not done.num_records:
+        raise UserError("nothing was imported:\n" + "\n".join(f"  {remark}" for remark in done.remarks))
+    return done
+
+
+def find_logs(paths: Iterable[str | Path]) -> list[Log]:
+    """Every ``*_samples_<task>.jsonl`` with the results of the same time in the same folder, if they are there."""
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UserError(f"no such file or folder: {path}")
+        found = [path] if path.is_file() and path.suffix == ".jsonl" else []
+        folder = path if path.is_dir() else None
+        if path.is_file() and path.name.endswith("_results.json"):
+            folder = path.parent
+        if folder is not None:
+            prefix = "" if path.is_dir() else path.name.removesuffix("_results.json")
+            found = sorted(folder.rglob(f"{prefix}*_samples_*.jsonl"))
+        files |= dict.fromkeys(found)
+    if not files:
+        raise UserError(
+            "no logs of samples there: expected *_samples_<task>.jsonl, which lmms-eval writes with "
+            "--log_samples --output_path DIR"
+        )
+    return [_read_log(file) for file in files]
+
+
+def _read_log(file: Path) -> Log:
+    stamp, _, task_name = file.stem.partition("_samples_")
+    samples = []
+    results: Any = {}
+    reading = file
+    try:
+        for line in file.read_text(encoding="utf-8").split("\n"):
+            if line.strip():
+                sample = json.loads(line)
+                if not isinstance(sample, dict) or "doc_id" not in sample:
+                    raise ValueError(f"no sample of lmms-eval, which has a doc_id: {line[:60]}")
+                samples.append(sample)
+        for beside in (f"{stamp}_results.json", f"{stamp}_{task_name}_results.json"):
+            if (reading := file.parent / beside).is_file():
+                results = json.loads(reading.read_text(encoding="utf-8"))
+                break
+    except (OSError, ValueError) as error:
+        raise UserError(f"{reading} cannot be read: {error}") from error
+    return Log(file, task_name, results if isinstance(results, dict) else {}, samples)
+
+
+def _task_of(log: Log) -> tuple[Task, str | None] | None:
+    """Ours, by what our own export says, by lmms-eval's name, or by the functions that its task is defined by."""
+    if isinstance(source := log.config.get("source"), str):
+        return registry.load_task(source), log.config.get("split")
+    functions = {
+        match[1]
+        for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")
+        if (match := re.match(r"(?:<function |functools\.partial\(<function )(\w+)", str(log.config.get(name))))
+    }
+    return registry.task_of_lmms(log.task_name, functions)
+
+
+def _import(
+    log: Log,
+    task: Task,
+    split: str | None,
+    output: Path,
+    name: str | None,
+    label: str | None,
+    data_root: str | Path | None,
+    done: Imported,
+) -> None:
+    videos = task.load(data_root, split) if data_root is not None else []
+    there = task.in_lmms_eval or InLmmsEval({}, frozenset())
+    matched = _match(log, task, videos)
+    label = safe_name(label or log.model)
+    stamp = log.file.stem.partition("_samples_")[0]
+    folder = output / safe_name(name or f"lmms-eval-{label}-{stamp}")
+    records = [
+        record
+        for sample, known in zip(log.samples, matched, strict=True)
+        for record in _records(log, sample, known or _told(log, sample, there), task.name, label, task.kept)
+    ]
+    unknown = sum(known is None for known in matched)
+    remarks = _remarks(log, task, videos, records, unknown, there)
+    environment: dict[str, Any] = {
+        "imported_from": "lmms-eval",
+        "lmms_eval": log.results.get("lmms_eval_version"),
+        "git_hash": log.results.get("git_hash"),
+        "hardware": {},
+        "packages": {},
+    }
+    counts = {
+        "videos": len(videos) or len({record["video"] for record in records}),
+        "questions": sum(len(video.questions) for video in videos) or _number_of_questions(log, records),
+        "seeds": 1 + max((record["seed"] for record in records), default=0),
+    }
+    with Run(folder, environment, accept_environment=True) as run:
+        if begun := _begun(log):
+            run.info["begun"] = begun
+        defects = [*map(str, task.defects), *remarks]
+        run.register_task(safe_name(task.name), _fingerprint(log, task, split), counts, defects)
+        run.register_model(label, _identity(log))
+        stored = run.records(safe_name(task.name), label)
+        answered = {seed: stored.answered(seed) for seed in range(counts["seeds"])}
+        for record in records:
+            if record["question"] not in answered[record["seed"]]:
+                stored.append({**record, "environment": run.environment_number})
+        stored.close()
+    about = folder / f"{safe_name(task.name)}.{label}.import.json"
+    about.write_text(json.dumps(_account(log, remarks), indent=2), encoding="utf-8")
+    done.folders += [folder] if folder not in done.folders else []
+    done.num_records += len(records)
+    done.remarks += [f"{log.task_name} ({label}): {remark}" for remark in remarks]
+
+
+def _match(log: Log, task: Task, videos: Sequence[Video]) -> list[tuple[str, Question] | None]:
+    """Each sample's video and question among ``videos``: by a logged id, else by the prompt."""
+    asked = [(video, q) for video in videos for q in video.questions if q.problem is None]
+    by_id = {question.id: (video.id, question) for video, question in asked}
+    found: list[tuple[str, Question] | None] = []
+    for sample in log.samples:
+        ids = (str(each[key]) for each in _dictionaries(sample) for key in ("question_id", "id", "uid") if key in each)
+        found.append(next((by_id[each] for each in ids if each in by_id), None))
+    if all(found):
+        return found
+    by_prompt: dict[str, list[tuple[str, Question]]] = defaultdict(list)
+    for video, question in asked:
+        by_prompt[task.prompt(video, question, PROTOCOL, None)].append((video.id, question))
+    used: Counter[tuple[str, int]] = Counter()
+    for n in sorted(range(len(found)), key=lambda n: _number(log.samples[n])):
+        if found[n] is None and (same := by_prompt.get(_prompt(log.samples[n]))):
+            # Videos can be asked in the same words: then in the annotation's order.
+            key = (_prompt(log.samples[n]), log.samples[n].get("seed") or 0)
+            found[n] = same[used[key] % len(same)]
+            used[key] += 1
+    return found
+
+
+def _told(log: Log, sample: Mapping[str, Any], there: InLmmsEval) -> tuple[str, Question]:
+    """The video and the question, as far as the log tells: options from the prompt, groups from what is logged."""
+    told = {key: value for each in _dictionaries(sample) for key, value in each.items()}
+    if isinstance(told.get("options"), list) and isinstance(sample.get("doc"), dict) and "video" in told:
+        return _exported(told)
+    options = _options(_prompt(sample))
+    groups = {ours: str(told[theirs]) for theirs, ours in there.groups.items() if theirs in told}
+    if "*" in there.groups:
+        pattern = next(iter(there.tasks))
+        groups[there.groups["*"]] = log.task_name[pattern.index("*") :]
+    ids = [str(told[key]) for key in ("question_id", "id", "uid") if key in told]
+    identity = next((each for each in ids if len(each) <= 64 and "\n" not in each), f"doc-{sample['doc_id']}")
+    video = str(told[there.video]) if there.video in told else f"doc-{sample['doc_id']}"
+    return video, Question(identity, "", tuple(options), _answer(sample, told, options), groups)
+
+
+def _exported(doc: Mapping[str, Any]) -> tuple[str, Question]:
+    """Of a log that we wrote ourselves."""
+    known = ("question_id", "video", "options", "answer")
+    others = {key: value for key, value in doc.items() if key not in known and isinstance(value, str | list)}
+    groups = {key: tuple(value) if isinstance(value, list) else value for key, value in others.items()}
+    question = Question(str(doc["question_id"]), "", tuple(doc["options"]), doc["answer"], groups)
+    return str(doc["video"]), question
+
+
+def _dictionaries(sample: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The document, where it is logged, and what the task logged of it."""
+    return [value for key, value in sample.items() if isinstance(value, dict) and key != "submission"]
+
+
+def _prompt(sample: Mapping[str, Any]) -> str:
+    return str(sample.get("input") or "")
+
+
+def _number(sample: Mapping[str, Any]) -> float:
+    return sample["doc_id"] if isinstance(sample["doc_id"], int | float) else 0
+
+
+def _options(prompt: str) -> list[str]:
+    """The lines lettered A, B, ... in a prompt: "A. ..." or "(A) ..."."""
+    lines = prompt.split("\n")
+    for form in (r"\({}\)[ \t]*(.*)", r"{}\.[ \t]*(.*)"):
+        options: list[str] = []
+        for line in lines:
+            if len(options) < len(LETTERS) and (match := re.match(form.format(LETTERS[len(options)]), line)):
+                options.append(match[1])
+        if len(options) > 1:
+            return options
+    return []
+
+
+def _answer(sample: Mapping[str, Any], told: Mapping[str, Any], options: Sequence[str]) -> str | None:
+    """The letter of the right option: lmms-eval logs a letter, or its number from 0."""
+    letters = tuple(LETTERS[: len(options)])
+    for value in (told.get("answer"), told.get("gt_answer"), sample.get("target")):
+        text = str(value).strip()
+        if text in letters:
+            return text
+        if text.isdigit() and int(text) < len(letters):
+            return letters[int(text)]
+        if text in options:
+            return letters[list(options).index(text)]
+    return None
+
+
+def _records(
+    log: Log,
+    sample: Mapping[str, Any],
+    known: tuple[str, Question],
+    task_name: str,
+    label: str,
+    kept_names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """One record a response."""
+    video, question = known
+    responses = _responses(sample)
+    counts = sample.get("token_counts") or []
+    records = []
+    kept = {name: value for name, value in question.extra.items() if name in kept_names}
+    for n, response in enumerate(responses):
+        record: dict[str, Any] = {
+            "task": safe_name(task_name),
+            "model": label,
+            "video": video,
+            "seed": int(sample.get("seed") or 0) + n,
+            "question": question.id,
+            "text": question.text,
+            "options": list(question.options),
+            "answer": question.answer,
+            "groups": dict(question.groups),
+            "prompt": sample.get("input"),
+            "response": response,
+            "error": None,
+            **({"extra": kept} if kept else {}),
+        }
+        tokens = counts[n] if n < len(counts) else None
+        if tokens:
+            for theirs, ours in (("output_tokens", "num_tokens"), ("input_tokens", "prompt_tokens")):
+                if tokens.get(theirs) is not None:
+                    record[ours] = tokens[theirs]
+        if response is None:
+            record["error"] = "the log holds no response in words (option scores, or none)"
+        elif response == "" and not tokens and log.model in _OUR_MODELS:
+            # Our models say nothing where a video cannot be read; lmms-eval has no other way to say so.
+            record |= {"response": None, "error": "no response: see lmms-eval's output of that run"}
+        records.append(record)
+    return records
+
+
+def _responses(sample: Mapping[str, Any]) -> list[str | None]:
+    """The response, or those to each repetition; None where it is not text."""
+    repeated = sample.get("resps")
+    while isinstance(repeated, list) and len(repeated) == 1 and isinstance(repeated[0], list):
+        repeated = repeated[0]
+    if isinstance(repeated, list) and len(repeated) > 1 and all(isinstance(each, str) for each in repeated):
+        return list(repeated)
+    response = sample.get("filtered_resps", repeated)
+    while isinstance(response, list) and len(response) == 1:
+        response = response[0]
+    return [response if isinstance(response, str) else None]
+
+
+def _fingerprint(log: Log, task: Task, split: str | None) -> dict[str, Any]:
+    if "source" in log.config:
+        return dict(log.config)
+    given = log.config.get("generation_kwargs") or {}
+    known = {
+        key: given[key] for key in ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k") if key in given
+    }
+    if not known.get("temperature"):
+        known = {key: value for key, value in known.items() if key == "max_new_tokens"}
+    until = given.get("until") or ()
+    settings = replace(GenerationSettings(), **known, until=(until,) if isinstance(until, str) else tuple(until))
+    return {
+        "source": task.name,
+        "version": task.version,
+        "split": split,
+        "protocol": PROTOCOL,
+        "sampling": _sampling(log, task),
+        "generation": settings.describe(),
+        "annotations": hashlib.sha256(
+            "\0".join(map(_prompt, log.samples)).encode("utf-8", "surrogatepass")
+        ).hexdigest()[:16],
+        "lmms_eval": {"task": log.task_name, "version": log.results.get("versions", {}).get(log.task_name)},
+    }
+
+
+def _sampling(log: Log, task: Task) -> dict[str, Any]:
+    """Of our models as they sample; of others the number of frames, if it is among the model's arguments."""
+    args = log.model_args
+    frames = next((args[key] for key in ("num_frames", "max_num_frames", "max_frames_num") if key in args), None)
+    number = int(str(frames)) if str(frames).isdigit() else None
+    if log.model in _OUR_MODELS:
+        given: dict[str, Any] = {"num_frames": number} if number else {}
+        given |= {key: int(args[key]) for key in ("shortest_edge", "longest_edge") if str(args.get(key)).isdigit()}
+        return replace(task.sampling_under(PROTOCOL), **given).describe()
+    return {"strategy": "by lmms-eval's model", **({"num_frames": number} if number else {})}
+
+
+def _identity(log: Log) -> dict[str, Any]:
+    args = {key: str(value) for key, value in log.model_args.items()}
+    return {
+        "adapter": f"lmms-eval:{log.model}",
+        "reads_video": True,
+        "pretrained": args.get("pretrained"),
+        "args": args,
+    }
+
+
+def _number_of_questions(log: Log, records: Sequence[Mapping[str, Any]]) -> int:
+    number = (log.results.get("n-samples", {}).get(log.task_name) or {}).get("original")
+    return number if isinstance(number, int) and number > 0 else len({record["question"] for record in records})
+
+
+def _begun(log: Log) -> str | None:
+    date = str(log.results.get("date") or "")
+    for form in ("%Y%m%d_%H%M%S", "%Y-%m-%dT%H:%M:%S%z"):
+        try:
+            return datetime.strptime(date, form).isoformat()
+        except ValueError:
+            continue
+    return None
+
+
+def _remarks(
+    log: Log,
+    task: Task,
+    videos: Sequence[Video],
+    records: Sequence[Mapping[str, Any]],
+    unknown: int,
+    there: InLmmsEval,
+) -> list[str]:
+    remarks = []
+    if not log.results:
+        remarks.append("no results beside the samples: model and settings are not known")
+    if videos and unknown:
+        remarks.append(f"{unknown:,} of {len(log.samples):,} samples are none of the annotations' questions")
+    if not videos and any(record["video"].startswith("doc-") for record in records):
+        remarks.append(
+            "the log names no videos, so each question counts as one of its own: intervals are too narrow, and "
+            "comparisons with other runs find no common questions; --data-root gives both"
+        )
+    if failed := sum(record["error"] is not None for record in records):
+        remarks.append(f"{failed:,} samples hold no response and count as failed")
+    if others := _disagreements(log, task, records):
+        remarks.append(f"our scoring differs from the logged one on {others:,} questions")
+    return remarks
+
+
+def _disagreements(log: Log, task: Task, records: Sequence[Mapping[str, Any]]) -> int:
+    """Questions with one response that lmms-eval and we score differently; drawn options do not count."""
+    logged = {}
+    for sample, record in zip(log.samples, records, strict=False):
+        if len(records) == len(log.samples) and record["error"] is None:
+            logged[record["question"]] = (_logged_score(sample), record)
+    number = 0
+    for correct, record in logged.values():
+        score = scored_record(task, dict(record), PROTOCOL).score
+        if correct is not None and score.correct is not None and not score.drawn:
+            number += bool(score.correct) != correct
+    return number
+
+
+def _logged_score(sample: Mapping[str, Any]) -> bool | None:
+    for key, value in sample.items():
+        if isinstance(value, dict) and key not in ("doc", "submission"):
+            if isinstance(value.get("score"), int | float):
+                return bool(value["score"])
+            for said in ("parsed_pred", "pred_answer"):
+                if said in value and "answer" in value:
+                    return value[said] == value["answer"]
+        elif isinstance(value, bool):
+            return value
+    return None
+
+
+def _account(log: Log, remarks: Sequence[str]) -> dict[str, Any]:
+    """Which fields became what, and which did not, with all that is in the results beside the samples."""
+    seen = dict.fromkeys(key for sample in log.samples for key in sample)
+    own = [key for key in seen if key not in _MAPPED and key not in _NOT_MAPPED]
+    return {
+        "samples": str(log.file),
+        "remarks": list(remarks),
+        "mapped": {
+            **{key: _MAPPED[key] for key in seen if key in _MAPPED},
+            **dict.fromkeys(own, "question, groups and video, where they name them; the score is computed anew"),
+            **{f"results.{key}": _RESULTS_MAPPED[key] for key in log.results if key in _RESULTS_MAPPED},
+        },
+        "not_mapped": {
+            **{key: _NOT_MAPPED[key] for key in seen if key in _NOT_MAPPED},
+            **{f"results.{key}": "kept below" for key in log.results if key not in _RESULTS_MAPPED},
+        },
+        "results": log.results,
+    }
+
+
+def export_logs(run: ScoredRun, place: Path) -> list[Path]:
+    """Fields as lmms-eval's EvaluationTracker writes them; ``doc`` is what the record holds of the question."""
+    stamp = run.info["begun"].replace(":", "-").partition("+")[0]
+    lines = []
+    for number, (record, scored) in enumerate(zip(run.answered, run.scored, strict=True)):
+        doc = {
+            "question_id": record["question"],
+            "video": record["video"],
+            "options": record["options"],
+            "answer": record["answer"],
+            **record["groups"],
+            **record.get("extra", {}),
+        }
+        target = str(record["answer"])
+        lines.append(
+            {
+                "doc_id": number,
+                "target": target,
+                "filtered_resps": [record["response"]],
+                "doc_hash": _digest(json.dumps(doc, indent=2, ensure_ascii=False)),
+                "prompt_hash": _digest(record["prompt"]),
+                "target_hash": _digest(target),
+                "input": record["prompt"],
+                "accuracy": scored.score.correct,
+                "extracted": scored.score.extracted,
+                "seed": record.get("seed", 0),
+                "doc": doc,
+            }
+        )
+    metrics = run.summary.metrics
+    results = {
+        "results": {
+            run.task_name: {
+                "alias": run.task_name,
+                **{f"{name},none": metric.value for name, metric in metrics.items()},
+                "samples": len(run.answered),
+            }
+        },
+        "configs": {run.task_name: run.fingerprint},
+        "versions": {run.task_name: run.task.version},
+        "n-samples": {
+            run.task_name: {
+                "original": run.info["counts"][run.task_name]["questions"],
+                "effective": len({record["question"] for record in run.answered}),
+            }
+        },
+        "model_name": run.model,
+        "model_source": run.identity["adapter"],
+        "config": {"model": run.model, "model_args": run.identity},
+        "date": run.info["begun"],
+    }
+    samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+    return [
+        write_text(place / f"{stamp}_samples_{run.task_name}.jsonl", samples),
+        write_text(place / f"{stamp}_{run.task_name}_results.json", json.dumps(results, indent=2)),
+    ]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def write_text(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path

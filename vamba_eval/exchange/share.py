@@ -1,0 +1,92 @@
+"""A finished run sent to where a group keeps its runs: Weights & Biases, or a dataset on the Hub.
+
+Off unless asked for, and after the run's own files are written, so that a connection that fails costs nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vamba_eval.contracts import UserError
+from vamba_eval.store.runs import read_info
+
+if TYPE_CHECKING:
+    from vamba_eval.tables.leaderboard import Leaderboard
+
+# What belongs to a process at work, not to the run; and pictures of videos, which are not ours to hand on.
+_PRIVATE = [".lock", "*.tmp", "thumbnails/*"]
+
+
+def to_wandb(board: Leaderboard, folder: Path, project: str) -> str:
+    """Log the run in ``folder`` to the project (``NAME`` or ``ENTITY/NAME``); where it can be seen.
+
+    Scores and costs become the summary (``task/model/column``), tables a table, the folder's files an artifact, and
+    run.json the configuration. Logging in is the library's own affair (``wandb login``, WANDB_API_KEY, WANDB_MODE).
+    Raises UserError if it cannot be done.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError("logging to Weights & Biases needs its library: pip install wandb") from error
+    entity, _, name = project.rpartition("/")
+    try:
+        with wandb.init(
+            entity=entity or None, project=name, name=folder.name, config=read_info(folder), job_type="evaluation"
+        ) as run:
+            rows = [result.row() for result in board.results]
+            for row in rows:
+                for column, value in row.items():
+                    if isinstance(value, int | float) and not isinstance(value, bool):
+                        run.summary[f"{row['task']}/{row['model']}/{column}"] = value
+            columns = list(rows[0])
+            run.log({"leaderboard": wandb.Table(columns=columns, data=[_cells(row, columns) for row in rows])})
+            artifact = wandb.Artifact(f"{folder.name}-records".replace("+", "-"), type="evaluation")
+            for path in sorted(folder.iterdir()):
+                if path.is_file() and not any(path.match(pattern) for pattern in _PRIVATE):
+                    artifact.add_file(str(path))
+            run.log_artifact(artifact)
+            where = str(run.url or f"offline, in {run.dir}")
+    except Exception as error:  # the library raises of its own, of requests' and of the system's kinds
+        raise UserError(
+            f"the run could not be logged to Weights & Biases: {_reason(error)}. It is in {folder}"
+        ) from error
+    return where
+
+
+def to_hub(folder: Path, repo_id: str) -> str:
+    """Upload the run in ``folder`` to the dataset repository ``repo_id``, in a folder of its name; where it is.
+
+    The repository is made, private, if there is none. Raises UserError if it cannot be done.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            repo_type="dataset",
+            folder_path=folder,
+            path_in_repo=folder.name,
+            ignore_patterns=_PRIVATE,
+            commit_message=f"Evaluation run {folder.name}",
+        )
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise UserError(
+            f"the run could not be uploaded to {repo_id}: {_reason(error)}. It is in {folder}; a token is needed "
+            "(hf auth login)"
+        ) from error
+    return str(commit.repo_url)
+
+
+def _cells(row: dict[str, Any], columns: list[str]) -> list[Any]:
+    """A column of a wandb table has one type; None fits all."""
+    return [
+        str(row[column]) if column == "num_frames" and row[column] is not None else row[column] for column in columns
+    ]
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,106 @@
+"""This machine and this process's environment: cores, driver, package versions. Never loads torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vamba_eval._version import __version__
+
+
+def nvml(function: str, *arguments: Any) -> Any:
+    """What an NVML function says, None where this GPU or driver cannot say it."""
+    import pynvml
+
+    with suppress(pynvml.NVMLError):
+        return getattr(pynvml, function)(*arguments)
+    return None
+
+
+def nvml_begins() -> bool:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no driver here, or one without NVML
+        return False
+    return True
+
+
+def gpu_driver() -> dict[str, Any]:
+    """Names of all GPUs, the driver's version and the newest CUDA that it serves; empty where there is no GPU.
+
+    Asked of the driver: torch may not be loaded yet, and the answer must not depend on whether it is.
+    """
+    if not nvml_begins():
+        return {}
+    names = [
+        nvml("nvmlDeviceGetName", nvml("nvmlDeviceGetHandleByIndex", index))
+        for index in range(nvml("nvmlDeviceGetCount") or 0)
+    ]
+    if not names:
+        return {}
+    number = nvml("nvmlSystemGetCudaDriverVersion") or 0  # 13020 is 13.2
+    return {
+        "gpus": names,
+        "driver": nvml("nvmlSystemGetDriverVersion"),
+        "driver_cuda": f"{number // 1000}.{number % 1000 // 10}",
+    }
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# The packages whose version can change frames, prompts, answers or speed.
+_PACKAGES = (
+    "vamba-eval",
+    "torch",
+    "torchvision",
+    "triton",
+    "transformers",
+    "tokenizers",
+    "av",
+    "pillow",
+    "numpy",
+    "mamba-ssm",
+    "causal-conv1d",
+    "flash-attn",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Package versions and hardware, as a fingerprint records them."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    hardware: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu": _cpu_model()}
+    hardware |= gpu_driver()
+    python = platform.python_version()
+    return {"python": python, "packages": packages, "hardware": hardware, "vamba_eval": __version__}
+
+
+def run_environment() -> dict[str, Any]:
+    """``environment`` as a run's answers depend on it: the kinds of GPU there are, not how many."""
+    known = environment()
+    if "gpus" in known["hardware"]:
+        known["hardware"]["gpus"] = sorted(set(known["hardware"]["gpus"]))
+    return known
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"

@@ -1,0 +1,314 @@
+"""Clips ahead of time: videos are read in processes that can be killed, while the model works.
+
+A file that hangs, crashes its reader or eats memory costs a time limit, one more try with another decoder,
+and at worst its own questions. Clips come through unnamed shared memory, so nothing is pickled and nothing is
+left behind, however a process ends. Reading never raises: a video that cannot be read arrives with its reason.
+
+The one place that decides when and where videos are read; knows neither models nor questions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, Video
+from vamba_eval.machine import available_cores
+from vamba_eval.reading.cache import ClipCache, frames_digest
+from vamba_eval.reading.worker import Buffer, Job, Reply, begin_worker, read, serve
+from vamba_eval.video import others
+from vamba_eval.video.canvas import Hooks, VideoInfo
+from vamba_eval.video.read import check_backend
+
+if TYPE_CHECKING:
+    from pebble import ProcessFuture, ProcessPool
+
+log = logging.getLogger(__name__)
+
+
+_WATCH_EVERY_S = 0.5
+
+
+_LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How videos are read.
+
+    backend     the decoder: "pyav", "pyav-plain", "torchcodec" or "decord"
+    workers     processes that read; None for as many as the cores suggest, 0 to read in the calling process,
+                where nothing can be killed
+    stall_s     reading that shows no sign of life for so many seconds is ended
+    memory_gb   what one worker may use beside its clip, in GiB
+    cache       a directory that keeps clips for later runs
+    cache_gb    its size in GiB; what was not used for longest goes first
+    """
+
+    backend: str = "pyav"
+    workers: int | None = None
+    stall_s: float = 60.0
+    memory_gb: float = 8.0
+    cache: str | Path | None = None
+    cache_gb: float = 100.0
+
+    def __post_init__(self) -> None:
+        check_backend(self.backend)
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers must not be negative: {self.workers}")
+        if self.memory_gb < _LEAST_MEMORY_GB:
+            raise ValueError(f"a worker needs {_LEAST_MEMORY_GB} GiB at least, not {self.memory_gb}")
+        for name in ("stall_s", "cache_gb"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+
+
+@dataclass
+class Loaded:
+    """A video with its clip, or with the reason why there is none.
+
+    digest      identifies the frames' bytes
+    seconds     what reading took, in the process that read
+    saved_s     if the clip came from the cache: the seconds of reading that this saved; else None
+    info        what the header says, where the video was only checked
+    """
+
+    video: Video
+    clip: Clip | None = None
+    problem: str | None = None
+    digest: str | None = None
+    seconds: float = 0.0
+    saved_s: float | None = None
+    info: VideoInfo | None = None
+
+    def part(self, number: int) -> Loaded:
+        """What the sampling of that number in a ladder would have given alone."""
+        if self.clip is None:
+            return self
+        clip = self.clip.part(number)
+        return replace(self, clip=clip, digest=frames_digest(clip.frames))
+
+
+class Reader:
+    """Reads videos by worker processes, which live until it is closed; a context manager.
+
+    Raises UserError for a decoder that is not installed or a cache directory that cannot be used.
+    """
+
+    def __init__(self, reading: Reading | None = None, cores: int | None = None) -> None:
+        """``cores`` are those to use, if not all that this process may."""
+        self.reading = reading = reading or Reading()
+        if reading.backend in others.NAMES and reading.backend not in others.installed():
+            raise UserError(f"the video backend {reading.backend} is not installed: pip install {reading.backend}")
+        if reading.cache is not None:
+            with ClipCache(reading.cache, reading.cache_gb) as cache:
+                cache.tidy()
+        self._cores = cores or available_cores()
+        # A few videos at a time with a few threads each: never idle, and not a clip in memory for every core.
+        few = max(min(2, self._cores), min(16, self._cores // 4))
+        self.workers = few if reading.workers is None else reading.workers
+        self._pool: ProcessPool | None = None
+        self._starter = ThreadPoolExecutor(1, "video-reader")
+        self._broken_pools = 0
+        self._cache_works = True
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Have the worker processes ready; else the first video waits for them."""
+        if self.workers:
+            self._starter.submit(lambda: self._processes().schedule(os.getpid)).result().result()
+
+    def close(self) -> None:
+        """End all workers."""
+        self._stop_pool()
+        self._starter.shutdown()
+
+    def _stop_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def clips(self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None) -> Generator[Loaded]:
+        """Read each video once, ahead of the caller; what is ready first comes first. With no ``sampling``, only see
+        that each opens.
+
+        At most two clips more than there are workers are in memory, the one in the caller's hands included.
+        """
+        return self._run(videos, sampling)
+
+    def check(self, videos: Sequence[Video]) -> Generator[Loaded]:
+        """For a model that looks at no video: only see that each opens, so that it faces the questions that
+        others face. Where a benchmark's videos are not there at all, its annotations are enough."""
+        if any(video.path.exists() for video in videos):
+            return self._run(videos, None)
+        return (Loaded(video) for video in videos)
+
+    def _run(self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None) -> Generator[Loaded]:
+        waiting = deque(videos)
+        flights: list[_Flight] = []
+
+        def job(video: Video, threads: int) -> Job:
+            how = self.reading
+            bounds = (video.start_s, video.end_s)
+            cache = (how.cache, how.cache_gb)
+            return Job(video.path, sampling, *bounds, how.backend, threads, *cache, video.frames_per_second)
+
+        if self.workers == 0:
+            for video in videos:
+                yield self._loaded(video, read(job(video, self._cores), Hooks()))
+            return
+
+        def top_up() -> None:
+            while waiting and len(flights) <= self.workers:
+                # The last few videos share all cores.
+                threads = max(1, self._cores // min(self.workers, len(waiting)))
+                video = waiting.popleft()
+                flights.append(_Flight(video, job(video, threads)))
+                self._send(flights[-1])
+
+        try:
+            top_up()
+            while flights:
+                flight = self._next_landed(flights)
+                flights.remove(flight)
+                top_up()  # before the model begins with this clip
+                yield self._loaded(flight.video, flight.landed())
+                del flight
+        finally:
+            for flight in flights:
+                flight.abandon()
+
+    def _loaded(self, video: Video, reply: Reply) -> Loaded:
+        if reply.cache_problem and self._cache_works:
+            log.warning("the clip cache does not work, so videos are decoded: %s", reply.cache_problem)
+            self._cache_works = False
+        if reply.clip is not None and reply.clip.note:
+            log.warning("%s: %s", video.path, reply.clip.note)
+        return Loaded(video, reply.clip, reply.problem, reply.digest, reply.seconds, reply.saved_s, reply.info)
+
+    def _next_landed(self, flights: Sequence[_Flight]) -> _Flight:
+        """The first that is ready, in the order of their start."""
+        while True:
+            for flight in flights:
+                if flight.future.done() and self._land(flight):
+                    return flight
+            wait([flight.future for flight in flights], timeout=_WATCH_EVERY_S, return_when=FIRST_COMPLETED)
+            for flight in flights:
+                if not flight.future.done() and flight.buffer.silent_s() > self.reading.stall_s:
+                    flight.stalled = True
+                    flight.buffer.kill_worker()
+
+    def _land(self, flight: _Flight) -> bool:
+        """Take the outcome of a finished attempt; False if another one was begun."""
+        from pebble import ProcessExpired
+
+        try:
+            reply = flight.future.result()
+        except ProcessExpired as error:
+            stood_still = f"reading stood still for {self.reading.stall_s:g} s"
+            crashed = f"the reading process crashed ({_cause(error.exitcode)})"
+            reply = Reply(problem=stood_still if flight.stalled else crashed, try_another=True)
+        except BrokenProcessPool as error:  # a worker died at rest, or none could be started
+            self._restart_pool(error)
+            self._send(flight)
+            return False
+        self._broken_pools = 0
+        if reply.problem is not None and (reply.try_another or flight.problems):
+            flight.problems.append(f"{flight.job.backend}: {reply.problem}")
+            if flight.fallbacks and (len(flight.problems) == 1 or reply.not_installed):
+                flight.job = replace(flight.job, backend=flight.fallbacks.pop(0))
+                flight.renew_buffer()  # who had the old one may not be dead yet
+                self._send(flight)
+                return False
+        flight.reply = reply
+        return True
+
+    def _send(self, flight: _Flight) -> None:
+        """Have a worker read the video."""
+        try:
+            # By a thread that lives as long as the pool: workers die with the thread that started them.
+            flight.future = self._starter.submit(self._schedule, flight.job, flight.buffer.path).result()
+        except RuntimeError as error:  # the pool broke since it was last used
+            self._restart_pool(error)
+            self._send(flight)
+
+    def _schedule(self, job: Job, buffer: str) -> ProcessFuture[Reply]:
+        return self._processes().schedule(serve, args=[job, buffer])
+
+    def _processes(self) -> ProcessPool:
+        if self._pool is None:
+            from loky.backend import get_context
+            from pebble import ProcessPool
+
+            # loky's processes start from nothing: they inherit no lock, thread or GPU, and do not run the
+            # caller's program again as multiprocessing's "spawn" does.
+            limits = (int(self.reading.memory_gb * 2**30), os.getpid())
+            self._pool = ProcessPool(
+                self.workers, initializer=begin_worker, initargs=limits, context=get_context("loky")
+            )
+        return self._pool
+
+    def _restart_pool(self, error: Exception) -> None:
+        self._broken_pools += 1
+        if self._broken_pools > 3:
+            raise UserError(
+                f"the processes that read videos cannot be started ({error}); --workers 0 reads in this process"
+            ) from error
+        self._stop_pool()
+
+
+class _Flight:
+    """A video on its way: who reads it into which memory, and what went wrong so far."""
+
+    reply: Reply
+
+    def __init__(self, video: Video, job: Job) -> None:
+        self.video, self.job = video, job
+        self.future: Future[Reply] = Future()
+        self.buffer = Buffer()
+        self.fallbacks = [name for name in (*others.installed(), "pyav-plain") if name != job.backend]
+        self.problems: list[str] = []
+        self.stalled = False
+
+    def renew_buffer(self) -> None:
+        self.stalled = False
+        self.buffer.close()
+        self.buffer = Buffer()
+
+    def landed(self) -> Reply:
+        """The reply with its frames in place."""
+        reply = self.reply
+        if reply.clip is not None:
+            # A copy: the pool may keep the reply itself for a while, and must not keep the frames with it.
+            reply = replace(reply, clip=replace(reply.clip, frames=self.buffer.frames(reply.shape)))
+            if self.problems and reply.clip is not None:
+                notes = [*self.problems, f"read with {self.job.backend} instead", reply.clip.note]
+                reply.clip.note = "; ".join(note for note in notes if note)
+        elif self.problems:
+            reply.problem = f"{self.video.path}: {'; '.join(self.problems)}"
+        self.buffer.close()
+        return reply
+
+    def abandon(self) -> None:
+        self.future.cancel()
+        self.buffer.close()
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return signal.Signals(-exit_code).name
+    return f"exit status {exit_code}"

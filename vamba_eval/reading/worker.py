@@ -1,0 +1,232 @@
+"""One video read in a process that somebody watches: what it is asked, what it says, and the memory shared.
+
+Knows the decoder and the clip cache; knows nothing of pools, other videos or questions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import mmap
+import os
+import resource
+import signal
+import sqlite3
+import struct
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, VideoError
+from vamba_eval.reading.cache import ClipCache, clip_key, frames_digest
+from vamba_eval.video.canvas import Hooks, VideoInfo, reason
+from vamba_eval.video.others import preload
+from vamba_eval.video.read import probe, read_clip
+
+log = logging.getLogger(__name__)
+
+
+_HEADER_BYTES = mmap.ALLOCATIONGRANULARITY  # a clip's frames begin behind it
+
+
+_SIGN = struct.Struct("=dq")  # a sign of life: time.monotonic() and the process
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Job:
+    """A clip to read; with no ``sampling``, only whether the video opens."""
+
+    path: Path
+    sampling: FrameSampling | Ladder | None
+    start_s: float | None
+    end_s: float | None
+    backend: str
+    threads: int = 1
+    cache: str | Path | None = None
+    cache_gb: float = 100.0
+    frames_per_second: float | None = None
+
+
+@dataclass
+class Reply:
+    """What came of a job.
+
+    problem         why there is no clip, in a line
+    try_another     the decoder failed in a way that another one may not
+    not_installed   the decoder is not there
+    digest          identifies the frames' bytes
+    seconds         what it took
+    saved_s         if the clip came from the cache: the seconds of reading that this saved; else None
+    cache_problem   why the cache could not be used
+    shape           of the clip's frames, where they are in a buffer
+    info            what the header says, if that alone was asked for
+    """
+
+    clip: Clip | None = None
+    problem: str | None = None
+    try_another: bool = False
+    not_installed: bool = False
+    digest: str | None = None
+    seconds: float = 0.0
+    saved_s: float | None = None
+    cache_problem: str | None = None
+    shape: tuple[int, ...] = ()
+    info: VideoInfo | None = None
+
+
+def read(job: Job, hooks: Hooks) -> Reply:
+    """Do a job. Never raises: whatever a video does to a decoder becomes a reason."""
+    start = time.perf_counter()
+    reply = Reply()
+    try:
+        if job.sampling is None:
+            reply.info = probe(job.path)
+        else:
+            _read_or_recall(job, job.sampling, hooks, reply)
+    except VideoError as error:
+        reply.problem = str(error)
+    except UserError as error:
+        reply.problem, reply.not_installed = str(error), True
+    except MemoryError as error:
+        reply.problem, reply.try_another = f"out of memory ({error or 'no more is allowed'})", True
+    except Exception as error:
+        log.debug("reading failed", exc_info=error)
+        reply.problem = f"reading failed: {type(error).__name__}: {reason(error)}"
+    reply.seconds = time.perf_counter() - start
+    return reply
+
+
+def _read_or_recall(job: Job, sampling: FrameSampling | Ladder, hooks: Hooks, reply: Reply) -> None:
+    key = None
+    if job.cache is not None and job.path.exists():
+        key = clip_key(job.path, sampling, job.start_s, job.end_s, job.frames_per_second, job.backend)
+        start = time.perf_counter()
+        recalled = _with_cache(job, reply, lambda cache: cache.get(key, hooks))
+        if recalled is not None:
+            reply.clip, reply.digest, first_s = recalled
+            reply.saved_s = max(0.0, first_s - (time.perf_counter() - start))
+            return
+    start = time.perf_counter()
+    clip = read_clip(
+        job.path,
+        sampling,
+        start_s=job.start_s,
+        end_s=job.end_s,
+        frames_per_second=job.frames_per_second,
+        backend=job.backend,
+        threads=job.threads,
+        hooks=hooks,
+    )
+    seconds = time.perf_counter() - start
+    reply.clip, reply.digest = clip, frames_digest(clip.frames)
+    if key is not None:
+        _with_cache(job, reply, lambda cache: cache.put(key, clip, reply.digest or "", seconds))
+
+
+def _with_cache(job: Job, reply: Reply, use: Any) -> Any:
+    """A cache that fails (a full disk) costs time, not clips."""
+    try:
+        with ClipCache(job.cache or "", job.cache_gb) as cache:
+            return use(cache)
+    except (UserError, OSError, ValueError, KeyError, sqlite3.Error, TimeoutError) as error:
+        reply.cache_problem = f"{type(error).__name__}: {reason(error)}"
+        return None
+
+
+def begin_worker(memory_bytes: int, parent: int) -> None:
+    """Limit this process's memory, and have it die with its parent, even one that is killed."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    if sys.platform == "linux":
+        # Some libraries (SVT-AV1) make the process that loads them a real-time one, and its children inherit
+        # that: an endless loop would then keep its core even from the process that is to end it.
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that
+            os._exit(1)
+
+
+def serve(job: Job, buffer: str) -> Reply:
+    """Do a job into the buffer at that path: the reply's clip comes without its frames."""
+    preload(job.backend)  # before the first sign of life, from which on silence counts
+    reply = read(job, _hooks_into(buffer))
+    if reply.clip is not None:
+        reply.shape = reply.clip.frames.shape
+        reply.clip.frames = np.empty(0, dtype=np.uint8)
+    return reply
+
+
+def _hooks_into(path: str) -> Hooks:
+    file = open(path, "r+b", buffering=0)  # noqa: SIM115 - lives as long as the hooks
+    header = mmap.mmap(file.fileno(), _HEADER_BYTES)
+
+    def alive() -> None:
+        _SIGN.pack_into(header, 0, time.monotonic(), os.getpid())
+
+    def empty(shape: tuple[int, ...]) -> np.ndarray:
+        size = _HEADER_BYTES + math.prod(shape)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                # Have the memory now: a page that cannot be had later would kill the process.
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            return _mapped(file, shape)
+        except OSError as error:
+            raise MemoryError(f"no room for a clip of {size / 2**20:,.0f} MiB ({error.strerror})") from error
+
+    alive()
+    return Hooks(empty, alive)
+
+
+class Buffer:
+    """Memory shared with a worker: the time of its last sign of life, then the frames.
+
+    On Linux it has no name anywhere and is gone with the last process that has it open, and the size of
+    /dev/shm does not bound it; elsewhere it is a temporary file.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes]
+        if hasattr(os, "memfd_create"):
+            self._file = os.fdopen(os.memfd_create("vamba_eval_clip"), "r+b", buffering=0)
+            self.path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        else:
+            self._file = tempfile.NamedTemporaryFile("r+b", buffering=0, prefix="vamba_eval_clip_")  # noqa: SIM115
+            self.path = self._file.name
+        self._file.truncate(_HEADER_BYTES)
+        self._header = mmap.mmap(self._file.fileno(), _HEADER_BYTES)
+
+    def silent_s(self) -> float:
+        """Seconds since the worker's last sign of life; 0 before it began."""
+        last, _ = _SIGN.unpack_from(self._header)
+        return time.monotonic() - last if last else 0.0
+
+    def kill_worker(self) -> None:
+        """End the process that gave the last sign of life, whatever it is stuck in."""
+        _, pid = _SIGN.unpack_from(self._header)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def frames(self, shape: tuple[int, ...]) -> np.ndarray:
+        """What the worker put there; the array keeps the memory when the buffer is closed."""
+        return _mapped(self._file, shape)
+
+    def close(self) -> None:
+        self._header.close()
+        self._file.close()
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:
+    memory = mmap.mmap(file.fileno(), _HEADER_BYTES + math.prod(shape))
+    return np.ndarray(shape, dtype=np.uint8, buffer=memory, offset=_HEADER_BYTES)

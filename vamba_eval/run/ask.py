@@ -1,0 +1,55 @@
+"""Questions about one video or image of your own: read once, encoded once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vamba_eval import registry
+from vamba_eval.contracts import Answer, Clip, FrameSampling, GenerationSettings, UserError, Video, VideoError
+from vamba_eval.cost.meter import Meter
+from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.video.pictures import IMAGE_ENDINGS, read_image
+
+
+def ask(
+    path: Path,
+    questions: Iterable[str],
+    model: str,
+    model_args: Mapping[str, Any],
+    num_frames: int = 512,
+    max_new_tokens: int = 512,
+    *,
+    shortest_edge: int | None = 256,
+    longest_edge: int | None = 480,
+) -> Iterator[Answer]:
+    """The model's answer to each question, as it is asked. Raises UserError for a file that cannot be read."""
+    registry.check_adapter(model)
+    try:
+        sampling = FrameSampling(num_frames=num_frames, shortest_edge=shortest_edge, longest_edge=longest_edge)
+        settings = GenerationSettings(max_new_tokens=max_new_tokens)
+        clip = read_image(path, sampling) if path.suffix.lower() in IMAGE_ENDINGS else _read_video(path, sampling)
+    except (ValueError, VideoError) as error:
+        raise UserError(str(error)) from error
+    adapter = registry.load_adapter(model, **model_args)
+    try:
+        with Meter() as meter, meter.phase("encode"):
+            encoded = adapter.encode(clip)
+        count, height, width = clip.frames.shape[:3]
+        print(f"{count} frames of {width}x{height}, encoded in {meter.costs['encode'].seconds:.1f} s", file=sys.stderr)
+        for question in questions:
+            yield from adapter.generate(encoded, [question], settings)
+    except MemoryError as error:
+        raise UserError(f"out of memory: {error} (--num-frames, --longest-edge)") from error
+    finally:
+        adapter.close()
+
+
+def _read_video(path: Path, sampling: FrameSampling) -> Clip:
+    with Reader(Reading(workers=1)) as reader:  # a process of its own: a file that hangs must not take this one along
+        (loaded,) = reader.clips([Video(path.name, path, ())], sampling)
+    if loaded.clip is None:
+        raise VideoError(loaded.problem or "")
+    return loaded.clip

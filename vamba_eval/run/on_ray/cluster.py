@@ -1,0 +1,184 @@
+"""Ray as a run needs it: started or joined, measured, and shared out between models and reading."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import ray
+from ray.exceptions import RayTaskError
+
+from vamba_eval import machine
+from vamba_eval.contracts import UserError
+from vamba_eval.machine import available_cores
+from vamba_eval.reading.reader import Reading
+from vamba_eval.run.on_ray.replicas import Replicas
+from vamba_eval.run.on_ray.scheduler import BaseOf, Shift
+from vamba_eval.run.on_ray.workers import Setting, environment_there, packages
+from vamba_eval.run.plan import Job
+from vamba_eval.run.progress import Progress
+from vamba_eval.run.work import Asked, Watched, Work
+from vamba_eval.store.thumbnails import Thumbnails
+
+log = logging.getLogger(__name__)
+
+
+_READ_THREADS = 4  # of one video: stretches of it are decoded side by side
+
+
+@dataclass(frozen=True)
+class Layout:
+    """On what a run is spread out.
+
+    gpus            how many are used: a number, or "all" that Ray knows of
+    gpus_per_model  that one replica gets; a model larger than a GPU is spread by its device_map, a fraction lets
+                    small models share one
+    replicas        so many of the model without GPUs, instead of ``gpus``
+    address         of a running Ray cluster; None starts Ray on this machine, unless RAY_ADDRESS names one
+    """
+
+    gpus: int | Literal["all"] | None = None
+    gpus_per_model: float = 1
+    replicas: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.replicas is not None and self.gpus is not None:
+            raise UserError("give a number of GPUs (--gpus) or of replicas without GPUs (--replicas), not both")
+        for name, value in (("GPUs", self.gpus), ("replicas", self.replicas), ("GPUs a model", self.gpus_per_model)):
+            if value is not None and value != "all" and not value > 0:
+                raise UserError(f"the number of {name} must be positive, not {value}")
+        if self.gpus_per_model > 1 and self.gpus_per_model != int(self.gpus_per_model):
+            raise UserError(f"a model gets a whole number of GPUs or a part of one, not {self.gpus_per_model:g}")
+
+
+class Cluster:
+    """Ray, as a run needs it; a context manager. Starts it on this machine unless there is an address.
+
+    Raises UserError where it cannot be reached, or has not what ``layout`` asks for.
+    """
+
+    def __init__(self, layout: Layout, reading: Reading, *, accept_environment: bool = False) -> None:
+        self.layout, self.reading = layout, reading
+        self.accept_environment = accept_environment
+        ours = None if accept_environment else packages(machine.run_environment())
+        self.setting = Setting(os.getcwd(), ours)
+        self._ours = False
+
+    def __enter__(self) -> Cluster:
+        if not ray.is_initialized():
+            self._start()
+        try:
+            self._measure()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours:
+            ray.shutdown()
+
+    def _start(self) -> None:
+        address = self.layout.address or os.environ.get("RAY_ADDRESS") or "local"
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # What a worker leaves, it cleans up by a process of its own, if Ray does not kill that together with it.
+        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        here: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
+        main = threading.current_thread() is threading.main_thread()
+        on_term = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
+        except Exception as error:
+            where = "Ray cannot be started here" if address == "local" else f"no Ray cluster answers at {address}"
+            raise UserError(f"{where}: {str(error).strip().partition(chr(10))[0]}") from error
+        finally:
+            if main and on_term is not None:  # Ray puts its own in place
+                signal.signal(signal.SIGTERM, on_term)
+        self._ours = True
+
+    def _measure(self) -> None:
+        """What nodes have, and what of it is for replicas and for reading."""
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        self.cores = [int(node["Resources"]["CPU"]) for node in nodes if node["Resources"].get("CPU", 0) >= 1]
+        self.store_bytes = sum(node["Resources"].get("object_store_memory", 0) for node in nodes)
+        if not self.cores:
+            raise UserError("Ray has no CPU to read videos with")
+        self._share_gpus([node["Resources"].get("GPU", 0) for node in nodes])
+        # A replica keeps a core busy beside its GPU, and whoever reads on the same core slows it down.
+        busy = -(-self.num_replicas // len(self.cores)) if self.gpus_per_model else 0
+        self.read_threads = max(1, min(_READ_THREADS, min(self.cores) // 2))
+        self.read_slots = sum(max(1, (cores - busy) // self.read_threads) for cores in self.cores)
+        if (workers := self.reading.workers) is not None:
+            self.read_slots = min(self.read_slots, max(1, workers))
+        self.reading_of_one = replace(self.reading, workers=min(1, self.reading.workers or 1))
+
+    def _share_gpus(self, of_nodes: Sequence[float]) -> None:
+        """How many replicas there are to be, and what each gets."""
+        layout, gpus, largest = self.layout, sum(of_nodes), max(of_nodes)
+        if layout.replicas is not None:
+            self.gpus_per_model, self.num_replicas = 0.0, layout.replicas
+            self.model_threads = available_cores()
+            return
+        wanted = gpus if layout.gpus in (None, "all") else float(cast(int, layout.gpus))
+        if not gpus:
+            raise UserError("Ray knows of no GPU: --replicas N runs N replicas of each model without")
+        if wanted > gpus:
+            raise UserError(f"{wanted:g} GPUs were asked for, and Ray knows of {gpus:g}")
+        if layout.gpus_per_model > min(largest, wanted):
+            raise UserError(
+                f"a model is to have {layout.gpus_per_model:g} GPUs of one machine, and there are "
+                f"{min(largest, wanted):g}"
+            )
+        self.gpus_per_model = layout.gpus_per_model
+        self.num_replicas = int(wanted / layout.gpus_per_model + 1e-9)
+        self.model_threads = max(1, min(self.cores) // max(1, int(largest / layout.gpus_per_model)))
+
+    def environment(self) -> dict[str, Any]:
+        """Of a node where replicas run, which is what answers depend on."""
+        try:
+            task = environment_there.options(num_gpus=self.gpus_per_model)
+            return cast("dict[str, Any]", ray.get(task.remote(self.setting)))
+        except RayTaskError as error:
+            raise own_error(error) from error
+
+    def load_adapter(self, source: str, arguments: Mapping[str, Any]) -> Replicas:
+        """The model on all its replicas; returns when the first is ready. Raises UserError as ``registry`` does."""
+        path, colon, name = source.partition(":")
+        if path.endswith(".py"):
+            source = f"{Path(path).resolve()}{colon}{name}"
+        return Replicas(self, source, arguments)
+
+    def shift(
+        self,
+        jobs: Sequence[Job],
+        works: Sequence[Work],
+        asked: Asked,
+        bases: Sequence[BaseOf],
+        strips: Sequence[Thumbnails | None],
+        watched: Watched,
+        display: Progress,
+    ) -> Shift:
+        """The answers to ``works``: iterate over it. ``bases`` begin each job's records, given an environment;
+        ``strips`` keep pictures of what it is asked about."""
+        return Shift(cast(Replicas, asked.adapter), jobs, works, asked, bases, strips, watched, display)
+
+
+def own_error(error: RayTaskError) -> Exception:
+    """The error that was raised in another process, as if it were raised here."""
+    return error.cause if isinstance(error.cause, UserError) else UserError(last_line(error))
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what Ray says, which names the cause; what comes before it is a traceback or advice."""
+    if isinstance(error, RayTaskError):
+        error = error.cause
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,142 @@
+"""What is to be run: names, options and annotations made into jobs, or a UserError that says what to mend."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vamba_eval import registry
+from vamba_eval.contracts import FrameSampling, GenerationSettings, ModelAdapter, Task, UserError, Video
+from vamba_eval.store.runs import safe_name
+
+log = logging.getLogger(__name__)
+
+
+def rungs_of(
+    sampling: Mapping[str, Any] | FrameSampling | None, ladder: Sequence[int]
+) -> list[Mapping[str, Any] | FrameSampling | None]:
+    """The samplings of a run: one, or one for each number of frames of a ladder."""
+    if not ladder:
+        return [sampling]
+    if len(set(ladder)) != len(ladder):
+        raise UserError(f"a number of frames is given twice: {', '.join(map(str, ladder))}")
+    try:
+        if isinstance(sampling, FrameSampling):
+            return [replace(sampling, num_frames=count) for count in ladder]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return [{**(sampling or {}), "num_frames": count} for count in ladder]
+
+
+def warn_of_defects(job: Job) -> None:
+    for defect in job.task.defects[:20]:
+        log.warning("%s: %s", job.name, defect)
+    if len(job.task.defects) > 20:
+        log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
+
+
+class Job:
+    """A task with everything that decides what is asked and how."""
+
+    def __init__(
+        self,
+        task: Task,
+        source: str,
+        protocol: str,
+        split: str | None,
+        sampling: FrameSampling,
+        generation: GenerationSettings,
+        backend: str,
+    ) -> None:
+        self.task, self.source, self.protocol, self.split = task, source, protocol, split
+        self.sampling, self.generation, self.backend = sampling, generation, backend
+        self.name = safe_name(task.name)
+
+    def fingerprint(self, videos: Sequence[Video]) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "version": self.task.version,
+            "split": self.split,
+            "protocol": self.protocol,
+            "sampling": {**self.sampling.describe(), **self._backend_if_another()},
+            "generation": self.generation.describe(),
+            "annotations": _annotations_digest(videos),
+        }
+
+    def _backend_if_another(self) -> dict[str, str]:
+        # Its frames can be others; those of pyav-plain cannot.
+        return {} if self.backend.startswith("pyav") else {"backend": self.backend}
+
+
+def _annotations_digest(videos: Iterable[Video]) -> str:
+    digest = hashlib.sha256()
+    for video in videos:
+        for q in video.questions:
+            row = [video.id, video.start_s, video.end_s, q.id, q.text, q.options, q.answer, q.problem is None]
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()[:16]
+
+
+def prepare_task(
+    task: str | Task,
+    protocol: str,
+    split: str | None,
+    sampling: Mapping[str, Any] | FrameSampling | None,
+    generation: Mapping[str, Any] | None,
+    backend: str,
+) -> Job:
+    source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
+    if isinstance(task, str):
+        if task.partition(":")[0].endswith(".py"):
+            source = str(Path(task).resolve())
+        task = registry.load_task(task)
+    if protocol not in task.protocols:
+        raise UserError(f"{task.name} has no protocol {protocol!r}; it has {', '.join(task.protocols)}")
+    try:
+        if not isinstance(sampling, FrameSampling):
+            sampling = replace(task.sampling_under(protocol), **(sampling or {}))
+        settings = replace(task.generation(protocol), **(generation or {}))
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    return Job(task, source, protocol, split, sampling, settings, backend)
+
+
+def labelled_models(
+    models: Sequence[str | ModelAdapter], model_args: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str | ModelAdapter, Mapping[str, Any]]]:
+    labelled: list[tuple[str, str | ModelAdapter, Mapping[str, Any]]] = []
+    for model in models:
+        if isinstance(model, ModelAdapter):
+            labelled.append((model.name, model, {}))
+            continue
+        label, _, adapter_name = model.rpartition("=")
+        label = label or adapter_name
+        labelled.append((label, adapter_name, model_args.get(label, {})))
+    labels = [label for label, _, _ in labelled]
+    if unused := [label for label in model_args if label not in labels]:
+        raise UserError(f"arguments for {unused[0]!r}, which is not among the models {', '.join(labels)}")
+    if len(set(labels)) != len(labels):
+        raise UserError("two models have the same label: tell them apart with label=name")
+    for _, source, _ in labelled:
+        if isinstance(source, str):
+            registry.check_adapter(source)
+    return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
+
+
+def check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | ModelAdapter, Any]]) -> None:
+    """Raise UserError where a protocol puts text between the frames and a model cannot take it."""
+    for job in jobs:
+        if job.protocol not in job.task.interleaved:
+            continue
+        for label, source, _ in labelled:
+            kind = source if isinstance(source, ModelAdapter) else registry.adapter_class(source)
+            if kind.reads_video and not kind.takes_captions:
+                raise UserError(
+                    f"{job.name} under the protocol {job.protocol!r} puts text between the frames, which the model "
+                    f"{label!r} cannot take: use another --protocol or another model"
+                )

@@ -1,0 +1,200 @@
+"""Responses in free text, graded by a language model behind an OpenAI-compatible endpoint.
+
+A judgement is written as soon as it is known, and every answer of the endpoint is kept in a cache on disk: grading a
+second time asks nothing that was asked before. Knows judged tasks through their contract alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import JudgedTask, UserError
+from vamba_eval.endpoint import Endpoint, EndpointError, Usage
+from vamba_eval.score.scored import recorded_task, stored_question
+from vamba_eval.store.judgements import digest, judged_path, read_judgements
+from vamba_eval.store.runs import RecordFile, find_runs, latest_responses, read_info
+
+# After so many failures of the endpoint in a row, and none that went well between them, it is given up.
+_FAILURES_IN_A_ROW = 10
+
+
+class Asking:
+    """``Ask`` for one judgement.
+
+    A request that repeats an earlier one of this judgement is another attempt and is answered anew; the attempts
+    are numbered, so that grading again finds them all in the cache.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.usage = Usage()
+        self._endpoint = endpoint
+        self._attempts: Counter[str] = Counter()
+        self._keys_of_last: list[str] = []
+
+    def __call__(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str:
+        request = self._endpoint.key(messages, options, 0)
+        key = self._endpoint.key(messages, options, self._attempts[request])
+        self._keys_of_last = [*(self._keys_of_last if self._attempts[request] else []), key]
+        self._attempts[request] += 1
+        reply = self._endpoint.reply(key, messages, options)
+        kind = "cached_" if reply.cached else ""
+        for name, value in (
+            ("requests", 1),
+            ("prompt_tokens", reply.prompt_tokens),
+            ("completion_tokens", reply.completion_tokens),
+        ):
+            setattr(self.usage, kind + name, getattr(self.usage, kind + name) + value)
+        if reply.problem:
+            raise ValueError(reply.problem)
+        return reply.text
+
+    def forget_last(self) -> None:
+        """Drop what the last request was answered, in all its attempts: the next judgement asks it anew."""
+        self._endpoint.forget(self._keys_of_last)
+
+
+@dataclass
+class Graded:
+    """What ``grade_runs`` did: ``folders`` with responses for a judge, and how many of these went which way."""
+
+    folders: list[Path] = field(default_factory=list)
+    already: int = 0
+    judged: int = 0
+    failed: int = 0
+    reasons: list[str] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+
+    def describe(self, prices: tuple[float, float] | None = None) -> str:
+        """What was done and what it took, in a line; ``prices`` are dollars for a million tokens, in and out."""
+        text = f"{self.judged:,} responses judged, {self.already:,} were before, {self.failed:,} failed"
+        if self.reasons:
+            text += f" (first reason: {self.reasons[0]}; the same command tries them again)"
+        u = self.usage
+        text += f". {u.requests:,} requests: {u.prompt_tokens:,} tokens in, {u.completion_tokens:,} out"
+        if prices is not None:
+            text += f", ${u.cost(*prices):,.4f}"
+        if u.cached_requests:
+            text += f"; from the cache {u.cached_requests:,}: "
+            text += f"{u.cached_prompt_tokens:,} in, {u.cached_completion_tokens:,} out"
+        return text
+
+
+def grade_runs(paths: Sequence[Path], endpoint: Endpoint, *, requests: int = 8, progress: bool = True) -> Graded:
+    """Have every response of a judged task in the runs at or below ``paths`` judged, with so many requests at a time.
+
+    Each judgement is written as soon as it is known. Responses that ``endpoint`` judged before are passed over, those
+    that failed are tried again. Raises UserError where there is nothing to judge, and where the endpoint is of no
+    use; what is judged by then is kept.
+    """
+    graded = Graded()
+    files = [(folder, task, path) for folder in find_runs(list(paths)) for task, path in _judged_files(folder)]
+    if not files:
+        raise UserError("the runs there hold no responses in free text, so there is nothing to judge")
+    for folder in dict.fromkeys(folder for folder, _, _ in files):
+        graded.folders.append(folder)
+        with _alone(folder):
+            for _, task, path in (entry for entry in files if entry[0] == folder):
+                _grade_file(task, path, endpoint, requests, progress, graded)
+    return graded
+
+
+def _judged_files(folder: Path) -> Iterator[tuple[JudgedTask, Path]]:
+    info = read_info(folder)
+    for name, fingerprint in info["tasks"].items():
+        task = recorded_task(fingerprint["source"], folder)
+        if isinstance(task, JudgedTask):
+            paths = (folder / f"{name}.{model}.jsonl" for model in info["models"])
+            yield from ((task, path) for path in paths if path.exists())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(str(folder / ".judge.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another process is judging {folder}: wait for it") from None
+
+
+def _grade_file(
+    task: JudgedTask, path: Path, endpoint: Endpoint, requests: int, progress: bool, graded: Graded
+) -> None:
+    from tqdm import tqdm
+
+    judge = endpoint.judge
+    known = read_judgements(path, f"{judge.model}@{judge.url}")
+    answered = [record for record in latest_responses(path).values() if record["error"] is None]
+    todo = [record for record in answered if known.of(task, record) is None]
+    graded.already += len(answered) - len(todo)
+    in_a_row = 0
+    pool = ThreadPoolExecutor(max_workers=requests)
+    bar = tqdm(
+        total=len(answered),
+        initial=len(answered) - len(todo),
+        desc=f"{path.name.removesuffix('.jsonl')} · {judge.model}",
+        unit="response",
+        disable=not progress,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,
+    )
+    with bar, closing(RecordFile(judged_path(path))) as lines:
+        futures = [pool.submit(_judge_one, task, record, endpoint) for record in todo]
+        try:
+            for future in as_completed(futures):
+                line, unavailable = future.result()
+                lines.append(line)
+                graded.usage.add(Usage(**line["usage"]))
+                if line["error"] is None:
+                    graded.judged += 1
+                else:
+                    graded.failed += 1
+                    graded.reasons.append(line["error"])
+                in_a_row = in_a_row + 1 if unavailable else 0
+                if in_a_row >= _FAILURES_IN_A_ROW:
+                    raise UserError(
+                        f"{judge} failed {in_a_row} times in a row, the last time with: {line['error']}. What is "
+                        "judged is kept; the same command goes on from there"
+                    )
+                bar.update()
+                bar.set_postfix(failed=graded.failed, refresh=False)
+        except BaseException:
+            endpoint.stop()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _judge_one(task: JudgedTask, record: dict[str, Any], endpoint: Endpoint) -> tuple[dict[str, Any], bool]:
+    """The line for one response, and whether the endpoint failed. Raises only UserError: what concerns them all."""
+    ask = Asking(endpoint)
+    judgement: dict[str, Any] | None = None
+    error, unavailable = None, False
+    try:
+        judgement = json.loads(json.dumps(task.judge(stored_question(record), record["response"], ask)))
+    except UserError:
+        raise
+    except EndpointError as failure:
+        error, unavailable = f"the judge gave no answer: {failure}", True
+    except Exception as failure:
+        ask.forget_last()
+        error = str(failure) if isinstance(failure, ValueError) else f"{type(failure).__name__}: {failure}"
+    line = {
+        "question": record["question"],
+        "seed": record.get("seed", 0),
+        "digest": digest(task, record),
+        "judge": asdict(endpoint.judge),
+        "judgement": judgement,
+        "error": error,
+        "usage": asdict(ask.usage),
+    }
+    return line, unavailable

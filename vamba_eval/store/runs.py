@@ -1,0 +1,270 @@
+"""A run on disk: append-only records, a fingerprint, and resuming.
+
+``<run>/run.json`` says what the numbers are numbers of; ``<run>/<task>.<model>.jsonl`` holds one line a
+question, written as soon as it is known. A rerun goes on where the last one stopped; the same place
+cannot take records made in another way. Knows records as plain dictionaries, and nothing of scoring.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import UserError
+
+SCHEMA = 1
+
+
+# What every record has; a line without it was not written here.
+_NEEDED = {"question", "video", "options", "answer", "groups", "response", "error", "environment"}
+
+
+class Run:
+    """One run's folder, open for writing by one process at a time.
+
+    Use as a context manager. ``register_task`` and ``register_model`` state the fingerprint of what is
+    about to write here and raise UserError, naming each difference, if something else already does.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, Any], *, accept_environment: bool = False) -> None:
+        from filelock import FileLock
+
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{folder} is a file, not a folder: choose another --output or --name") from None
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+        self._lock = FileLock(str(folder / ".lock"))
+        self._environment, self._accept_environment = json.loads(json.dumps(environment)), accept_environment
+
+    def __enter__(self) -> Run:
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another process is writing to {self.folder}: wait for it, or use another --name"
+            ) from None
+        try:
+            self.info = read_info(self.folder) if (self.folder / "run.json").exists() else self._new_info()
+            self._enter_environment()
+            self._save()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _enter_environment(self) -> None:
+        environments, ours = self.info["environments"], self._environment
+        if environments and ours not in environments and not self._accept_environment:
+            raise UserError(
+                f"{self.folder} was begun in another environment:\n{difference(environments[-1], ours)}\n"
+                "Use another --name, go back to that environment, or go on anyway with --accept-environment "
+                "(both are recorded)."
+            )
+        self.environment_number = self._number_of(ours)
+
+    def environment_of(self, environment: Mapping[str, Any]) -> int:
+        """The number of an environment that works for this run beside its own, as another node's does."""
+        environment = json.loads(json.dumps(environment))
+        if environment not in self.info["environments"]:
+            self._number_of(environment)
+            self._save()
+        return self._number_of(environment)
+
+    def _number_of(self, environment: Mapping[str, Any]) -> int:
+        environments = self.info["environments"]
+        if environment not in environments:
+            environments.append(environment)
+        return int(environments.index(environment))
+
+    def register_task(
+        self, name: str, fingerprint: Mapping[str, Any], counts: Mapping[str, int], defects: Sequence[str]
+    ) -> None:
+        """State how ``name`` is run, how many ``videos`` and ``questions`` the whole of it has, with how many
+        ``seeds`` each is asked (never fewer than before), and what is wrong with its annotations."""
+        self._register("tasks", name, fingerprint)
+        before = self.info["counts"].get(name, {}).get("seeds", 1)
+        self.info["counts"][name] = dict(counts)
+        if (seeds := max(before, counts.get("seeds", 1))) > 1:
+            self.info["counts"][name]["seeds"] = seeds
+        self.info["defects"][name] = list(defects)
+        self._save()
+
+    def register_model(self, label: str, fingerprint: Mapping[str, Any]) -> None:
+        self._register("models", label, fingerprint)
+        self._save()
+
+    def records(self, task: str, model: str) -> RecordFile:
+        records = RecordFile(self.folder / f"{task}.{model}.jsonl")
+        records.drop_torn_line()
+        return records
+
+    def _register(self, kind: str, name: str, fingerprint: Mapping[str, Any]) -> None:
+        fingerprint = json.loads(json.dumps(fingerprint))
+        known = self.info[kind].get(name)
+        if known is not None and known != fingerprint:
+            raise UserError(
+                f"{self.folder} holds another run of {name!r}:\n{difference(known, fingerprint)}\n"
+                "Use another --name or --output for this one"
+                + (f", or give the model another label (--models my_{name}={name})." if kind == "models" else ".")
+            )
+        self.info[kind][name] = fingerprint
+
+    @staticmethod
+    def _new_info() -> dict[str, Any]:
+        begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        info: dict[str, Any] = {"schema": SCHEMA, "begun": begun}
+        return info | {"tasks": {}, "counts": {}, "defects": {}, "models": {}, "environments": []}
+
+    def _save(self) -> None:
+        # Renamed into place, so that a kill never leaves half a file.
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
+            json.dump(self.info, file, indent=2)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, self.folder / "run.json")
+
+
+class RecordFile:
+    """The JSON lines of one task and one model (or a judge's, about these)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: Any = None
+
+    def answered(self, seed: int = 0) -> set[str]:
+        """Ids of the questions that have a response under ``seed``; a failed one is asked again by a rerun."""
+        return {
+            record["question"]
+            for record in read_records(self.path)
+            if record["error"] is None and record.get("seed", 0) == seed
+        }
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        if self._file is None:
+            self.drop_torn_line()
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
+        # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def drop_torn_line(self) -> None:
+        """Cut off a last line without its end: what a killed process was writing."""
+        if not self.path.exists():
+            return
+        with open(self.path, "rb+") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """The contents of ``run.json``. Raises UserError if it is missing or unreadable."""
+    path = folder / "run.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no run (no run.json)") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove the folder or use another --name") from error
+    kinds = {"tasks": dict, "counts": dict, "defects": dict, "models": dict, "environments": list}
+    sound = isinstance(info, dict) and all(isinstance(info.get(key), kind) for key, kind in kinds.items())
+    if not sound or info.get("schema") != SCHEMA:
+        raise UserError(f"{path} was not written by this version of vamba-eval: use another --name or --output")
+    return info
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records in ``path``, in the order written."""
+    return (record for record in read_lines(path) if _NEEDED.issubset(record))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects in ``path``, a line each; lines that a crash left unreadable are passed over."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.endswith("\n"):
+                return
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(record, dict):
+                yield record
+
+
+def latest_records(path: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """One record a question that was asked with ``seed``, by id: its response if it ever had one, else its last
+    failure."""
+    return {question: record for (question, s), record in latest_responses(path).items() if s == seed}
+
+
+def latest_responses(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """As ``latest_records``, of all seeds: by question id and seed."""
+    latest: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in read_records(path):
+        key = (record["question"], record.get("seed", 0))
+        if key not in latest or latest[key]["error"] is not None:
+            latest[key] = record
+    return latest
+
+
+def find_runs(paths: list[Path]) -> list[Path]:
+    """The run folders at or below ``paths``, sorted. Raises UserError for a path without any."""
+    folders: list[Path] = []
+    for path in paths:
+        found = sorted((file.parent for file in path.rglob("run.json")), key=_natural) if path.is_dir() else []
+        if not found:
+            raise UserError(f"no run at or below {path}: expected a folder with a run.json in it")
+        folders += [folder for folder in found if folder not in folders]
+    return folders
+
+
+def _natural(path: Path) -> list[int | str]:
+    """Sorts 8-frames before 16-frames: text and numbers take turns."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def safe_name(name: str) -> str:
+    """``name`` as one path component that the dots of a record file's name cannot confuse."""
+    return re.sub(r"[^A-Za-z0-9_+=-]+", "-", name).strip("-") or "run"
+
+
+def difference(
+    known: Mapping[str, Any], asked: Mapping[str, Any], known_is: str = "there", asked_is: str = "now"
+) -> str:
+    """A line for each entry in which two fingerprints differ."""
+    before, now = _flat(known), _flat(asked)
+    lines = []
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            lines.append(f"  {key}: {before.get(key, 'absent')} {known_is}, {now.get(key, 'absent')} {asked_is}")
+    return "\n".join(lines)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,145 @@
+"""What a model's answers cost, from the records of a run: seconds, tokens, bytes, joules.
+
+Medians with 5th and 95th percentiles, never a mean alone: times of videos of unlike length have no meaningful mean.
+What a model did first in a process (its warm-up) is left out where there is anything else.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Those that follow one another; others (preprocessing) lie within them.
+_CONSECUTIVE = ("encode", "generate", "first_token", "further_tokens")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The median of ``count`` values, and their 5th and 95th percentiles."""
+
+    median: float
+    p5: float
+    p95: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Distribution | None:
+        """None without any value; a None among them does not count."""
+        known = [value for value in values if value is not None]
+        found = spread(known)
+        return None if found is None else cls(found.median, found.p5, found.p95, len(known))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of one model on one benchmark. Distributions are None where nothing was measured.
+
+    load_s_per_video        seconds to read a video, in the process that read it
+    wait_s_per_video        seconds that the model waited for a video
+    encode_s_per_video      seconds of what depends on the video alone, once a video
+    generate_s_per_question seconds of one response
+    first_answer_s          seconds from a video's frames to the first answer about it: its encoding and one response
+    first_answer_j          joules of the GPUs for the same
+    first_token_s           of a response, until its first token is known
+    tokens_per_s            tokens a second behind the first
+    video_tokens, prompt_tokens, new_tokens     a video's, a question's and a response's
+    gpu_allocated, gpu_reserved, host           the highest peak, in bytes
+    """
+
+    load_s_per_video: Distribution | None = None
+    wait_s_per_video: Distribution | None = None
+    encode_s_per_video: Distribution | None = None
+    generate_s_per_question: Distribution | None = None
+    first_answer_s: Distribution | None = None
+    first_token_s: Distribution | None = None
+    tokens_per_s: Distribution | None = None
+    video_tokens: Distribution | None = None
+    prompt_tokens: Distribution | None = None
+    new_tokens: Distribution | None = None
+    first_answer_j: Distribution | None = None
+    gpu_allocated: int | None = None
+    gpu_reserved: int | None = None
+    host: int | None = None
+
+    def row(self) -> dict[str, float | int | None]:
+        """The columns of a table: a distribution's median under its name, percentiles beside it."""
+        row: dict[str, float | int | None] = {}
+        for name, value in vars(self).items():
+            if name in ("gpu_allocated", "gpu_reserved", "host"):
+                row[f"{name}_bytes"] = value
+            else:
+                parts = (value.median, value.p5, value.p95) if value is not None else (None, None, None)
+                row |= dict(zip((name, f"{name}_p5", f"{name}_p95"), parts, strict=True))
+        return row
+
+
+def costs_of(records: Sequence[Mapping[str, Any]], *, reads_video: bool = True) -> Costs:
+    """Costs by the ``records`` that have a response, one model's on one benchmark."""
+    warm = [record for record in records if not record.get("warmup")] or records
+    videos = {record["video"]: record for record in reversed(warm)}.values()  # each video's first response
+    phases = {name: [_phase(record, name) for record in warm] for name in ("first_token", "further_tokens")}
+    rates = [
+        (record["num_tokens"] - 1) / seconds
+        for record, seconds in zip(warm, phases["further_tokens"], strict=True)
+        if seconds and record.get("num_tokens", 0) > 1
+    ]
+    return Costs(
+        load_s_per_video=Distribution.of(record.get("load_s") for record in videos) if reads_video else None,
+        wait_s_per_video=Distribution.of(record.get("wait_s") for record in videos) if reads_video else None,
+        encode_s_per_video=Distribution.of(record.get("encode_s") for record in videos) if reads_video else None,
+        generate_s_per_question=Distribution.of(record.get("generate_s") for record in warm),
+        first_answer_s=Distribution.of(_first_answer(record) for record in videos),
+        first_token_s=Distribution.of(phases["first_token"]),
+        tokens_per_s=Distribution.of(rates),
+        video_tokens=Distribution.of(record.get("video_tokens") for record in videos),
+        prompt_tokens=Distribution.of(record.get("prompt_tokens") for record in warm),
+        new_tokens=Distribution.of(record.get("num_tokens") for record in warm),
+        first_answer_j=Distribution.of(_joules(record) for record in videos),
+        gpu_allocated=_highest(records, "gpu_allocated"),
+        gpu_reserved=_highest(records, "gpu_reserved"),
+        host=max((record["host_bytes"] for record in records if record.get("host_bytes") is not None), default=None),
+    )
+
+
+def _phase(record: Mapping[str, Any], name: str) -> float | None:
+    return record.get("cost", {}).get(name, {}).get("s")
+
+
+def _first_answer(record: Mapping[str, Any]) -> float | None:
+    encode, generate = record.get("encode_s"), record.get("generate_s")
+    return None if encode is None or generate is None else encode + generate
+
+
+def _joules(record: Mapping[str, Any]) -> float | None:
+    costs = record.get("cost", {})
+    known = [costs[name]["energy_j"] for name in _CONSECUTIVE if "energy_j" in costs.get(name, {})]
+    return sum(known) if known else None
+
+
+def _highest(records: Iterable[Mapping[str, Any]], field: str) -> int | None:
+    def values() -> Iterator[int]:
+        for record in records:
+            for cost in record.get("cost", {}).values():
+                if field in cost:
+                    yield cost[field]
+
+    return max(values(), default=None)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of measurements, and the 5th and 95th percentiles."""
+
+    median: float
+    p5: float
+    p95: float
+
+
+def spread(values: Collection[float]) -> Spread | None:
+    """Percentiles with linear interpolation between measurements (NumPy's default); None without any."""
+    if len(values) < 2:
+        return Spread(*[float(value) for value in values] * 3) if values else None
+    twentieths = statistics.quantiles(values, n=20, method="inclusive")
+    return Spread(statistics.median(values), twentieths[0], twentieths[-1])

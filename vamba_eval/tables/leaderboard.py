@@ -1,0 +1,377 @@
+"""Runs to tables: accuracy beside what it cost, in CSV and Markdown.
+
+Scores are computed from the stored responses whenever a table is made, so a run can be scored under
+another protocol on any machine. Imports no torch, and pandas only where a DataFrame is asked for, since
+importing it takes longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vamba_eval.contracts import Metric, UserError
+from vamba_eval.score.scored import scored_runs
+from vamba_eval.tables.costs import Distribution
+from vamba_eval.tables.published import published_results
+from vamba_eval.tables.result import Result, result_of
+from vamba_eval.tables.text import markdown_table, plain_cell, shown, tabulated, unique, write_csv, write_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_GIB = 1 << 30
+
+
+class Leaderboard:
+    """The results of runs, and reported ones on request. ``folder`` is where tables of theirs belong."""
+
+    def __init__(self, results: Sequence[Result], folder: str | Path = ".") -> None:
+        self.results = list(results)
+        self.folder = Path(folder)
+
+    @classmethod
+    def from_runs(
+        cls,
+        paths: Iterable[str | Path],
+        *,
+        protocol: str | None = None,
+        published: bool = False,
+        judge: str | None = None,
+    ) -> Leaderboard:
+        """All runs at or below ``paths``, scored under ``protocol`` (default: the one each was run with; ``all``:
+        under each that its task has).
+
+        ``judge`` (MODEL or MODEL@URL) says whose grades count where several language models graded.
+        ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
+        Raises UserError where there is no run.
+        """
+        runs = scored_runs(paths, protocol, judge)
+        results = [result_of(run) for run in runs]
+        if published:
+            # What is reported is of the split that is loaded by default, never of another or a part.
+            whole = {run.task_name for run in runs if run.title == run.task.title}
+            results += published_results(whole) if whole or not runs else []
+        return cls(results)
+
+    @property
+    def num_failed(self) -> int:
+        """Questions that were asked and have no response."""
+        return sum(result.failed for result in self.results)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a run, model, task and frame count; see ``Result.row`` for the columns."""
+        import pandas as pd
+
+        return pd.DataFrame([result.row() for result in self.results])
+
+    @property
+    def breakdowns(self) -> pd.DataFrame:
+        """One row a metric and a group's value, of each run, model and task."""
+        import pandas as pd
+
+        return pd.DataFrame(self._breakdown_rows())
+
+    def _breakdown_rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for result in self.results:
+            identity = {"run": result.run, "model": result.model, "task": result.task, "num_frames": result.num_frames}
+            identity["protocol"] = result.protocol
+            for name, metric in result.summary.metrics.items():
+                rows.append({**identity, "group": "all", "value": name, **_metric_fields(metric)})
+            for group, members in result.summary.breakdowns.items():
+                for value, metric in sorted(members.items()):
+                    rows.append({**identity, "group": group, "value": value, **_metric_fields(metric)})
+        return rows
+
+    def select(self, *, where: str | None = None, sort: str | None = None) -> Leaderboard:
+        """The results for which ``where`` holds, best first by the column ``sort``.
+
+        ``where`` is a pandas query over the columns of ``table``, as ``num_frames >= 64 and model == "vamba"``. More is
+        better of scores, less of everything else. Raises UserError for what is no query or no column.
+        """
+        chosen = self.results
+        if where is not None:
+            try:
+                kept = self.table.query(where, engine="python").index
+            except Exception as error:  # pandas raises what its parser, its columns and Python itself raise
+                raise UserError(f"--where {where!r}: {error}. Columns: {', '.join(self.table.columns)}") from error
+            chosen = [chosen[i] for i in kept]
+        if sort is not None:
+            columns = list(self.results[0].row()) if self.results else [sort]
+            if sort not in columns:
+                raise UserError(f"--sort {sort!r} is no column; there are {', '.join(columns)}")
+            chosen = sorted(chosen, key=lambda result: _rank(sort, result.row()[sort]))
+        return Leaderboard(chosen)
+
+    def frontier(self) -> list[Result]:
+        """The models that no other one beats on the same benchmark, protocol and hardware: none is at least as accurate
+        and as fast to a first answer, and better in one of the two. Models that see no video do not take part."""
+        return [result for result in self.results if result.reads_video and _is_unbeaten(result, self.results)]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows of ``table``, floats at full precision."""
+        write_csv(path, [result.row() for result in self.results])
+
+    def render(self, form: str, columns: Sequence[str] | None = None) -> str:
+        """The table as text: ``markdown``, ``latex``, ``csv`` or ``json``.
+
+        One row a model and one column a benchmark; with ``columns`` (those of ``table``), and as CSV and JSON, one row
+        a model and benchmark. Raises UserError for an unknown column.
+        """
+        if columns is None and form in ("markdown", "latex"):
+            return tabulated(self._headline_rows(), form)
+        rows = [result.row() for result in self.results]
+        if unknown := [column for column in columns or () if rows and column not in rows[0]]:
+            raise UserError(f"no column {unknown[0]!r}; there are {', '.join(rows[0])}")
+        rows = [{column: row[column] for column in columns or row} for row in rows]
+        if form == "json":
+            return json.dumps(rows, indent=2)
+        if form == "csv":
+            text = io.StringIO()
+            write_rows(text, rows)
+            return text.getvalue().rstrip("\n")
+        return tabulated([{name: plain_cell(value) for name, value in row.items()} for row in rows], form)
+
+    def to_markdown(self) -> str:
+        """The headline table, one row a model, its notes, and the breakdowns of each task."""
+        notes = "\n".join(f"- {note}" for note in self.notes())
+        parts = ["# Leaderboard", self.headline_markdown(), notes]
+        for title in unique(result.title for result in self.results):
+            own = [result for result in self.results if result.title == title and result.summary.breakdowns]
+            if own:
+                parts += [f"## {title}", _breakdown_markdown(own)]
+        return "\n\n".join(parts) + "\n"
+
+    def headline_markdown(self) -> str:
+        """The headline table alone: one row a model (and run and frame count), one column a task.
+
+        What is reported of a model is one row too, from whichever tables of a publication.
+        """
+        return self.render("markdown") if self.results else "No results."
+
+    def _headline_rows(self) -> list[dict[str, Any]]:
+        frontier = self._marked_frontier()
+        titles = unique(result.title for result in self.results)
+        measured = [result for result in self.results if not result.source]
+        runs, protocols = {result.run for result in measured}, {result.protocol for result in measured}
+        sizes = {result.size for result in measured if result.size}
+        rows = []
+        for key in unique(_row_key(result) for result in self.results):
+            own = [result for result in self.results if _row_key(result) == key]
+            first = own[0]
+            row: dict[str, Any] = {"Model": f"{first.model} (reported)" if first.source else first.model}
+            if len(runs) > 1:
+                row["Run"] = first.run
+            if len(protocols) > 1:
+                row["Protocol"] = first.protocol or "-"
+            row["Frames"] = first.num_frames if first.num_frames is not None else "-"
+            if len(sizes) > 1:
+                row["Size, px"] = first.size or "-"
+            for title in titles:
+                cells = [_cell(result) + " ◆" * (id(result) in frontier) for result in own if result.title == title]
+                row[title] = cells[0] if cells else "-"
+            row |= _cost_cells(own)
+            rows.append(row)
+        return rows
+
+    def _marked_frontier(self) -> set[int]:
+        """Which results to mark: the frontier, where there is anything to choose."""
+        looking = [result for result in self.results if result.reads_video and not result.source]
+        several = len({_row_key(result) for result in looking}) > 1
+        return {id(result) for result in self.frontier()} if several else set()
+
+    def notes(self) -> list[str]:
+        """What a reader must know before comparing the numbers."""
+        notes = [
+            "Accuracies in %, with 95 % intervals clustered by video; seconds are medians (5th to 95th percentile) on "
+            "the benchmark with most videos."
+        ]
+        if self._marked_frontier():
+            notes.append("◆: no other model here, on the same hardware, is as accurate and as fast to a first answer")
+        protocols = {r.protocol for r in self.results if not r.source}
+        if expected := _expected_guesses(self.results):
+            notes.append(f"guessing is expected to reach {', '.join(expected)}")
+        if any(r.seeds > 1 for r in self.results):
+            notes.append("± is the standard deviation over seeds, beside the interval over videos")
+        said: dict[tuple[str, str], list[Result]] = {}  # what to say before and behind the models it is true of
+        for r in self.results:
+            for remark in _remarks(r):
+                said.setdefault(remark, []).append(r)
+        for (before, behind), about in said.items():
+            notes.append(f"{before}{_named(about, with_protocol=len(protocols) > 1)}{behind}")
+        hardware = unique(r.hardware for r in self.results if r.hardware)
+        if len(hardware) > 1:
+            notes.append(f"seconds and memory come from unlike hardware: {'; '.join(hardware)}")
+        return notes
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write ``leaderboard.md``, ``.csv``, ``.tex`` and ``.json``, and ``breakdowns.csv``; their paths."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("leaderboard.md", "leaderboard.csv", "breakdowns.csv", "leaderboard.tex", "leaderboard.json")
+        paths = [folder / name for name in names]
+        paths[0].write_text(self.to_markdown(), encoding="utf-8")
+        self.to_csv(paths[1])
+        write_csv(paths[2], self._breakdown_rows())
+        for path, form in ((paths[3], "latex"), (paths[4], "json")):
+            path.write_text(self.render(form) + "\n", encoding="utf-8")
+        return paths
+
+
+def _remarks(r: Result) -> Iterator[tuple[str, str]]:
+    """What must be known of one result: words before and behind its name."""
+    if r.source:
+        return
+    if r.answered != r.asked_for:
+        missing = r.asked_for - r.answered - r.failed
+        reasons = f"; first reason: {r.failures[0]}" if r.failures else ""
+        what = "questions" if r.seeds == 1 else f"responses ({r.seeds} seeds)"
+        counts = f"{r.answered:,} of {r.asked_for:,} {what} ({r.failed:,} failed, {missing:,} not asked){reasons}"
+        yield "PARTIAL: ", f" covers {counts}"
+    if r.judge:
+        yield "", f": graded by {r.judge}"
+    if r.unjudged:
+        yield "NOT JUDGED: ", f": {r.unjudged_why}"
+    if r.drawn:
+        yield "", f": {r.drawn:,} responses held no option; the protocol drew one at random (seeded)"
+    if r.random_weights:
+        yield "", ": random weights, not a trained model; the answers mean nothing"
+    if r.chance is not None and r.summary.metrics:
+        name, metric = r.summary.headline
+        if metric.low is not None and metric.high is not None and metric.low <= r.chance <= metric.high:
+            yield "AT CHANCE: ", f": {name} does not differ from guessing ({100 * r.chance:.1f} %)"
+    if r.environments > 1:
+        yield "", f": made in {r.environments} environments (package versions or hardware)"
+
+
+def _named(results: Sequence[Result], *, with_protocol: bool) -> str:
+    """``a and b (8, 16 frames) on T; c on U``."""
+    parts = []
+    for title in unique(result.title for result in results):
+        models: dict[tuple[str, str], list[Any]] = {}
+        for result in results:
+            if result.title == title:
+                key = (result.model, result.protocol if with_protocol else "")
+                models.setdefault(key, []).append(result.num_frames)
+        names = []
+        for (model, protocol), counts in models.items():
+            frames = ", ".join(str(count) for count in unique(counts) if count is not None)
+            details = ", ".join(text for text in (frames and f"{frames} frames", protocol) if text)
+            names.append(f"{model} ({details})" if details else model)
+        parts.append(f"{', '.join(names)} on {title}")
+    return "; ".join(parts)
+
+
+def _is_unbeaten(result: Result, others: Iterable[Result]) -> bool:
+    if (own := _position(result)) is None:
+        return False
+    alike = [
+        position
+        for other in others
+        if (other.title, other.protocol, other.hardware) == (result.title, result.protocol, result.hardware)
+        and other.reads_video
+        and (position := _position(other)) is not None
+    ]
+    return not any(score >= own[0] and seconds <= own[1] and (score, seconds) != own for score, seconds in alike)
+
+
+def _position(result: Result) -> tuple[float, float] | None:
+    """Accuracy and seconds to a first answer; None where one of them was not measured."""
+    if not result.summary.metrics or result.costs.first_answer_s is None or not result.complete:
+        return None
+    return result.summary.headline[1].value, result.costs.first_answer_s.median
+
+
+_MORE_IS_BETTER = ("score", "accuracy", "ci95_low", "ci95_high", "coverage", "answered", "tokens_per_s")
+
+
+def _rank(column: str, value: Any) -> tuple[bool, Any]:
+    """Best first; what is not known comes last."""
+    if value is None:
+        return True, 0
+    return False, -value if column in _MORE_IS_BETTER else value
+
+
+def _cell(result: Result) -> str:
+    if not result.summary.metrics:
+        return "not judged" if result.unjudged else "answers withheld" if result.answered else "-"
+    _, metric = result.summary.headline
+    text = shown(metric.value, metric.best)
+    if metric.low is not None and metric.high is not None:
+        text += f" [{shown(metric.low, metric.best)}, {shown(metric.high, metric.best)}]"
+    if metric.spread is not None:
+        text += f" ± {shown(metric.spread, metric.best)}"
+    if not result.complete and not result.source:
+        text += f" of {result.counted:,}/{result.asked_for:,}"
+    return text
+
+
+def _expected_guesses(results: Sequence[Result]) -> list[str]:
+    """What guessing reaches in expectation, a text for each benchmark, by the model that answered most of it."""
+    most: dict[str, Result] = {}
+    for result in results:
+        known = most.get(result.title)
+        if result.chance is not None and (known is None or known.answered < result.answered):
+            most[result.title] = result
+    return [f"{shown(result.chance or 0.0)} on {title}" for title, result in most.items()]
+
+
+def _row_key(result: Result) -> tuple[Any, ...]:
+    return bool(result.source), result.run, result.protocol, result.model, result.num_frames, result.size
+
+
+def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
+    """Costs of one model: those of the benchmark that has most videos, since medians over several mean nothing."""
+    if results[0].source:
+        return {}
+    most = max(results, key=lambda result: result.videos)
+    peaks = [result.peak_bytes for result in results if result.peak_bytes is not None]
+    return {
+        "Unparsed": f"{sum(result.unparsed for result in results):,}",
+        "Failed": f"{sum(result.failed for result in results):,}",
+        "Load s/video": _spread_cell(most.costs.load_s_per_video),
+        "Encode s/video": _spread_cell(most.costs.encode_s_per_video),
+        "Generate s/question": _spread_cell(most.costs.generate_s_per_question),
+        "Peak GiB": f"{max(peaks) / _GIB:.2f} ({results[0].peak_kind})" if peaks else "-",
+    }
+
+
+def _spread_cell(values: Distribution | None) -> str:
+    if values is None:
+        return "-"
+    return f"{values.median:.3g} ({values.p5:.3g} to {values.p95:.3g})" if values.count > 1 else f"{values.median:.3g}"
+
+
+def _breakdown_markdown(results: Sequence[Result]) -> str:
+    several = len({(r.model, r.num_frames, r.protocol) for r in results}) < len(results)
+    protocols = {r.protocol for r in results}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for result in results:
+        column = result.model + (f" @{result.num_frames}" if result.num_frames else "")
+        column += f" ({result.protocol})" if len(protocols) > 1 else ""
+        column += f" ({result.run})" if several else ""
+        entries = [("all", name, metric) for name, metric in result.summary.metrics.items()]
+        for group, members in result.summary.breakdowns.items():
+            entries += [(group, value, metric) for value, metric in members.items()]
+        for group, value, metric in entries:
+            row = rows.setdefault((group, value), {"Group": group, "Value": value, "Questions": 0})
+            row["Questions"] = max(row["Questions"], metric.num_questions)
+            row[column] = shown(metric.value, metric.best)
+    order = unique(group for group, _ in rows)
+    table = sorted(rows.values(), key=lambda row: (order.index(row["Group"]), row["Group"] != "all" and row["Value"]))
+    return markdown_table(table)
+
+
+def _metric_fields(metric: Metric) -> dict[str, Any]:
+    return {
+        "score": metric.value,
+        "ci95_low": metric.low,
+        "ci95_high": metric.high,
+        "questions": metric.num_questions,
+        "videos": metric.num_videos,
+    }

@@ -1,0 +1,152 @@
+"""One model on one benchmark in one run: the row of every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from vamba_eval.contracts import Summary
+from vamba_eval.score.scored import ScoredRun
+from vamba_eval.tables.costs import Costs, costs_of
+from vamba_eval.tables.text import unique
+
+
+@dataclass
+class Result:
+    """One model on one task in one run, or a reported row (then ``source`` names the publication).
+
+    ``answered`` and ``failed`` count responses: with several ``seeds``, each question's as often. ``reads_video`` is
+    False of what is asked without looking; ``size`` is how large its frames are.
+    """
+
+    run: str
+    model: str
+    task: str
+    title: str
+    protocol: str = ""
+    num_frames: int | str | None = None
+    size: str = ""
+    reads_video: bool = True
+    summary: Summary = field(default_factory=lambda: Summary({}, {}))
+    chance: float | None = None
+    questions: int = 0
+    seeds: int = 1
+    answered: int = 0
+    failed: int = 0
+    unparsed: int = 0
+    drawn: int = 0
+    videos: int = 0
+    costs: Costs = field(default_factory=Costs)
+    peak_bytes: int | None = None
+    peak_kind: str = ""
+    hardware: str = ""
+    random_weights: bool = False
+    failures: list[str] = field(default_factory=list)
+    source: str = ""
+    environments: int = 1
+    judge: str = ""
+    unjudged: int = 0
+    unjudged_why: str = ""
+
+    @property
+    def asked_for(self) -> int:
+        """Responses of the whole benchmark."""
+        return self.questions * self.seeds
+
+    @property
+    def counted(self) -> int:
+        """Responses that the score is made of: without those that wait for a judge."""
+        return self.answered - self.unjudged
+
+    @property
+    def complete(self) -> bool:
+        return self.counted == self.asked_for
+
+    def row(self) -> dict[str, Any]:
+        """The CSV row, at full precision; accuracies in [0, 1]."""
+        name, headline = self.summary.headline if self.summary.metrics else ("", None)
+        plain = self.summary.metrics.get("accuracy")
+        return {
+            "run": self.run,
+            "model": self.model,
+            "task": self.task,
+            "num_frames": self.num_frames,
+            "size": self.size,
+            "protocol": self.protocol,
+            "metric": name,
+            "score": headline and headline.value,
+            "ci95_low": headline and headline.low,
+            "ci95_high": headline and headline.high,
+            "best": headline and headline.best,
+            "seeds": self.seeds,
+            "spread_over_seeds": headline and headline.spread,
+            "accuracy": plain and plain.value,
+            "chance": self.chance,
+            "questions": self.questions,
+            "answered": self.answered,
+            "failed": self.failed,
+            "not_asked": self.asked_for - self.answered - self.failed,
+            "coverage": self.answered / self.asked_for if self.questions else None,
+            "unparsed": self.unparsed,
+            "drawn": self.drawn,
+            "judge": self.judge,
+            "not_judged": self.unjudged,
+            "videos": self.videos,
+            **self.costs.row(),
+            "peak_memory_bytes": self.peak_bytes,
+            "peak_memory_kind": self.peak_kind,
+            "hardware": self.hardware,
+            "reported": bool(self.source),
+            "source": self.source,
+        }
+
+
+def result_of(run: ScoredRun) -> Result:
+    answered = run.answered
+    sampling = run.fingerprint["sampling"]
+    reads = run.identity.get("reads_video", True)
+    counts, environments = run.info["counts"][run.task_name], run.info["environments"]
+    used = sorted({record["environment"] for record in run.records})
+    last = environments[used[-1]] if used else {"hardware": {}}
+    peaks = [record["peak_bytes"] for record in answered if record.get("peak_bytes") is not None]
+    return Result(
+        run=run.folder.name,
+        model=run.model,
+        task=run.task_name,
+        title=run.title,
+        protocol=run.protocol,
+        num_frames=sampling.get("num_frames", sampling["strategy"]) if reads else None,
+        size=_size(sampling) if reads else "",
+        reads_video=reads,
+        summary=run.summary,
+        chance=run.chance(),
+        questions=counts["questions"],
+        seeds=counts.get("seeds", 1),
+        answered=len(answered),
+        failed=len(run.records) - len(answered),
+        unparsed=sum(not record.score.parsed for record in run.scored),
+        drawn=sum(record.score.drawn for record in run.scored),
+        videos=counts["videos"],
+        costs=costs_of(answered, reads_video=reads),
+        peak_bytes=max(peaks, default=None),
+        peak_kind=answered[0].get("peak_kind", "") if answered else "",
+        hardware=_hardware(last["hardware"]),
+        random_weights=run.identity.get("weights") == "random",
+        failures=unique(record["error"] for record in run.records if record["error"] is not None),
+        environments=max(1, len(used)),
+        judge=str(run.judgements.judge or "") if run.judgements else "",
+        unjudged=run.num_unjudged,
+        unjudged_why=run.judgements.explain(run.num_unjudged, run.folder) if run.judgements else "",
+    )
+
+
+def _size(sampling: dict[str, Any]) -> str:
+    """The rule for the frames' size, in pixels."""
+    if sampling.get("longest_edge") is None:
+        return "as they are"
+    return f"edges {sampling['shortest_edge']} to {sampling['longest_edge']}"
+
+
+def _hardware(hardware: dict[str, Any]) -> str:
+    gpus = hardware.get("gpus")
+    return f"{len(gpus)} x {gpus[0]}" if gpus else str(hardware.get("cpu", ""))

@@ -1,0 +1,49 @@
+"""Rows as text: Markdown, LaTeX and CSV. Knows nothing of what the rows say."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+
+def shown(value: float, best: float = 1.0) -> str:
+    """A score as tables show it: accuracies in %, points (where ``best`` is not 1) as they are."""
+    return f"{100 * value:.1f}" if best == 1.0 else f"{value:.2f}"
+
+
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table with the rows' keys as columns, "-" where a row lacks one."""
+    return tabulated(rows, "markdown")
+
+
+def tabulated(rows: Sequence[dict[str, Any]], form: str) -> str:
+    from tabulate import tabulate
+
+    columns = unique(column for row in rows for column in row)
+    cells = [[row.get(column, "-") for column in columns] for row in rows]
+    style = {"markdown": "pipe", "latex": "latex_booktabs"}[form]
+    return tabulate(cells, headers=columns, tablefmt=style, disable_numparse=True)
+
+
+def plain_cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """A CSV file with the rows' keys as columns."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        write_rows(file, rows)
+
+
+def write_rows(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
+    writer = csv.DictWriter(file, unique(column for row in rows for column in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,142 @@
+"""What every decoder shares: which frames are wanted, and the clip as it fills."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError
+from vamba_eval.video.pixels import resized
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file's header says. ``duration_s`` is None if it says nothing."""
+
+    codec: str
+    width: int
+    height: int
+    fps: float
+    duration_s: float | None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How a reader is watched and where it puts its frames.
+
+    empty   makes the (T, H, W, 3) uint8 array of a clip, once its size is known
+    alive   is called at every packet and every frame
+    """
+
+    empty: Callable[[tuple[int, ...]], np.ndarray] = lambda shape: np.empty(shape, dtype=np.uint8)
+    alive: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The wanted frames' indices, ascending, and, of a ladder, those of each rung."""
+
+    indices: list[int]
+    rungs: tuple[list[int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be read and how."""
+
+    path: Path
+    sampling: FrameSampling | Ladder
+    start_s: float | None
+    end_s: float | None
+    threads: int
+    hooks: Hooks
+
+    def choose(self, times: np.ndarray, fps: float, height: int, width: int, first_number: int = 0) -> Choice:
+        """The wanted frames; some strategies repeat them.
+
+        ``times``: (total,), seconds since the first frame, ascending. ``first_number``: that of the first
+        frame, where frames are files with numbers in their names.
+        """
+        if self.sampling.strategy == "segments":
+            first, last = self._numbered_span(len(times), fps, first_number)
+        else:
+            first = 0 if self.start_s is None else int(np.searchsorted(times, self.start_s, side="left"))
+            last = len(times) if self.end_s is None else int(np.searchsorted(times, self.end_s, side="right"))
+        if last <= first:
+            lasts = f"the video lasts {times[-1]:.1f} s" if len(times) else "the video has no frame"
+            raise VideoError(f"no frame between {self.start_s} and {self.end_s} s: {lasts}")
+
+        def chosen(sampling: FrameSampling | Ladder) -> list[int]:
+            return [first + i for i in sampling.indices(last - first, fps, height, width)]
+
+        try:
+            rungs = self.sampling.rungs if isinstance(self.sampling, Ladder) else ()
+            return Choice(chosen(self.sampling), tuple(chosen(rung) for rung in rungs))
+        except ValueError as error:
+            raise VideoError(str(error)) from error
+
+    def _numbered_span(self, total: int, fps: float, first_number: int) -> tuple[int, int]:
+        """The span from its first frame to behind its last, by MVBench's rule: a frame's number is its time
+        times the average rate, rounded. Files that are numbered from 1 are taken by these numbers too."""
+        first, last = 0, total - 1
+        if (self.start_s is not None or self.end_s is not None) and not fps > 0:
+            raise VideoError(f"{self.path}: its frame rate is unknown, so no part between two times can be read")
+        if self.start_s is not None:
+            first = max(first, round(self.start_s * fps) - first_number)
+        if self.end_s is not None:
+            last = min(last, round(self.end_s * fps) - first_number)
+        return first, last + 1
+
+
+class Canvas:
+    """A clip as it fills, at its final size; several threads may place frames at once.
+
+    ``distinct`` are the wanted frames without repetition: each is decoded and resized once, however often it
+    is shown.
+    """
+
+    def __init__(self, source: Source, choice: Choice) -> None:
+        self._source = source
+        self._wanted = np.array(choice.indices, dtype=np.int64)
+        self._rungs = choice.rungs
+        distinct, self._starts = np.unique(self._wanted, return_index=True)
+        self.distinct: list[int] = distinct.tolist()
+        self._lock = threading.Lock()
+        self._frames: np.ndarray | None = None
+        self._placed = 0
+
+    def place(self, position: int, image: np.ndarray) -> None:
+        """Resize ``image`` (H, W, 3) and show it as ``distinct[position]``. Raises VideoError if frames differ
+        in size."""
+        image = resized(image, self._source.sampling)
+        with self._lock:
+            if self._frames is None:
+                self._frames = self._source.hooks.empty((len(self._wanted), *image.shape))
+            self._placed += 1
+        if image.shape != self._frames.shape[1:]:
+            before, now = self._frames.shape[1:3], image.shape[:2]
+            raise VideoError(f"{self._source.path}: the frame size changes from {before} to {now} within the video")
+        end = self._starts[position + 1] if position + 1 < len(self._starts) else len(self._wanted)
+        self._frames[self._starts[position] : end] = image
+        self._source.hooks.alive()
+
+    def clip(self, times: np.ndarray, fps: float, note: str = "") -> Clip:
+        """The finished clip; ``times`` are those of all frames."""
+        assert self._frames is not None and self._placed == len(self.distinct)
+        duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
+        parts = tuple(np.searchsorted(self._wanted, rung) for rung in self._rungs)
+        return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note, parts=parts)
+
+
+def unreadable(path: Path, error: Exception) -> VideoError:
+    return VideoError(f"{path} cannot be read as a video: {reason(error)} (not a video, or damaged: download it again)")
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -1,0 +1,104 @@
+"""The same frames through decord or torchcodec: to compare with, and for files that PyAV fails on.
+
+Their seeking and colors are their own. They know how many frames a file has and each one's time; which
+frames and which size is decided as for PyAV.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vamba_eval.contracts import Clip, UserError, VideoError
+
+if TYPE_CHECKING:
+    from vamba_eval.video.canvas import Source
+
+NAMES = ("torchcodec", "decord")  # the better first
+
+
+_BATCH = 8
+
+
+def read(source: Source, backend: str) -> Clip:
+    """Read a clip with ``backend``, "decord" or "torchcodec". Raises VideoError; UserError if not installed."""
+    try:
+        return _read_decord(source) if backend == "decord" else _read_torchcodec(source)
+    except ImportError as error:
+        raise UserError(
+            f"{backend} cannot be imported ({error}): pip install {backend}, or use --video-backend pyav"
+        ) from error
+    except (VideoError, MemoryError):
+        raise
+    except Exception as error:  # decord has errors of its own for each kind of file, torchcodec RuntimeErrors
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise VideoError(f"{source.path} cannot be read by {backend}: {text}") from error
+
+
+def installed() -> list[str]:
+    """Those of NAMES that are installed."""
+    return [name for name in NAMES if find_spec(name) is not None]
+
+
+def preload(backend: str) -> None:
+    """Import what ``backend`` needs, if it is one of NAMES and installed: it can take many seconds."""
+    if backend in NAMES:
+        with suppress(Exception):
+            import_module(f"{backend}.decoders" if backend == "torchcodec" else backend)
+
+
+def _read_decord(source: Source) -> Clip:
+    from decord import VideoReader, cpu
+
+    from vamba_eval.video.canvas import Canvas
+
+    reader = VideoReader(str(source.path), ctx=cpu(0), num_threads=source.threads)
+    times = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
+    times -= times[0]
+    fps = float(reader.get_avg_fps())
+    height, width = reader[0].shape[:2]
+    canvas = Canvas(source, source.choose(times, fps, height, width))
+    # In order by a fresh reader, which gives what its users get, even where its seeking is wrong; a few at a
+    # time, because a whole batch holds every frame at full size and gives no sign of life for minutes.
+    reader = VideoReader(str(source.path), ctx=cpu(0), num_threads=source.threads)
+    for begin in range(0, len(canvas.distinct), _BATCH):
+        batch = reader.get_batch(canvas.distinct[begin : begin + _BATCH]).asnumpy()
+        for offset, image in enumerate(batch):
+            canvas.place(begin + offset, image)
+    return canvas.clip(times, fps)
+
+
+def _read_torchcodec(source: Source) -> Clip:
+    from torchcodec.decoders import VideoDecoder
+
+    from vamba_eval.video.canvas import Canvas
+
+    decoder = VideoDecoder(str(source.path), dimension_order="NHWC", num_ffmpeg_threads=source.threads)
+    about = decoder.metadata
+    total, fps = len(decoder), float(about.average_fps or "nan")
+    # It keeps the frames' times to itself until they are decoded.
+    times = np.arange(total) / fps if fps > 0 else np.full(total, np.nan)
+    if source.start_s is not None or source.end_s is not None:
+        times = _times_by_packets(source, total, times)
+    canvas = Canvas(source, source.choose(times, fps, about.height or 0, about.width or 0))
+    first = float(about.begin_stream_seconds or 0.0)
+    for position, index in enumerate(canvas.distinct):
+        frame = decoder.get_frame_at(index)
+        times[index] = frame.pts_seconds - first
+        canvas.place(position, frame.data.numpy())
+    return canvas.clip(times, fps)
+
+
+def _times_by_packets(source: Source, total: int, otherwise: np.ndarray) -> np.ndarray:
+    from vamba_eval.video.packets import best_stream, index_packets, open_video
+
+    with open_video(source.path) as container:
+        stream = best_stream(container, source.path)
+        index, time_base = index_packets(container, stream, source.path, source.hooks.alive), stream.time_base
+    if not index.trusted or len(index.pts) != total:
+        return otherwise
+    return (np.array(index.pts, dtype=np.float64) - index.pts[0]) * float(time_base or 0)

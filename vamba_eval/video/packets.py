@@ -1,0 +1,307 @@
+"""What a video file holds, learned from its packets without decoding a frame.
+
+Knows containers and their promises; knows neither pixels nor which frames are wanted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+
+from vamba_eval.contracts import VideoError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+# The share of its declared length that a file may lack (headers round, and the last frame's duration may
+# be missing) before it counts as cut off.
+_MISSING_SHARE = 0.02
+
+
+# FFmpeg's names of the containers that state every frame's time themselves. In others (MPEG-PS and TS, AVI,
+# raw streams) FFmpeg derives times as it reads, and after a seek it may derive others.
+_STATES_TIMES = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
+
+
+# Codecs whose decoder drops exactly the frames that no other frame refers to when asked to: ITU-T H.264
+# marks them (nal_ref_idc 0), and the B-frames of MPEG-1, 2 and 4 are never referred to.
+_MARK_UNREFERENCED = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
+
+
+@dataclass(frozen=True)
+class Index:
+    """All frames of a stream.
+
+    pts          presentation times in the stream's time base, ascending: frame i is shown at pts[i]
+    key_pts      for frame i, the time of the key frame to decode from
+    closed       whether a decoder can begin at each key frame and miss nothing (no open GOPs)
+    trusted      False if the times do not identify frames (derived, missing, repeated, or before any key frame)
+    cut_off      why the file looks like an unfinished download, or None
+    note         what is amiss, though too little to matter
+    """
+
+    pts: list[int]
+    key_pts: list[int]
+    closed: bool
+    trusted: bool
+    cut_off: str | None
+    note: str
+
+
+def open_video(path: Path) -> InputContainer:
+    """The container in ``path``, by a name in which no colon is taken for a protocol."""
+    return av.open(f"file:{path}")
+
+
+def best_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The video stream that FFmpeg prefers, cover pictures aside. Raises VideoError if there is none."""
+    best = container.streams.best("video")
+    candidates = ([best] if best is not None else []) + list(container.streams.video)
+    for stream in candidates:
+        if not _is_cover(stream):
+            if stream.codec_context is None:
+                raise VideoError(f"{path} is in a codec that this FFmpeg cannot decode")
+            return stream  # type: ignore[return-value]
+    raise VideoError(f"{path} has no video stream" + (", only a cover picture" if candidates else ""))
+
+
+def _is_cover(stream: object) -> bool:
+    """Whether a stream is one attached picture, as music files have."""
+    disposition = getattr(stream, "disposition", None)
+    return disposition is not None and bool(disposition & type(disposition).attached_pic)
+
+
+def average_fps(stream: VideoStream) -> float:
+    """Frames a second; NaN where the file says nothing."""
+    rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else float("nan")
+
+
+def skips_unreferenced(stream: VideoStream) -> bool:
+    """Whether the decoder may be told to skip frames that nothing refers to without any other frame changing.
+
+    HEVC marks frames that nothing *in their temporal layer* refers to, so it needs a stream of one layer, as
+    byte 21 of the decoder configuration (ISO/IEC 14496-15) tells.
+    """
+    name, extradata = stream.codec_context.name, stream.codec_context.extradata
+    if name == "hevc" and extradata and len(extradata) > 22 and extradata[0] == 1:
+        return (extradata[21] >> 3) & 7 == 1
+    return name in _MARK_UNREFERENCED
+
+
+def packets(container: InputContainer, stream: VideoStream | None = None) -> Iterator[Packet]:
+    """The packets of ``stream`` or of all, from where the container stands; the last ones are empty."""
+    while True:
+        try:
+            yield from container.demux() if stream is None else container.demux(stream)
+            return
+        except IndexError:
+            # A stream that begins within the file is not known to PyAV: this one packet of it is passed over.
+            continue
+
+
+def index_packets(
+    container: InputContainer, stream: VideoStream, path: Path, alive: Callable[[], None] = lambda: None
+) -> Index:
+    """Read all packets of ``stream``; ``alive`` is called at each."""
+    h264 = stream.codec_context.extradata if stream.codec_context.name == "h264" else None
+    length_size = (h264[4] & 3) + 1 if h264 and len(h264) > 6 and h264[0] == 1 else 0  # avcC, ISO/IEC 14496-15
+    closed = True
+    hidden = _is_hidden_vp8 if stream.codec_context.name == "vp8" else lambda packet: False
+    key_pts: list[int] = []  # of each key frame, in decoding order
+    order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
+    ends: dict[int, int] = {}  # when each stream's last packet ends, in its time base
+    trusted, trouble = container.format.name in _STATES_TIMES, False
+    every_stream = stream.duration is None  # a container may state one length for all its streams
+    number = stream.index
+    try:
+        for packet in packets(container, None if every_stream else stream):
+            alive()
+            if packet.size == 0:
+                continue
+            pts = packet.pts
+            if pts is not None:
+                end = pts + (packet.duration or 0)
+                if end > ends.get(packet.stream_index, end - 1):
+                    ends[packet.stream_index] = end
+            if packet.stream_index != number or hidden(packet):
+                continue
+            trouble |= packet.is_corrupt
+            if pts is None:
+                trusted = False
+                continue
+            entry = _h264_entry(bytes(packet), length_size) if length_size and packet.is_keyframe else "closed"
+            closed &= entry == "closed"
+            if packet.is_keyframe and entry != "gradual":
+                key_pts.append(pts)
+            if not packet.is_discard:
+                order.append((pts, len(key_pts) - 1))
+    except av.FFmpegError:
+        trouble = True
+    order.sort()
+    pts_list = [pts for pts, _ in order]
+    # Frames shown before the first key frame may or may not decode.
+    trusted = (
+        trusted and bool(order) and len(set(pts_list)) == len(order) and order[0][1] >= 0 and order[0][0] >= key_pts[0]
+    )
+    end_s = max((end * float(container.streams[i].time_base or 0) for i, end in ends.items()), default=0.0)
+    missing = missing_bytes(path)
+    cut_off = _cut_off(container, stream, missing, end_s, len(order), trouble)
+    note = f"the last {missing:,} bytes of the file are missing" if missing else ""
+    # A frame that is shown before its key frame leans on the interval before (an open GOP).
+    seek = [key_pts[k if pts >= key_pts[k] else k - 1] for pts, k in order] if trusted else []
+    closed = closed and not any(key >= 0 and pts < key_pts[key] for pts, key in order)
+    return Index(pts_list, seek, closed, trusted, cut_off, note)
+
+
+def _h264_entry(content: bytes, length_size: int) -> str:
+    """How a decoder can begin at a packet that FFmpeg calls a key frame: "closed" (an IDR picture), "open", or
+    "gradual", where the picture is whole only some frames later.
+
+    The last is said by a recovery point message whose recovery_frame_cnt is not 0 (ITU-T H.264, D.1.8: SEI
+    payload type 6, in a NAL unit of type 6). ``content`` is as in MP4 and Matroska: each NAL unit behind its
+    length.
+    """
+    place = 0
+    while place + length_size < len(content):
+        begin = place + length_size
+        place = begin + int.from_bytes(content[place:begin], "big")
+        kind = content[begin] & 31
+        if kind == 6 and _says_gradual(content[begin + 1 : place]):
+            return "gradual"
+        if kind in (1, 5):  # a slice: messages come before it
+            return "closed" if kind == 5 else "open"
+    return "open"
+
+
+def _says_gradual(messages: bytes) -> bool:
+    place = 0
+    while place + 2 < len(messages):
+        kind = size = 0
+        while place < len(messages) - 1 and messages[place] == 255:
+            kind, place = kind + 255, place + 1
+        kind, place = kind + messages[place], place + 1
+        while place < len(messages) - 1 and messages[place] == 255:
+            size, place = size + 255, place + 1
+        size, place = size + messages[place], place + 1
+        if kind == 6 and place < len(messages):
+            return not messages[place] & 128  # the Exp-Golomb code of 0 is a single 1
+        place += size
+    return False
+
+
+def _is_hidden_vp8(packet: Packet) -> bool:
+    return not bytes(packet)[0] >> 4 & 1  # show_frame in the frame tag, RFC 6386 section 9.1
+
+
+def _cut_off(
+    container: InputContainer, stream: VideoStream, missing: int | None, end_s: float, num_frames: int, trouble: bool
+) -> str | None:
+    """Why the file looks like an unfinished download, or None. ``end_s`` is when the last packet ends.
+
+    What a header promises of time or frames may be wrong in a file that is whole, so where the container's
+    own structure says that nothing is missing, nothing is.
+    """
+    if missing == 0:
+        return None
+    if stream.duration and stream.time_base:
+        promised = float(stream.duration * stream.time_base)
+        held = end_s - float((stream.start_time or 0) * stream.time_base)
+    else:
+        # Where a container states one length for all, it counts from 0, not from the first frame.
+        promised = (container.duration or 0) / 1_000_000
+        held = end_s
+    if promised - held > max(_MISSING_SHARE * promised, 1.0):
+        return f"its header promises {promised:.1f} s, {max(held, 0.0):.1f} s are there"
+    if trouble and stream.frames and num_frames < stream.frames:
+        return f"its header promises {stream.frames} frames, {num_frames} are there"
+    return None
+
+
+def missing_bytes(path: Path) -> int | None:
+    """How many bytes the outermost structure of an MP4, MOV, AVI, WebM or Matroska file promises beyond the
+    file's end; None where it does not say."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(12)
+        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"):
+            end = _end_of_boxes(file, size)
+        elif start[:4] == b"RIFF":
+            end = _end_of_riff(file, size)
+        elif start[:4] == b"\x1aE\xdf\xa3":
+            end = _end_of_segment(file, size)
+        else:
+            end = None
+    return None if end is None else max(0, end - size)
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int | None:
+    """Where the last box of an ISO base media file (ISO/IEC 14496-12, 4.2) ends."""
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        if length == 0:
+            return size  # to the end of the file
+        if length < 8 or not kind.isalnum():
+            return position or None  # not a box: something was appended
+        position += length
+    return position
+
+
+def _end_of_riff(file: BinaryIO, size: int) -> int | None:
+    """Where the last RIFF chunk ends (long AVI files have several, by the OpenDML extension)."""
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind != b"RIFF" or length == 0:
+            return position or None
+        position += 8 + length + length % 2
+    return position
+
+
+def _end_of_segment(file: BinaryIO, size: int) -> int | None:
+    """Where the Segment of a Matroska file (RFC 9559, 5.1) ends; a stream's has no length."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(12)
+        id_length = 9 - head[0].bit_length() if head and head[0] else 0
+        if not 1 <= id_length <= 4 or len(head) <= id_length or not head[id_length]:
+            return None
+        width = 9 - head[id_length].bit_length()
+        value = int.from_bytes(head[id_length : id_length + width], "big") & ((1 << 7 * width) - 1)
+        if value == (1 << 7 * width) - 1:
+            return None
+        position += id_length + width + value
+        if head[:4] == b"\x18S\x80g":
+            return position
+    return position
+
+
+@dataclass
+class Interval:
+    """A stretch of the file from a key frame on, and what is wanted of it: {pts: position in the clip}."""
+
+    key_pts: int
+    targets: dict[int, int]
+
+
+def intervals(index: Index, wanted: list[int]) -> list[Interval]:
+    """The wanted frames (ascending), grouped by the key frame to decode from."""
+    found: list[Interval] = []
+    for position, frame in enumerate(wanted):
+        if not found or found[-1].key_pts != index.key_pts[frame]:
+            found.append(Interval(index.key_pts[frame], {}))
+        found[-1].targets[index.pts[frame]] = position
+    return found

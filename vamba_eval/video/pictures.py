@@ -1,0 +1,69 @@
+"""Image files: folders of extracted frames, and single pictures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vamba_eval.contracts import Clip, FrameSampling, VideoError
+from vamba_eval.video.canvas import Canvas, Source, reason
+from vamba_eval.video.pixels import resized
+
+IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def read_image(path: Path, sampling: FrameSampling) -> Clip:
+    """A still image as a clip of one frame, sized as a frame would be. Raises VideoError."""
+    image = resized(np.array(picture(path)), sampling)
+    return Clip(image[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)
+
+
+# How frames are called, and the number of the first: the Vamba scripts' folders, and TVQA's (in MVBench).
+_FRAME_NAMES = ((re.compile(r"frame_(\d+)\.(?:jpe?g|png)"), 0), (re.compile(r"(\d+)\.(?:jpe?g|png)"), 1))
+
+
+def folder_frames(path: Path) -> tuple[list[Path], int]:
+    """The frames in order, and the number of the first in its name."""
+    files = list(path.iterdir())
+    for form, first in _FRAME_NAMES:
+        if named := [(int(match.group(1)), file) for file in files if (match := form.fullmatch(file.name))]:
+            return _in_order(path, named, first), first
+    raise VideoError(f"{path} is a folder without frames (expected frame_0.jpg, ... or 00001.jpg, ...)")
+
+
+def _in_order(path: Path, named: list[tuple[int, Path]], first: int) -> list[Path]:
+    numbered = dict(named)
+    if len(numbered) != len(named):
+        twice = next(number for number, file in named if numbered[number] != file)
+        raise VideoError(f"{path} has frame number {twice} more than once: extract its frames again")
+    missing = next((number for number in range(first, first + len(named)) if number not in numbered), None)
+    if missing is not None:
+        example = numbered[min(numbered)].name
+        name = re.sub(r"\d+", lambda digits: str(missing).zfill(len(digits[0])), example)
+        raise VideoError(f"{path} lacks {name}: extract its frames again")
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def picture(file: Path) -> Image.Image:
+    """An image file in RGB. Raises VideoError."""
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoError(f"{file} cannot be read as an image: {reason(error)}") from error
+
+
+def read_folder(source: Source, frames_per_second: float | None) -> Clip:
+    files, first_number = folder_frames(source.path)
+    width, height = picture(files[0]).size
+    fps = float("nan") if frames_per_second is None else frames_per_second
+    if frames_per_second is None and (source.start_s is not None or source.end_s is not None):
+        raise VideoError(f"{source.path}: extracted frames have no times, so no part between two times can be read")
+    times = np.arange(len(files)) / fps
+    canvas = Canvas(source, source.choose(times, fps, height, width, first_number))
+    for position, index in enumerate(canvas.distinct):
+        canvas.place(position, np.asarray(picture(files[index])))
+    return canvas.clip(times, fps)

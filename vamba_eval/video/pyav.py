@@ -1,0 +1,251 @@
+"""The sampled frames of a video file by PyAV: by intervals where its index can be trusted, else from its start."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+from vamba_eval.contracts import Clip, VideoError
+from vamba_eval.video.canvas import Canvas, Choice, Source
+from vamba_eval.video.packets import (
+    Index,
+    Interval,
+    average_fps,
+    best_stream,
+    index_packets,
+    intervals,
+    open_video,
+    packets,
+    skips_unreferenced,
+)
+from vamba_eval.video.pixels import rgb
+
+if TYPE_CHECKING:
+    from av.codec.context import CodecContext
+
+# More frames than any decoder holds back to bring them into order (16 in H.264 and HEVC).
+_CHECKED_FRAMES = 40
+
+
+class _IndexMismatch(Exception):
+    """The file does not decode as its packets promised."""
+
+
+def read_file(source: Source, *, plainly: bool) -> Clip:
+    path = source.path
+    with open_video(path) as container:
+        stream = best_stream(container, path)
+        number = stream.index  # nothing of a stream may be asked once its container is closed
+        index = index_packets(container, stream, path, source.hooks.alive)
+        fps, time_base = average_fps(stream), float(stream.time_base or 0)
+        height, width = stream.codec_context.height, stream.codec_context.width
+    if index.cut_off:
+        raise VideoError(f"{path} is cut off: {index.cut_off}; download it again")
+    if index.trusted and not plainly:
+        times = (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
+        canvas = Canvas(source, source.choose(times, fps, height, width))
+        try:
+            _check_beginning(source, number, index)
+            _decode_intervals(source, number, intervals(index, canvas.distinct), canvas, strict=index.closed)
+            return canvas.clip(times, fps, index.note)
+        except _IndexMismatch:
+            pass
+    return _read_plainly(source, index, fps, time_base, (height, width))
+
+
+def _check_beginning(source: Source, stream_number: int, index: Index) -> None:
+    """Whether the first frames come out in the order of their times, each of them.
+
+    Times can be unique and yet wrong: files copied from AVI or a raw stream may state decoding times.
+    """
+    pts: list[int | None] = []
+    with open_video(source.path) as container:
+        stream = container.streams[stream_number]
+        context = stream.codec_context
+        _begin(context, 1, strict=index.closed)
+        try:
+            incoming = (packet for packet in packets(container, stream) if packet.size)  # type: ignore[arg-type]
+            for packet in itertools.islice(incoming, _CHECKED_FRAMES):
+                source.hooks.alive()
+                pts += [frame.pts for frame in packet.decode()]
+        except av.FFmpegError as error:
+            raise _IndexMismatch from error
+    if pts != index.pts[: len(pts)]:
+        raise _IndexMismatch
+
+
+def _decode_intervals(
+    source: Source, stream_number: int, todo: Sequence[Interval], canvas: Canvas, *, strict: bool
+) -> None:
+    """Decode each interval at most once and only as far as its last wanted frame, several at a time."""
+    queue = deque(todo)
+    lanes = min(source.threads, len(todo))
+    stop = threading.Event()
+
+    def lane() -> None:
+        try:
+            with open_video(source.path) as container:
+                stream = container.streams[stream_number]
+                _begin(stream.codec_context, source.threads // lanes, strict=strict)
+                skips = skips_unreferenced(stream)  # type: ignore[arg-type]
+                while not stop.is_set():
+                    try:
+                        interval = queue.popleft()
+                    except IndexError:
+                        return
+                    _decode_interval(source, container, stream, skips, interval, canvas, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(lanes) as pool:
+        futures = [pool.submit(lane) for _ in range(lanes)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        finally:
+            stop.set()
+
+
+def _decode_interval(
+    source: Source,
+    container: Any,
+    stream: Any,
+    skips: bool,
+    interval: Interval,
+    canvas: Canvas,
+    stop: threading.Event,
+) -> None:
+    remaining = dict(interval.targets)
+    context = stream.codec_context
+
+    def take(frames: Sequence[Any]) -> None:
+        for frame in frames:
+            position = remaining.pop(frame.pts, None)
+            if position is not None:
+                if frame.is_corrupt:
+                    raise _IndexMismatch
+                canvas.place(position, rgb(frame, context.name))
+
+    try:
+        container.seek(interval.key_pts, stream=stream, backward=True)
+        unsent = set(remaining)
+        begun = False
+        for packet in packets(container, stream):
+            source.hooks.alive()
+            if stop.is_set():
+                return
+            if packet.size == 0:
+                break
+            if not begun:
+                if not packet.is_keyframe:
+                    continue
+                if packet.pts is None or packet.pts > interval.key_pts:
+                    raise _IndexMismatch  # the seek went too far
+                begun = True
+            if skips:
+                # Frames that no other refers to are needed only if they are wanted themselves.
+                context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
+            unsent.discard(packet.pts)
+            take(packet.decode())
+            if not unsent:
+                break
+        if remaining:
+            take(context.decode(None))
+    except av.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        raise _IndexMismatch from error
+    if remaining:
+        raise _IndexMismatch
+
+
+def _begin(context: CodecContext, threads: int, *, strict: bool) -> None:
+    """Set up a decoder. A strict one fails where it would otherwise conceal damage, which looks otherwise by
+    where decoding began and what was skipped; but what an open GOP leans on is missing to it, too."""
+    if strict:
+        context.options = {"err_detect": "explode"}
+    context.thread_count = max(1, threads)
+    if threads > 1:
+        context.thread_type = "AUTO"
+
+
+def _read_plainly(source: Source, index: Index, fps: float, time_base: float, size: tuple[int, int]) -> Clip:
+    """Slow and sure: decode the whole file in order; the frames that come out are the video's frames.
+
+    In one thread: several conceal damage differently from time to time.
+    """
+    # The number of packets is mostly the number of frames: if it is, one pass does.
+    times = np.array([]) if source.start_s or source.end_s else np.arange(len(index.pts)) / (fps if fps > 0 else 1.0)
+    while True:
+        canvas = Canvas(source, source.choose(times, fps, *size) if len(times) else Choice([]))
+        places = {frame: position for position, frame in enumerate(canvas.distinct)}
+        pts: list[int | None] = []
+        for frame, codec in _all_frames(source):
+            position = places.get(len(pts))
+            pts.append(frame.pts)
+            if position is not None:
+                canvas.place(position, rgb(frame, codec))
+        if not pts:
+            raise VideoError(f"{source.path} holds no video frame that can be decoded")
+        if 2 * len(pts) < len(index.pts):
+            raise VideoError(
+                f"{source.path} is damaged: {len(pts)} of its {len(index.pts)} frames can be decoded; download it again"
+            )
+        done = len(pts) == len(times)
+        times = _times(pts, fps, time_base)
+        if done:
+            lost = len(index.pts) - len(pts)
+            note = f"{lost} of its {len(index.pts)} frames cannot be decoded and do not count" if lost > 0 else ""
+            return canvas.clip(times, fps, "; ".join(text for text in (note, index.note) if text))
+
+
+def _times(pts: Sequence[int | None], fps: float, time_base: float) -> np.ndarray:
+    """Seconds since the first frame, ascending, for frames in the order in which they came out.
+
+    A frame without a time follows its predecessor by the usual distance; so does one whose clock was set back
+    by more than a second (joined recordings), and all after it. What is left out of order by less are times
+    of decoding.
+    """
+    step = 1 / (fps * time_base) if fps > 0 and time_base > 0 else 1.0
+    ticks, shift = np.empty(len(pts)), 0.0
+    for number, time in enumerate(pts):
+        following = ticks[number - 1] + step if number else 0.0
+        if time is not None and number and (time + shift - ticks[number - 1]) * time_base < -1.0:
+            shift = following - time
+        ticks[number] = following if time is None else time + shift
+    ticks.sort()
+    return (ticks - ticks[0]) * time_base
+
+
+def _all_frames(source: Source) -> Iterator[tuple[av.VideoFrame, str]]:
+    """Every frame that decodes, from the start of the file, and the decoder's name."""
+    with open_video(source.path) as container:
+        stream = best_stream(container, source.path)
+        context = stream.codec_context
+        context.thread_count = 1
+        incoming = packets(container, stream)
+        while True:
+            try:
+                packet = next(incoming, None)
+            except av.FFmpegError:  # what follows the damage is lost; what the decoder holds is not
+                packet = None
+            source.hooks.alive()
+            try:
+                frames: list[Any] = context.decode(packet if packet is not None and packet.size else None)
+            except av.FFmpegError as error:  # a broken packet costs its own frame
+                if error.errno == errno.ENOMEM:
+                    raise
+                frames = []
+            for frame in frames:
+                yield frame, context.name
+            if packet is None or not packet.size:
+                return

@@ -1,0 +1,103 @@
+"""The sampled frames of a video file, exactly: one file in, one Clip out.
+
+Only the stretches of the file that hold wanted frames are decoded, in several threads, and each frame is
+resized as it comes, so memory holds a few full-size frames and the clip at its final size. Frames are
+identified by presentation time in an index of all packets: frame i is the i-th to be shown, as in decord.
+Where the index cannot be trusted the file is decoded from its start and what decodes is the truth.
+
+Knows nothing of benchmarks, models or worker processes.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import av
+
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError
+from vamba_eval.machine import available_cores
+from vamba_eval.video import others
+from vamba_eval.video.canvas import Hooks, Source, VideoInfo, reason, unreadable
+from vamba_eval.video.packets import average_fps, best_stream, open_video
+from vamba_eval.video.pictures import folder_frames, picture, read_folder
+from vamba_eval.video.pyav import read_file
+
+BACKENDS = ("pyav", "pyav-plain", *others.NAMES)
+
+
+def read_clip(
+    path: str | Path,
+    sampling: FrameSampling | Ladder | None = None,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    frames_per_second: float | None = None,
+    backend: str = "pyav",
+    threads: int | None = None,
+    hooks: Hooks | None = None,
+) -> Clip:
+    """Read the frames that ``sampling`` picks (default: 512 uniform, longest edge 480); a Ladder's are told apart in
+    the clip's ``parts``.
+
+    path            a video file, or a folder of extracted frames: ``frame_0.jpg`` .. ``frame_{n-1}.jpg``, or
+                    ``00001.jpg`` .. of any width (also ``.jpeg``, ``.png``)
+    start_s, end_s  bound the part to sample from, in seconds since the first frame
+    frames_per_second  the rate of a folder of extracted frames
+    backend         ``pyav``; ``pyav-plain``, the same frames by decoding the whole file from its start;
+                    ``torchcodec`` or ``decord``, if installed
+    threads         how many threads decode (default: one for each core)
+
+    Raises VideoError, with one line of reason, for anything that gives no frames, and MemoryError.
+    """
+    path = Path(path)
+    sampling = sampling or FrameSampling()
+    check_backend(backend)
+    source = Source(path, sampling, start_s, end_s, threads or available_cores(), hooks or Hooks())
+    if _is_folder(path):
+        return read_folder(source, frames_per_second)
+    if backend in others.NAMES:
+        return others.read(source, backend)
+    try:
+        return read_file(source, plainly=backend == "pyav-plain")
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise MemoryError(reason(error)) from error
+        raise unreadable(path, error) from error
+
+
+def check_backend(backend: str) -> None:
+    """Raises ValueError for a name that is no backend."""
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown video backend {backend!r}; choose from {', '.join(BACKENDS)}")
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """What the header of a video file says; decodes nothing. Raises VideoError."""
+    path = Path(path)
+    if _is_folder(path):
+        width, height = picture(folder_frames(path)[0][0]).size
+        return VideoInfo("jpeg", width, height, float("nan"), None)
+    try:
+        with open_video(path) as container:
+            stream = best_stream(container, path)
+            duration = container.duration / 1_000_000 if container.duration else None
+            context = stream.codec_context
+            info = VideoInfo(context.name, context.width, context.height, average_fps(stream), duration)
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from error
+    return info
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder; VideoError if it is neither that nor a file with something in it."""
+    try:
+        if path.is_dir():
+            return True
+        if not path.exists():
+            raise VideoError(f"no such file: {path}")
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path} is empty (0 bytes): download it again")
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror}") from error
+    return False
