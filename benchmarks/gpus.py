@@ -46,7 +46,7 @@ def make(folder: Path, videos: int) -> None:
 
 def run(data: Path, output: Path, model: str, *more: str) -> tuple[float, str, dict[str, str]]:
     """Seconds, what the run says of itself, and all responses."""
-    from vamba_eval.store.runs import latest_records
+    from stored import latest_records
 
     words = ["run_eval.py", "--tasks", str(REPOSITORY / "tests" / "plugins.py") + ":FolderTask", "--models", "vamba"]
     words += ["--model-args", model, "--data-root", str(data), "--output", str(output)]

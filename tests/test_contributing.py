@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from stored import latest_records
 from videos import make_video
-
-from vamba_eval.store.runs import latest_records
 
 PAGE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 

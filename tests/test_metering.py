@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from stored import latest_records
 from videos import make_video
 
 from vamba_eval import evaluate
 from vamba_eval.cost import meter, monitor
 from vamba_eval.cost.meter import Meter, mark_first_token, phase
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory, tree_memory
-from vamba_eval.store.runs import latest_records
 from vamba_eval.tables.costs import spread
 
 MIB = 1 << 20
