@@ -45,6 +45,7 @@ class HourEval(Task):
 
     name = "houreval"
     version = "1"
+    protocols = ("vamba", "lmms-eval")
     catalogue = Catalogue(
         title="HourEval",
         homepage="https://github.com/TIGER-AI-Lab/Vamba",

@@ -47,6 +47,7 @@ _CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the fir
 class NExTQA(Task):
     name = "nextqa"
     version = "1"
+    protocols = ("vamba", "lmms-eval")
     catalogue = Catalogue(
         title="NExT-QA (multiple choice)",
         homepage="https://huggingface.co/datasets/lmms-lab/NExTQA",

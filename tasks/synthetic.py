@@ -85,6 +85,7 @@ class Script:
 class Synthetic(Task):
     name = "synthetic"
     version = "1"
+    protocols = ("vamba", "lmms-eval")
     catalogue = Catalogue(
         title="Synthetic long videos",
         homepage="generated on this machine",

@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vamba_eval import __version__, registry
+from vamba_eval import registry
+from vamba_eval._version import __version__
 from vamba_eval.contracts import STRATEGIES, Model, Task, UserError
 
 _OVERVIEW = """\

@@ -45,7 +45,7 @@ class Task(ABC):
     version: ClassVar[str]
     catalogue: ClassVar[Catalogue]
     measures: ClassVar[Mapping[str, Measure]] = {"accuracy": mean("correct")}
-    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval")
+    protocols: ClassVar[tuple[str, ...]] = ("vamba",)
     splits: ClassVar[tuple[str, ...]] = ("test",)
     sampling: ClassVar[FrameSampling] = FrameSampling()
     kept: ClassVar[tuple[str, ...]] = ()

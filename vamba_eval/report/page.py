@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vamba_eval import __version__
+from vamba_eval._version import __version__
 from vamba_eval.contracts import Metric, Score, UserError
 from vamba_eval.score.scored import ScoredRun, scored_runs, verdict_of
 from vamba_eval.store.records import Record
