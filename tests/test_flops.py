@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from vamba_eval.model_adapters.qwen2_vl import Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba import VambaAdapter, VambaConfig, VambaForConditionalGeneration
-from vamba_eval.model_adapters.vamba.decoding import room_for
+from vamba_eval.model_adapters.vamba.greedy import room_for
 from vamba_eval.model_adapters.vamba.mixer import chunked_scan, scan_flops
 
 from vamba_eval import Clip

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from vamba_eval.model_adapters import _loading
 from vamba_eval.model_adapters.vamba import VambaAdapter, modeling
+from vamba_eval.model_adapters.vamba.vision import Segment
 from videos import make_video, picture
 
 from vamba_eval import Clip, load_adapter
@@ -109,7 +110,7 @@ def test_attention_of_shapes_that_do_not_recur_needs_no_plan(checkpoint: Path, m
     adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu", segment_frames=4)
     full, encode_frames = [], modeling.encode_frames
 
-    def noted(visual: torch.nn.Module, segment: modeling.Segment) -> torch.Tensor:
+    def noted(visual: torch.nn.Module, segment: Segment) -> torch.Tensor:
         full.append((segment.frames, segment.full))
         return encode_frames(visual, segment)
 

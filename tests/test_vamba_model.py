@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRMSNorm
-from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VideoMemory, modeling
+from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VideoMemory, modeling, vision
 
 GOLDENS = Path(__file__).parent / "goldens"
 GOLDEN_NAMES = ["released_recipe", "image_input"]
@@ -276,9 +276,9 @@ def test_vision_tower(name):
     inputs, wanted = load_file(folder / "inputs.safetensors"), load_file(folder / "expected.safetensors")
     pixels = inputs.get("pixel_values_videos", inputs.get("pixel_values"))
     grid = inputs.get("video_grid_thw", inputs.get("image_grid_thw"))
-    segment = modeling.Segment(pixels, *grid[0].tolist(), first=0)
+    segment = vision.Segment(pixels, *grid[0].tolist(), first=0)
     with torch.no_grad():
-        ours = modeling.encode_frames(model.visual, segment)[0]
+        ours = vision.encode_frames(model.visual, segment)[0]
         plain = model.visual(pixels, grid_thw=grid).pooler_output
     torch.testing.assert_close(ours, wanted["visual_embeds"], atol=1e-4, rtol=0)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=0)

@@ -13,8 +13,8 @@ from vamba_eval.cost.meter import phase
 from .. import _loading
 
 if TYPE_CHECKING:
-    from .decoding import GreedyDecoder
-    from .modeling import VideoMemory
+    from .attention import VideoMemory
+    from .greedy import GreedyDecoder
 
 
 class VambaAdapter(ModelAdapter):
@@ -47,7 +47,7 @@ class VambaAdapter(ModelAdapter):
         seed: int = 0,
         random: str | None = None,
     ) -> None:
-        from . import decoding
+        from .greedy import GreedyDecoder
 
         self.device = _loading.choose_device(device)
         self.dtype = _loading.choose_dtype(dtype, self.device)
@@ -66,7 +66,7 @@ class VambaAdapter(ModelAdapter):
         else:
             self._load(pretrained, revision, device_map, attn_implementation)
         self.model.eval()
-        self.decoder = decoding.GreedyDecoder(self.model)
+        self.decoder = GreedyDecoder(self.model)
         self._bound_pixels(min_pixels, max_pixels)
 
     def describe(self) -> dict[str, Any]:
