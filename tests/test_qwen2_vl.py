@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
-from vamba_eval.model_adapters.qwen2_vl import _BEGINNING, Qwen2VLAdapter
+from vamba_eval.model_adapters.qwen2_vl import BEGINNING, Qwen2VLAdapter
 from videos import picture
 
 from vamba_eval import Clip, load_adapter
@@ -132,7 +132,7 @@ def test_original_text_positions_count_on_from_the_last_time_step() -> None:
     for positions, steps in (("original", 20), ("transformers", 4)):
         adapter = Qwen2VLAdapter(text_positions=positions)
         encoded = adapter.encode(make_clip(40))  # 20 time steps of 3 x 4 tokens
-        before = len(adapter.tokenizer(_BEGINNING + "<|vision_start|>").input_ids)
+        before = len(adapter.tokenizer(BEGINNING + "<|vision_start|>").input_ids)
         assert encoded.offset.item() + encoded.ids.shape[1] - 1 == before + steps, "the token after the video"
     with pytest.raises(UserError, match="use transformers or original"):
         Qwen2VLAdapter(text_positions="qwen")

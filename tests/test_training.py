@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from vamba_eval.model_adapters import _loading
+from vamba_eval.model_adapters import _random_weights
 from vamba_eval.model_adapters.qwen2_vl import Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, modeling
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
@@ -30,10 +30,10 @@ def make_clip(frames: int = 6, height: int = 84, width: int = 112) -> Clip:
 @pytest.fixture
 def model() -> VambaForConditionalGeneration:
     """Every weight random."""
-    tokenizer = _loading.tiny_tokenizer()
+    tokenizer = _random_weights.tiny_tokenizer()
     mixer = {"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16, "chunk_size": 8}
     config = VambaConfig(
-        **_loading.tiny_sizes(tokenizer),
+        **_random_weights.tiny_sizes(tokenizer),
         use_alpha_balancing=True,
         cross_attn_use_position_embeddings=True,
         vision_mamba_mixer_config=mixer,
@@ -191,8 +191,10 @@ def test_operations_of_a_backward_pass_count_in_whatever_thread() -> None:
 
 def test_random_weights_of_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The released recipe at a size that a test can hold: made in its type, with sane buffers, and never ending."""
-    small = _loading.tiny_sizes(_loading.tiny_tokenizer())
-    monkeypatch.setattr(_loading, "RELEASED_SIZES", {name: small[name] for name in ("text_config", "vision_config")})
+    small = _random_weights.tiny_sizes(_random_weights.tiny_tokenizer())
+    monkeypatch.setattr(
+        _random_weights, "RELEASED_SIZES", {name: small[name] for name in ("text_config", "vision_config")}
+    )
     released = {"vision_mamba_mixer_config": {"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16}}
     monkeypatch.setattr("vamba_eval.model_adapters.vamba.configuration.RELEASED", released)
     for adapter_class in (VambaAdapter, Qwen2VLAdapter):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from vamba_eval.model_adapters import _loading
+from vamba_eval.model_adapters import _transformers
 from vamba_eval.model_adapters.vamba import VambaAdapter, modeling
 from vamba_eval.model_adapters.vamba.vision import Segment
 from videos import make_video, picture
@@ -104,7 +104,7 @@ def test_static_decoding_gives_the_tokens_of_generate(checkpoint: Path, device: 
 
 def test_attention_of_shapes_that_do_not_recur_needs_no_plan(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.backends.cuda.cudnn_sdp_enabled()
-    with _loading.attention_for_any_shape(torch.device("cuda")):
+    with _transformers.attention_for_any_shape(torch.device("cuda")):
         assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cuda.flash_sdp_enabled()
     assert torch.backends.cuda.cudnn_sdp_enabled()
     adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu", segment_frames=4)

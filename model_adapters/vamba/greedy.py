@@ -18,7 +18,7 @@ from transformers import StaticCache
 from vamba_eval.cost.flops import counting_flops
 from vamba_eval.cost.meter import mark_first_token
 
-from .._loading import cache_name
+from .._transformers import cache_name
 from .attention import MemorySlot, VideoMemory
 from .mixer import triton_kernels
 from .modeling import VambaForConditionalGeneration

@@ -31,7 +31,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     Qwen2VLTextModel,
 )
 
-from .._loading import cache_name
+from .._transformers import cache_name
 from .attention import MemorySlot, Rotary, VambaCrossAttention, VideoMemory
 from .configuration import VambaConfig
 from .mixer import Mamba2Mixer, MixerState, VisionMixer

@@ -21,7 +21,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     apply_rotary_pos_emb_vision,
 )
 
-from .._loading import any_shape_kernels
+from .._transformers import any_shape_kernels
 from .attention import Rotary, attend
 from .mixer import fused_kernels
 
