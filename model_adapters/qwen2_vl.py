@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
 from . import _random_weights, _transformers
@@ -42,12 +42,14 @@ class Encoded:
     cache    the model's, of the N tokens; None without any (N = 0)
     offset   by how much the position of a text token after them differs from the token's index, (1, 1)
     text     tokenized with each question, since tokens can span both
+    seen     of the clip; None without one
     """
 
     ids: torch.Tensor
     cache: Any
     offset: torch.Tensor
     text: str
+    seen: Seen | None
 
     @contextmanager
     def continued(self) -> Iterator[dict[str, Any]]:
@@ -57,6 +59,24 @@ class Encoded:
         finally:
             if self.cache is not None and (added := self.cache.get_seq_length() - self.ids.shape[1]) > 0:
                 self.cache.crop(-added)
+
+
+@dataclass
+class Prefix:
+    """A clip and what stands before a question about it, as the model takes it.
+
+    ids         of the tokens up to the last frame, (1, N)
+    positions   of these tokens, (3, 1, N)
+    vision      keyword arguments: the frames' pixels and grids
+    text        behind the last frame
+    seen        what all of it shows of the clip
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    vision: dict[str, torch.Tensor]
+    text: str
+    seen: Seen
 
 
 class Qwen2VLAdapter(ModelAdapter):
@@ -131,27 +151,26 @@ class Qwen2VLAdapter(ModelAdapter):
 
         if clip is None:
             none = torch.zeros((1, 0), dtype=torch.long, device=self.device)
-            return Encoded(none, None, torch.zeros((1, 1), dtype=torch.long, device=self.device), BEGINNING)
-        ids, positions, vision, text_behind = self._prefix(clip)
+            return Encoded(none, None, torch.zeros((1, 1), dtype=torch.long, device=self.device), BEGINNING, None)
+        prefix = self._prefix(clip)
         cache = DynamicCache(config=self.model.config)
         with torch.inference_mode():
             self.model.model(
-                input_ids=ids,
-                position_ids=positions,
+                input_ids=prefix.ids,
+                position_ids=prefix.positions,
                 use_cache=True,
-                **vision,
+                **prefix.vision,
                 **{_transformers.cache_name(): cache},
             )
-        return Encoded(ids, cache, positions[0, :, -1:] - (ids.shape[1] - 1), text_behind)
+        offset = prefix.positions[0, :, -1:] - (prefix.ids.shape[1] - 1)
+        return Encoded(prefix.ids, cache, offset, prefix.text, prefix.seen)
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
 
-    def video_tokens(self, encoded: Encoded) -> int:
-        import torch
-
-        pads = self.tokenizer.convert_tokens_to_ids(["<|video_pad|>", "<|image_pad|>"])
-        return int(torch.isin(encoded.ids, torch.tensor(pads, device=encoded.ids.device)).sum())
+    def seen(self, encoded: Encoded) -> Seen | None:
+        """Of an odd number of frames in a video the last is shown twice."""
+        return encoded.seen
 
     def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
         """Logits are computed for the answer alone; frozen is what Vamba's released training script freezes."""
@@ -159,15 +178,15 @@ class Qwen2VLAdapter(ModelAdapter):
 
         _transformers.begin_training(self.model)
         self.model.zero_grad(set_to_none=True)
-        prefix, positions, vision, text_behind = self._prefix(clip)
-        before = text_behind + prompt + AFTER_QUESTION
+        prefix = self._prefix(clip)
+        before = prefix.text + prompt + AFTER_QUESTION
         text, labels, kept = _transformers.training_text(self.tokenizer, before, answer, self.device)
-        after = positions[:, :, -1:] + torch.arange(1, text.shape[1] + 1, device=self.device)
+        after = prefix.positions[:, :, -1:] + torch.arange(1, text.shape[1] + 1, device=self.device)
         with phase("forward"):
             loss = self.model(
-                input_ids=torch.cat([prefix, text], dim=1),
-                position_ids=torch.cat([positions, after], dim=2),
-                **vision,
+                input_ids=torch.cat([prefix.ids, text], dim=1),
+                position_ids=torch.cat([prefix.positions, after], dim=2),
+                **prefix.vision,
                 labels=labels[:, -kept - 1 :],
                 logits_to_keep=kept + 1,  # of a whole video they would take more memory than the model
                 use_cache=False,
@@ -207,12 +226,11 @@ class Qwen2VLAdapter(ModelAdapter):
                 stopping_criteria=_transformers.first_token_marker(),
                 **cache,
             )
-        tokens, prompt_tokens = output[0, ids.shape[1] :].tolist(), ids.shape[1] - self.video_tokens(encoded)
-        return _transformers.answer(self.model, self.tokenizer, tokens, prompt_tokens)
+        video_tokens = 0 if encoded.seen is None else encoded.seen.video_tokens or 0
+        tokens = output[0, ids.shape[1] :].tolist()
+        return _transformers.answer(self.model, self.tokenizer, tokens, ids.shape[1] - video_tokens)
 
-    def _prefix(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], str]:
-        """Up to the last frame: token ids (1, N), their positions (3, 1, N), what the model is given of the frames;
-        and the text behind it."""
+    def _prefix(self, clip: Clip) -> Prefix:
         kind = "image" if clip.captions else "video"
         pixels, grid = self._image_pixels(clip.frames) if clip.captions else self._pixels(clip.frames)
         text, text_behind = _interleaved(clip) if clip.captions else (_vision("video"), "")
@@ -224,7 +242,19 @@ class Qwen2VLAdapter(ModelAdapter):
         if self.text_positions == "original" and kind == "video":  # both place what follows an image alike
             positions[:, :, -1] = positions[:, :, :-1].max() + 1
         vision = {pixels_name: pixels.to(self.device, self.dtype), grid_name: grid.to(self.device)}
-        return ids, positions, vision, text_behind
+        return Prefix(ids, positions, vision, text_behind, self._seen(kind, grid))
+
+    def _seen(self, kind: str, grid: torch.Tensor) -> Seen:
+        """What the grids (rows, 3) of one video or of so many images show."""
+        processor = self.video_processor
+        steps, rows, columns = grid[0].tolist()
+        return Seen(
+            frames=steps * processor.temporal_patch_size if kind == "video" else len(grid),
+            height=rows * processor.patch_size,
+            width=columns * processor.patch_size,
+            video_tokens=int(grid.prod(dim=1).sum()) // processor.merge_size**2,
+            kind="video" if kind == "video" else "images",
+        )
 
     def _with_room(self, ids: list[int], pad_id: int, grid: torch.Tensor) -> torch.Tensor:
         """(1, N) token ids with as many pad tokens as each row of ``grid`` (rows, 3) takes, in place of one."""

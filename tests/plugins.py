@@ -17,6 +17,7 @@ from vamba_eval.contracts import (
     Question,
     Score,
     ScoredRecord,
+    Seen,
     Summary,
     Task,
     Video,
@@ -129,8 +130,9 @@ class Limited(ModelAdapter):
         tokens = 7 + len(prompts[0].split())
         return [Answer("A", max(1, settings.min_new_tokens), "length", prompt_tokens=tokens) for _ in prompts]
 
-    def video_tokens(self, encoded: Any) -> int:
-        return encoded[0] * 10
+    def seen(self, encoded: Any) -> Seen:
+        frames, height, width, _ = encoded
+        return Seen(frames, height, width, video_tokens=10 * frames)
 
     def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
         self.encode(clip)

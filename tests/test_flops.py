@@ -92,7 +92,7 @@ def test_qwen2_vl_is_the_sum_of_its_products() -> None:
     text = adapter.model.config.text_config
     with count_flops() as count:
         encoded = adapter.encode(make_clip())
-    assert adapter.video_tokens(encoded) == TOKENS
+    assert adapter.seen(encoded).video_tokens == TOKENS
     prefix = encoded.ids.shape[1]
     assert count.total == exactly(
         tower(adapter.model.config.vision_config, text.hidden_size) + text_layers(text, prefix, prefix)

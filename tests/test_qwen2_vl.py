@@ -15,7 +15,7 @@ from vamba_eval.model_adapters.qwen2_vl import BEGINNING, Qwen2VLAdapter
 from videos import picture
 
 from vamba_eval import Clip, load_adapter
-from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.contracts import GenerationSettings, Seen, UserError
 
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Who is it? " * 30, "Wo?"]
 SETTINGS = GenerationSettings(max_new_tokens=12)
@@ -126,6 +126,26 @@ def test_the_processor_does_not_sample_again(checkpoint: Path) -> None:
     assert grid.tolist() == [[20, 6, 8]]
     _, grid = adapter._pixels(make_clip(5).frames)
     assert grid.tolist() == [[3, 6, 8]], "an odd last frame is repeated"
+
+
+def test_what_it_saw(checkpoint: Path) -> None:
+    def seen(frames: int, height: int = 84, width: int = 112, captions: bool = False, **bounds: int) -> Seen | None:
+        adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu", **bounds)
+        clip = make_clip(frames, height, width)
+        clip.captions = ((0, "one\n"), (frames, "two\n")) if captions else ()
+        return adapter.seen(adapter.encode(clip))
+
+    assert seen(6) == Seen(6, 84, 112, 3 * 3 * 4, "video", False)
+    assert seen(5) == Seen(6, 84, 112, 3 * 3 * 4), "an odd last frame is shown twice"
+    assert seen(1) == Seen(2, 84, 112, 3 * 4)
+    assert seen(6, 100, 150) == Seen(6, 112, 140, 3 * 4 * 5), "100 is nearest to 4 times 28, 150 to 5 times"
+    assert seen(5, captions=True) == Seen(5, 84, 112, 5 * 3 * 4, "images", False)
+    assert seen(5, 100, 150, captions=True) == Seen(5, 112, 140, 5 * 4 * 5, "images")
+    # Both edges by a factor of 1.41 and then downwards to multiples of 28.
+    assert seen(6, max_pixels=6 * 28 * 28) == Seen(6, 56, 56, 3 * 2 * 2)
+    assert seen(5, captions=True, max_pixels=6 * 28 * 28) == Seen(5, 56, 56, 5 * 2 * 2, "images")
+    adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
+    assert adapter.seen(adapter.encode(None)) is None
 
 
 def test_original_text_positions_count_on_from_the_last_time_step() -> None:

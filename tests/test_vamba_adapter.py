@@ -17,7 +17,7 @@ from vamba_eval.model_adapters.vamba.vision import Segment
 from videos import make_video, picture
 
 from vamba_eval import Clip, load_adapter
-from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.contracts import GenerationSettings, Seen, UserError
 
 GOLDEN = Path(__file__).parent / "goldens" / "released_recipe"
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Who is it? " * 40, "Wo?"]
@@ -126,6 +126,31 @@ def test_only_keys_and_values_are_kept(checkpoint: Path) -> None:
     text = adapter.model.config.text_config
     kept = 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * 4
     assert memory.num_tokens == 48 and memory.nbytes == 48 * kept
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "bounds", "seen"),
+    [
+        (9, (84, 112), {}, Seen(8, 84, 112, 4 * 3 * 4)),  # pairs; an odd last frame is dropped
+        (1, (84, 112), {}, Seen(2, 84, 112, 3 * 4)),  # a single frame is shown twice
+        (6, (100, 150), {}, Seen(6, 112, 140, 3 * 4 * 5)),  # 100 is nearest to 4 times 28, 150 to 5 times
+        (6, (84, 112), {"max_pixels": 6 * 28 * 28}, Seen(6, 56, 56, 3 * 2 * 2)),  # both by a factor of 1.41, downwards
+        (6, (28, 56), {}, Seen(6, 56, 84, 3 * 2 * 3)),  # 56 * 56 pixels at least: both by 1.41, upwards
+    ],
+)
+@pytest.mark.parametrize("segment_frames", [None, 2])
+def test_what_it_saw(
+    checkpoint: Path,
+    frames: int,
+    size: tuple[int, int],
+    bounds: dict[str, int],
+    seen: Seen,
+    segment_frames: int | None,
+) -> None:
+    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu", segment_frames=segment_frames, **bounds)
+    assert adapter.seen(adapter.encode(make_clip(frames, *size))) == seen
+    assert (seen.kind, seen.times) == ("video", False)
+    assert adapter.seen(adapter.encode(None)) is None
 
 
 def test_sampling_is_seeded(checkpoint: Path) -> None:

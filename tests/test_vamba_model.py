@@ -378,6 +378,7 @@ def test_segments_do_not_change_the_memory(frames, positions):
     whole = model.encode_video(pixels, grid)
     pieces = model.encode_video(pixels, grid, segment_frames=frames)
     assert whole.num_tokens == 5 * 6 + 3 * 2
+    assert whole.grids == pieces.grids == [(5, 4, 6), (3, 2, 4)]
     for ours, wanted in zip(pieces.keys + pieces.values, whole.keys + whole.values, strict=True):
         torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
 
@@ -397,7 +398,7 @@ def test_streamed_segments(monkeypatch, limit):
             yield pixels[start * 16 : stop * 16], torch.tensor([[stop - start, 4, 4]])
 
     memory = model.encode_video_segments(stream(), whole.num_tokens)
-    assert pulled == [0, 3, 4]
+    assert pulled == [0, 3, 4] and memory.grids == [(6, 4, 4)]
     for ours, wanted in zip(memory.keys + memory.values, whole.keys + whole.values, strict=True):
         torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
     for announced in (23, 25):
@@ -496,6 +497,7 @@ def test_memory_is_keys_and_values_alone(memory):
     assert memory.nbytes == 2 * 3 * 2 * 36 * 16 * 4
     moved = memory.to("meta")
     assert isinstance(moved, VideoMemory) and moved.values[2].device.type == "meta"
+    assert moved.grids == memory.grids
 
 
 def test_last_mixer_is_not_run(golden):

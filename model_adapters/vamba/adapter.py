@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
 from .. import _random_weights, _transformers
@@ -110,8 +110,18 @@ class VambaAdapter(ModelAdapter):
                 answers.append(_transformers.answer(self.model, self.processor.tokenizer, tokens, prompt_tokens))
         return answers
 
-    def video_tokens(self, encoded: VideoMemory | None) -> int:
-        return 0 if encoded is None else encoded.num_tokens
+    def seen(self, encoded: VideoMemory | None) -> Seen | None:
+        """Of an odd number of frames the last is dropped; a single one is shown twice."""
+        if encoded is None:
+            return None
+        settings = self.processor.settings
+        ((steps, rows, columns),) = encoded.grids
+        return Seen(
+            frames=steps * settings.temporal_patch_size,
+            height=rows * settings.patch_size,
+            width=columns * settings.patch_size,
+            video_tokens=encoded.num_tokens,
+        )
 
     def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
         """Segment by segment as ``encode``; frozen is what the released training script freezes."""

@@ -1,12 +1,12 @@
 """Text attends to a video: what is kept of one, and the cross-attention that reads it.
 
-Nothing is masked and text does not change a video, so one memory serves any number of prompts. Knows nothing of
-frames, nor of how a video's tokens come to be.
+Nothing is masked and text does not change a video, so one memory serves any number of prompts. Knows nothing of how a
+video's tokens come to be.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -31,10 +31,12 @@ class VideoMemory:
 
     Attributes:
         keys, values: of each layer's cross-attention, (1, key/value heads, video tokens, head_dim).
+        grids: of each video or image, temporal patches, rows and columns of patches.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
+    grids: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def num_tokens(self) -> int:
@@ -55,6 +57,7 @@ class VideoMemory:
         return VideoMemory(
             [tensor.to(device, non_blocking=non_blocking) for tensor in self.keys],
             [tensor.to(device, non_blocking=non_blocking) for tensor in self.values],
+            self.grids,
         )
 
 

@@ -291,6 +291,8 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
             after = done + video.shape[1]
             if after > total_tokens:
                 raise ValueError(f"the video has more than the {total_tokens} tokens announced")
+            before = memory.grids.pop()[0] if segment.first else 0
+            memory.grids.append((before + segment.frames, segment.height, segment.width))
             rotary = self._video_rotary(video, segment)
             for i, layer in enumerate(layers):
                 run = recomputed(layer)
