@@ -68,6 +68,25 @@ def test_answers_do_not_depend_on_order_batch_or_segments(checkpoint: Path) -> N
         assert adapter.processor.batch_decode([ids])[0] == answer.text
 
 
+def test_batches_of_any_size_give_the_answers_of_one_by_one(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert VambaAdapter(device="cpu").batch_size == VambaAdapter.batch_size == 1
+    adapter = load_adapter("vamba", pretrained=str(checkpoint), device="cpu", batch_size="4")
+    assert adapter.batch_size == 4
+    prompts = [*QUESTIONS, "Which?", "When? " * 9, QUESTIONS[0]]
+    encoded = adapter.encode(make_clip())
+    alone = [answer for prompt in prompts for answer in adapter.generate(encoded, [prompt], SETTINGS)]
+    batches: list[int] = []
+    generate = adapter.model.generate
+    monkeypatch.setattr(
+        adapter.model, "generate", lambda **inputs: batches.append(len(inputs["input_ids"])) or generate(**inputs)
+    )
+    for count in range(len(prompts) + 1):
+        assert adapter.generate(encoded, prompts[:count], SETTINGS) == alone[:count]
+    assert batches == [1, 2, 3, 4, 4, 1, 4, 2, 4, 3], "never more than four at once"
+    with pytest.raises(UserError, match="batch_size at least 1"):
+        VambaAdapter(batch_size=0)
+
+
 def test_asked_blind_it_gets_the_text_alone(checkpoint: Path) -> None:
     adapter = load_adapter("vamba", pretrained=str(checkpoint), device="cpu")
     answers = adapter.generate(adapter.encode(None), QUESTIONS, SETTINGS)
@@ -159,6 +178,10 @@ def test_sampling_is_seeded(checkpoint: Path) -> None:
     settings = GenerationSettings(max_new_tokens=8, do_sample=True, temperature=2.0)
     first = adapter.generate(memory, QUESTIONS, settings)
     assert adapter.generate(memory, QUESTIONS[::-1], settings)[::-1] == first
+    adapter.batch_size = 3
+    assert adapter.generate(memory, QUESTIONS, settings) == first
+    assert adapter.generate(memory, QUESTIONS[1:], settings) == first[1:], "as after a restart"
+    adapter.batch_size = 1
     assert adapter.generate(memory, QUESTIONS, GenerationSettings(8, True, 2.0, seed=1)) != first
 
 

@@ -102,8 +102,10 @@ class VambaAdapter(ModelAdapter):
     ) -> list[Answer]:
         texts = [self.processor.prompt(str(prompt), vision=encoded is not None) for prompt in prompts]
         answers: list[Answer] = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = texts[start : start + self.batch_size]
+        # In a batch, what is drawn for one question would depend on the others.
+        size = 1 if settings.do_sample else self.batch_size
+        for start in range(0, len(texts), size):
+            batch = texts[start : start + size]
             with _transformers.attention_for_any_shape(self.device):
                 continued = self._continue(encoded, batch, settings)
             for prompt_tokens, tokens in continued:
@@ -185,7 +187,7 @@ class VambaAdapter(ModelAdapter):
         if self.device.type == "cuda" and alone and plain and settings.min_new_tokens in (0, settings.max_new_tokens):
             ids, until = inputs["input_ids"], set() if settings.min_new_tokens else set(ends)
             return [(lengths[0], self.decoder(ids, memory, settings.max_new_tokens, until))]
-        _transformers.seed_sampling(settings, "\n".join(texts))
+        _transformers.seed_sampling(settings, texts[0])  # alone, if anything is drawn
         config = _transformers.generation_config(self.model, settings)
         with torch.inference_mode():
             output = self.model.generate(
