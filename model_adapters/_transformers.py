@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+# What of a checkpoint's generation_config.json says which tokens there are, and not how to choose among them.
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
 _HASHED_BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 
 
@@ -146,9 +148,15 @@ def boolean(value: bool | str) -> bool:
 
 
 def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, Any]]:
-    """The model, and what transformers says of weights that were missing or in excess. Raises UserError, saying why."""
+    """The model, and what transformers says of weights that were missing or in excess. Raises UserError, saying why.
+
+    Of the checkpoint's generation_config.json the model keeps token ids alone: ``generate`` takes what it is not given
+    from there, so that a repetition penalty would act on every response.
+    """
+    from transformers import GenerationConfig
+
     with reading_checkpoint(weights):
-        return model_class.from_pretrained(
+        model, info = model_class.from_pretrained(
             weights.pretrained,
             revision=weights.revision,
             dtype=weights.dtype,
@@ -156,6 +164,9 @@ def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, 
             attn_implementation=weights.attn_implementation,
             output_loading_info=True,
         )
+    own = model.generation_config
+    model.generation_config = GenerationConfig(**{name: getattr(own, name) for name in TOKEN_IDS})
+    return model, info
 
 
 @contextmanager
@@ -194,7 +205,7 @@ def checkpoint_identity(pretrained: str, config: Any) -> str:
 
 
 def generation_config(model: Any, settings: GenerationSettings) -> GenerationConfig:
-    """transformers' form of ``settings``. Of the checkpoint's own only token ids are taken (some sample)."""
+    """transformers' form of ``settings``, with the model's own token ids."""
     from transformers import GenerationConfig
 
     own = model.generation_config

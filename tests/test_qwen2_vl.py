@@ -179,6 +179,20 @@ def test_the_fingerprint_tells_checkpoints_apart(checkpoint: Path, tmp_path: Pat
     assert identities[0] == identities[1] != identities[2]
 
 
+def test_a_checkpoint_does_not_say_how_to_decode(checkpoint: Path, tmp_path: Path) -> None:
+    """Its generation_config.json has fields that no fingerprint knows of."""
+    folder = tmp_path / "penalty"
+    shutil.copytree(checkpoint, folder)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 5.0}))
+    plain, other = (Qwen2VLAdapter(pretrained=str(path), device="cpu") for path in (checkpoint, folder))
+    encoded = plain.encode(make_clip())
+    answers = plain.generate(encoded, QUESTIONS, SETTINGS)
+    assert other.generate(encoded, QUESTIONS, SETTINGS) == answers
+    other.model.generation_config.repetition_penalty = 5.0
+    assert other.generate(encoded, QUESTIONS, SETTINGS) != answers, "it would have acted"
+
+
 def test_checkpoints_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path) -> None:
     def changed(name: str, **fields: object) -> str:
         folder = tmp_path / name

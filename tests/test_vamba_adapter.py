@@ -185,6 +185,20 @@ def test_sampling_is_seeded(checkpoint: Path) -> None:
     assert adapter.generate(memory, QUESTIONS, GenerationSettings(8, True, 2.0, seed=1)) != first
 
 
+def test_a_checkpoint_does_not_say_how_to_decode(checkpoint: Path, tmp_path: Path) -> None:
+    """Its generation_config.json has fields that no fingerprint knows of."""
+    folder = tmp_path / "penalty"
+    shutil.copytree(checkpoint, folder)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 5.0}))
+    plain, other = (VambaAdapter(pretrained=str(path), device="cpu") for path in (checkpoint, folder))
+    encoded = plain.encode(make_clip())
+    answers = plain.generate(encoded, QUESTIONS, SETTINGS)
+    assert other.generate(encoded, QUESTIONS, SETTINGS) == answers
+    other.model.generation_config.repetition_penalty = 5.0
+    assert other.generate(encoded, QUESTIONS, SETTINGS) != answers, "it would have acted"
+
+
 def test_checkpoints_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
     def changed(name: str, change: Callable[[Path], None]) -> str:
         folder = tmp_path / name
