@@ -35,7 +35,8 @@ class Weights:
     pretrained            a folder or a Hub id, at ``revision``; None for random weights
     device_map            how transformers spreads a checkpoint over devices; None for ``device`` alone
     random                the size of random weights, small or released, made from ``seed``
-    trust_remote_code     whether code that comes with a checkpoint may run
+    trust_remote_code     whether code that comes with a checkpoint may run; always told to transformers, which may
+                          otherwise ask on the terminal
     """
 
     pretrained: str | None
@@ -162,6 +163,7 @@ def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, 
             dtype=weights.dtype,
             device_map=weights.device_map or {"": weights.device},
             attn_implementation=weights.attn_implementation,
+            trust_remote_code=weights.trust_remote_code,
             output_loading_info=True,
         )
     own = model.generation_config

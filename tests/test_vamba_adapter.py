@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from vamba_eval.model_adapters import _transformers
-from vamba_eval.model_adapters.vamba import VambaAdapter, modeling
+from vamba_eval.model_adapters.vamba import VambaAdapter, VambaProcessor, modeling
 from vamba_eval.model_adapters.vamba.vision import Segment
 from videos import make_video, picture
 
@@ -233,6 +233,28 @@ def test_checkpoints_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no checkpoint folder at /nowhere"):
         VambaAdapter(pretrained="/nowhere")
+
+
+def test_code_in_a_checkpoint_is_not_run_nor_asked_about(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer that only the checkpoint's own code knows, where somebody at a terminal would say yes."""
+    folder, marker = tmp_path / "shipped", tmp_path / "it_ran"
+    shutil.copytree(checkpoint, folder)
+    code = f"open({str(marker)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast\n"
+    (folder / "shipped.py").write_text(code + "class Shipped(PreTrainedTokenizerFast): pass\n")
+    changes = {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": [None, "shipped.Shipped"]}}}
+    changes["tokenizer_config.json"]["tokenizer_class"] = "Shipped"
+    changes["config.json"] = {"model_type": "vamba"}  # as we save it; of qwen2_vl transformers knows a tokenizer
+    for name, change in changes.items():
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | change))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "yes")
+    with pytest.raises(UserError, match="contains custom code"):
+        VambaAdapter(pretrained=str(folder), device="cpu")
+    assert not asked and not marker.exists()
+    VambaProcessor.from_pretrained(folder, trust_remote_code=True)
+    assert not asked and marker.exists()
 
 
 def test_memory_that_does_not_suffice_names_the_frames_that_fit(

@@ -251,7 +251,9 @@ class VambaAdapter(ModelAdapter):
         from .processing import VambaProcessor
 
         with _transformers.reading_checkpoint(weights):
-            self.processor = VambaProcessor.from_pretrained(pretrained, revision=weights.revision)
+            self.processor = VambaProcessor.from_pretrained(
+                pretrained, revision=weights.revision, trust_remote_code=weights.trust_remote_code
+            )
         self.model, _ = _transformers.load_checkpoint(VambaForConditionalGeneration, weights)
         if weights.device_map is not None:
             self.device = self.model.device
