@@ -5,6 +5,7 @@ Random weights (they change neither speed nor memory), bfloat16, one video of ra
 ordinary generate, everything again for every question. Both use mamba-ssm's scan if it can be imported.
 
     python benchmarks/vamba_speed.py [--frames 64,512,1024] [--size 640x360] [--longest 4096] [--no-plain]
+    python benchmarks/vamba_speed.py --cpu --frames 4 --size 64x64 --stages 4 --longest 8    # only to see that it works
 
 Prints Markdown. Times are medians of three after a warm-up, between synchronisations, from uint8 frames in
 host memory to the answer; memory is the allocator's peak.
@@ -13,6 +14,7 @@ host memory to the answer; memory is the allocator's peak.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -34,14 +36,29 @@ QUESTION_TOKENS = 160
 GIB = 2**30
 
 
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def begin_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gib() -> float:
+    """Of the allocator since ``begin_peak``; not a number without a GPU."""
+    return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else math.nan
+
+
 def measure(action: Callable[[], Any], repeats: int = 3) -> float:
     """Median seconds."""
     times = []
     for _ in range(repeats):
-        torch.cuda.synchronize()
+        wait()
         start = time.perf_counter()
         action()
-        torch.cuda.synchronize()
+        wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
@@ -84,11 +101,11 @@ def report(adapter: VambaAdapter, frames: int, size: tuple[int, int], with_plain
         adapter.generate(state["memory"], [question], one)
 
     first_token()
-    torch.cuda.reset_peak_memory_stats()
+    begin_peak()
     row: dict[str, Any] = {"frames": frames}
     row["first_token_s"] = measure(first_token)
     row["encode_s"] = measure(encode)
-    row["peak_gib"] = torch.cuda.max_memory_allocated() / GIB
+    row["peak_gib"] = peak_gib()
     row["tokens"] = state["memory"].num_tokens
     row["kept_gib"] = state["memory"].nbytes / GIB
     row["question_s"] = measure(lambda: adapter.generate(state["memory"], [question], few))
@@ -104,7 +121,7 @@ def report(adapter: VambaAdapter, frames: int, size: tuple[int, int], with_plain
 
 def replayed_step_ms(adapter: VambaAdapter, memory: Any) -> float:
     """Milliseconds of a further token, from answers of two lengths that differ in replayed steps only."""
-    ids = torch.randint(0, 200, (1, QUESTION_TOKENS), device="cuda")
+    ids = torch.randint(0, 200, (1, QUESTION_TOKENS), device=adapter.device)
 
     def answer(tokens: int) -> float:
         return measure(lambda: adapter.decoder(ids, memory, tokens, {-1}))
@@ -115,10 +132,10 @@ def replayed_step_ms(adapter: VambaAdapter, memory: Any) -> float:
 def plain(adapter: VambaAdapter, clip: Clip, question: str) -> dict[str, Any]:
     processor, model = adapter.processor, adapter.model
     _, rows, columns = processor.settings.grid(*clip.frames.shape[:3])
-    inputs = processor([processor.prompt(question)], device="cuda")
+    inputs = processor([processor.prompt(question)], device=adapter.device)
 
     def ask(tokens: int) -> None:
-        pixels, grid = processor.preprocess_frames(clip.frames, device="cuda", dtype=torch.bfloat16)
+        pixels, grid = processor.preprocess_frames(clip.frames, device=adapter.device, dtype=adapter.dtype)
         with torch.inference_mode():
             memory = model.encode_video(pixels, grid, segment_frames=model.frames_per_segment(rows, columns, 1 << 30))
             del pixels
@@ -126,12 +143,11 @@ def plain(adapter: VambaAdapter, clip: Clip, question: str) -> dict[str, Any]:
 
     try:
         ask(1)
-        torch.cuda.reset_peak_memory_stats()
+        begin_peak()
         first, later = measure(lambda: ask(1)), measure(lambda: ask(9))
     except torch.OutOfMemoryError:
-        return {"plain_first_token_s": float("nan"), "plain_decode_ms": float("nan"), "plain_peak_gib": float("nan")}
-    peak = torch.cuda.max_memory_allocated() / GIB
-    return {"plain_first_token_s": first, "plain_decode_ms": 1000 * (later - first) / 8, "plain_peak_gib": peak}
+        return {"plain_first_token_s": math.nan, "plain_decode_ms": math.nan, "plain_peak_gib": math.nan}
+    return {"plain_first_token_s": first, "plain_decode_ms": 1000 * (later - first) / 8, "plain_peak_gib": peak_gib()}
 
 
 def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tuple[str, float]]:
@@ -140,10 +156,13 @@ def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tu
     clip = make_clip(frames, size)
     _, rows, columns = processor.settings.grid(*clip.frames.shape[:3])
     patches = model.frames_per_segment(rows, columns)
-    segments = list(processor.segments(torch.from_numpy(clip.frames), patches, device="cuda", dtype=torch.bfloat16))
+    there: dict[str, Any] = {"device": adapter.device, "dtype": adapter.dtype}
+    segments = list(processor.segments(torch.from_numpy(clip.frames), patches, **there))
     wholes = [modeling.Segment(p, *g[0].tolist(), 0) for p, g in segments]
     layer = model.model.layers[0]
     mix = layer.vision_mixer.mixer
+    blocks, layers = len(model.visual.blocks), len(model.model.layers)
+    mixers = layers - 1  # nothing depends on the last one's
     results: list[tuple[str, float]] = []
 
     def add(name: str, times: int, action: Callable[[], Any]) -> None:
@@ -152,11 +171,11 @@ def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tu
             results.append((name, times * measure(action)))
 
     def segmentwise() -> None:
-        for _ in processor.segments(torch.from_numpy(clip.frames), patches, device="cuda", dtype=torch.bfloat16):
+        for _ in processor.segments(torch.from_numpy(clip.frames), patches, **there):
             pass
 
     add("frames to GPU, resize, normalise, patches", 1, segmentwise)
-    add("vision tower, all 32 blocks", 1, lambda: [modeling.encode_frames(model.visual, s) for s in wholes])
+    add(f"vision tower, all {blocks} blocks", 1, lambda: [modeling.encode_frames(model.visual, s) for s in wholes])
     with torch.no_grad():
         videos = [modeling.encode_frames(model.visual, s) for s in wholes]
         projected = [mix.in_proj(v) for v in videos]
@@ -187,19 +206,19 @@ def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tu
 
     with torch.no_grad():
         scanned = [scan(x, p[2], 256).flatten(-2) for x, p in zip(convolved, parts, strict=True)]
-    add("mixers: norm", 27, lambda: [mixer.rms_norm(v, layer.vision_mixer.norm) for v in videos])
-    add("mixers: residual", 27, lambda: [v + v for v in videos])
-    add("mixers: in_proj", 27, lambda: [mix.in_proj(v) for v in videos])
-    add("mixers: convolution and SiLU", 27, lambda: [conv(p[1]) for p in parts])
+    add("mixers: norm", mixers, lambda: [mixer.rms_norm(v, layer.vision_mixer.norm) for v in videos])
+    add("mixers: residual", mixers, lambda: [v + v for v in videos])
+    add("mixers: in_proj", mixers, lambda: [mix.in_proj(v) for v in videos])
+    add("mixers: convolution and SiLU", mixers, lambda: [conv(p[1]) for p in parts])
     for chunk in (64, 128, 256):
         add(
             f"mixers: scan in chunks of {chunk}",
-            27,
+            mixers,
             lambda chunk=chunk: [scan(x, p[2], chunk) for x, p in zip(convolved, parts, strict=True)],
         )
-    add("mixers: gated norm", 27, lambda: [mix.norm(y, p[0]) for y, p in zip(scanned, parts, strict=True)])
-    add("mixers: out_proj", 27, lambda: [mix.out_proj(y) for y in scanned])
-    add("keys and values", 28, lambda: [layer.cross_attn.keys_and_values(v, None) for v in videos])
+    add("mixers: gated norm", mixers, lambda: [mix.norm(y, p[0]) for y, p in zip(scanned, parts, strict=True)])
+    add("mixers: out_proj", mixers, lambda: [mix.out_proj(y) for y in scanned])
+    add("keys and values", layers, lambda: [layer.cross_attn.keys_and_values(v, None) for v in videos])
     return results
 
 
@@ -208,33 +227,39 @@ def main() -> None:
     parser.add_argument("--frames", default="64,512,1024")
     parser.add_argument("--size", default="640x360")
     parser.add_argument("--longest", type=int, default=4096, help="0: do not try a very long video")
+    parser.add_argument("--stages", type=int, default=512, help="frames whose stages are timed one by one")
     parser.add_argument("--no-plain", action="store_true")
+    parser.add_argument("--cpu", action="store_true", help="a small model without a GPU")
     args = parser.parse_args()
+    if not (args.cpu or torch.cuda.is_available()):
+        print("this measures a GPU, and torch sees none: --cpu shows whether it works", file=sys.stderr)
+        sys.exit(2)
     size = tuple(int(edge) for edge in args.size.split("x"))
-    adapter = VambaAdapter(random="released", device="cuda")
+    adapter = VambaAdapter(random="small", device="cpu") if args.cpu else VambaAdapter(random="released", device="cuda")
     scan = "mamba-ssm" if mixer.mamba_scan() is not None else "plain PyTorch"
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, scan: {scan}, {args.size}\n", flush=True)
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    name = "CPU" if args.cpu else torch.cuda.get_device_name()
+    print(f"{name}, torch {torch.__version__}, scan: {scan}, {args.size}\n", flush=True)
+    edge = 256 if args.cpu else 8192
+    a = torch.randn(edge, edge, device=adapter.device, dtype=torch.bfloat16)
     a @ a
-    rate = 2 * 8192**3 / measure(lambda: a @ a) / 1e12
-    print(f"bf16 matrix product of 8192: {rate:.0f} TFLOP/s\n")
+    rate = 2 * edge**3 / measure(lambda: a @ a) / 1e12
+    print(f"bf16 matrix product of {edge}: {rate:.3g} TFLOP/s\n")
     rows = [report(adapter, int(n), size, not args.no_plain) for n in args.frames.split(",")]
     names = list(dict.fromkeys(name for row in rows for name in row))
     print("| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
     for row in rows:
         print("| " + " | ".join(f"{row[n]:.4g}" if n in row else "-" for n in names) + " |", flush=True)
-    print("\n| stage, 512 frames | s |\n| --- | --- |")
-    for name, seconds in stages(adapter, 512, size):
-        print(f"| {name} | {seconds:.3f} |", flush=True)
+    print(f"\n| stage, {args.stages} frames | s |\n| --- | --- |")
+    for name, seconds in stages(adapter, args.stages, size):
+        print(f"| {name} | {seconds:.3g} |", flush=True)
     if args.longest:
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        begin_peak()
         clip = make_clip(args.longest, size)
         seconds = measure(
             lambda: adapter.generate(adapter.encode(clip), ["?"], GenerationSettings(max_new_tokens=1)), 1
         )
-        peak = torch.cuda.max_memory_allocated() / GIB
-        print(f"\n{args.longest} frames: {seconds:.2f} s to the first token, peak {peak:.1f} GiB")
+        print(f"\n{args.longest} frames: {seconds:.2f} s to the first token, peak {peak_gib():.1f} GiB")
 
 
 if __name__ == "__main__":
