@@ -106,23 +106,21 @@ def metering_overhead(printed: str) -> None:
 
 
 @smallest(
-    *("--folder", "{tmp}", "--files", "seconds.h264", "seconds.hevc", "--frames", "4"),
+    *("--folder", "{tmp}", "--files", "seconds.hevc", "--frames", "4"),
     *("--loop", "seconds.h264", "--loop-videos", "2", "--loop-frames", "4"),
     needs=("decord",),
 )
 def video_loading(printed: str) -> None:
-    readers = ["decord", "ours", "torchcodec", "sequential"]
-    rows = table(printed, "file")
-    for name in ("seconds.h264", "seconds.hevc"):
-        *read, limit = [row for row in rows if row["file"] == name]
-        assert [row["reader"] for row in read] == readers
-        for row in read:
-            if row["reader"] == "torchcodec" and not loads("torchcodec.decoders"):
-                continue  # it needs FFmpeg's shared libraries
-            assert row["bytes"] == "same", row
-            assert number(row["peak MiB"]) > 10 and number(row["x decord"]) > 0
-        needed = re.match(r"limit: (\d+) frames to decode", limit["reader"])
-        assert needed is not None and 4 <= int(needed[1]) <= 120
+    lines = [line for line in printed.splitlines() if "torchcodec | failed" not in line]
+    if loads("torchcodec.decoders"):  # it needs FFmpeg's shared libraries
+        assert lines == printed.splitlines()
+    *read, limit = table("\n".join(lines), "file")
+    assert [row["reader"] for row in read if row["reader"] != "torchcodec"] == ["decord", "ours", "sequential"]
+    for row in read:
+        assert (row["file"], row["frames"], row["bytes"]) == ("seconds.hevc", "4", "same")
+        assert number(row["peak MiB"]) > 10 and number(row["x decord"]) > 0
+    needed = re.match(r"limit: (\d+) frames to decode", limit["reader"])
+    assert needed is not None and 4 <= int(needed[1]) <= 120, limit
     loops = table(printed, "loop")
     assert len(loops) == 2 and all(number(row["videos a minute"]) > 0 for row in loops)
     assert re.search(r"^[\d.]+ times$", printed, re.MULTILINE)
