@@ -5,6 +5,7 @@ alone in one process (which also compiles kernels), then all with ``--gpus 1`` a
 the first video to the last answer, without loading the model; responses are compared.
 
     python benchmarks/gpus.py [--gpus 2] [--videos 144] [--model-args vamba:pretrained=PATH]
+    python benchmarks/gpus.py --cpu --videos 2 --seconds 1 2     # only to see that it works: replicas without GPUs
 
 Prints Markdown. To reach: 1.9 times one GPU on two.
 """
@@ -19,29 +20,32 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 KINDS = 12  # videos of different lengths; the rest are copies
-FRAMES = (300, 6000)  # of the shortest and the longest, at 25 a second
-OPTIONS = {"preset": "veryfast", "crf": "23"}
+RATE = 25  # frames a second
+FORM: dict[str, Any] = {"rate": RATE, "size": (360, 640), "options": {"preset": "veryfast", "crf": "23"}}
+MODEL, MODEL_ON_CPU = "vamba:random=released,dtype=bfloat16", "vamba:random=small,device=cpu"
 DONE = re.compile(r"([\d,]+) videos in ([\d,.]+) s")
 
 
-def make(folder: Path, videos: int) -> None:
+def make(folder: Path, videos: int, shortest_s: int, longest_s: int) -> None:
     from videos import make_video
 
-    lengths = [FRAMES[0] + (FRAMES[1] - FRAMES[0]) * kind // (KINDS - 1) for kind in range(KINDS)]
+    kinds = min(KINDS, videos)
+    lengths = [RATE * (shortest_s + (longest_s - shortest_s) * kind // max(1, kinds - 1)) for kind in range(kinds)]
     with ProcessPoolExecutor() as pool:
         made = [
-            pool.submit(make_video, folder / f"{kind:03}.mp4", frames=frames, size=(360, 640), options=OPTIONS)
+            pool.submit(make_video, folder / f"{kind:03}.mp4", frames=frames, **FORM)
             for kind, frames in enumerate(lengths)
         ]
         for one in made:
             one.result()
-    for number in range(KINDS, videos):
-        shutil.copy(folder / f"{number % KINDS:03}.mp4", folder / f"{number:03}.mp4")
+    for number in range(kinds, videos):
+        shutil.copy(folder / f"{number % kinds:03}.mp4", folder / f"{number:03}.mp4")
 
 
 def run(data: Path, output: Path, model: str, *more: str) -> tuple[float, str, dict[str, str]]:
@@ -62,6 +66,12 @@ def run(data: Path, output: Path, model: str, *more: str) -> tuple[float, str, d
     return float(match[2].replace(",", "")), said, responses
 
 
+def gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def equal(responses: dict[str, str], others: dict[str, str]) -> str:
     return f"{sum(responses[question] == response for question, response in others.items())} of {len(others)}"
 
@@ -70,24 +80,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--videos", type=int, default=144)
-    parser.add_argument("--model-args", default="vamba:random=released,dtype=bfloat16")
+    parser.add_argument("--seconds", type=int, nargs=2, default=(12, 240), metavar=("SHORTEST", "LONGEST"))
+    parser.add_argument("--model-args", help=f"default: {MODEL}, with --cpu {MODEL_ON_CPU}")
+    parser.add_argument("--cpu", action="store_true", help="so many replicas without GPUs")
     args = parser.parse_args()
+    if not args.cpu and (there := gpus_here()) < args.gpus:
+        print(f"this measures {args.gpus} GPUs, and there are {there}: --cpu shows whether it works", file=sys.stderr)
+        sys.exit(2)
+    model = args.model_args or (MODEL_ON_CPU if args.cpu else MODEL)
+    several = "--replicas" if args.cpu else "--gpus"
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data"
         data.mkdir()
-        make(data, args.videos)
-        _, _, alone = run(data, Path(place) / "alone", args.model_args, "--limit", str(KINDS))
+        make(data, args.videos, *args.seconds)
+        _, _, alone = run(data, Path(place) / "alone", model, "--limit", str(KINDS))
         print("| run | s | times one GPU | responses as alone | as with one GPU |")
         print("| --- | --- | --- | --- | --- |")
         runs: list[tuple[float, dict[str, str]]] = []
         remarks = []
         for gpus in (1, args.gpus):
-            seconds, said, responses = run(data, Path(place) / f"{gpus}", args.model_args, "--gpus", f"{gpus}")
+            seconds, said, responses = run(data, Path(place) / f"{gpus}", model, several, f"{gpus}")
             runs.append((seconds, responses))
             remarks.append(said)
             one, of_one = runs[0]
             same = (equal(responses, alone), equal(responses, of_one))
-            print(f"| --gpus {gpus} | {seconds:.1f} | {one / seconds:.2f} | {same[0]} | {same[1]} |", flush=True)
+            print(f"| {several} {gpus} | {seconds:.1f} | {one / seconds:.2f} | {same[0]} | {same[1]} |", flush=True)
         print("", *remarks, sep="\n")
 
 

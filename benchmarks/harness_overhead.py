@@ -4,11 +4,12 @@ Runs ``constant`` over annotations of Video-MME's shape (900 videos, 2,700 quest
 over ten times as many, then rebuilds the leaderboard. To reach: under 5 ms a question, and memory that does
 not grow with the number of questions beyond the annotations themselves.
 
-    python benchmarks/harness_overhead.py
+    python benchmarks/harness_overhead.py [--videos 900 9000]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -50,13 +51,18 @@ def measure(videos: int) -> dict[str, float]:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(int(sys.argv[1]))))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--videos", type=int, nargs="+", default=[900, 9000], help="of three questions each")
+    parser.add_argument("--measure", type=int, metavar="VIDEOS", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure)))
         return
     print("| questions | s in all | ms/question | memory grown, MiB | leaderboard command, s |")
     print("| --- | --- | --- | --- | --- |")
-    for videos in (900, 9000):
-        done = subprocess.run([sys.executable, __file__, str(videos)], check=True, capture_output=True, text=True)
+    for videos in args.videos:
+        command = [sys.executable, __file__, "--measure", str(videos)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         m = json.loads(done.stdout.splitlines()[-1])
         each = 1000 * m["seconds"] / m["questions"]
         cells = [f"{m['questions']:,}", f"{m['seconds']:.2f}", f"{each:.3f}", f"{m['grown_mib']:.0f}"]

@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,10 +34,11 @@ from vamba_eval import evaluate  # noqa: E402
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter  # noqa: E402
 from vamba_eval.cost.meter import Meter, mark_first_token, phase  # noqa: E402
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory  # noqa: E402
-from vamba_eval.run import evaluate as evaluate_module  # noqa: E402
+from vamba_eval.store.runs import latest_records  # noqa: E402
 from vamba_eval.tables.costs import spread  # noqa: E402
 
 VIDEOS, QUESTIONS = 12, 3
+GNU_TIME = "/usr/bin/time"  # a small process, so its child's maximum begins with nothing of ours
 
 
 class Fixed(ModelAdapter):
@@ -107,27 +108,36 @@ class NoMonitor(Nothing):
         self.peak = 0
 
 
+@contextmanager
+def unmetered() -> Iterator[None]:
+    """A run in this block has none of its meters: each is replaced where the run takes it from."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("vamba_eval.run.answer.Meter", Nothing))
+        stack.enter_context(mock.patch("vamba_eval.run.evaluate.HostMemory", NoMonitor))
+        stack.enter_context(mock.patch("vamba_eval.run.evaluate.GpuMonitor", NoMonitor))
+        yield
+
+
 def overhead(rounds: int, encode_s: float, generate_s: float) -> None:
     torch.set_num_threads(1)
     model = Fixed(encode_s, generate_s)
-    unmetered = {"Meter": Nothing, "HostMemory": NoMonitor, "GpuMonitor": NoMonitor}
 
-    def run(folder: Path) -> tuple[float, float]:
-        start, cpu = time.perf_counter(), time.process_time()
-        evaluate(["videomme"], [model], data_root=folder, output=folder / f"{start}", progress=False)
-        return time.perf_counter() - start, time.process_time() - cpu
+    def run(folder: Path, metered: bool) -> tuple[float, float]:
+        with nullcontext() if metered else unmetered():
+            start, cpu = time.perf_counter(), time.process_time()
+            evaluate(["videomme"], [model], data_root=folder, output=folder / f"{start}", progress=False)
+            taken = time.perf_counter() - start, time.process_time() - cpu
+        records = latest_records(folder / f"{start}" / "videomme" / "videomme.fixed.jsonl").values()
+        assert {bool(record["cost"] and record["host_bytes"]) for record in records} == {metered}
+        return taken
 
     pairs = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (write_videomme(folder, videomme_rows(VIDEOS)) / "data").rmdir()
         for number in range(rounds + 1):
-            without: Callable[[], Any] = lambda: mock.patch.multiple(evaluate_module, **unmetered)  # noqa: E731
-            both = {}
-            for metered in (True, False) if number % 2 else (False, True):
-                with nullcontext() if metered else without():
-                    both[metered] = run(folder)
-            pairs.append(both)
+            order = (True, False) if number % 2 else (False, True)
+            pairs.append({metered: run(folder, metered) for metered in order})
     pairs = pairs[1:]  # the first warms up
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, one thread"
     print(
@@ -202,8 +212,11 @@ def memory() -> None:
         "    print(host.peak, flush=True)\n"
         "    os._exit(0)"  # the interpreter takes more than the run while it is torn down
     )
+    if not Path(GNU_TIME).exists():
+        print(f"\nhost memory: there is no {GNU_TIME} to compare with")
+        return
     with tempfile.TemporaryDirectory() as folder:
-        command = ["/usr/bin/time", "-f", "%M", sys.executable, "-c", code, folder]
+        command = [GNU_TIME, "-f", "%M", sys.executable, "-c", code, folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
         kilobytes, whole = int(done.stderr.split()[-1]), int(done.stdout.split()[-1])
         (path,) = Path(folder).rglob("*.vamba.jsonl")
@@ -217,10 +230,12 @@ def memory() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What metering costs")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=20, help="at least 2, so that rounds can be compared")
     parser.add_argument("--encode-ms", type=float, default=200.0)
     parser.add_argument("--generate-ms", type=float, default=60.0)
     args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error("--rounds must be 2 at least")
     overhead(args.rounds, args.encode_ms / 1e3, args.generate_ms / 1e3)
     own_work()
     memory()

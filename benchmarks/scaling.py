@@ -16,6 +16,7 @@ of the longest N + 1 videos one after the other (three of 2 N + 1, and so on).
 
     python benchmarks/scaling.py                     # all; half an hour on 2 cores, 7 GiB
     python benchmarks/scaling.py --only videomme --replicas 64
+    python benchmarks/scaling.py --only lvbench --replicas 2 --videos 8 --seconds 4      # only to see that it works
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -55,7 +57,7 @@ CORES = 16  # a replica, for reading
 THREADS = 4  # a video, where there are enough
 RATE = 15.0  # videos a second in all, by the wall clock
 LEAST_S = 0.5  # a video takes by the wall clock, on average
-RUN_S = 30.0  # a run takes at least, unless that is more than in reality
+RUN_S = 30.0  # a run takes at least, unless that is more than in reality or another time is asked for
 
 # Seconds of a model of 7 billion parameters on one GPU, by the magnitude: a frame a second up to 512 are encoded.
 MOST_FRAMES = 512
@@ -135,10 +137,10 @@ class Lengths(Task):
 
 
 def simulated_reading() -> Any:
-    """One process that sleeps for everybody who reads, in place of ``cluster._read``."""
+    """One process that sleeps for everybody who reads, in place of ``workers.read_video``."""
     import ray
 
-    from vamba_eval.run.on_ray.workers import _Landed
+    from vamba_eval.run.on_ray.workers import Landed
 
     @ray.remote(num_cpus=0, max_concurrency=2000)
     class Readers:
@@ -162,7 +164,7 @@ def simulated_reading() -> Any:
                 self.free.notify_all()
             times = np.array([encode_s(video.duration_s or 0.0), QUESTION_S]) * video.extra["clock"]
             clip = Clip(np.zeros((1, 8, 8, 3), np.uint8), times, np.zeros(1, np.int64), 1.0, 0.0)
-            return _Landed(Loaded(video, None, seconds=seconds), "", 192, ""), Loaded(video, clip)
+            return Landed(Loaded(video, None, seconds=seconds), "", 192, ""), Loaded(video, clip)
 
     class Read:
         """As the driver calls it."""
@@ -191,22 +193,22 @@ def works_of(videos: Sequence[tuple[float, int]], clock: float) -> list[Any]:
 
 
 def measured(
-    cluster: Any, members: Sequence[Any], model: Any, videos: Sequence[tuple[float, int]]
+    cluster: Any, readers: Any, members: Sequence[Any], model: Any, videos: Sequence[tuple[float, int]], run_s: float
 ) -> tuple[float, str]:
-    """Efficiency of so many replicas, and where their time went."""
+    """Efficiency of so many replicas, and where their time went. A run takes at least ``run_s``, see above."""
     import ray
 
-    from vamba_eval.run.on_ray import scheduler
+    from vamba_eval.run.on_ray.scheduler import Scheduler
     from vamba_eval.run.plan import Job
     from vamba_eval.run.progress import Progress
     from vamba_eval.run.work import Assignment, Subject
     from vamba_eval.store.records import Record
 
     count, total = len(members), sum(model_s(*video) for video in videos)
-    clock = min(1.0, max(LEAST_S, count / RATE, RUN_S * count / len(videos)) * len(videos) / total)
+    clock = min(1.0, max(LEAST_S, count / RATE, run_s * count / len(videos)) * len(videos) / total)
     model.members, cluster.read_threads = list(members), THREADS
     cluster.cores = [NODE * CORES] * (count // NODE) or [count * CORES]
-    ray.get(scheduler.read_video.readers.begin.remote(sum(cluster.cores)))
+    ray.get(readers.begin.remote(sum(cluster.cores)))
     job = Job(Lengths(), "lengths", "vamba", None, FrameSampling(), GenerationSettings(), "pyav")
     now = time.monotonic()
     for member in members:
@@ -214,7 +216,7 @@ def measured(
     recorder = Quiet(job, Record("", "", [], None, {}, 0))
     subject = Subject(model.facts.model, "simulated", 1)
     assignment = Assignment(subject, [job], works_of(videos, clock), [recorder])  # type: ignore[list-item]
-    work = scheduler.Scheduler(model, assignment, Progress(enabled=False))
+    work = Scheduler(model, assignment, Progress(enabled=False))
     start = time.perf_counter()
     answered = sum(record is not None and record.answered for _, record in work)
     seconds = time.perf_counter() - start
@@ -253,32 +255,36 @@ def bound(videos: Sequence[tuple[float, int]], count: int) -> float:
     return sum(times) / count / least
 
 
-def part_of(videos: Sequence[tuple[float, int]], count: int) -> list[tuple[float, int]]:
-    """For few replicas, as many videos as they get through in a minute: every so manieth."""
-    step = max(1, len(videos) // (120 * count))
-    return list(videos[::step])
+def part_of(videos: Sequence[tuple[float, int]], count: int, most: int | None) -> list[tuple[float, int]]:
+    """At most so many: every so manieth. By default as many as so few replicas get through in a minute."""
+    step = max(1, len(videos) // (most or 120 * count))
+    return list(videos[::step])[:most]
 
 
-def rows(names: Sequence[str], counts: Sequence[int]) -> Iterator[str]:
+def rows(names: Sequence[str], counts: Sequence[int], most: int | None, run_s: float) -> Iterator[str]:
     import ray
 
-    from vamba_eval.run.on_ray import cluster, replicas, scheduler
+    from vamba_eval.run.on_ray import scheduler
+    from vamba_eval.run.on_ray.cluster import Cluster
+    from vamba_eval.run.on_ray.replicas import Replicas
     from vamba_eval.run.plan import Layout
 
     # Two CPUs by name, whatever there are: otherwise Ray starts a process for each.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
-    with cluster.Cluster(Layout(replicas=max(counts)), Reading()) as joined:
-        scheduler.read_video = simulated_reading()
-        model = replicas.Replicas(joined, f"{__file__}:Simulated", {})
+    with (
+        Cluster(Layout(replicas=max(counts)), Reading()) as cluster,
+        mock.patch.object(scheduler, "read_video", simulated_reading()) as reading,
+    ):
+        model = Replicas(cluster, f"{__file__}:Simulated", {})
         everyone = model.members
         while any(member.starting is not None for member in everyone):
             model.welcome()
             time.sleep(0.1)
         for name in names:
             for count in counts:
-                videos = part_of(benchmarks()[name], count)
-                efficiency, summary = measured(joined, everyone[:count], model, videos)
+                videos = part_of(benchmarks()[name], count, most)
+                efficiency, summary = measured(cluster, reading.readers, everyone[:count], model, videos, run_s)
                 print(f"{name}, {count}: {summary}", file=sys.stderr, flush=True)
                 cells = [efficiency, *static(videos, count), bound(videos, count)]
                 shown = " | ".join(f"{100 * cell:.1f}" for cell in cells)
@@ -292,11 +298,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=tuple(benchmarks()), help="one benchmark")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
+    parser.add_argument("--videos", type=int, help="of a benchmark, at most (default: by the number of replicas)")
+    parser.add_argument("--seconds", type=float, default=RUN_S, help=f"that a run takes at least (default: {RUN_S:g})")
     args = parser.parse_args()
     print("Efficiency in %: the model's time, over that of all replicas\n")
     print("| benchmark | videos | replicas | measured | static shards | and reading in turn | bound |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for row in rows([args.only] if args.only else list(benchmarks()), args.replicas):
+    for row in rows([args.only] if args.only else list(benchmarks()), args.replicas, args.videos, args.seconds):
         print(row, flush=True)
 
 

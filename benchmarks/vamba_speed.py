@@ -5,7 +5,7 @@ Random weights (they change neither speed nor memory), bfloat16, one video of ra
 ordinary generate, everything again for every question. Both use mamba-ssm's scan if it can be imported.
 
     python benchmarks/vamba_speed.py [--frames 64,512,1024] [--size 640x360] [--longest 4096] [--no-plain]
-    python benchmarks/vamba_speed.py --device cpu --random small --frames 4 --size 56x56 --longest 0 --stages 4
+    python benchmarks/vamba_speed.py --cpu --frames 4 --size 56x56 --longest 0 --stages 4
 
 The second only shows that all of it runs: a small model, without a GPU.
 
@@ -232,12 +232,14 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=4096, help="0: do not try a very long video")
     parser.add_argument("--stages", type=int, default=512, help="frames of the video whose stages are timed")
     parser.add_argument("--no-plain", action="store_true")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--random", choices=("small", "released"), default="released", help="size of the weights")
+    parser.add_argument("--cpu", action="store_true", help="a small model without a GPU, to see that all of it runs")
     args = parser.parse_args()
+    if not (args.cpu or torch.cuda.is_available()):
+        print("this measures a GPU, and torch sees none: --cpu shows whether it works", file=sys.stderr)
+        sys.exit(2)
     width, height = (int(edge) for edge in args.size.split("x"))
     size = (width, height)
-    adapter = VambaAdapter(random=args.random, device=args.device)
+    adapter = VambaAdapter(random="small", device="cpu") if args.cpu else VambaAdapter(random="released", device="cuda")
     on_gpu = adapter.device.type == "cuda"
     where = torch.cuda.get_device_name() if on_gpu else "CPU"
     scan = "mamba-ssm" if on_gpu and mixer.mamba_scan() is not None else "plain PyTorch"

@@ -1,4 +1,7 @@
-"""Archives of a benchmark, whole or in parts, unpacked so that a kill leaves no half file."""
+"""Archives of a benchmark, whole or in parts, unpacked so that a kill leaves no half file.
+
+Knows no benchmark, and not where archives come from: they lie in the folder whose `State` it is given.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +15,46 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from vamba_eval.contracts import UserError
-from vamba_eval.data.state import Archive, RemoteFile, State, bytes_text, free_bytes
+from vamba_eval.data.state import Archive, RemoteFile, State, free_bytes, path_inside
+from vamba_eval.progress import Display, bytes_text
 
-if TYPE_CHECKING:
-    pass
-
-# Archives, whole or in parts: x.zip, x.tar.part.aa, x.tar.gz.part-a, x.zip.001.
-_ARCHIVE = re.compile(
+# x.zip, and in parts x.tar.part.aa, x.tar.gz.part-a, x.zip.001.
+_UNPACKED = re.compile(
     r"(?P<whole>.+\.(?P<kind>zip|tar\.gz|tar\.bz2|tar\.xz|tgz|tar))(?:[._-](?:part[._-]?)?(?P<part>[a-z]{1,2}|\d{1,4}))?"
 )
-
-
-NOT_UNPACKED = re.compile(r".+\.(rar|7z|z\d\d|tar\.zst)")
-
-
+_NOT_UNPACKED = re.compile(r".+\.(rar|7z|z\d\d|tar\.zst)")
 _JUNK = ("__MACOSX", ".DS_Store")
 
 
 def archives_in(files: Iterable[RemoteFile]) -> tuple[Archive, ...]:
+    """Those among ``files`` that `unpack` takes, each with its parts in their order."""
     parts: dict[str, list[tuple[tuple[int, str], RemoteFile]]] = {}
     for file in files:
-        if match := _ARCHIVE.fullmatch(file.path):
+        if match := _UNPACKED.fullmatch(file.path):
             part = match["part"] or ""
             parts.setdefault(match["whole"], []).append(((len(part), part), file))
     return tuple(Archive(name, tuple(file for _, file in sorted(each))) for name, each in parts.items())
 
 
-def unpack(archive: Archive, target: Path, state: State) -> None:
+def is_of_another_kind(path: str) -> bool:
+    """Whether a file is an archive of a kind that `unpack` does not take."""
+    return _NOT_UNPACKED.fullmatch(path) is not None
+
+
+def unpack(archive: Archive, target: Path, state: State, display: Display) -> None:
     """Unpack it below ``target``; each file appears under its name when it is whole, and the archive counts as
     unpacked when all are there. Raises UserError; nothing is written outside of ``target``."""
-    from tqdm import tqdm
-
     members = {}
     description = f"unpacking {PurePosixPath(archive.name).name}"
-    with ExitStack() as stack, tqdm(unit="B", unit_scale=True, desc=description, disable=None) as bar:
+    with ExitStack() as stack, display.bar(description, of_bytes=True) as bar:
         streams = [stack.enter_context(open(state.folder / part.path, "rb")) for part in archive.parts]
         joined: Any = io.BufferedReader(_Joined(streams), 2**20)
         try:
             for name, size, content in _members(archive.name, joined, free_bytes(state.folder)):
-                path = inside(target, name, archive.name)
+                path = path_inside(target, name, archive.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 incomplete = path.with_name(f".{path.name[:200]}.incomplete")
                 with content, incomplete.open("wb") as stream:
@@ -62,7 +63,7 @@ def unpack(archive: Archive, target: Path, state: State) -> None:
                     raise zipfile.BadZipFile(f"{name} is not as long as the archive states")
                 os.replace(incomplete, path)
                 members[str(path.relative_to(state.folder))] = size
-                bar.update(size)
+                bar.advance(size)
         except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, KeyError, RuntimeError) as error:
             raise UserError(
                 f"{archive.name} cannot be unpacked ({str(error) or type(error).__name__}): it is as published; "
@@ -96,14 +97,6 @@ def _members(name: str, stream: IO[bytes], free: int) -> Iterator[tuple[str, int
 
 def _is_junk(name: str) -> bool:
     return any(part in _JUNK for part in PurePosixPath(name).parts)
-
-
-def inside(folder: Path, name: str, source: str) -> Path:
-    """The path of ``name`` below ``folder``; UserError for a name that leads elsewhere."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or not path.parts or ".." in path.parts or re.match("[A-Za-z]:", name):
-        raise UserError(f"{source} holds {name!r}, which would be written outside of its folder: it is not unpacked")
-    return folder.joinpath(*path.parts)
 
 
 class _Joined(io.RawIOBase):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vamba_eval.contracts import Counts, MissingData, Task, UserError, Video, VideoError
+from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.registry import load_task
 from vamba_eval.video.canvas import VideoInfo
@@ -22,14 +23,9 @@ from vamba_eval.video.subtitles import read_subtitles
 
 # A stated length may be rounded to minutes (LVBench's is), and a file's own may count its sound.
 _TOLERANCE_S = 2.0
-
-
 _TOLERANCE_SHARE = 0.05
 
-
 _SHOWN = 10  # of each kind of problem; all are in the report
-
-
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -167,12 +163,10 @@ def _check_rows(task: Task, videos: Sequence[Video], published: Counts, fetch: s
 
 
 def _check_files(videos: Sequence[Video], reading: Reading, fetch: str, report: Report) -> None:
-    from tqdm import tqdm
-
     good = right = stated = 0
-    with Reader(reading) as reader:
-        checked = reader.check(videos)
-        for loaded in tqdm(checked, total=len(videos), desc=f"opening {report.task}", unit="video", disable=None):
+    with Reader(reading) as reader, Display() as display, display.bar(f"opening {report.task}", len(videos)) as bar:
+        for loaded in reader.check(videos):
+            bar.advance()
             path, info = loaded.video.path, loaded.info
             problem = loaded.problem or _unfinished(path)
             if problem is not None or info is None:

@@ -1,23 +1,28 @@
-"""What a download has done so far, and the files that it is about."""
+"""What is to be in a benchmark's folder, and what of it is known to be there and whole.
+
+Files count as there by the size and the digest that were stated for them, archives as unpacked by the sizes of all that
+was in them. Fetches and unpacks nothing.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from filelock import FileLock, Timeout
 
 from vamba_eval.contracts import UserError
 
-_STATE = ".vamba-eval"  # in the benchmark's folder: what is fetched, and what is unpacked
+_OWN_FOLDER = ".vamba-eval"  # in the benchmark's: what is fetched, and what is unpacked
 
 
 @dataclass(frozen=True)
@@ -41,19 +46,12 @@ class Archive:
         return sum(part.size for part in self.parts)
 
 
-def free_bytes(folder: Path) -> int:
-    """Free bytes of the disk that the folder is or will be on."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
-
-
 class State:
     """What of a benchmark's folder is known to be whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.stop = False
-        self._own = folder / _STATE
+        self._own = folder / _OWN_FOLDER
         self._lock = Lock()
         log = self._own / "fetched.txt"
         lines = log.read_text(encoding="utf-8").split("\n") if log.exists() else []
@@ -86,6 +84,7 @@ class State:
         return True
 
     def note(self, file: RemoteFile) -> None:
+        """Remember that the file is there and whole."""
         with self._lock:
             self._own.mkdir(parents=True, exist_ok=True)
             with (self._own / "fetched.txt").open("a", encoding="utf-8") as log:
@@ -102,9 +101,6 @@ class State:
         size = path.stat().st_size if path.exists() else 0
         return size if size <= file.size else 0
 
-    def _manifest(self, archive: Archive) -> Path:
-        return self._own / "unpacked" / f"{archive.name.replace('/', '--')}.json"
-
     def is_unpacked(self, archive: Archive) -> bool:
         """Whether everything that was in it is there, with its size."""
         try:
@@ -116,6 +112,7 @@ class State:
             return False
 
     def note_unpacked(self, archive: Archive, members: dict[str, int]) -> None:
+        """Remember what was in it: paths in the folder, and their sizes in bytes."""
         path = self._manifest(archive)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"digests": [part.digest for part in archive.parts], "members": members}
@@ -123,8 +120,12 @@ class State:
         aside.write_text(json.dumps(content, indent=0), encoding="utf-8")
         os.replace(aside, path)
 
+    def _manifest(self, archive: Archive) -> Path:
+        return self._own / "unpacked" / f"{archive.name.replace('/', '--')}.json"
+
 
 def is_whole(path: Path, file: RemoteFile) -> bool:
+    """Whether what is at ``path``, which must exist, has the size and the digest of ``file``; reads all of it."""
     if path.stat().st_size != file.size:
         return False
     git = hashlib.sha1(f"blob {file.size}\0".encode())  # how git names a file's content
@@ -135,9 +136,15 @@ def is_whole(path: Path, file: RemoteFile) -> bool:
     return digest.hexdigest() == file.digest
 
 
-def bytes_text(number: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
+def path_inside(folder: Path, name: str, source: str) -> Path:
+    """The path of ``name``, which ``source`` holds, below ``folder``; UserError for a name that leads elsewhere."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or not path.parts or ".." in path.parts or re.match("[A-Za-z]:", name):
+        raise UserError(f"{source} holds {name!r}, which would be written outside of its folder: it is not unpacked")
+    return folder.joinpath(*path.parts)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk that the folder is or will be on."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free

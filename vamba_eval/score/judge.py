@@ -7,7 +7,6 @@ second time asks nothing that was asked before. Knows judged tasks through their
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from typing import Any
 
 from vamba_eval.contracts import Task, UserError
 from vamba_eval.endpoint import Endpoint, EndpointError, Usage
+from vamba_eval.progress import Display
 from vamba_eval.score.scored import recorded_task
 from vamba_eval.store.judgements import digest, judged_path, read_judgements
 from vamba_eval.store.records import Record
@@ -134,8 +134,6 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progress: bool, graded: Graded) -> None:
-    from tqdm import tqdm
-
     judge = endpoint.judge
     known = read_judgements(path, f"{judge.model}@{judge.url}")
     answered = _for_judge(task, path)
@@ -143,16 +141,12 @@ def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progr
     graded.already += len(answered) - len(todo)
     in_a_row = 0
     pool = ThreadPoolExecutor(max_workers=requests)
-    bar = tqdm(
-        total=len(answered),
-        initial=len(answered) - len(todo),
-        desc=f"{path.name.removesuffix('.jsonl')} · {judge.model}",
-        unit="response",
-        disable=not progress,
-        dynamic_ncols=True,
-        mininterval=0.2 if sys.stderr.isatty() else 10.0,
-    )
-    with bar, closing(RecordFile(judged_path(path))) as lines:
+    description = f"{path.name.removesuffix('.jsonl')} · {judge.model}"
+    with (
+        Display(enabled=progress) as display,
+        display.bar(description, len(answered), done=len(answered) - len(todo)) as bar,
+        closing(RecordFile(judged_path(path))) as lines,
+    ):
         futures = [pool.submit(_judge_one, task, record, endpoint) for record in todo]
         try:
             for future in as_completed(futures):
@@ -170,8 +164,7 @@ def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progr
                         f"{judge} failed {in_a_row} times in a row, the last time with: {line['error']}. What is "
                         "judged is kept; the same command goes on from there"
                     )
-                bar.update()
-                bar.set_postfix(failed=graded.failed, refresh=False)
+                bar.advance(note=f"{graded.failed:,} failed" if graded.failed else "")
         except BaseException:
             endpoint.stop()
             raise

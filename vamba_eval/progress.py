@@ -1,0 +1,134 @@
+"""How far long work is: bars on a terminal, elsewhere (a log file, a scheduler's output) a plain line now and then.
+
+Knows nothing of what the work is. Imports nothing of the harness, and rich only where there is a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from threading import Lock
+from typing import Any, TextIO
+
+_LINE_EVERY_S = 30.0  # where there is no terminal
+
+
+class Display:
+    """The bars of a command, of which several may be at work at once; a context manager.
+
+        with Display() as display, display.bar("fetching", total=1000, of_bytes=True) as bar:
+            bar.advance(100)
+
+    Shows nothing unless it is ``enabled``. Threads may share it, and its bars.
+    """
+
+    def __init__(self, *, enabled: bool = True, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self.enabled = enabled
+        self.live = enabled and self._stream.isatty()
+        self._rich: Any = None
+
+    def __enter__(self) -> Display:
+        if self.live:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._rich = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[state]}", markup=False),
+                TimeRemainingColumn(compact=True),
+                console=Console(file=self._stream),
+                refresh_per_second=4,
+            )
+            self._rich.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+
+    def bar(self, description: str, total: int | None = None, *, done: int = 0, of_bytes: bool = False) -> Bar:
+        """A bar of ``total`` items or bytes (None: nobody knows), ``done`` of which are done already."""
+        return Bar(self, self._rich, description, total, done, of_bytes)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._rich is not None:
+            self._rich.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        elif self.enabled:
+            print(text, file=self._stream, flush=True)
+
+
+class Bar:
+    """One piece of work; a context manager. At its end its last state stays as a line, and its bar goes.
+
+    Without a terminal there is a line every half a minute, and a last one if there was any.
+    """
+
+    def __init__(
+        self, display: Display, rich: Any, description: str, total: int | None, done: int, of_bytes: bool
+    ) -> None:
+        self._display, self._rich = display, rich
+        self._description, self._total, self._of_bytes = description, total, of_bytes
+        self._before = self._done = done
+        self._note = ""
+        self._begun = self._said_at = time.monotonic()
+        self._lock = Lock()
+        if rich is not None:
+            self._row = rich.add_task(description, total=total, completed=done, state=self._state())
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rich is not None:
+            self._rich.remove_task(self._row)
+            self._rich.refresh()  # else the line below would have the bar drawn once more
+            self._display.say(f"{self._description}: {self._state()}")
+        elif self._said_at > self._begun:
+            self._display.say(self._line())
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """So much more is done; ``note`` stands behind the figures, until another replaces it."""
+        with self._lock:
+            self._done += amount
+            self._note = note or self._note
+            if self._rich is not None:
+                self._rich.update(self._row, completed=self._done, state=self._state())
+            elif self._display.enabled and time.monotonic() - self._said_at >= _LINE_EVERY_S:
+                self._said_at = time.monotonic()
+                self._display.say(self._line())
+
+    def _state(self) -> str:
+        """How much of how much, at which rate if it is bytes, and the note."""
+        shown = bytes_text if self._of_bytes else "{:,}".format
+        text = shown(self._done) + ("" if self._total is None else f" of {shown(self._total)}")
+        elapsed, gained = time.monotonic() - self._begun, self._done - self._before
+        if self._of_bytes and gained and elapsed > 0:
+            text += f", {bytes_text(gained / elapsed)}/s"
+        return f"{text}, {self._note}" if self._note else text
+
+    def _line(self) -> str:
+        text = f"{self._description}: {self._state()}"
+        elapsed, gained = time.monotonic() - self._begun, self._done - self._before
+        if gained and self._total is not None and self._done < self._total:
+            text += f", {duration_text(elapsed / gained * (self._total - self._done))} left"
+        return text
+
+
+def bytes_text(number: float) -> str:
+    """Three digits and a unit, by powers of 1,000."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def duration_text(seconds: float) -> str:
+    """In the unit that gives two digits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
