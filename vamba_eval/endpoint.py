@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vamba_eval.contracts import UserError
+from vamba_eval.files import user_cache
 from vamba_eval.store.judgements import Judge
 
 
@@ -89,7 +90,7 @@ class Endpoint:
         if not key and parts.hostname == "api.openai.com":
             raise UserError(f"the judge needs a key: set {key_env}, or name another variable with --judge-key-env")
         self._client = openai.OpenAI(base_url=url, api_key=key or "none", timeout=timeout_s, max_retries=max_retries)
-        cache = Path(cache).expanduser() if cache else _user_cache() / "judge"
+        cache = Path(cache).expanduser() if cache else user_cache() / "judge"
         try:
             # Nothing is thrown out: these answers cost money, and take a few KB each.
             self._cache = diskcache.Cache(str(cache), eviction_policy="none", cull_limit=0)
@@ -172,10 +173,6 @@ class Endpoint:
         else:
             problem = "" if text.strip() else "the judge's answer is empty"
         return _Reply(text, problem, *spent)
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
 
 
 def _valid(text: str) -> str:

@@ -11,13 +11,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import JudgedTask, UserError
 from vamba_eval.endpoint import Endpoint, EndpointError, Usage
+from vamba_eval.files import locked
 from vamba_eval.score.scored import recorded_task, stored_question
 from vamba_eval.store.judgements import digest, judged_path, read_judgements
 from vamba_eval.store.runs import RecordFile, find_runs, latest_responses, read_info
@@ -100,7 +101,7 @@ def grade_runs(paths: Sequence[Path], endpoint: Endpoint, *, requests: int = 8, 
         raise UserError("the runs there hold no responses in free text, so there is nothing to judge")
     for folder in dict.fromkeys(folder for folder, _, _ in files):
         graded.folders.append(folder)
-        with _alone(folder):
+        with locked(folder / ".judge.lock", f"another process is judging {folder}: wait for it"):
             for _, task, path in (entry for entry in files if entry[0] == folder):
                 _grade_file(task, path, endpoint, requests, progress, graded)
     return graded
@@ -113,17 +114,6 @@ def _judged_files(folder: Path) -> Iterator[tuple[JudgedTask, Path]]:
         if isinstance(task, JudgedTask):
             paths = (folder / f"{name}.{model}.jsonl" for model in info["models"])
             yield from ((task, path) for path in paths if path.exists())
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(str(folder / ".judge.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"another process is judging {folder}: wait for it") from None
 
 
 def _grade_file(

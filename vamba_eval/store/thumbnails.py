@@ -11,13 +11,12 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vamba_eval.contracts import Clip
+from vamba_eval.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +67,12 @@ class Thumbnails:
         path = self._folder / f"{digest}.jpg"
         if self._broken or path.exists():
             return
-        partial = path.with_suffix(".tmp")
         try:
             self._folder.mkdir(exist_ok=True)
-            partial.write_bytes(make())
-            os.replace(partial, path)
+            write_bytes(path, make())
         except Exception as error:
             self._broken = True
             log.warning("no more thumbnails are kept in %s (%s); answers are not affected", self._folder, error)
-            with suppress(OSError):
-                partial.unlink()
 
 
 def strip_of(clip: Clip) -> bytes:
