@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Dataset, Task, UserError
+from vamba_eval.contracts import Dataset, Task, UserError, first_line
 from vamba_eval.data.archives import NOT_UNPACKED, archives_in, inside, unpack
 from vamba_eval.data.state import Archive, RemoteFile, State, bytes_text, free_bytes, is_whole
 from vamba_eval.registry import load_task
@@ -302,7 +302,6 @@ def _hub_errors(hub_id: str) -> Iterator[None]:
         # The library's HTTP client is httpx or httpx2, by its version.
         if not known and type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{hub_id} cannot be fetched ({reason}); what has come is kept, and the same command goes on"
+            f"{hub_id} cannot be fetched ({first_line(error)}); what has come is kept, and the same command goes on"
         ) from error

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError, first_line
 from vamba_eval.cost.flops import count_flops
 from vamba_eval.cost.meter import Meter
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
@@ -238,7 +238,7 @@ def prompt_of(adapter: ModelAdapter, clip: Clip, tokens: int) -> str:
 
 def outcome_of(error: BaseException) -> dict[str, str]:
     """The outcome of a point that ended in ``error``, and the reason in one line."""
-    detail = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    detail = first_line(error)
     if isinstance(error, UserError):
         return {"outcome": MISTAKE, "detail": str(error)}
     host = type(error).__name__ == "_ArrayMemoryError" or (

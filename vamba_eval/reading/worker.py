@@ -24,9 +24,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, VideoError
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, VideoError, system_reason
 from vamba_eval.reading.cache import ClipCache, clip_key, frames_digest
-from vamba_eval.video.canvas import Hooks, VideoInfo, reason
+from vamba_eval.video.canvas import Hooks, VideoInfo
 from vamba_eval.video.others import preload
 from vamba_eval.video.read import probe, read_clip
 
@@ -101,7 +101,7 @@ def read(job: Job, hooks: Hooks) -> Reply:
         reply.problem, reply.try_another = f"out of memory ({error or 'no more is allowed'})", True
     except Exception as error:
         log.debug("reading failed", exc_info=error)
-        reply.problem = f"reading failed: {type(error).__name__}: {reason(error)}"
+        reply.problem = f"reading failed: {type(error).__name__}: {system_reason(error)}"
     reply.seconds = time.perf_counter() - start
     return reply
 
@@ -139,7 +139,7 @@ def _with_cache(job: Job, reply: Reply, use: Any) -> Any:
         with ClipCache(job.cache or "", job.cache_gb) as cache:
             return use(cache)
     except (UserError, OSError, ValueError, KeyError, sqlite3.Error, TimeoutError) as error:
-        reply.cache_problem = f"{type(error).__name__}: {reason(error)}"
+        reply.cache_problem = f"{type(error).__name__}: {system_reason(error)}"
         return None
 
 
@@ -183,7 +183,7 @@ def _hooks_into(path: str) -> Hooks:
                 file.truncate(size)
             return _mapped(file, shape)
         except OSError as error:
-            raise MemoryError(f"no room for a clip of {size / 2**20:,.0f} MiB ({error.strerror})") from error
+            raise MemoryError(f"no room for a clip of {size / 2**20:,.0f} MiB ({system_reason(error)})") from error
 
     alive()
     return Hooks(empty, alive)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from vamba_eval.contracts import GenerationSettings, JudgedTask, ModelAdapter, Prompt, Question
+from vamba_eval.contracts import GenerationSettings, JudgedTask, ModelAdapter, Prompt, Question, first_line
 from vamba_eval.cost.meter import Meter, PhaseCost
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job, log
@@ -151,5 +151,5 @@ def _failure(phase: str, error: Exception) -> str:
             sys.modules["torch"].cuda.empty_cache()
         hint = str(error) if isinstance(error, MemoryError) and str(error) else "use fewer frames or smaller ones"
         return f"out of memory while {phase}: {hint} (--num-frames, --longest-edge)"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    reason = first_line(error) if str(error).strip() else "no message"
     return f"{phase} failed: {type(error).__name__}: {reason}"

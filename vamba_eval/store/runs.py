@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import UserError, system_reason
 from vamba_eval.files import locked, write_text
 
 SCHEMA = 1
@@ -39,7 +39,7 @@ class Run:
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{folder} is a file, not a folder: choose another --output or --name") from None
         except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+            raise UserError(f"cannot write to {folder}: {system_reason(error)}") from error
         self._environment, self._accept_environment = json.loads(json.dumps(environment)), accept_environment
 
     def __enter__(self) -> Run:

@@ -130,13 +130,3 @@ class Canvas:
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
         parts = tuple(np.searchsorted(self._wanted, rung) for rung in self._rungs)
         return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note, parts=parts)
-
-
-def unreadable(path: Path, error: Exception) -> VideoError:
-    return VideoError(f"{path} cannot be read as a video: {reason(error)} (not a video, or damaged: download it again)")
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, in one line."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, UserError, VideoError
+from vamba_eval.contracts import Clip, UserError, VideoError, first_line
 
 if TYPE_CHECKING:
     from vamba_eval.video.canvas import Source
@@ -35,8 +35,7 @@ def read(source: Source, backend: str) -> Clip:
     except (VideoError, MemoryError):
         raise
     except Exception as error:  # decord has errors of its own for each kind of file, torchcodec RuntimeErrors
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise VideoError(f"{source.path} cannot be read by {backend}: {text}") from error
+        raise VideoError(f"{source.path} cannot be read by {backend}: {first_line(error)}") from error
 
 
 def installed() -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vamba_eval.contracts import Clip, FrameSampling, VideoError
-from vamba_eval.video.canvas import Canvas, Source, reason
+from vamba_eval.contracts import Clip, FrameSampling, VideoError, system_reason
+from vamba_eval.video.canvas import Canvas, Source
 from vamba_eval.video.pixels import resized
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -53,7 +53,7 @@ def picture(file: Path) -> Image.Image:
         with Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{file} cannot be read as an image: {reason(error)}") from error
+        raise VideoError(f"{file} cannot be read as an image: {system_reason(error)}") from error
 
 
 def read_folder(source: Source, frames_per_second: float | None) -> Clip:

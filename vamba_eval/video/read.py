@@ -15,10 +15,10 @@ from pathlib import Path
 
 import av
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError, system_reason
 from vamba_eval.machine import available_cores
 from vamba_eval.video import others
-from vamba_eval.video.canvas import Hooks, Source, VideoInfo, reason, unreadable
+from vamba_eval.video.canvas import Hooks, Source, VideoInfo
 from vamba_eval.video.packets import average_fps, best_stream, open_video
 from vamba_eval.video.pictures import folder_frames, picture, read_folder
 from vamba_eval.video.pyav import read_file
@@ -62,8 +62,8 @@ def read_clip(
         return read_file(source, plainly=backend == "pyav-plain")
     except (av.FFmpegError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
-            raise MemoryError(reason(error)) from error
-        raise unreadable(path, error) from error
+            raise MemoryError(system_reason(error)) from error
+        raise _unreadable(path, error) from error
 
 
 def check_backend(backend: str) -> None:
@@ -85,7 +85,7 @@ def probe(path: str | Path) -> VideoInfo:
             context = stream.codec_context
             info = VideoInfo(context.name, context.width, context.height, average_fps(stream), duration)
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
     return info
 
 
@@ -99,5 +99,10 @@ def _is_folder(path: Path) -> bool:
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty (0 bytes): download it again")
     except OSError as error:
-        raise VideoError(f"{path} cannot be read: {error.strerror}") from error
+        raise VideoError(f"{path} cannot be read: {system_reason(error)}") from error
     return False
+
+
+def _unreadable(path: Path, error: Exception) -> VideoError:
+    what = f"{system_reason(error)} (not a video, or damaged: download it again)"
+    return VideoError(f"{path} cannot be read as a video: {what}")
