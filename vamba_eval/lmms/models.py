@@ -26,7 +26,7 @@ from vamba_eval import registry
 from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Prompt, UserError, Video, VideoError
 from vamba_eval.lmms import ranks
 from vamba_eval.lmms.requests import Asked, Content, Unsupported, VideoFile, generation_requests, likelihood_requests
-from vamba_eval.machine import available_cores
+from vamba_eval.machine import available_cores, out_of_memory
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.video.pictures import picture
 from vamba_eval.video.pixels import resized
@@ -416,7 +416,7 @@ class _Run:
             encoded = self.model.adapter.encode(clip)
         except Exception as error:
             # One video may be too long; where the first is, all are.
-            if not _out_of_memory(error) or not self.results:
+            if not out_of_memory(error) or not self.results:
                 raise
             self._give_up(questions, f"out of memory: {error}")
             return
@@ -491,10 +491,6 @@ def _refuse(*cases: tuple[bool, str]) -> None:
     for is_so, what in cases:
         if is_so:
             raise Unsupported(f"not supported: {what}")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 class _Vamba(_Model):

@@ -22,6 +22,7 @@ from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserErr
 from vamba_eval.cost.flops import count_flops
 from vamba_eval.cost.meter import Meter
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+from vamba_eval.machine import out_of_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -241,17 +242,8 @@ def outcome_of(error: BaseException) -> dict[str, str]:
     detail = first_line(error)
     if isinstance(error, UserError):
         return {"outcome": MISTAKE, "detail": str(error)}
-    host = type(error).__name__ == "_ArrayMemoryError" or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("can't allocate memory", "not enough memory", "std::bad_alloc"))
-    )
-    # An adapter that knows how many frames would fit says so in a MemoryError of its own.
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_initialized()
-    if type(error).__name__ == "OutOfMemoryError" or (isinstance(error, MemoryError) and on_gpu and not host):
-        return {"outcome": OUT_OF_MEMORY, "detail": detail}
-    if host or isinstance(error, MemoryError):
-        return {"outcome": OUT_OF_HOST_MEMORY, "detail": detail}
+    if (whose := out_of_memory(error)) is not None:
+        return {"outcome": OUT_OF_MEMORY if whose == "gpu" else OUT_OF_HOST_MEMORY, "detail": detail}
     return {"outcome": CRASHED, "detail": f"{type(error).__name__}: {detail}"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from vamba_eval.contracts import GenerationSettings, JudgedTask, ModelAdapter, Prompt, Question, first_line
 from vamba_eval.cost.meter import Meter, PhaseCost
+from vamba_eval.machine import out_of_memory
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job, log
 from vamba_eval.run.work import Asked, Event, Open, Watched, Work
@@ -146,7 +147,7 @@ def record_of(job: Job, base: Mapping[str, Any], question: Question, **fields: A
 def _failure(phase: str, error: Exception) -> str:
     """One line for the record; the traceback is for --debug."""
     log.debug("%s failed", phase, exc_info=error)
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+    if out_of_memory(error):
         with suppress(Exception):
             sys.modules["torch"].cuda.empty_cache()
         hint = str(error) if isinstance(error, MemoryError) and str(error) else "use fewer frames or smaller ones"
