@@ -28,7 +28,7 @@ from vamba_eval.contracts import (
     Video,
     VideoError,
 )
-from vamba_eval.files import user_cache, write_text
+from vamba_eval.files import replace_text, user_cache
 from vamba_eval.score.statistics import summarize
 
 from ._annotations import check_split
@@ -148,7 +148,7 @@ class _Durations:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._file, json.dumps(self._known))
+            replace_text(self._file, json.dumps(self._known))
         except OSError as error:
             log.warning("durations of videos cannot be kept in %s: %s", self._file, error)
 

@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 
 from vamba_eval.contracts import UserError
-from vamba_eval.files import locked, replacing, user_cache, write_bytes, write_text
+from vamba_eval.files import locked, replace_bytes, replace_text, replacing, user_cache
 
 
 def test_a_file_is_replaced_all_at_once(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    write_text(path, "é before\n")
+    replace_text(path, "é before\n")
     assert path.read_bytes() == "é before\n".encode() and path.stat().st_mode & 0o777 == 0o644
     with replacing(path) as aside:
         aside.write_text("after")
         assert path.read_text(encoding="utf-8") == "é before\n" and aside.parent == tmp_path and aside.suffix == ".tmp"
     assert path.read_text() == "after"
-    write_bytes(path, b"\xff\x00")
+    replace_bytes(path, b"\xff\x00")
     assert path.read_bytes() == b"\xff\x00" and os.listdir(tmp_path) == ["file.txt"]
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_what_fails_leaves_the_file_as_it_was(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "file.txt"
-    write_text(path, "before")
+    replace_text(path, "before")
     with pytest.raises(type(error)), replacing(path) as aside:
         aside.write_text("half")
         raise error

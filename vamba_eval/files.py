@@ -36,13 +36,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in UTF-8, all at once. Raises OSError."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def replace_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``, all at once. Raises OSError."""
     with replacing(path) as aside:
         aside.write_bytes(content)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from vamba_eval.files import locked, write_text
+from vamba_eval.files import locked, replace_text
 
 _STATE = ".vamba-eval"  # in the benchmark's folder: what is fetched, and what is unpacked
 
@@ -109,7 +109,7 @@ class State:
         path = self._manifest(archive)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"digests": [part.digest for part in archive.parts], "members": members}
-        write_text(path, json.dumps(content, indent=0))
+        replace_text(path, json.dumps(content, indent=0))
 
 
 def is_whole(path: Path, file: RemoteFile) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 
 from vamba_eval import machine, registry
 from vamba_eval.contracts import UserError
-from vamba_eval.files import locked, write_text
+from vamba_eval.files import locked, replace_text
 from vamba_eval.profile.point import CRASHED, MISTAKE, OK, OUT_OF_HOST_MEMORY, PHASES, TIMED_OUT
 from vamba_eval.store.runs import RecordFile, difference
 from vamba_eval.tables.costs import Distribution
@@ -274,7 +274,7 @@ class Sweep:
             if changes := difference({key: theirs[key] for key in here}, here):
                 raise UserError(f"{self.folder} holds another sweep:\n{changes}\nUse another --output for this one.")
             info["models"] |= ours["models"]
-        write_text(self.folder / "sweep.json", json.dumps(info, indent=2))
+        replace_text(self.folder / "sweep.json", json.dumps(info, indent=2))
 
     def add(self, point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
         full = {**asdict(point), **row}

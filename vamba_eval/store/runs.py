@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import UserError, system_reason
-from vamba_eval.files import locked, write_text
+from vamba_eval.files import locked, replace_text
 
 SCHEMA = 1
 
@@ -119,7 +119,7 @@ class Run:
         return info | {"tasks": {}, "counts": {}, "defects": {}, "models": {}, "environments": []}
 
     def _save(self) -> None:
-        write_text(self.folder / "run.json", json.dumps(self.info, indent=2))
+        replace_text(self.folder / "run.json", json.dumps(self.info, indent=2))
 
 
 class RecordFile:

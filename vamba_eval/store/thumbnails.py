@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vamba_eval.contracts import Clip
-from vamba_eval.files import write_bytes
+from vamba_eval.files import replace_bytes
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Thumbnails:
             return
         try:
             self._folder.mkdir(exist_ok=True)
-            write_bytes(path, make())
+            replace_bytes(path, make())
         except Exception as error:
             self._broken = True
             log.warning("no more thumbnails are kept in %s (%s); answers are not affected", self._folder, error)
