@@ -18,13 +18,34 @@ from typing import Any
 
 from vamba_eval.contracts import JudgedTask, UserError
 from vamba_eval.endpoint import Endpoint, EndpointError, Usage
-from vamba_eval.files import locked
+from vamba_eval.files import locked, user_cache
 from vamba_eval.score.scored import recorded_task, stored_question
-from vamba_eval.store.judgements import digest, judged_path, read_judgements
+from vamba_eval.store.judgements import Judge, digest, judged_path, read_judgements
 from vamba_eval.store.runs import RecordFile, find_runs, latest_responses, read_info
 
 # After so many failures of the endpoint in a row, and none that went well between them, it is given up.
 _FAILURES_IN_A_ROW = 10
+
+
+def judge_endpoint(
+    model: str,
+    url: str | None = None,
+    *,
+    key_env: str = "OPENAI_API_KEY",
+    cache: str | Path | None = None,
+    max_retries: int = 8,
+) -> Endpoint:
+    """The endpoint of a judge, as ``run_eval.py judge`` names it. Its answers are kept in ``cache``, by default in the
+    user's cache directory."""
+    return Endpoint(
+        model,
+        url,
+        cache=cache or user_cache() / "judge",
+        key_env=key_env,
+        role="the judge",
+        option="--judge-{}",
+        max_retries=max_retries,
+    )
 
 
 class Asking:
@@ -46,13 +67,7 @@ class Asking:
         self._keys_of_last = [*(self._keys_of_last if self._attempts[request] else []), key]
         self._attempts[request] += 1
         reply = self._endpoint.reply(key, messages, options)
-        kind = "cached_" if reply.cached else ""
-        for name, value in (
-            ("requests", 1),
-            ("prompt_tokens", reply.prompt_tokens),
-            ("completion_tokens", reply.completion_tokens),
-        ):
-            setattr(self.usage, kind + name, getattr(self.usage, kind + name) + value)
+        self.usage.add(reply.usage)
         if reply.problem:
             raise ValueError(reply.problem)
         return reply.text
@@ -121,7 +136,7 @@ def _grade_file(
 ) -> None:
     from tqdm import tqdm
 
-    judge = endpoint.judge
+    judge = Judge(endpoint.model, endpoint.url)
     known = read_judgements(path, f"{judge.model}@{judge.url}")
     answered = [record for record in latest_responses(path).values() if record["error"] is None]
     todo = [record for record in answered if known.of(task, record) is None]
@@ -182,7 +197,7 @@ def _judge_one(task: JudgedTask, record: dict[str, Any], endpoint: Endpoint) -> 
         "question": record["question"],
         "seed": record.get("seed", 0),
         "digest": digest(task, record),
-        "judge": asdict(endpoint.judge),
+        "judge": {"model": endpoint.model, "url": endpoint.url},
         "judgement": judgement,
         "error": error,
         "usage": asdict(ask.usage),
