@@ -28,12 +28,10 @@ from vamba_eval.lmms import ranks
 from vamba_eval.lmms.requests import Asked, Content, Unsupported, VideoFile, generation_requests, likelihood_requests
 from vamba_eval.machine import available_cores, out_of_memory
 from vamba_eval.reading.reader import Reader, Reading
-from vamba_eval.video.pictures import picture
+from vamba_eval.video.pictures import open_image
 from vamba_eval.video.pixels import resized
 
 RANDOM = "random"  # as pretrained=: a small model with random weights, to try things out
-
-
 _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # accelerate's ways to spread a model over devices
 
 
@@ -470,7 +468,7 @@ def pictures_clip(pictures: Sequence[Any], sampling: FrameSampling) -> Clip:
     """
     frames: list[np.ndarray] = []
     for each in pictures:
-        image = each.convert("RGB") if hasattr(each, "convert") else picture(each)
+        image = each.convert("RGB") if hasattr(each, "convert") else open_image(each)
         frame = resized(np.asarray(image), sampling)
         if frames and frame.shape != frames[0].shape:
             height, width = frames[0].shape[:2]

@@ -1,6 +1,6 @@
 """What one point of a sweep costs: one model, one phase, one number of frames, in a process of its own.
 
-    python -m vamba_eval.profiling_point < request
+    python -m vamba_eval.profile.point < request
 
 The request is one line of JSON on standard input, which stays open for as long as the answer is wanted; the answer is
 one line of JSON on standard output. Frames are noise made in memory: nothing is decoded here, no decoder imported.
@@ -28,18 +28,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 OK, OUT_OF_MEMORY, OUT_OF_HOST_MEMORY = "ok", "out of memory", "out of host memory"
-
-
 CRASHED, TIMED_OUT, MISTAKE = "crashed", "timed out", "mistake"
-
 
 # An answer of this length is subtracted from the long one: its tokens are those before the steady state.
 FEW_TOKENS = 16
 
-
 # Different pictures; a longer clip repeats them, because making gigabytes of noise takes longer than many a point.
 PICTURES = 64
-
 
 Costs = dict[str, float]
 

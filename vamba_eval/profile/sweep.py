@@ -31,10 +31,8 @@ from vamba_eval.tables.costs import Distribution
 
 SCHEMA = 1
 
-
 # Outcomes that say nothing about the model's needs.
 FAILURES = (CRASHED, TIMED_OUT)
-
 
 # A search for the longest video ends here: an hour and a half at 12 frames a second.
 MOST_FRAMES = 65_536

@@ -22,7 +22,6 @@ from vamba_eval.tables.text import markdown_table, write_csv
 
 GIB = 2**30
 
-
 # The size of frames in the paper's Figures 3 and 4 (arXiv 2503.11579).
 PAPER_SIZE = (640, 360)
 
@@ -47,7 +46,6 @@ _MEMORY = (
     Quantity("gpu_reserved", "reserved", "GiB", 1 / GIB),
     Quantity("host_bytes", "host memory", "GiB", 1 / GIB),
 )
-
 
 QUANTITIES: dict[str, tuple[Quantity, ...]] = {
     "prefill": (
@@ -78,7 +76,6 @@ QUANTITIES: dict[str, tuple[Quantity, ...]] = {
         Quantity("energy_j", "energy", "J"),
     ),
 }
-
 
 _TITLES = {"prefill": "Prefill", "decode": "Decoding", "train": "Training step"}
 

@@ -25,18 +25,15 @@ from vamba_eval.machine import available_cores
 from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.worker import Buffer, Job, Reply, begin_worker, read, serve
 from vamba_eval.video import others
-from vamba_eval.video.canvas import Hooks, VideoInfo
-from vamba_eval.video.read import check_backend
+from vamba_eval.video.canvas import Hooks
+from vamba_eval.video.read import VideoInfo, check_backend
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
 
 log = logging.getLogger(__name__)
 
-
 _WATCH_EVERY_S = 0.5
-
-
 _LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
 
 

@@ -26,19 +26,14 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, VideoError, system_reason
 from vamba_eval.reading.cache import ClipCache, clip_key, frames_digest
-from vamba_eval.video.canvas import Hooks, VideoInfo
+from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.others import preload
-from vamba_eval.video.read import probe, read_clip
+from vamba_eval.video.read import VideoInfo, probe, read_clip
 
 log = logging.getLogger(__name__)
 
-
 _HEADER_BYTES = mmap.ALLOCATIONGRANULARITY  # a clip's frames begin behind it
-
-
 _SIGN = struct.Struct("=dq")  # a sign of life: time.monotonic() and the process
-
-
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

@@ -20,16 +20,9 @@ from vamba_eval.files import replace_bytes
 
 log = logging.getLogger(__name__)
 
-
 FOLDER = "thumbnails"
-
-
 FRAMES = 8
-
-
 WIDTH = 160  # pixels of one frame; upright ones get less, so that none is higher than wide
-
-
 _QUALITY = 60
 
 

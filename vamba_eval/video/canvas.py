@@ -1,4 +1,7 @@
-"""What every decoder shares: which frames are wanted, and the clip as it fills."""
+"""What every decoder shares: what is to be read, which frames of it are wanted, and the clip as it fills.
+
+Knows neither files nor decoders: it is told a video's times and handed its frames.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,6 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError
 from vamba_eval.video.pixels import resized
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file's header says. ``duration_s`` is None if it says nothing."""
-
-    codec: str
-    width: int
-    height: int
-    fps: float
-    duration_s: float | None
 
 
 @dataclass(frozen=True)
