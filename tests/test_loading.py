@@ -60,9 +60,9 @@ def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def _evil_serve(job: worker.Job, buffer: str) -> worker.Reply:
-    name = job.path.name
-    honest = "twice" not in name and job.backend != "pyav"
+def _evil_serve(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
+    name = request.path.name
+    honest = "twice" not in name and request.backend != "pyav"
     if not honest and "hang" in name:
         worker._hooks_into(buffer)
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))  # as deaf as decord's endless loop
@@ -78,10 +78,10 @@ def _evil_serve(job: worker.Job, buffer: str) -> worker.Reply:
 
         worker.read_clip = hungry  # type: ignore[assignment]
         try:
-            return worker.serve(job, buffer)
+            return worker.serve(request, buffer)
         finally:
             worker.read_clip = original
-    return worker.serve(job, buffer)
+    return worker.serve(request, buffer)
 
 
 def workers() -> list[psutil.Process]:
