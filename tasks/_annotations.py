@@ -13,7 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import LETTERS, Dataset, Defect, MissingData, Question, ScoredRecord, Task, UserError, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    Dataset,
+    Defect,
+    MissingData,
+    Question,
+    ScoredRecord,
+    Task,
+    UserError,
+    Video,
+    first_line,
+)
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +97,8 @@ def _snapshot(repo_id: str) -> Path:
     try:
         return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=_ARCHIVES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the dataset {repo_id} cannot be fetched ({reason}): check its name and your connection; "
+            f"the dataset {repo_id} cannot be fetched ({first_line(error)}): check its name and your connection; "
             "a gated dataset needs its terms accepted on its page and a token (hf auth login)"
         ) from error
 
@@ -153,7 +163,7 @@ def _read(path: Path) -> Any:
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         return json.loads(text)
     except (OSError, ValueError, csv.Error) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
-        raise MissingData(f"{path} cannot be read: {str(error).splitlines()[0]}. Download it again") from error
+        raise MissingData(f"{path} cannot be read: {first_line(error)}. Download it again") from error
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:

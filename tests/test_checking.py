@@ -106,11 +106,11 @@ def test_damaged_videos(copy: Path, cli: Run, video: Path) -> None:
     assert "Git LFS pointer" in pointer and "empty" in empty
 
 
-def _hang(job: worker.Job, buffer: str) -> worker.Reply:
-    if job.path.name == "lvb2.mp4":
+def _hang(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
+    if request.path.name == "lvb2.mp4":
         worker._hooks_into(buffer)
         time.sleep(60)
-    return worker.serve(job, buffer)
+    return worker.serve(request, buffer)
 
 
 def test_a_video_that_hangs_does_not_hang_the_check(copy: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,7 @@ from judge_server import Reply, judge_server
 
 from vamba_eval import Leaderboard, evaluate
 from vamba_eval.contracts import Answer, ModelAdapter, UserError
-from vamba_eval.endpoint import Endpoint
-from vamba_eval.score.judge import grade_runs
+from vamba_eval.score.judge import grade_runs, judge_endpoint
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -221,14 +220,14 @@ def test_what_concerns_all_responses_ends_it_at_once(run: Path, cli: Cli, reply:
 
 def test_an_endpoint_that_keeps_failing_is_given_up(run: Path) -> None:
     with judge_server(lambda _: Reply(status=503)) as server:
-        endpoint = Endpoint("m", server.url, cache=run / "cache", max_retries=0)
+        endpoint = judge_endpoint("m", server.url, cache=run / "cache", max_retries=0)
         with endpoint, pytest.raises(UserError, match=r"failed 10 times in a row, the last time with: .*503"):
             grade_runs([run], endpoint, requests=1, progress=False)
     assert len(server.requests) <= 11
 
 
 def test_one_that_is_not_there_is_given_up(run: Path) -> None:
-    endpoint = Endpoint("m", "http://127.0.0.1:9/v1", cache=run / "cache", max_retries=0)
+    endpoint = judge_endpoint("m", "http://127.0.0.1:9/v1", cache=run / "cache", max_retries=0)
     with endpoint, pytest.raises(UserError, match="in a row, the last time with: the judge gave no answer: Connection"):
         grade_runs([run], endpoint, progress=False)
 

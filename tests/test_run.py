@@ -195,7 +195,7 @@ def test_results_that_cannot_be_written_give_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "out"))
 
-    monkeypatch.setattr("vamba_eval.store.runs.os.replace", full)
+    monkeypatch.setattr("vamba_eval.files.os.replace", full)
     command = ("--tasks", "videomme", "--models", "constant", "--data-root", benchmarks)
     status, _, err = cli(*command, "--output", tmp_path / "out")
     assert status == 2 and "No space left on device" in err and "Traceback" not in err

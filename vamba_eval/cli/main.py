@@ -453,16 +453,16 @@ def _judge(argv: list[str]) -> int:
     add("--judge-price", metavar="IN,OUT", help="dollars for a million tokens asked and answered, to state the cost")
     _add_debug(parser)
     args = parser.parse_args(argv)
-    from vamba_eval.endpoint import Endpoint
-    from vamba_eval.score.judge import grade_runs
+    from vamba_eval.score.judge import grade_runs, judge_endpoint
     from vamba_eval.tables.leaderboard import Leaderboard
 
     if args.judge_requests < 1:
         raise UserError(f"--judge-requests must be positive, not {args.judge_requests}")
     prices = _prices(args.judge_price) if args.judge_price else None
-    with Endpoint(args.judge_model, args.judge_url, key_env=args.judge_key_env, cache=args.judge_cache) as endpoint:
+    model, url = args.judge_model, args.judge_url
+    with judge_endpoint(model, url, key_env=args.judge_key_env, cache=args.judge_cache) as endpoint:
         graded = grade_runs(args.results, endpoint, requests=args.judge_requests)
-    judge = f"{endpoint.judge.model}@{endpoint.judge.url}"
+    judge = f"{endpoint.model}@{endpoint.url}"
     for folder in graded.folders:
         Leaderboard.from_runs([folder], judge=judge).save(folder)
     _show(Leaderboard.from_runs(graded.folders, judge=judge), [])

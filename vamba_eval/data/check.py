@@ -17,8 +17,8 @@ from vamba_eval.contracts import Counts, MissingData, Task, UserError, Video, Vi
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.registry import load_task
-from vamba_eval.video.canvas import VideoInfo
 from vamba_eval.video.packets import missing_bytes
+from vamba_eval.video.read import VideoInfo
 from vamba_eval.video.subtitles import read_subtitles
 
 # A stated length may be rounded to minutes (LVBench's is), and a file's own may count its sound.

@@ -27,15 +27,13 @@ from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Prompt
 from vamba_eval.cost.meter import Meter
 from vamba_eval.lmms import ranks
 from vamba_eval.lmms.requests import Asked, Content, Unsupported, VideoFile, generation_requests, likelihood_requests
-from vamba_eval.machine import available_cores
+from vamba_eval.machine import available_cores, out_of_memory
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.run.session import Request, Session
-from vamba_eval.video.pictures import picture
+from vamba_eval.video.pictures import open_image
 from vamba_eval.video.pixels import resized
 
 RANDOM = "random"  # as pretrained=: a small model with random weights, to try things out
-
-
 _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # accelerate's ways to spread a model over devices
 
 
@@ -421,7 +419,7 @@ class _Run:
             session = Session(self.model.adapter, clip, Meter())
         except Exception as error:
             # One video may be too long; where the first is, all are.
-            if not _out_of_memory(error) or not self.results:
+            if not out_of_memory(error) or not self.results:
                 raise
             self._give_up(questions, f"out of memory: {error}")
             return
@@ -475,7 +473,7 @@ def pictures_clip(pictures: Sequence[Any], sampling: FrameSampling) -> Clip:
     """
     frames: list[np.ndarray] = []
     for each in pictures:
-        image = each.convert("RGB") if hasattr(each, "convert") else picture(each)
+        image = each.convert("RGB") if hasattr(each, "convert") else open_image(each)
         frame = resized(np.asarray(image), sampling)
         if frames and frame.shape != frames[0].shape:
             height, width = frames[0].shape[:2]
@@ -496,10 +494,6 @@ def _refuse(*cases: tuple[bool, str]) -> None:
     for is_so, what in cases:
         if is_so:
             raise Unsupported(f"not supported: {what}")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 class _Vamba(_Model):

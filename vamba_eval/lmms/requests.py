@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.video.pictures import IMAGE_ENDINGS
 
 log = logging.getLogger(__name__)
 
-_IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _IMAGE_MARK = "<image>"  # where lmms-eval's tasks put images; its own Qwen2-VL removes it, too
 _DEFAULT_TOKENS = 128  # of lmms-eval's own Qwen2-VL, where a task sets no limit
 _KNOWN = {"max_new_tokens", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "until", "seed"}
@@ -221,7 +221,7 @@ def _add(content: Content, visual: Any, kind: str | None = None) -> None:
         path = str(visual).removeprefix("file://")
         if "://" in path or path.startswith("data:"):
             raise Unsupported(f"{path[:60]}: our models read files, not addresses")
-        if kind == "image" or (kind is None and path.lower().endswith(_IMAGE_ENDINGS)):
+        if kind == "image" or (kind is None and path.lower().endswith(IMAGE_ENDINGS)):
             content.pictures.append(Path(path))
         else:
             content.videos.append(VideoFile(Path(path), start, end))

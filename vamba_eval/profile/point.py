@@ -1,6 +1,6 @@
 """What one point of a sweep costs: one model, one phase, one number of frames, in a process of its own.
 
-    python -m vamba_eval.profiling_point < request
+    python -m vamba_eval.profile.point < request
 
 The request is one line of JSON on standard input, which stays open for as long as the answer is wanted; the answer is
 one line of JSON on standard output. Frames are noise made in memory: nothing is decoded here, no decoder imported.
@@ -18,28 +18,24 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError, first_line
 from vamba_eval.cost.flops import count_flops
 from vamba_eval.cost.meter import Meter
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+from vamba_eval.machine import out_of_memory
 from vamba_eval.run.session import Session
 
 if TYPE_CHECKING:
     import numpy as np
 
 OK, OUT_OF_MEMORY, OUT_OF_HOST_MEMORY = "ok", "out of memory", "out of host memory"
-
-
 CRASHED, TIMED_OUT, MISTAKE = "crashed", "timed out", "mistake"
-
 
 # An answer of this length is subtracted from the long one: its tokens are those before the steady state.
 FEW_TOKENS = 16
 
-
 # Different pictures; a longer clip repeats them, because making gigabytes of noise takes longer than many a point.
 PICTURES = 64
-
 
 Costs = dict[str, float]
 
@@ -240,20 +236,11 @@ def prompt_of(adapter: ModelAdapter, clip: Clip, tokens: int) -> str:
 
 def outcome_of(error: BaseException) -> dict[str, str]:
     """The outcome of a point that ended in ``error``, and the reason in one line."""
-    detail = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    detail = first_line(error)
     if isinstance(error, UserError):
         return {"outcome": MISTAKE, "detail": str(error)}
-    host = type(error).__name__ == "_ArrayMemoryError" or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("can't allocate memory", "not enough memory", "std::bad_alloc"))
-    )
-    # An adapter that knows how many frames would fit says so in a MemoryError of its own.
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_initialized()
-    if type(error).__name__ == "OutOfMemoryError" or (isinstance(error, MemoryError) and on_gpu and not host):
-        return {"outcome": OUT_OF_MEMORY, "detail": detail}
-    if host or isinstance(error, MemoryError):
-        return {"outcome": OUT_OF_HOST_MEMORY, "detail": detail}
+    if (whose := out_of_memory(error)) is not None:
+        return {"outcome": OUT_OF_MEMORY if whose == "gpu" else OUT_OF_HOST_MEMORY, "detail": detail}
     return {"outcome": CRASHED, "detail": f"{type(error).__name__}: {detail}"}
 
 

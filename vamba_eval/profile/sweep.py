@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,16 +24,15 @@ from typing import Any
 
 from vamba_eval import machine, registry
 from vamba_eval.contracts import UserError
+from vamba_eval.files import locked, replace_text
 from vamba_eval.profile.point import CRASHED, MISTAKE, OK, OUT_OF_HOST_MEMORY, PHASES, TIMED_OUT
 from vamba_eval.store.runs import RecordFile, difference
 from vamba_eval.tables.costs import Distribution
 
 SCHEMA = 1
 
-
 # Outcomes that say nothing about the model's needs.
 FAILURES = (CRASHED, TIMED_OUT)
-
 
 # A search for the longest video ends here: an hour and a half at 12 frames a second.
 MOST_FRAMES = 65_536
@@ -232,38 +231,27 @@ class Sweep:
     """A sweep's folder, open for writing by one process at a time."""
 
     def __init__(self, folder: Path, models: Sequence[Model], how: How) -> None:
-        from filelock import FileLock
-
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{folder} is a file, not a folder: choose another --output") from None
-        self._lock = FileLock(str(folder / ".lock"))
         self._models = {model.label: {"adapter": model.source, **model.arguments} for model in models}
         self._how = asdict(how)
         self._file = RecordFile(folder / "points.jsonl")
         self.rows: dict[Point, dict[str, Any]] = {}
 
     def __enter__(self) -> Sweep:
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"another process is writing to {self.folder}: wait for it, or use another --output"
-            ) from None
-        try:
+        taken = f"another process is writing to {self.folder}: wait for it, or use another --output"
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder / ".lock", taken))
             self._enter()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._lock = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._lock.release()
+        self._lock.close()
 
     def _enter(self) -> None:
         environment = _of_visible_gpus(machine.environment())
@@ -284,7 +272,7 @@ class Sweep:
             if changes := difference({key: theirs[key] for key in here}, here):
                 raise UserError(f"{self.folder} holds another sweep:\n{changes}\nUse another --output for this one.")
             info["models"] |= ours["models"]
-        _write(self.folder / "sweep.json", json.dumps(info, indent=2))
+        replace_text(self.folder / "sweep.json", json.dumps(info, indent=2))
 
     def add(self, point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
         full = {**asdict(point), **row}
@@ -348,14 +336,6 @@ def in_order(rows: Any) -> list[dict[str, Any]]:
 
 def _point_of(row: Mapping[str, Any]) -> Point:
     return Point(*(row[name] for name in Point.__dataclass_fields__))
-
-
-def _write(path: Path, content: str) -> None:
-    # Renamed into place, so that a kill never leaves half a file.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-        file.write(content)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 def _measure(

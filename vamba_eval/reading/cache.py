@@ -23,7 +23,6 @@ from vamba_eval.video.canvas import Hooks
 # Raise it when the same file under the same sampling gives other frames than before.
 _READER_VERSION = 2
 
-
 _SAMPLE_BYTES = 65_536
 
 

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from vamba_eval import machine
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import UserError, first_line
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.on_ray.workers import Setting, environment_there, packages
@@ -66,7 +66,7 @@ class Cluster:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:
             where = "Ray cannot be started here" if address == "local" else f"no Ray cluster answers at {address}"
-            raise UserError(f"{where}: {str(error).strip().partition(chr(10))[0]}") from error
+            raise UserError(f"{where}: {first_line(error)}") from error
         finally:
             if main and on_term is not None:  # Ray puts its own in place
                 signal.signal(signal.SIGTERM, on_term)
@@ -127,5 +127,5 @@ def last_line(error: BaseException) -> str:
     """The last line of what Ray says, which names the cause; what comes before it is a traceback or advice."""
     if isinstance(error, RayTaskError):
         error = error.cause
-        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return str(error).strip().partition("\n")[0]
+        return f"{type(error).__name__}: {first_line(error)}"
+    return first_line(error)
