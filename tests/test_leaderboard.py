@@ -92,7 +92,7 @@ def test_an_installed_copy_has_the_reported_rows_and_the_reports_page(results: P
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = source.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "site", format="zip")
-    code = "from vamba_eval.cli import main; main(['leaderboard', '--published']); main(['list'])"
+    code = "from vamba_eval.cli.main import main; main(['leaderboard', '--published']); main(['list'])"
     code += f"; main(['report', {str(results / 'few')!r}])"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -1,8 +1,8 @@
 """Sweeps: what models cost as videos grow longer, and where they no longer fit.
 
 A sweep is a folder: ``sweep.json`` says what its figures are figures of, ``points.jsonl`` holds one line a point,
-written as soon as it is known. Every point is measured in a process of its own (`profiling_point`), so that running
-out of memory is a result like any other. The same sweep goes on where it stopped. Knows no model by name.
+written as soon as it is known. Every point is measured in a process of its own (`vamba_eval.profile.point`), so that
+running out of memory is a result like any other. The same sweep goes on where it stopped. Knows no model by name.
 """
 
 from __future__ import annotations
@@ -179,34 +179,6 @@ def bisect_longest(fits: Callable[[int], bool], known: Mapping[int, bool], facto
     return low
 
 
-def parse_frames(text: str) -> list[int]:
-    """``8,16`` as it says; ``8..64`` is 8, 16, 32, 64. Raises UserError."""
-    counts: list[int] = []
-    for part in text.split(","):
-        first, dots, last = part.strip().partition("..")
-        try:
-            low, high = int(first), int(last) if dots else int(first)
-        except ValueError:
-            raise UserError(f"--frames {part.strip()!r}: write numbers as 8,16,32, or 8..1024 for doublings") from None
-        if low < 1 or high < low:
-            raise UserError(f"--frames {part.strip()!r}: a video has at least one frame, and a range does not fall")
-        while low <= high:
-            counts.append(low)
-            low *= 2
-    return counts
-
-
-def parse_sizes(text: str) -> list[tuple[int, int]]:
-    """``640x360,480x270`` as (width, height). Raises UserError."""
-    sizes = []
-    for part in text.split(","):
-        width, _, height = part.strip().lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-            raise UserError(f"--size {part.strip()!r}: write WIDTHxHEIGHT in pixels, as 640x360")
-        sizes.append((int(width), int(height)))
-    return sizes
-
-
 def _check(
     models: Sequence[Model],
     frames: Sequence[int],
@@ -377,9 +349,9 @@ def _measure(
 
 
 def run_point(request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-    """What `profiling_point` answers; where it cannot answer, the outcome that its end means."""
+    """What the process of a point answers; where it cannot answer, the outcome that its end means."""
     # The package that runs here is the one that runs there, wherever it was imported from.
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parent.parent.parent)
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryFile() as errors, _process(errors, {**os.environ, "PYTHONPATH": path}) as process:
         assert process.stdin is not None and process.stdout is not None
