@@ -266,7 +266,7 @@ RELEASED_SIZES: dict[str, dict[str, Any]] = {
 def check_random(random: str | None, pretrained: str | None) -> str:
     """The size of random weights: ``small`` unless ``released`` is asked for. Raises UserError for others."""
     if random is not None and pretrained is not None:
-        raise UserError("random= is a size of random weights: leave it or pretrained=")
+        raise UserError("random= asks for random weights and pretrained= for a checkpoint: give one of the two")
     if random not in (None, "small", "released"):
         raise UserError(f"random is {random!r}: use small or released")
     return random or "small"

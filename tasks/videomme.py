@@ -173,7 +173,7 @@ class VideoMME(Task):
                 continue  # another seed, or a broken row of the annotations
             if "extra" not in record:
                 raise UserError(
-                    f"{self.name}: the run is of an earlier version, whose records lack what the file holds"
+                    f"{self.name}: the run is of an earlier version, whose records do not hold all that the file needs"
                 )
             asked.add(record["question"])
             groups, extra = record["groups"], record["extra"]

@@ -19,7 +19,7 @@ from vamba_eval.store.judgements import Judge
 
 @dataclass
 class Usage:
-    """Requests and their tokens; what the cache answered is told apart, and costs nothing."""
+    """Requests and their tokens; what came from the cache is counted apart, and costs nothing."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -33,7 +33,7 @@ class Usage:
             setattr(self, name, getattr(self, name) + value)
 
     def cost(self, dollars_in: float, dollars_out: float) -> float:
-        """Dollars, at prices for a million tokens."""
+        """Dollars, at prices per million tokens."""
         return (self.prompt_tokens * dollars_in + self.completion_tokens * dollars_out) / 1e6
 
 
@@ -58,8 +58,8 @@ class Endpoint:
     key_env    the environment variable that holds the key; an endpoint other than OpenAI's may need none
     cache      directory of the answers (default: in the user's cache directory)
 
-    The client library waits and tries again where the endpoint is busy (429, with its Retry-After), out of order
-    (5xx) or out of reach. Raises UserError for what no retrying mends: the key, the model's name, the account.
+    The client library waits and tries again where the endpoint is busy (429, with its Retry-After), failing (5xx) or
+    unreachable. Raises UserError for what a retry cannot change: the key, the model's name, the account.
     """
 
     def __init__(
@@ -148,8 +148,8 @@ class Endpoint:
             ) from error
         except openai.NotFoundError as error:
             raise UserError(
-                f"{self.judge} is not there ({_reason(error)}): check --judge-model and --judge-url (which mostly ends "
-                "in /v1)"
+                f"{self.judge} cannot be found ({_reason(error)}): check --judge-model and --judge-url (which "
+                "usually ends in /v1)"
             ) from error
         except openai.RateLimitError as error:
             if error.code == "insufficient_quota":
@@ -161,7 +161,7 @@ class Endpoint:
             choice, usage = completion.choices[0], completion.usage
             text, refusal, finish = choice.message.content or "", choice.message.refusal, choice.finish_reason
         except (AttributeError, IndexError, TypeError):
-            raise EndpointError(f"what came is no chat completion: {str(completion)[:200]}") from None
+            raise EndpointError(f"the response is not a chat completion: {str(completion)[:200]}") from None
         spent = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
         if refusal:
             problem = f"the judge refused: {refusal}"

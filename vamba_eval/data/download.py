@@ -88,10 +88,10 @@ def download(
     """
     root = Path(data_root).expanduser()
     if str(data_root).startswith(("hub:", "lmms-eval:")):
-        raise UserError(f"download needs a folder to fetch into, not {data_root}: --data-root DIR")
+        raise UserError(f"download needs a folder, not {data_root}: --data-root DIR")
     tasks = {own.name: own for name in names for own in _with_data(load_task(name))}
     if repo is not None and len(tasks) != 1:
-        raise UserError(f"--repo is the source of one benchmark, not of {', '.join(tasks)}")
+        raise UserError(f"--repo names the source of one benchmark, not of several: {', '.join(tasks)}")
     plans = []
     for task in tasks.values():
         dataset = task.dataset if repo is None else _other_source(task, repo)
@@ -107,7 +107,7 @@ def download(
             with state.locked():
                 _carry_out(plan, dataset, state, keep_archives)
             if plan.to_fetch or plan.to_unpack:
-                say(f"{task.name}: all of it is in {plan.folder}")
+                say(f"{task.name}: complete in {plan.folder}")
         if dataset.elsewhere:
             say(f"{task.name}: {dataset.elsewhere}")
     return plans
@@ -156,7 +156,7 @@ def _plan(name: str, dataset: Dataset, revision: str | None, state: State, keep_
         fetch=fetch,
         disk=plain + beside + sum(archive.size for archive in to_unpack),
         notes=tuple(
-            f"{file.path} is of a kind that is not unpacked here: unpack it yourself"
+            f"{file.path} is a kind of archive that cannot be unpacked here: unpack it yourself"
             for file in files
             if NOT_UNPACKED.fullmatch(file.path)
         ),
@@ -173,7 +173,7 @@ def _list(hub_id: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
     for entry in about.siblings or []:
         digest = entry.lfs.sha256 if entry.lfs else entry.blob_id
         if entry.size is None or digest is None:
-            raise UserError(f"the Hub states no size of {entry.rfilename} in {hub_id}")
+            raise UserError(f"the Hub states no size for {entry.rfilename} in {hub_id}")
         inside(Path(), entry.rfilename, hub_id)
         files.append(RemoteFile(entry.rfilename, entry.size, digest))
     return str(about.sha), sorted(files, key=lambda file: file.path)
@@ -184,7 +184,7 @@ def _check_disk(plan: Plan) -> None:
     if (plan.to_fetch or plan.to_unpack) and free < plan.disk + _RESERVE_BYTES:
         raise UserError(
             f"{plan.task} needs about {bytes_text(plan.disk)} (and {bytes_text(_RESERVE_BYTES)} to spare) on the disk "
-            f"of {plan.folder}, which has {bytes_text(free)}: make room, or give another --data-root"
+            f"of {plan.folder}, which has {bytes_text(free)}: free some space, or give another --data-root"
         )
 
 
@@ -250,8 +250,8 @@ def _fetch(file: RemoteFile, plan: Plan, state: State, bar: tqdm[Any]) -> None:
         size = incomplete.stat().st_size
         incomplete.unlink()
         raise UserError(
-            f"{file.path} of {plan.hub_id} came with {size:,} bytes that are not the {file.size:,} that the Hub "
-            "states: give the command again to fetch it anew"
+            f"{file.path} of {plan.hub_id} arrived with {size:,} bytes instead of the {file.size:,} that the Hub "
+            "states: give the command again to download it again"
         )
     target = state.folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -304,5 +304,5 @@ def _hub_errors(hub_id: str) -> Iterator[None]:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{hub_id} cannot be fetched ({reason}); what has come is kept, and the same command goes on"
+            f"{hub_id} cannot be downloaded ({reason}); what has arrived is kept, and the same command goes on"
         ) from error

@@ -67,7 +67,7 @@ class State:
         try:
             lock.acquire()
         except Timeout as error:
-            raise UserError(f"another command is fetching into {self.folder}: wait until it has ended") from error
+            raise UserError(f"another command is downloading into {self.folder}: wait for it") from error
         try:
             yield
         finally:

@@ -66,7 +66,7 @@ class Model:
 class How:
     """How every point of a sweep is measured.
 
-    prompt_tokens   of the question, with all that surrounds it
+    prompt_tokens   of the question, with the model's chat template
     new_tokens      of an answer: what ``decode`` generates and ``train`` learns
     repeats         timed passes, after one to warm up
     """
@@ -100,12 +100,12 @@ def sweep(
                     than one that did not fit or took too long
     sizes           (width, height) in pixels
     phases          among prefill, decode and train
-    find_longest    besides, search the longest video that fits: to within this factor (1.0: to the frame)
+    find_longest    also search for the longest video that fits, to within this factor (1.0: to the frame)
     timeout_s       of one point
     retry           measure points again that crashed or took too long
     say             told what happens, line by line
 
-    Raises UserError for what the caller can mend; rows measured before are kept.
+    Raises UserError for what the caller can correct; rows measured before are kept.
     """
     how = how or How()
     _check(models, frames, sizes, phases, find_longest)
@@ -246,7 +246,7 @@ class Sweep:
         self.rows = {_point_of(row): row for row in read_points(self.folder)}
         if self.rows:
             info = read_sweep(self.folder)
-            # Another model may join; what is there must have been measured in the same way on the same machine.
+            # Another model may join; what the folder holds must have been measured in the same way on the same machine.
             measured = {point.model for point in self.rows}
             theirs = {
                 **info,
@@ -293,7 +293,7 @@ def read_sweep(folder: Path) -> dict[str, Any]:
 
 
 def read_points(folder: Path) -> list[dict[str, Any]]:
-    """The last row of each point in ``points.jsonl``; torn and unreadable lines are passed over."""
+    """The last row of each point in ``points.jsonl``; torn and unreadable lines are skipped."""
     rows: dict[Point, dict[str, Any]] = {}
     path = folder / "points.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -369,7 +369,7 @@ def run_point(request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         said = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
     if status == -signal.SIGKILL:
         # Nobody else does: we kill none that is in time.
-        return {"outcome": OUT_OF_HOST_MEMORY, "detail": "killed by the system (SIGKILL), as where memory runs out"}
+        return {"outcome": OUT_OF_HOST_MEMORY, "detail": "killed by the system (SIGKILL), as when memory runs out"}
     ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     return {"outcome": CRASHED, "detail": f"{ended}{': ' + said[-1] if said else ''}"}
 

@@ -102,7 +102,7 @@ class Comparison:
         parts = [f"## {self.title}", f"A: {self.name_a}\nB: {self.name_b}", markdown_table(rows)]
         notes = [
             "In %, on the questions that both answered; intervals (95 %) and p are paired by question and clustered by "
-            "video. Groups are many: a few of them differ by luck.",
+            "video. There are many groups: a few of them differ by chance.",
             *self.notes,
         ]
         if not self.graded:
@@ -185,7 +185,7 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
         if missing := len(own.keys() - both):
             notes.append(f"{missing:,} questions were answered by {name} alone and are left out")
     if unlike := {q for q in both if questions_a[q].asked != questions_b[q].asked}:
-        notes.append(f"{len(unlike):,} questions have other options or answers in the two runs and are left out")
+        notes.append(f"{len(unlike):,} questions have different options or answers in the two runs and are left out")
     both -= unlike
     if unknown := {q for q in both if not (questions_a[q].is_scored and questions_b[q].is_scored)}:
         why = "have no grade" if isinstance(a.task, JudgedTask) else "have no known answer"
@@ -204,7 +204,7 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
     if isinstance(a.task, JudgedTask):
         judges = [run.judgements.judge if run.judgements else None for run in (a, b)]
         if judges[0] != judges[1]:
-            notes.append(f"they were graded by unlike judges: {judges[0]} and {judges[1]}")
+            notes.append(f"they were graded by different judges: {judges[0]} and {judges[1]}")
         records = [[record for q in order for record in own[q].records] for own in (questions_a, questions_b)]
         differences = _graded_differences(a.task, records[0], records[1])
         return Comparison(a.task_name, a.title, _name(a), _name(b), differences, [], notes, graded=True)
