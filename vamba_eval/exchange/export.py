@@ -39,7 +39,7 @@ def export(
             passed_over.append(f"{run.title}: its authors define no file of responses")
             continue
         if missing := run.info["counts"][run.task_name]["questions"] - len({r["question"] for r in run.answered}):
-            passed_over.append(f"{run.title}, {run.model}: the file has no line for {missing:,} questions")
+            passed_over.append(f"{run.title}, {run.model}: {missing:,} questions without a response are left out")
         name, content = submission
         written.append(write_text(place / name, content))
     if not written:

@@ -68,7 +68,7 @@ class _Account:
     def summary(self) -> str:
         elapsed = time.perf_counter() - self.start
         share = 100 * self.wait_s / elapsed if elapsed else 0.0
-        text = f"{self.videos:,} videos in {elapsed:,.1f} s, {self.wait_s:,.1f} s of them ({share:.0f} %) waiting for clips"
+        text = f"{self.videos:,} videos in {elapsed:,.1f} s, {self.wait_s:,.1f} s ({share:.0f} %) waiting for clips"
         if self.hits:
             rate = 100 * self.hits / self.cacheable
             text += (
