@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HUB_PREFIX = "hub:"
 LMMS_EVAL_ROOT = "lmms-eval:"
-# Archives of videos must be unpacked before use; fetching them with the annotations would help nobody.
+# Archives of videos must be unpacked before use; fetching them with the annotations would be of no use.
 _ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
 
 
@@ -57,12 +57,12 @@ def find_folder(
         file = _first_match(annotations, expected)
         if file is not None and videos.is_dir():
             if data_root is None:
-                log.warning("%s: no --data-root is given; lmms-eval's copy in %s is taken", task.name, videos)
+                log.warning("%s: no --data-root is given; lmms-eval's copy in %s is used", task.name, videos)
             return videos, file
         if data_root is None:
             raise UserError(
                 f"{task.name} needs its data: give --data-root DIR with {name}/{expected[0]} in it, as published at "
-                f"{task.catalogue.homepage}; run_eval.py download {name} --data-root DIR fetches it"
+                f"{task.catalogue.homepage}; run_eval.py download {name} --data-root DIR downloads it"
             )
         ids = " or ".join((dataset.lmms_ids if dataset else ()) or ("any dataset",))
         lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {ids}"
@@ -194,7 +194,7 @@ def letter_field(row: Mapping[str, Any], name: str, options: Sequence[str], wher
     letter = text_field(row, name).strip()
     if letter in tuple(LETTERS[: len(options)]):
         return letter
-    collector.defect(where, f"the answer {letter!r} is no option's letter", "the question counts as wrong")
+    collector.defect(where, f"the answer {letter!r} is not an option's letter", "the question counts as wrong")
     return ""
 
 

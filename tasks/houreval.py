@@ -1,8 +1,8 @@
 """HourEval: the questions of Video-MME, MLVU and LongVideoBench about videos of half an hour or more.
 
 From the Vamba paper (Ren et al., arXiv 2503.11579), whose scripts read lists of such questions that are not published;
-here they are chosen anew. MLVU and LongVideoBench state their videos' durations. Video-MME does not, so this
-task, other than all others, must look at the headers of its video files when it is loaded; what it found is kept in
+here they are chosen again. MLVU and LongVideoBench state their videos' durations. Video-MME does not, so this
+task, unlike all others, must look at the headers of its video files when it is loaded; what it found is kept in
 the user's cache directory.
 """
 
@@ -150,7 +150,7 @@ class _Durations:
             log.warning("durations of videos cannot be kept in %s: %s", self._file, error)
 
     def of(self, path: Path) -> float | None:
-        """Seconds; None where the header says nothing. Raises VideoError for what is no video file."""
+        """Seconds; None where the header says nothing. Raises VideoError for what is not a video file."""
         from vamba_eval.video.read import probe
 
         if path == Path():

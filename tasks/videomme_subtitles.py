@@ -118,7 +118,7 @@ def _seconds(clock: str) -> float:
 def _stated_rate_and_frames(path: Path) -> tuple[float, int]:
     """Frames a second and number of frames as OpenCV has them, from the header.
 
-    (0, 0) for what is no .mp4: there lmms-eval looks for a file that is not there, and so chooses no line.
+    (0, 0) for what is not an .mp4: there lmms-eval looks for a file that is not there, and so chooses no line.
     """
     import av
 

@@ -150,7 +150,7 @@ def test_nothing_is_asked_twice(run: Path, cli: Cli) -> None:
         asked = len(server.requests)
         first = (run / "leaderboard.csv").read_text()
         _, output, _ = judge(cli, run, server.url)
-        assert "0 responses judged, 15 were before, 0 failed. 0 requests" in output
+        assert "0 responses judged, 15 had been judged before, 0 failed. 0 requests" in output
         (run / "dream1k.describer.judged.jsonl").unlink()
         _, output, _ = judge(cli, run, server.url)
         assert "15 responses judged" in output and "0 requests: 0 tokens in, 0 out" in output
@@ -283,9 +283,9 @@ def test_an_answer_that_is_not_understood_is_asked_again(run: Path, cli: Cli) ->
         (Reply("", finish="content_filter"), "withheld by a content filter"),
         (Reply(" "), "the judge's answer is empty"),
         (Reply(status=400, code="context_length_exceeded"), "the judge gave no answer: Error code: 400"),
-        (Reply(raw=b"<html>busy</html>", headers={"Content-Type": "text/html"}), "is no chat completion: <html>"),
+        (Reply(raw=b"<html>busy</html>", headers={"Content-Type": "text/html"}), "is not a chat completion: <html>"),
         (Reply(raw=b"{"), "the judge gave no answer: "),
-        (Reply(raw=b'{"choices": []}'), "is no chat completion"),
+        (Reply(raw=b'{"choices": []}'), "is not a chat completion"),
     ],
 )
 def test_one_bad_answer_costs_one_judgement_and_a_rerun_asks_for_it_alone(
@@ -297,13 +297,13 @@ def test_one_bad_answer_costs_one_judgement_and_a_rerun_asks_for_it_alone(
 
     with judge_server(answer) as server:
         status, output, _ = judge(cli, run, server.url)
-        assert status == 1 and "14 responses judged, 0 were before, 1 failed (first reason: " in output
+        assert status == 1 and "14 responses judged, 0 had been judged before, 1 failed (first reason: " in output
         assert reason in output and " of 14/15" in output
         assert f"1 responses (1 failed; first reason: {judged_lines_error(run)})" in output
         asked = len(server.requests)
         server.answer = autodq
         status, output, _ = judge(cli, run, server.url)
-        assert status == 0 and "1 responses judged, 14 were before, 0 failed" in output
+        assert status == 0 and "1 responses judged, 14 had been judged before, 0 failed" in output
         assert " of 14/15" not in output and "NOT JUDGED" not in output
         new = server.requests[asked:]
         assert "The man's step 6 0." in prompt_of(new[0]) and len(new) == 2, "extraction comes from the cache"
@@ -352,7 +352,7 @@ def test_judging_that_is_stopped_goes_on_where_it_was(run: Path, cli: Cli, end: 
         asked = len(server.requests)
         server.seconds = 0.0
         status, output, _ = judge(cli, run, server.url)
-    assert status == 0 and f"{15 - done} responses judged, {done} were before" in output
+    assert status == 0 and f"{15 - done} responses judged, {done} had been judged before" in output
     assert path.read_bytes().startswith(before) and len(judged_lines(run)) == 15
     lost = [r for r in server.requests[asked:] if r in server.requests[:asked]]
     assert len(lost) <= 2, "what was under way when it was killed"
@@ -367,7 +367,7 @@ def test_a_changed_response_is_judged_again(run: Path, cli: Cli) -> None:
         (result,) = Leaderboard.from_runs([run]).results
         assert result.unjudged == 1, "a judgement of another text does not count"
         _, output, _ = judge(cli, run, server.url)
-    assert "1 responses judged, 14 were before" in output
+    assert "1 responses judged, 14 had been judged before" in output
     (result,) = Leaderboard.from_runs([run]).results
     assert result.unjudged == 0
 
@@ -390,7 +390,7 @@ def test_two_judges_stand_in_one_file_and_tables_name_one(run: Path, cli: Cli) -
     _, output, _ = cli("leaderboard", run, "--judge", "gpt-test")
     assert "graded by gpt-test at" in output
     _, output, _ = cli("leaderboard", run, "--judge", "nobody")
-    assert "nobody has judged nothing, but gpt-test at" in output
+    assert "nobody has judged nothing here, but gpt-test at" in output
 
 
 def test_runs_without_free_text_and_bad_prices_are_mistakes(tmp_path: Path, run: Path, cli: Cli) -> None:

@@ -144,7 +144,7 @@ def test_what_is_not_supported_is_said_before_anything_is_computed(videos: list[
         ([str(videos[0]), str(videos[1])], "2 videos in one question"),
         ([str(videos[0]), Image.new("RGB", (64, 64))], "a video and pictures"),
         ([{"type": "audio", "url": "x.wav"}], "audio"),
-        (["https://example.org/x.mp4"], "not addresses"),
+        (["https://example.org/x.mp4"], "not URLs"),
         ([np.zeros(3)], "ndarray"),
     ):
         docs = [{"visual": visual, "text": "What?"}]

@@ -117,7 +117,7 @@ def test_a_bad_video_costs_one_more_try(folder: Path, tmp_path: Path, evil: None
     assert len(loads) == 10
     assert all(loads[str(n)].clip is not None for n in range(8))
     second = others.installed()[0] if others.installed() else "pyav-plain"
-    said = {"hang": "reading stood still for 1.5 s", "crash": "crashed (SIGSEGV)", "eat": "memory"}[kind]
+    said = {"hang": "reading made no progress for 1.5 s", "crash": "crashed (SIGSEGV)", "eat": "memory"}[kind]
     once = loads[f"{kind}_once"]
     assert once.clip is not None and np.array_equal(once.clip.frames, loads["0"].clip.frames)  # type: ignore[union-attr]
     assert said in once.clip.note and "instead" in once.clip.note
@@ -323,7 +323,7 @@ def test_a_run_says_how_long_it_waited(cli: Cli, folder: Path, tmp_path: Path) -
     command = ("--tasks", f"{PLUGINS}:FolderTask", "--models", f"careful={PLUGINS}:Careful", "--data-root", folder)
     status, _, err = cli(*command, "--output", tmp_path / "out")
     assert status == 0
-    assert "folder · careful: 8 videos in " in err and "waiting for them" in err
+    assert "folder · careful: 8 videos in " in err and "waiting for clips" in err
     (path,) = (tmp_path / "out").rglob("*.jsonl")
     assert all(record["wait_s"] >= 0 for record in latest_records(path).values())
 

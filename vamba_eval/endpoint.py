@@ -21,7 +21,7 @@ from vamba_eval.contracts import UserError
 
 @dataclass
 class Usage:
-    """Requests and their tokens; what the cache answered is told apart, and costs nothing."""
+    """Requests and their tokens; what came from the cache is counted apart, and costs nothing."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -35,7 +35,7 @@ class Usage:
             setattr(self, name, getattr(self, name) + value)
 
     def cost(self, dollars_in: float, dollars_out: float) -> float:
-        """Dollars, at prices for a million tokens."""
+        """Dollars, at prices per million tokens."""
         return (self.prompt_tokens * dollars_in + self.completion_tokens * dollars_out) / 1e6
 
 
@@ -69,8 +69,8 @@ class Endpoint:
     role       what messages call the model
     option     how the user gives its "model", "url", "key-env" and "cache": a form for these, such as "--{}"
 
-    The client library waits and tries again where the endpoint is busy (429, with its Retry-After), out of order
-    (5xx) or out of reach. Raises UserError for what no retrying mends: the key, the model's name, the account.
+    The client library waits and tries again where the endpoint is busy (429, with its Retry-After), failing (5xx) or
+    unreachable. Raises UserError for what a retry cannot change: the key, the model's name, the account.
     """
 
     def __init__(
@@ -169,8 +169,8 @@ class Endpoint:
             ) from error
         except openai.NotFoundError as error:
             raise UserError(
-                f"{self} is not there ({_in_a_line(error)}): check {self._option('model')} and {self._option('url')} "
-                "(which mostly ends in /v1)"
+                f"{self} cannot be found ({_in_a_line(error)}): check {self._option('model')} and "
+                f"{self._option('url')} (which usually ends in /v1)"
             ) from error
         except openai.RateLimitError as error:
             if error.code == "insufficient_quota":
@@ -182,7 +182,7 @@ class Endpoint:
             choice, usage = completion.choices[0], completion.usage
             text, refusal, finish = choice.message.content or "", choice.message.refusal, choice.finish_reason
         except (AttributeError, IndexError, TypeError):
-            raise EndpointError(f"what came is no chat completion: {str(completion)[:200]}") from None
+            raise EndpointError(f"the response is not a chat completion: {str(completion)[:200]}") from None
         spent = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
         if refusal:
             problem = f"{self._role} refused: {refusal}"

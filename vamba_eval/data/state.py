@@ -59,7 +59,7 @@ class State:
     def locked(self) -> Iterator[None]:
         """Keep others from fetching into the same folder. Raises UserError if somebody does already."""
         self._own.mkdir(parents=True, exist_ok=True)
-        with locked(self._own / "lock", f"another command is fetching into {self.folder}: wait until it has ended"):
+        with locked(self._own / "lock", f"another command is downloading into {self.folder}: wait for it"):
             yield
 
     def has(self, file: RemoteFile) -> bool:

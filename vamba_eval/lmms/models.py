@@ -194,7 +194,7 @@ class _Model(lmms):
         self._world_size = self.accelerator.num_processes
         if self._world_size > 1:
             if device_map in _SPREAD:
-                logger.warning(f"device_map={device_map} is passed over: each process has a device of its own")
+                logger.warning(f"device_map={device_map} is ignored: each process has a device of its own")
             self._rank = self.accelerator.process_index
             adapter_args["device"] = str(self._device)
         elif device_map in _SPREAD:
@@ -469,7 +469,7 @@ def _batches(questions: Sequence[Question], size: int) -> Iterator[list[list[Que
 def pictures_clip(pictures: Sequence[Any], sampling: FrameSampling) -> Clip:
     """PIL images or image files as a clip that shows each for a whole time step (two frames), in the first's size.
 
-    Raises VideoError for a file that is no image.
+    Raises VideoError for a file that is not an image.
     """
     frames: list[np.ndarray] = []
     for each in pictures:

@@ -17,7 +17,7 @@ from vamba_eval.video.pictures import IMAGE_ENDINGS
 
 log = logging.getLogger(__name__)
 
-_IMAGE_MARK = "<image>"  # where lmms-eval's tasks put images; its own Qwen2-VL removes it, too
+_IMAGE_MARK = "<image>"  # where lmms-eval's tasks put images; its own Qwen2-VL removes it too
 _DEFAULT_TOKENS = 128  # of lmms-eval's own Qwen2-VL, where a task sets no limit
 _KNOWN = {"max_new_tokens", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "until", "seed"}
 # Arguments that would change the response, with the values that do not.
@@ -122,7 +122,7 @@ def generation_settings(given: Mapping[str, Any], occurrence: int = 0) -> Genera
         if name in given and given[name] not in harmless:
             raise Unsupported(f"{name}={given[name]}: our models decode greedily or sample, without it")
     if others := sorted(given.keys() - _KNOWN - _UNSUPPORTED.keys()):
-        _warn_once(f"generation arguments that our models do not know are passed over: {', '.join(others)}")
+        _warn_once(f"generation arguments that our models do not know are ignored: {', '.join(others)}")
     temperature = given.get("temperature")
     # As its own Qwen2-VL: a temperature above 0 samples, whatever the task's do_sample says.
     sampled = temperature > 0 if temperature is not None else bool(given.get("do_sample"))
@@ -184,7 +184,7 @@ def _from_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
         if role == "assistant":
             raise Unsupported("a conversation with the model's earlier answers: our models answer one question")
         if role == "system":
-            _warn_once("our models have a system message of their own: that of the task is put before the question")
+            _warn_once("our models have a system message of their own: the task's is put before the question")
         for part in [{"type": "text", "text": parts}] if isinstance(parts, str) else parts:
             if part["type"] == "text":
                 texts.append(part["text"] if role != "system" else f"{part['text']}\n")
@@ -220,7 +220,7 @@ def _add(content: Content, visual: Any, kind: str | None = None) -> None:
     if isinstance(visual, str | Path):
         path = str(visual).removeprefix("file://")
         if "://" in path or path.startswith("data:"):
-            raise Unsupported(f"{path[:60]}: our models read files, not addresses")
+            raise Unsupported(f"{path[:60]}: our models read files, not URLs")
         if kind == "image" or (kind is None and path.lower().endswith(IMAGE_ENDINGS)):
             content.pictures.append(Path(path))
         else:

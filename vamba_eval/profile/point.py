@@ -149,7 +149,7 @@ def _decode(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: 
 def _train(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: GpuMonitor) -> dict[str, Any]:
     if type(adapter).train_step is ModelAdapter.train_step:
         raise UserError(
-            f"model {adapter.name!r} cannot be trained: leave --phase train, or give its adapter a train_step"
+            f"model {adapter.name!r} cannot be trained: leave out --phase train, or give its adapter a train_step"
         )
     prompt, answer = (" a" * request[name] for name in ("prompt_tokens", "new_tokens"))
     losses: list[float] = []
@@ -220,7 +220,7 @@ def prompt_of(adapter: ModelAdapter, clip: Clip, tokens: int) -> str:
     """Words that make up a prompt of ``tokens`` tokens with all that the adapter puts around them.
 
     Measured with the adapter's own tokenizer, on the clip's first frames; an adapter that does not say how many
-    tokens a prompt has gets so many words.
+    tokens a prompt has gets that many words.
     """
     start = Clip(clip.frames[:2], clip.timestamps_s[:2], clip.frame_indices[:2], clip.source_fps, clip.duration_s)
     session, one = begin(adapter, start), GenerationSettings(max_new_tokens=1)
@@ -251,7 +251,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no part of the answer
+    os.dup2(2, 1)  # what libraries print is not part of the answer
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

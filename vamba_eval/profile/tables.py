@@ -1,6 +1,6 @@
 """A sweep as tables (Markdown, CSV, JSON) and plots (SVG, PNG), beside the Vamba paper's points.
 
-Reads rows as `sweep` stores them; measures nothing, and needs no torch. Plots need matplotlib.
+Reads rows as a sweep stores them; measures nothing, and needs no torch. Plots need matplotlib.
 """
 
 from __future__ import annotations

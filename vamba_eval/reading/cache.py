@@ -67,7 +67,7 @@ class ClipCache:
             info = json.loads(about)
             frames = hooks.empty(tuple(info["shape"]))
             file.readinto(frames.data.cast("B"))  # type: ignore[attr-defined]
-        if frames_digest(frames) != info["digest"]:  # a disk forgets, too
+        if frames_digest(frames) != info["digest"]:  # damaged on the disk
             self._cache.delete(key)
             return None
         times, indices = np.array(info["timestamps_s"]), np.array(info["frame_indices"], dtype=np.int64)

@@ -45,7 +45,7 @@ class Reading:
     backend     the decoder: "pyav", "pyav-plain", "torchcodec" or "decord"
     workers     processes that read; None for as many as the cores suggest, 0 to read in the calling process,
                 where nothing can be killed
-    stall_s     reading that shows no sign of life for so many seconds is ended
+    stall_s     reading that makes no progress for this many seconds is ended
     memory_gb   what one worker may use beside its clip, in GiB
     cache       a directory that keeps clips for later runs
     cache_gb    its size in GiB; what was not used for longest goes first
@@ -230,7 +230,7 @@ class Reader:
         try:
             result = pending.future.result()
         except ProcessExpired as error:
-            stood_still = f"reading stood still for {self.reading.stall_s:g} s"
+            stood_still = f"reading made no progress for {self.reading.stall_s:g} s"
             crashed = f"the reading process crashed ({_cause(error.exitcode)})"
             result = ReadResult(problem=stood_still if pending.stalled else crashed, try_another=True)
         except BrokenProcessPool as error:  # a worker died at rest, or none could be started

@@ -1,4 +1,4 @@
-"""One video read in a process that somebody watches: what it is asked, what it says, and the memory shared.
+"""One video read in a process that is watched: what it is asked, what it says, and the memory shared.
 
 Knows the decoder and the clip cache; knows nothing of pools, other videos or questions.
 """
@@ -56,7 +56,7 @@ class ReadRequest:
 class ReadResult:
     """What came of a request.
 
-    problem         why there is no clip, in a line
+    problem         why there is no clip, in one line
     try_another     the decoder failed in a way that another one may not
     not_installed   the decoder is not there
     digest          identifies the frames' bytes

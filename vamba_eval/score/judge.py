@@ -91,7 +91,7 @@ class Graded:
 
     def describe(self, prices: tuple[float, float] | None = None) -> str:
         """What was done and what it took, in a line; ``prices`` are dollars for a million tokens, in and out."""
-        text = f"{self.judged:,} responses judged, {self.already:,} were before, {self.failed:,} failed"
+        text = f"{self.judged:,} responses judged, {self.already:,} had been judged before, {self.failed:,} failed"
         if self.reasons:
             text += f" (first reason: {self.reasons[0]}; the same command tries them again)"
         u = self.usage

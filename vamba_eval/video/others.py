@@ -1,4 +1,4 @@
-"""The same frames through decord or torchcodec: to compare with, and for files that PyAV fails on.
+"""The same frames through decord or torchcodec: for comparison, and for files that PyAV fails on.
 
 Their seeking and colors are their own. They know how many frames a file has and each one's time; which
 frames and which size is decided as for PyAV. Neither is imported before it is to read.

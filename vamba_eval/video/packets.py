@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# The share of its declared length that a file may lack (headers round, and the last frame's duration may
+# The share of its declared length that may be missing from a file (headers round, and the last frame's duration may
 # be missing) before it counts as cut off.
 _MISSING_SHARE = 0.02
 
@@ -101,7 +101,7 @@ def packets_of(container: InputContainer, stream: VideoStream | None = None) -> 
             yield from container.demux() if stream is None else container.demux(stream)
             return
         except IndexError:
-            # A stream that begins within the file is not known to PyAV: this one packet of it is passed over.
+            # A stream that begins within the file is not known to PyAV: this one packet of it is skipped.
             continue
 
 
@@ -217,9 +217,9 @@ def _cut_off(
         promised = (container.duration or 0) / 1_000_000
         held = end_s
     if promised - held > max(_MISSING_SHARE * promised, 1.0):
-        return f"its header promises {promised:.1f} s, {max(held, 0.0):.1f} s are there"
+        return f"its header promises {promised:.1f} s, but it holds {max(held, 0.0):.1f} s"
     if trouble and stream.frames and num_frames < stream.frames:
-        return f"its header promises {stream.frames} frames, {num_frames} are there"
+        return f"its header promises {stream.frames} frames, but it holds {num_frames}"
     return None
 
 

@@ -67,5 +67,5 @@ def _in_order(path: Path, named: list[tuple[int, Path]], first: int) -> list[Pat
     if missing is not None:
         example = numbered[min(numbered)].name
         name = re.sub(r"\d+", lambda digits: str(missing).zfill(len(digits[0])), example)
-        raise VideoError(f"{path} lacks {name}: extract its frames again")
+        raise VideoError(f"{path}: {name} is missing; extract its frames again")
     return [numbered[number] for number in sorted(numbered)]

@@ -62,7 +62,7 @@ def read_clip(
 
 
 def check_backend(backend: str) -> None:
-    """Raises ValueError for a name that is no backend."""
+    """Raises ValueError for a name that is not a backend."""
     if backend not in BACKENDS:
         raise ValueError(f"unknown video backend {backend!r}; choose from {', '.join(BACKENDS)}")
 

@@ -101,7 +101,7 @@ def _from_pysubs2(text: str) -> list[Line]:
 
 
 def _from_json(entries: Any) -> list[Line]:
-    """LongVideoBench's entries: ``{"timestamp": [start, end], "text"}`` in seconds, where an end that is no float
+    """LongVideoBench's entries: ``{"timestamp": [start, end], "text"}`` in seconds, where an end that is not a float
     (mostly the last, null) stands for the video's, or ``{"start": "h:m:s.ms", "end", "line"}``."""
     if not isinstance(entries, list):
         raise ValueError("expected a list of lines")

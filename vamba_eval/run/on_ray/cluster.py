@@ -97,13 +97,12 @@ class Cluster:
             return
         wanted = gpus if layout.gpus in (None, "all") else float(cast(int, layout.gpus))
         if not gpus:
-            raise UserError("Ray knows of no GPU: --replicas N runs N replicas of each model without")
+            raise UserError("Ray knows of no GPU: --replicas N runs N replicas of each model without one")
         if wanted > gpus:
-            raise UserError(f"{wanted:g} GPUs were asked for, and Ray knows of {gpus:g}")
+            raise UserError(f"{wanted:g} GPUs were asked for, but Ray knows of {gpus:g}")
         if layout.gpus_per_model > min(largest, wanted):
             raise UserError(
-                f"a model is to have {layout.gpus_per_model:g} GPUs of one machine, and there are "
-                f"{min(largest, wanted):g}"
+                f"a model needs {layout.gpus_per_model:g} GPUs of one machine, but there are {min(largest, wanted):g}"
             )
         self.gpus_per_model = layout.gpus_per_model
         self.num_replicas = int(wanted / layout.gpus_per_model + 1e-9)
