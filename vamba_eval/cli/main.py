@@ -517,7 +517,7 @@ def _profile(argv: list[str]) -> int:
         given, models = _model_args(args.model_args), []
         for name in _names(args.models):
             label, _, source = name.rpartition("=")
-            models.append(sweep.Model(label or source, source, {**common, **given.pop(label or source, {})}))
+            models.append(sweep.ModelSpec(label or source, source, {**common, **given.pop(label or source, {})}))
         if given:
             raise UserError(f"arguments for {next(iter(given))!r}, which is not among the models {args.models}")
         sweep.sweep(
