@@ -20,7 +20,7 @@ import pytest
 
 from vamba_eval.profile import point, tables
 from vamba_eval.profile.point import make_clip, measure, prompt_of
-from vamba_eval.profile.sweep import MOST_FRAMES, How, Model, bisect_longest, read_points, read_sweep, sweep
+from vamba_eval.profile.sweep import MOST_FRAMES, How, ModelSpec, bisect_longest, read_points, read_sweep, sweep
 
 PLUGINS = Path(__file__).parent / "plugins.py"
 LIMITED = f"{PLUGINS}:Limited"
@@ -28,8 +28,8 @@ SIZE = (64, 36)
 Cli = Callable[..., tuple[int, str, str]]
 
 
-def limited(label: str = "limited", **arguments: Any) -> Model:
-    return Model(label, LIMITED, {key: str(value) for key, value in arguments.items()})
+def limited(label: str = "limited", **arguments: Any) -> ModelSpec:
+    return ModelSpec(label, LIMITED, {key: str(value) for key, value in arguments.items()})
 
 
 def rows_of(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:

@@ -12,7 +12,7 @@ from vamba_eval.cli.arguments import Verbs, add_verb
 from vamba_eval.contracts import UserError
 
 if TYPE_CHECKING:
-    from vamba_eval.profile.sweep import Model
+    from vamba_eval.profile.sweep import ModelSpec
 
 
 def add_parsers(verbs: Verbs) -> None:
@@ -112,8 +112,8 @@ def _profile(args: Namespace) -> int:
     return 1 if failed else 0
 
 
-def _models(args: Namespace) -> list[Model]:
-    from vamba_eval.profile.sweep import Model
+def _models(args: Namespace) -> list[ModelSpec]:
+    from vamba_eval.profile.sweep import ModelSpec
 
     common = {name: value for name in ("dtype", "device") if (value := getattr(args, name)) is not None}
     given = arguments.by_label(args.model_args)
@@ -121,7 +121,7 @@ def _models(args: Namespace) -> list[Model]:
     for name in args.models:
         label, _, source = name.rpartition("=")
         label = label or source
-        models.append(Model(label, source, {**common, **given.pop(label, {})}))
+        models.append(ModelSpec(label, source, {**common, **given.pop(label, {})}))
     if given:
         raise UserError(f"arguments for {next(iter(given))!r}, which is not among the models {', '.join(args.models)}")
     return models

@@ -62,7 +62,7 @@ class Content:
 
 
 @dataclass
-class Asked:
+class LmmsRequest:
     """A request: its place in the order in which answers are returned, and how to get its content.
 
     ``document`` identifies (task, split, number); ``content`` calls the task's functions, which may decode media;
@@ -81,7 +81,7 @@ class Asked:
         return self.document[0]
 
 
-def generation_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], chat: bool) -> list[Asked]:
+def generation_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], chat: bool) -> list[LmmsRequest]:
     """Of ``generate_until``: (context, arguments, doc_to_visual, doc_id, task, split), or for chat models
     (context, doc_to_messages, arguments, doc_id, task, split). Nothing in a request is changed.
 
@@ -98,11 +98,11 @@ def generation_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], c
         times[key] = times.get(key, 0) + (not padding)
         settings = generation_settings(given or {}, occurrence)
         content = _content_of(task_dict, (task, split, number), context, media, chat)
-        asked.append(Asked(place, (task, split, number), content, settings, functions=_functions(media)))
+        asked.append(LmmsRequest(place, (task, split, number), content, settings, functions=_functions(media)))
     return asked
 
 
-def likelihood_requests(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[Asked]:
+def likelihood_requests(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[LmmsRequest]:
     """Of ``loglikelihood``: (context, continuation or doc_to_target, doc_to_visual, doc_id, task, split), or a
     context and a continuation alone."""
     asked = []
@@ -112,7 +112,7 @@ def likelihood_requests(requests: Sequence[Any], task_dict: Mapping[str, Any]) -
         continuation = target if isinstance(target, str) else str(target(task_dict[task][split][number]))
         content = _content_of(task_dict, (task, split, number), context, media, False)
         settings, functions = GenerationSettings(), _functions(media)
-        asked.append(Asked(place, (task, split, number), content, settings, continuation, functions))
+        asked.append(LmmsRequest(place, (task, split, number), content, settings, continuation, functions))
     return asked
 
 

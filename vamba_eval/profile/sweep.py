@@ -53,7 +53,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSpec:
     """An adapter's name (or path) and its arguments, under a label."""
 
     label: str
@@ -81,7 +81,7 @@ class How:
 
 
 def sweep(
-    models: Sequence[Model],
+    models: Sequence[ModelSpec],
     frames: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     phases: Sequence[str],
@@ -119,7 +119,7 @@ def sweep(
 
                         def fits(
                             count: int,
-                            model: Model = model,
+                            model: ModelSpec = model,
                             phase: str = phase,
                             size: tuple[int, int] = (width, height),
                         ) -> bool:
@@ -134,7 +134,7 @@ def sweep(
 
 def _ladder(
     results: Sweep,
-    model: Model,
+    model: ModelSpec,
     phase: str,
     size: tuple[int, int],
     frames: Sequence[int],
@@ -179,7 +179,7 @@ def bisect_longest(fits: Callable[[int], bool], known: Mapping[int, bool], facto
 
 
 def _check(
-    models: Sequence[Model],
+    models: Sequence[ModelSpec],
     frames: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     phases: Sequence[str],
@@ -202,7 +202,7 @@ def _check(
 class Sweep:
     """A sweep's folder, open for writing by one process at a time."""
 
-    def __init__(self, folder: Path, models: Sequence[Model], how: How) -> None:
+    def __init__(self, folder: Path, models: Sequence[ModelSpec], how: How) -> None:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -311,7 +311,7 @@ def _point_of(row: Mapping[str, Any]) -> Point:
 
 
 def _measure(
-    results: Sweep, model: Model, point: Point, how: How, repeats: int, timeout_s: float, say: Callable[[str], None]
+    results: Sweep, model: ModelSpec, point: Point, how: How, repeats: int, timeout_s: float, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The row of one point, measured in a process of its own and stored. ``repeats`` 0 asks only whether it fits."""
     request = {"source": model.source, "arguments": dict(model.arguments), **asdict(point), **asdict(how)}
