@@ -1,5 +1,5 @@
 """Evaluate video models: ``python run_eval.py --help``."""
 
-from vamba_eval.cli.main import main
+from vamba_eval.cli import main
 
 raise SystemExit(main())

@@ -52,7 +52,7 @@ def make(folder: Path, videos: int, shortest_s: int, longest_s: int) -> None:
 
 def run(data: Path, output: Path, model: Sequence[str], *more: str) -> tuple[float, str, dict[str, str]]:
     """Seconds, what the run says of itself, and all responses."""
-    from vamba_eval.store.runs import latest_records
+    from stored import latest_records
 
     words = ["run_eval.py", "--tasks", f"{PLUGINS}:FolderTask", *model]
     words += ["--data-root", str(data), "--output", str(output)]

@@ -221,10 +221,10 @@ def make_checkpoint(folder: Path, size: str, device: str) -> Path:
         Qwen2VLProcessor,
         Qwen2VLVideoProcessor,
     )
-    from vamba_eval.model_adapters import _loading
+    from vamba_eval.model_adapters import _random_weights
 
-    tokenizer = _loading.tiny_tokenizer()
-    sizes = _loading.tiny_sizes(tokenizer)
+    tokenizer = _random_weights.tiny_tokenizer()
+    sizes = _random_weights.tiny_sizes(tokenizer)
     text = {**sizes.pop("text_config"), **SIZES[size]["text"]}
     head = text["hidden_size"] // text["num_attention_heads"] // 2
     text["rope_parameters"]["mrope_section"] = [
@@ -241,7 +241,7 @@ def make_checkpoint(folder: Path, size: str, device: str) -> Path:
     with torch.device(device):
         model = Qwen2VLForConditionalGeneration(config)
     torch.set_default_dtype(torch.float32)
-    _loading.answer_only_letters(model, tokenizer)
+    _random_weights.answer_only_letters(model, tokenizer)
     model.save_pretrained(folder)
     bounds = {"min_pixels": 3136, "max_pixels": 12845056}
     processor = Qwen2VLProcessor(

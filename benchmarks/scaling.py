@@ -27,7 +27,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -39,14 +40,13 @@ sys.path.insert(0, str(REPOSITORY))
 
 from vamba_eval.contracts import (  # noqa: E402
     Answer,
+    Catalogue,
     Clip,
     FrameSampling,
     GenerationSettings,
     ModelAdapter,
     Question,
     Score,
-    ScoredRecord,
-    Summary,
     Task,
     Video,
 )
@@ -124,7 +124,7 @@ class Simulated(ModelAdapter):
 class Lengths(Task):
     """Questions without a benchmark."""
 
-    name, version, title, homepage, citation = "lengths", "1", "Lengths", "", ""
+    name, version, catalogue = "lengths", "1", Catalogue("Lengths")
 
     def load(self, data_root: object, split: str | None = None) -> list[Video]:
         return []
@@ -133,10 +133,7 @@ class Lengths(Task):
         return question.text
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
-        return Score(True, "A", True)
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return Summary({}, {})
+        return Score({"correct": 1.0}, "A", True)
 
 
 def simulated_reading() -> Any:
@@ -201,10 +198,11 @@ def measured(
     """Efficiency of so many replicas, and where their time went. A run takes at least ``run_s``, see above."""
     import ray
 
-    from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+    from vamba_eval.run.on_ray.scheduler import Scheduler
     from vamba_eval.run.plan import Job
     from vamba_eval.run.progress import Progress
-    from vamba_eval.run.work import Asked, Watched
+    from vamba_eval.run.work import Assignment, Subject
+    from vamba_eval.store.records import Record
 
     count, total = len(members), sum(model_s(*video) for video in videos)
     clock = min(1.0, max(LEAST_S, count / RATE, run_s * count / len(videos)) * len(videos) / total)
@@ -215,14 +213,27 @@ def measured(
     now = time.monotonic()
     for member in members:
         member.since = now
-    works, watched = works_of(videos, clock), Watched(HostMemory(), GpuMonitor())
-    asked, quiet = Asked(model, "simulated", 1), Progress(enabled=False)
-    shift = cluster.shift([job], works, asked, [lambda _: {}], [None], watched, quiet)
+    recorder = Quiet(job, Record("", "", [], None, {}, 0))
+    subject = Subject(model.facts.model, "simulated", 1)
+    assignment = Assignment(subject, [job], works_of(videos, clock), [recorder])  # type: ignore[list-item]
+    work = Scheduler(model, assignment, Progress(enabled=False))
     start = time.perf_counter()
-    answered = sum(record is not None and record["error"] is None for _, record in shift)
+    answered = sum(record is not None and record.answered for _, record in work)
     seconds = time.perf_counter() - start
     assert answered == sum(questions for _, questions in videos), "every question has its answer"
-    return total * clock / count / seconds, f"{shift.summary()} (clock x {1 / clock:.1f})"
+    return total * clock / count / seconds, f"{work.occupation.summary()} (clock x {1 / clock:.1f})"
+
+
+@dataclass
+class Quiet:
+    """A recorder that keeps nothing."""
+
+    job: Any
+    blank: Any
+    strips: None = None
+
+    def environment_of(self, environment: object) -> int:
+        return 0
 
 
 def static(videos: Sequence[tuple[float, int]], count: int) -> tuple[float, float]:
@@ -254,7 +265,9 @@ def rows(names: Sequence[str], counts: Sequence[int], most: int | None, run_s: f
     import ray
 
     from vamba_eval.run.on_ray import scheduler
-    from vamba_eval.run.on_ray.cluster import Cluster, Layout
+    from vamba_eval.run.on_ray.cluster import Cluster
+    from vamba_eval.run.on_ray.replicas import Replicas
+    from vamba_eval.run.plan import Layout
 
     # Two CPUs by name, whatever there are: otherwise Ray starts a process for each.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -263,7 +276,7 @@ def rows(names: Sequence[str], counts: Sequence[int], most: int | None, run_s: f
         Cluster(Layout(replicas=max(counts)), Reading()) as cluster,
         mock.patch.object(scheduler, "read_video", simulated_reading()) as reading,
     ):
-        model = cluster.load_adapter(f"{__file__}:Simulated", {})
+        model = Replicas(cluster, f"{__file__}:Simulated", {})
         everyone = model.members
         while any(member.starting is not None for member in everyone):
             model.welcome()

@@ -5,7 +5,9 @@ Random weights (they change neither speed nor memory), bfloat16, one video of ra
 ordinary generate, everything again for every question. Both use mamba-ssm's scan if it can be imported.
 
     python benchmarks/vamba_speed.py [--frames 64,512,1024] [--size 640x360] [--longest 4096] [--no-plain]
-    python benchmarks/vamba_speed.py --cpu --frames 4 --size 64x64 --stages 4 --longest 8    # only to see that it works
+    python benchmarks/vamba_speed.py --cpu --frames 4 --size 56x56 --longest 0 --stages 4
+
+The second only shows that all of it runs: a small model, without a GPU.
 
 Prints Markdown. Times are medians of three after a warm-up, between synchronisations, from uint8 frames in
 host memory to the answer; memory is the allocator's peak.
@@ -18,16 +20,18 @@ import math
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vamba_eval.model_adapters.vamba import mixer, modeling
+from vamba_eval.model_adapters.vamba import mixer, vision
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
 
 from vamba_eval.contracts import Clip, GenerationSettings
@@ -36,47 +40,47 @@ QUESTION_TOKENS = 160
 GIB = 2**30
 
 
-def wait() -> None:
-    if torch.cuda.is_available():
+def synchronize() -> None:
+    """Wait for the GPU, if one is in use."""
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
-def begin_peak() -> None:
-    if torch.cuda.is_available():
+def forget_peak() -> None:
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_gib() -> float:
-    """Of the allocator since ``begin_peak``; not a number without a GPU."""
-    return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else math.nan
+    """Of the GPU's memory; not a number without one."""
+    return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_initialized() else math.nan
 
 
 def measure(action: Callable[[], Any], repeats: int = 3) -> float:
     """Median seconds."""
     times = []
     for _ in range(repeats):
-        wait()
+        synchronize()
         start = time.perf_counter()
         action()
-        wait()
+        synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
 @contextmanager
 def plain_operations() -> Iterator[None]:
-    """Without our kernels and with PyTorch's own choice of attention."""
-    kernels, order = mixer.triton_kernels, modeling._BY_SPEED
-    mixer.triton_kernels = lambda: None
-    modeling._BY_SPEED = [
-        modeling.SDPBackend.FLASH_ATTENTION,
-        modeling.SDPBackend.EFFICIENT_ATTENTION,
-        modeling.SDPBackend.MATH,
-    ]
-    try:
+    """Without our kernels, and with PyTorch's own choice of attention: no shape is planned for."""
+    frame_attention = vision.frame_attention
+
+    def without_plans(attn: Any, normed: torch.Tensor, rotary: Any, recurs: bool) -> torch.Tensor:
+        return frame_attention(attn, normed, rotary, recurs=False)
+
+    with (
+        patch.object(mixer, "triton_kernels", return_value=None),
+        patch.object(vision, "frame_attention", without_plans),
+    ):
         yield
-    finally:
-        mixer.triton_kernels, modeling._BY_SPEED = kernels, order
 
 
 def make_clip(frames: int, size: tuple[int, int]) -> Clip:
@@ -101,7 +105,7 @@ def report(adapter: VambaAdapter, frames: int, size: tuple[int, int], with_plain
         adapter.generate(state["memory"], [question], one)
 
     first_token()
-    begin_peak()
+    forget_peak()
     row: dict[str, Any] = {"frames": frames}
     row["first_token_s"] = measure(first_token)
     row["encode_s"] = measure(encode)
@@ -143,11 +147,12 @@ def plain(adapter: VambaAdapter, clip: Clip, question: str) -> dict[str, Any]:
 
     try:
         ask(1)
-        begin_peak()
+        forget_peak()
         first, later = measure(lambda: ask(1)), measure(lambda: ask(9))
     except torch.OutOfMemoryError:
-        return {"plain_first_token_s": math.nan, "plain_decode_ms": math.nan, "plain_peak_gib": math.nan}
-    return {"plain_first_token_s": first, "plain_decode_ms": 1000 * (later - first) / 8, "plain_peak_gib": peak_gib()}
+        return dict.fromkeys(("plain_first_token_s", "plain_decode_ms", "plain_peak_gib"), math.nan)
+    peak = peak_gib()
+    return {"plain_first_token_s": first, "plain_decode_ms": 1000 * (later - first) / 8, "plain_peak_gib": peak}
 
 
 def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tuple[str, float]]:
@@ -156,13 +161,15 @@ def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tu
     clip = make_clip(frames, size)
     _, rows, columns = processor.settings.grid(*clip.frames.shape[:3])
     patches = model.frames_per_segment(rows, columns)
-    there: dict[str, Any] = {"device": adapter.device, "dtype": adapter.dtype}
-    segments = list(processor.segments(torch.from_numpy(clip.frames), patches, **there))
-    wholes = [modeling.Segment(p, *g[0].tolist(), 0) for p, g in segments]
-    layer = model.model.layers[0]
+    place = {"device": adapter.device, "dtype": adapter.dtype}
+
+    def segments() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return processor.segments(torch.from_numpy(clip.frames), patches, **place)
+
+    wholes = [vision.Segment(p, *g[0].tolist(), 0, full=int(g[0, 0]) == patches) for p, g in segments()]
+    layer, layers = model.model.layers[0], len(model.model.layers)
+    mixers = layers - 1  # the last layer's is not run
     mix = layer.vision_mixer.mixer
-    blocks, layers = len(model.visual.blocks), len(model.model.layers)
-    mixers = layers - 1  # nothing depends on the last one's
     results: list[tuple[str, float]] = []
 
     def add(name: str, times: int, action: Callable[[], Any]) -> None:
@@ -170,14 +177,10 @@ def stages(adapter: VambaAdapter, frames: int, size: tuple[int, int]) -> list[tu
             action()
             results.append((name, times * measure(action)))
 
-    def segmentwise() -> None:
-        for _ in processor.segments(torch.from_numpy(clip.frames), patches, **there):
-            pass
-
-    add("frames to GPU, resize, normalise, patches", 1, segmentwise)
-    add(f"vision tower, all {blocks} blocks", 1, lambda: [modeling.encode_frames(model.visual, s) for s in wholes])
+    add("frames to GPU, resize, normalise, patches", 1, lambda: deque(segments(), maxlen=0))
+    add("vision tower, all its blocks", 1, lambda: [vision.encode_frames(model.visual, s) for s in wholes])
     with torch.no_grad():
-        videos = [modeling.encode_frames(model.visual, s) for s in wholes]
+        videos = [vision.encode_frames(model.visual, s) for s in wholes]
         projected = [mix.in_proj(v) for v in videos]
         config = mix.config
         parts = [p.split([config.scan_width, config.conv_width, config.num_heads], dim=-1) for p in projected]
@@ -227,23 +230,25 @@ def main() -> None:
     parser.add_argument("--frames", default="64,512,1024")
     parser.add_argument("--size", default="640x360")
     parser.add_argument("--longest", type=int, default=4096, help="0: do not try a very long video")
-    parser.add_argument("--stages", type=int, default=512, help="frames whose stages are timed one by one")
+    parser.add_argument("--stages", type=int, default=512, help="frames of the video whose stages are timed")
     parser.add_argument("--no-plain", action="store_true")
-    parser.add_argument("--cpu", action="store_true", help="a small model without a GPU")
+    parser.add_argument("--cpu", action="store_true", help="a small model without a GPU, to see that all of it runs")
     args = parser.parse_args()
     if not (args.cpu or torch.cuda.is_available()):
         print("this measures a GPU, and torch sees none: --cpu shows whether it works", file=sys.stderr)
         sys.exit(2)
-    size = tuple(int(edge) for edge in args.size.split("x"))
+    width, height = (int(edge) for edge in args.size.split("x"))
+    size = (width, height)
     adapter = VambaAdapter(random="small", device="cpu") if args.cpu else VambaAdapter(random="released", device="cuda")
-    scan = "mamba-ssm" if mixer.mamba_scan() is not None else "plain PyTorch"
-    name = "CPU" if args.cpu else torch.cuda.get_device_name()
-    print(f"{name}, torch {torch.__version__}, scan: {scan}, {args.size}\n", flush=True)
-    edge = 256 if args.cpu else 8192
-    a = torch.randn(edge, edge, device=adapter.device, dtype=torch.bfloat16)
+    on_gpu = adapter.device.type == "cuda"
+    where = torch.cuda.get_device_name() if on_gpu else "CPU"
+    scan = "mamba-ssm" if on_gpu and mixer.mamba_scan() is not None else "plain PyTorch"
+    print(f"{where}, torch {torch.__version__}, scan: {scan}, {args.size}\n", flush=True)
+    edge = 8192 if on_gpu else 256
+    a = torch.randn(edge, edge, device=adapter.device, dtype=adapter.dtype)
     a @ a
     rate = 2 * edge**3 / measure(lambda: a @ a) / 1e12
-    print(f"bf16 matrix product of {edge}: {rate:.3g} TFLOP/s\n")
+    print(f"{adapter.describe()['dtype']} matrix product of {edge}: {rate:.3g} TFLOP/s\n")
     rows = [report(adapter, int(n), size, not args.no_plain) for n in args.frames.split(",")]
     names = list(dict.fromkeys(name for row in rows for name in row))
     print("| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
@@ -251,15 +256,16 @@ def main() -> None:
         print("| " + " | ".join(f"{row[n]:.4g}" if n in row else "-" for n in names) + " |", flush=True)
     print(f"\n| stage, {args.stages} frames | s |\n| --- | --- |")
     for name, seconds in stages(adapter, args.stages, size):
-        print(f"| {name} | {seconds:.3g} |", flush=True)
+        print(f"| {name} | {seconds:.3f} |", flush=True)
     if args.longest:
         torch.cuda.empty_cache()
-        begin_peak()
+        forget_peak()
         clip = make_clip(args.longest, size)
         seconds = measure(
             lambda: adapter.generate(adapter.encode(clip), ["?"], GenerationSettings(max_new_tokens=1)), 1
         )
-        print(f"\n{args.longest} frames: {seconds:.2f} s to the first token, peak {peak_gib():.1f} GiB")
+        peak = peak_gib()
+        print(f"\n{args.longest} frames: {seconds:.2f} s to the first token, peak {peak:.1f} GiB")
 
 
 if __name__ == "__main__":

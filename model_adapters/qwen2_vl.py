@@ -14,22 +14,23 @@ what the installed transformers computes, ``text_positions=original`` what the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from . import _loading
+from . import _random_weights, _transformers
 
 if TYPE_CHECKING:
     import torch
 
-_BEGINNING = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-_AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
+BEGINNING = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
 # Pixel bounds in the released checkpoints' preprocessor_config.json (Qwen/Qwen2-VL-7B-Instruct).
 _MIN_PIXELS, _MAX_PIXELS = 56 * 56, 28 * 28 * 16384
 
@@ -41,12 +42,41 @@ class Encoded:
     cache    the model's, of the N tokens; None without any (N = 0)
     offset   by how much the position of a text token after them differs from the token's index, (1, 1)
     text     tokenized with each question, since tokens can span both
+    seen     of the clip; None without one
     """
 
     ids: torch.Tensor
     cache: Any
     offset: torch.Tensor
     text: str
+    seen: Seen | None
+
+    @contextmanager
+    def continued(self) -> Iterator[dict[str, Any]]:
+        """The cache, as the model takes it, for one question: cut back to the N tokens afterwards."""
+        try:
+            yield {_transformers.cache_name(): self.cache}
+        finally:
+            if self.cache is not None and (added := self.cache.get_seq_length() - self.ids.shape[1]) > 0:
+                self.cache.crop(-added)
+
+
+@dataclass
+class Prefix:
+    """A clip and what stands before a question about it, as the model takes it.
+
+    ids         of the tokens up to the last frame, (1, N)
+    positions   of these tokens, (3, 1, N)
+    vision      keyword arguments: the frames' pixels and grids
+    text        behind the last frame
+    seen        what all of it shows of the clip
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    vision: dict[str, torch.Tensor]
+    text: str
+    seen: Seen
 
 
 class Qwen2VLAdapter(ModelAdapter):
@@ -80,25 +110,26 @@ class Qwen2VLAdapter(ModelAdapter):
         trust_remote_code: bool | str = False,
         random: str | None = None,
     ) -> None:
-        self.device = _loading.choose_device(device)
-        self.dtype = _loading.choose_dtype(dtype, self.device)
-        _loading.check_attention(attn_implementation)
-        remote_code = _loading.boolean(trust_remote_code)
-        size_of_random = _loading.check_random(random, pretrained)
-        if pretrained is None and device_map is not None:
-            raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
+        weights = _transformers.choose_weights(
+            pretrained=pretrained,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            device_map=device_map,
+            attn_implementation=attn_implementation,
+            random=random,
+            seed=seed,
+            trust_remote_code=trust_remote_code,
+        )
+        self.device, self.dtype = weights.device, weights.dtype
         if text_positions not in ("transformers", "original"):
             raise UserError(f"text_positions is {text_positions!r}: use transformers or original")
         self.text_positions = text_positions
-        self._description: dict[str, Any] = {"text_positions": text_positions}
-        self._description |= {
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "attn_implementation": attn_implementation,
-        }
-        if pretrained is None:
-            self._build_random(size_of_random, attn_implementation, int(seed))
+        self._description = {"text_positions": text_positions, **weights.describe()}
+        if weights.pretrained is None:
+            self._build_random(weights)
         else:
-            self._load(pretrained, revision, device_map, attn_implementation, remote_code)
+            self._load(weights.pretrained, weights)
         self.model.eval()
         size = self.video_processor.size
         self._size = {
@@ -120,43 +151,42 @@ class Qwen2VLAdapter(ModelAdapter):
 
         if clip is None:
             none = torch.zeros((1, 0), dtype=torch.long, device=self.device)
-            return Encoded(none, None, torch.zeros((1, 1), dtype=torch.long, device=self.device), _BEGINNING)
-        ids, positions, vision, text_behind = self._prefix(clip)
+            return Encoded(none, None, torch.zeros((1, 1), dtype=torch.long, device=self.device), BEGINNING, None)
+        prefix = self._prefix(clip)
         cache = DynamicCache(config=self.model.config)
         with torch.inference_mode():
             self.model.model(
-                input_ids=ids,
-                position_ids=positions,
+                input_ids=prefix.ids,
+                position_ids=prefix.positions,
                 use_cache=True,
-                **vision,
-                **{_loading.cache_name(): cache},
+                **prefix.vision,
+                **{_transformers.cache_name(): cache},
             )
-        return Encoded(ids, cache, positions[0, :, -1:] - (ids.shape[1] - 1), text_behind)
+        offset = prefix.positions[0, :, -1:] - (prefix.ids.shape[1] - 1)
+        return Encoded(prefix.ids, cache, offset, prefix.text, prefix.seen)
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
 
-    def video_tokens(self, encoded: Encoded) -> int:
-        import torch
-
-        pads = self.tokenizer.convert_tokens_to_ids(["<|video_pad|>", "<|image_pad|>"])
-        return int(torch.isin(encoded.ids, torch.tensor(pads, device=encoded.ids.device)).sum())
+    def seen(self, encoded: Encoded) -> Seen | None:
+        """Of an odd number of frames in a video the last is shown twice."""
+        return encoded.seen
 
     def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
         """Logits are computed for the answer alone; frozen is what Vamba's released training script freezes."""
         import torch
 
-        _loading.begin_training(self.model)
+        _transformers.begin_training(self.model)
         self.model.zero_grad(set_to_none=True)
-        prefix, positions, vision, text_behind = self._prefix(clip)
-        before = text_behind + prompt + _AFTER_QUESTION
-        text, labels, kept = _loading.training_text(self.tokenizer, before, answer, self.device)
-        after = positions[:, :, -1:] + torch.arange(1, text.shape[1] + 1, device=self.device)
+        prefix = self._prefix(clip)
+        before = prefix.text + prompt + AFTER_QUESTION
+        text, labels, kept = _transformers.training_text(self.tokenizer, before, answer, self.device)
+        after = prefix.positions[:, :, -1:] + torch.arange(1, text.shape[1] + 1, device=self.device)
         with phase("forward"):
             loss = self.model(
-                input_ids=torch.cat([prefix, text], dim=1),
-                position_ids=torch.cat([positions, after], dim=2),
-                **vision,
+                input_ids=torch.cat([prefix.ids, text], dim=1),
+                position_ids=torch.cat([prefix.positions, after], dim=2),
+                **prefix.vision,
                 labels=labels[:, -kept - 1 :],
                 logits_to_keep=kept + 1,  # of a whole video they would take more memory than the model
                 use_cache=False,
@@ -179,45 +209,52 @@ class Qwen2VLAdapter(ModelAdapter):
     def _answer(self, encoded: Encoded, prompt: str, settings: GenerationSettings) -> Answer:
         import torch
 
-        text = encoded.text + prompt + _AFTER_QUESTION
+        text = encoded.text + prompt + AFTER_QUESTION
         question = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
         ids = torch.cat([encoded.ids, question.to(self.device)], dim=1)
-        prefix_length = encoded.ids.shape[1]
         self.model.model.rope_deltas = encoded.offset
-        _loading.seed_sampling(settings, prompt)
-        try:
-            with torch.inference_mode(), _loading.attention_for_any_shape(self.device):
-                output = self.model.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    generation_config=_loading.generation_config(self.model, settings),
-                    stopping_criteria=_loading.first_token_marker(),
-                    **{_loading.cache_name(): encoded.cache},
-                )
-        finally:
-            if encoded.cache is not None and (added := encoded.cache.get_seq_length() - prefix_length) > 0:
-                encoded.cache.crop(-added)
-        new = output[0, ids.shape[1] :].tolist()
-        stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
-        text = self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        prompt_tokens = ids.shape[1] - self.video_tokens(encoded)
-        return Answer(text, len(new), "stop" if stopped else "length", prompt_tokens)
+        _transformers.seed_sampling(settings, prompt)
+        with (
+            encoded.continued() as cache,
+            torch.inference_mode(),
+            _transformers.attention_for_any_shape(self.device),
+        ):
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=_transformers.generation_config(self.model, settings),
+                stopping_criteria=_transformers.first_token_marker(),
+                **cache,
+            )
+        video_tokens = 0 if encoded.seen is None else encoded.seen.video_tokens or 0
+        tokens = output[0, ids.shape[1] :].tolist()
+        return _transformers.answer(self.model, self.tokenizer, tokens, ids.shape[1] - video_tokens)
 
-    def _prefix(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], str]:
-        """Up to the last frame: token ids (1, N), their positions (3, 1, N), what the model is given of the frames;
-        and the text behind it."""
+    def _prefix(self, clip: Clip) -> Prefix:
         kind = "image" if clip.captions else "video"
         pixels, grid = self._image_pixels(clip.frames) if clip.captions else self._pixels(clip.frames)
         text, text_behind = _interleaved(clip) if clip.captions else (_vision("video"), "")
         pad_id = self.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>")
-        ids = self._with_room(self.tokenizer(_BEGINNING + text, add_special_tokens=False).input_ids, pad_id, grid)
+        ids = self._with_room(self.tokenizer(BEGINNING + text, add_special_tokens=False).input_ids, pad_id, grid)
         token_types = (ids == pad_id).int() * (1 if kind == "image" else 2)  # as Qwen2-VL's position rule has them
         grid_name, pixels_name = f"{kind}_grid_thw", "pixel_values" if kind == "image" else "pixel_values_videos"
         positions, _ = self.model.model.get_rope_index(ids, token_types, **{grid_name: grid})
         if self.text_positions == "original" and kind == "video":  # both place what follows an image alike
             positions[:, :, -1] = positions[:, :, :-1].max() + 1
         vision = {pixels_name: pixels.to(self.device, self.dtype), grid_name: grid.to(self.device)}
-        return ids, positions, vision, text_behind
+        return Prefix(ids, positions, vision, text_behind, self._seen(kind, grid))
+
+    def _seen(self, kind: str, grid: torch.Tensor) -> Seen:
+        """What the grids (rows, 3) of one video or of so many images show."""
+        processor = self.video_processor
+        steps, rows, columns = grid[0].tolist()
+        return Seen(
+            frames=steps * processor.temporal_patch_size if kind == "video" else len(grid),
+            height=rows * processor.patch_size,
+            width=columns * processor.patch_size,
+            video_tokens=int(grid.prod(dim=1).sum()) // processor.merge_size**2,
+            kind="video" if kind == "video" else "images",
+        )
 
     def _with_room(self, ids: list[int], pad_id: int, grid: torch.Tensor) -> torch.Tensor:
         """(1, N) token ids with as many pad tokens as each row of ``grid`` (rows, 3) takes, in place of one."""
@@ -243,27 +280,27 @@ class Qwen2VLAdapter(ModelAdapter):
     def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
         import torch
 
-        before = self.tokenizer(encoded.text + prompt + _AFTER_QUESTION, add_special_tokens=False).input_ids
+        before = self.tokenizer(encoded.text + prompt + AFTER_QUESTION, add_special_tokens=False).input_ids
         after = self.tokenizer(continuation, add_special_tokens=False).input_ids
         if not after:
             return Likelihood(0.0, 0, True)
         ids = torch.tensor([before + after], device=self.device)
         prefix_length = encoded.ids.shape[1]
         places = torch.arange(prefix_length, prefix_length + ids.shape[1], device=self.device)
-        try:
-            with torch.inference_mode(), _loading.attention_for_any_shape(self.device):
-                logits = self.model(
-                    input_ids=ids,
-                    attention_mask=torch.ones(1, prefix_length + ids.shape[1], dtype=torch.long, device=self.device),
-                    position_ids=(places + encoded.offset).expand(3, 1, -1),
-                    use_cache=True,
-                    logits_to_keep=len(after) + 1,
-                    **{_loading.cache_name(): encoded.cache},
-                ).logits[0, :-1]
-        finally:
-            if encoded.cache is not None and (added := encoded.cache.get_seq_length() - prefix_length) > 0:
-                encoded.cache.crop(-added)
-        return _loading.likelihood(logits, ids[0, len(before) :].to(logits.device))
+        with (
+            encoded.continued() as cache,
+            torch.inference_mode(),
+            _transformers.attention_for_any_shape(self.device),
+        ):
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=torch.ones(1, prefix_length + ids.shape[1], dtype=torch.long, device=self.device),
+                position_ids=(places + encoded.offset).expand(3, 1, -1),
+                use_cache=True,
+                logits_to_keep=len(after) + 1,
+                **cache,
+            ).logits[0, :-1]
+        return _transformers.likelihood(logits, ids[0, len(before) :].to(logits.device))
 
     def _pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(t*h*w, 1176) float patches and the grid (1, 3), of exactly these frames."""
@@ -281,31 +318,19 @@ class Qwen2VLAdapter(ModelAdapter):
 
     # ------------------------------------------------------------------------------------------- loading
 
-    def _load(
-        self, pretrained: str, revision: str | None, device_map: str | None, attn_implementation: str, remote_code: bool
-    ) -> None:
-        from safetensors import SafetensorError
-        from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+    def _load(self, pretrained: str, weights: _transformers.Weights) -> None:
+        from transformers import AutoConfig, AutoProcessor, Qwen2VLForConditionalGeneration
 
-        config = _loading.read_config(pretrained, revision, remote_code)
+        source = {"revision": weights.revision, "trust_remote_code": weights.trust_remote_code}
+        with _transformers.reading_checkpoint(weights):
+            config = AutoConfig.from_pretrained(pretrained, **source)
         if config.model_type != "qwen2_vl":
             raise UserError(f"{pretrained} is a {config.model_type} checkpoint, not a qwen2_vl one")
         if getattr(config, "vision_mamba_mixer_config", None) is not None:
             raise UserError(f"{pretrained} is a Vamba checkpoint: use --models vamba for it")
-        try:
-            loaded: Any = Qwen2VLForConditionalGeneration.from_pretrained(
-                pretrained,
-                revision=revision or "main",
-                dtype=self.dtype,
-                device_map=device_map or {"": self.device},
-                attn_implementation=attn_implementation,
-                output_loading_info=True,
-            )
-            processor = AutoProcessor.from_pretrained(pretrained, revision=revision, trust_remote_code=remote_code)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"the checkpoint {pretrained} cannot be loaded: {reason}") from error
-        self.model, info = loaded
+        self.model, info = _transformers.load_checkpoint(Qwen2VLForConditionalGeneration, weights)
+        with _transformers.reading_checkpoint(weights):
+            processor = AutoProcessor.from_pretrained(pretrained, **source)
         for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if info.get(kind):
                 names = ", ".join(str(key) for key in sorted(info[kind], key=str)[:3])
@@ -318,37 +343,17 @@ class Qwen2VLAdapter(ModelAdapter):
                 )
         self.tokenizer = processor.tokenizer
         self.image_processor, self.video_processor = processor.image_processor, processor.video_processor
-        if device_map is not None:
+        if weights.device_map is not None:
             self.device = self.model.device
-        self._description |= {"pretrained": pretrained, "identity": _loading.checkpoint_identity(pretrained, config)}
+        self._description["identity"] = _transformers.checkpoint_identity(pretrained, config)
 
-    def _build_random(self, size: str, attn_implementation: str, seed: int) -> None:
-        import torch
-        from transformers import (
-            Qwen2VLConfig,
-            Qwen2VLForConditionalGeneration,
-            Qwen2VLImageProcessor,
-            Qwen2VLVideoProcessor,
-        )
+    def _build_random(self, weights: _transformers.Weights) -> None:
+        from transformers import Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-        self.tokenizer = _loading.tiny_tokenizer()
+        self.tokenizer = _random_weights.tiny_tokenizer()
         self.image_processor = Qwen2VLImageProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
         self.video_processor = Qwen2VLVideoProcessor(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
-        self._description |= {"weights": "random", "seed": seed}
-        if size == "released":
-            config = Qwen2VLConfig(**_loading.released_sizes(self.tokenizer))
-            config._attn_implementation = attn_implementation
-            build = Qwen2VLForConditionalGeneration
-            self.model = _loading.build_released(build, config, self.device, self.dtype, seed)
-            self._description["size"] = size
-            return
-        config = Qwen2VLConfig(**_loading.tiny_sizes(self.tokenizer))
-        config._attn_implementation = attn_implementation
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model: Any = Qwen2VLForConditionalGeneration(config)
-        self.model = model.to(self.device, self.dtype)
-        _loading.answer_only_letters(self.model, self.tokenizer)
+        self.model = _random_weights.random_model(Qwen2VLForConditionalGeneration, self.tokenizer, weights)
 
 
 def _vision(kind: str) -> str:

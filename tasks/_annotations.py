@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import LETTERS, Dataset, Defect, MissingData, Question, Task, UserError, Video
+from vamba_eval.contracts import LETTERS, Dataset, Defect, MissingData, Question, ScoredRecord, Task, UserError, Video
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ def find_folder(
     where lmms-eval keeps both, which are tried too where ``data_root`` is None. There the annotation file may be
     outside of the folder, which is that of the videos. ``dataset`` is that of a split which has its own.
     """
-    dataset = dataset or task.dataset
+    dataset = dataset or task.catalogue.dataset
     hub_id = dataset.hub_id if dataset else ""
-    where = f"The benchmark is published at {task.homepage}" + (f" (dataset {hub_id})" if hub_id else "")
-    name = (task.reads_data_of or (task.name,))[0]
+    where = f"The benchmark is published at {task.catalogue.homepage}" + (f" (dataset {hub_id})" if hub_id else "")
+    name = (task.catalogue.reads_data_of or (task.name,))[0]
     if data_root is None or str(data_root) == LMMS_EVAL_ROOT:
         videos, annotations = _places_of_lmms_eval(task, dataset)
         file = _first_match(annotations, expected)
@@ -51,7 +51,7 @@ def find_folder(
         if data_root is None:
             raise UserError(
                 f"{task.name} needs its data: give --data-root DIR with {name}/{expected[0]} in it, as published at "
-                f"{task.homepage}; run_eval.py download {name} --data-root DIR fetches it"
+                f"{task.catalogue.homepage}; run_eval.py download {name} --data-root DIR fetches it"
             )
         ids = " or ".join((dataset.lmms_ids if dataset else ()) or ("any dataset",))
         lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {ids}"
@@ -67,6 +67,11 @@ def find_folder(
         if (file := _first_match([folder], expected)) is not None:
             return folder, file
     raise MissingData(f"{task.name}: no {' or '.join(expected)} below {folders[0]}. {where}")
+
+
+def missing(task: Task, file: Path) -> MissingData:
+    """The error about a file of the benchmark that is not there."""
+    return MissingData(f"{task.name}: {file} is missing. The benchmark is published at {task.catalogue.homepage}")
 
 
 def _first_match(folders: Iterable[Path], patterns: Sequence[str]) -> Path | None:
@@ -228,6 +233,14 @@ def letter_prompt(text: str, options: Sequence[str], letters: str = "A, B, C, or
         f"Respond with only the letter ({letters}) of the correct option."
     )
     return "\n".join([instruction, text, *lettered(options)])
+
+
+def first_responses(responses: Iterable[ScoredRecord]) -> dict[str, ScoredRecord]:
+    """Each question's first response, by its id: the files that benchmarks' authors evaluate know no seeds."""
+    first: dict[str, ScoredRecord] = {}
+    for each in responses:
+        first.setdefault(each.question_id, each)
+    return first
 
 
 class Collector:

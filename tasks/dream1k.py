@@ -11,25 +11,26 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from vamba_eval.contracts import (
     Ask,
+    Catalogue,
     Clip,
     Counts,
     Dataset,
-    JudgedTask,
-    Metric,
+    Measure,
     Question,
     Score,
     ScoredRecord,
-    Summary,
+    Task,
     Video,
+    mean,
 )
-from vamba_eval.score.statistics import Z_95, accuracy, by_group, clustered_mean, over_seeds
 
 from ._annotations import (
     BadRow,
@@ -93,17 +94,40 @@ DO NOT PROVIDE ANY OTHER OUTPUT TEXT OR EXPLANATION. Only output the JSON. Outpu
 T = TypeVar("T")
 
 
-class DREAM1K(JudgedTask):
+def _f1(records: Sequence[ScoredRecord], *, over: str | None) -> float | None:
+    """Of mean recall and mean precision; no mean of what each response earns."""
+    recall, precision = (mean(value, over=over).function(records) for value in ("recall", "precision"))
+    if recall is None or precision is None:
+        return None
+    return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+
+
+@dataclass(frozen=True)
+class F1(Measure):
+    """F1 over the sources' means; within a group over all of its responses, since each source is one too."""
+
+    def within_group(self) -> Measure:
+        return replace(self, function=partial(_f1, over=None))
+
+
+class DREAM1K(Task):
     name = "dream1k"
     version = "1"
-    title = "DREAM-1K"
-    homepage = "https://huggingface.co/datasets/omni-research/DREAM-1K"
-    citation = "Wang et al., Tarsier, arXiv 2407.00634"
+    catalogue = Catalogue(
+        title="DREAM-1K",
+        homepage="https://huggingface.co/datasets/omni-research/DREAM-1K",
+        citation="Wang et al., Tarsier, arXiv 2407.00634",
+        reported_as="dream1k_f1",
+        dataset=Dataset(hub_id="omni-research/DREAM-1K", files=("json/*", "video/*")),  # one archive of videos, 4 GB
+        counts={"test": Counts(videos=1000, questions=1000)},
+    )
+    # Recall and precision are means over the sources' means, and F1 is that of these two, as in the reference.
+    measures: ClassVar = {
+        "F1": F1(partial(_f1, over="source")),
+        "recall": mean("recall", over="source", in_breakdowns=True),
+        "precision": mean("precision", over="source", in_breakdowns=True),
+    }
     protocols = ("vamba", "official")  # which agree: greedy, at most 512 tokens, and the question as it is
-    reported_as = "dream1k_f1"
-    reported_metric = "F1"
-    dataset = Dataset(hub_id="omni-research/DREAM-1K", files=("json/*", "video/*"))  # one archive of videos, 4 GB
-    published_counts: ClassVar = {"test": Counts(videos=1000, questions=1000)}
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split)
@@ -152,6 +176,12 @@ class DREAM1K(JudgedTask):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         return question.text
 
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return Score()
+
+    def needs_judge(self, question: Question) -> bool:
+        return True
+
     def judge(self, question: Question, response: str, ask: Ask) -> dict[str, Any]:
         """The relationships of the reference's events to the response, and of the response's to the reference."""
         reference, prediction = str(question.answer).lower(), response.lower()
@@ -167,28 +197,12 @@ class DREAM1K(JudgedTask):
         }
 
     def grade(self, question: Question, judgement: Mapping[str, Any]) -> Score:
-        grades = {
-            "recall": _share_entailed(judgement["of_reference_events"]),
-            "precision": _share_entailed(judgement["of_response_events"]),
-        }
-        return Score(None, None, parsed=True, grades=grades)
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        """Recall and precision are means over the sources' means, and F1 is that of these two, as in the reference."""
-        records = [record for record in records if record.score.grades]
-        if not records:
-            return Summary({}, {})
-        measures: dict[str, Callable[..., Metric]] = {
-            "F1": _f1,
-            "recall": partial(_mean, grade="recall"),
-            "precision": partial(_mean, grade="precision"),
-        }
-        metrics = {name: over_seeds(records, partial(measure, by_source=True)) for name, measure in measures.items()}
-        groups = {name: by_group(records, partial(over_seeds, measure=measure)) for name, measure in measures.items()}
-        breakdowns = groups["F1"]
-        for name in ("recall", "precision"):
-            breakdowns[f"source ({name})"] = groups[name]["source"]
-        return Summary(metrics, breakdowns)
+        return Score(
+            {
+                "recall": _share_entailed(judgement["of_reference_events"]),
+                "precision": _share_entailed(judgement["of_response_events"]),
+            }
+        )
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -285,39 +299,3 @@ def _repaired(text: str) -> str:
 def _share_entailed(relationships: Sequence[str]) -> float:
     """1 where there is nothing to entail, as in the reference."""
     return relationships.count("entailment") / len(relationships) if relationships else 1.0
-
-
-# ------------------------------------------------------------------------------------------------- scoring
-
-
-def _mean(records: Sequence[ScoredRecord], *, grade: str, by_source: bool = False) -> Metric:
-    values = [record.score.grades[grade] for record in records]
-    return accuracy(values, [record.video_id for record in records], _sources(records) if by_source else None)
-
-
-def _f1(records: Sequence[ScoredRecord], *, by_source: bool = False) -> Metric:
-    """F1 of mean recall R and mean precision P, with an interval by the delta method.
-
-    F1 = 2RP / (R + P) has the derivatives 2P^2 / (R + P)^2 by R and 2R^2 / (R + P)^2 by P; weighting each record's
-    recall and precision with them gives values whose mean has F1's standard error to first order, that
-    they vary together included, clustered by video as everywhere.
-    """
-    videos = [record.video_id for record in records]
-    strata = _sources(records) if by_source else None
-    recalls = [record.score.grades["recall"] for record in records]
-    precisions = [record.score.grades["precision"] for record in records]
-    r, _, clusters = clustered_mean(recalls, videos, strata)
-    p, _, _ = clustered_mean(precisions, videos, strata)
-    if r + p == 0:
-        return Metric(0.0, None, None, len(records), clusters)
-    value = 2 * r * p / (r + p)
-    by_r, by_p = 2 * p**2 / (r + p) ** 2, 2 * r**2 / (r + p) ** 2
-    linear = [by_r * recall + by_p * precision for recall, precision in zip(recalls, precisions, strict=True)]
-    _, error, _ = clustered_mean(linear, videos, strata)
-    if error is None:
-        return Metric(value, None, None, len(records), clusters)
-    return Metric(value, max(0.0, value - Z_95 * error), min(1.0, value + Z_95 * error), len(records), clusters)
-
-
-def _sources(records: Sequence[ScoredRecord]) -> list[str]:
-    return [str(record.groups["source"]) for record in records]

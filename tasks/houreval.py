@@ -13,24 +13,21 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from vamba_eval.contracts import (
+    Catalogue,
     Clip,
     Defect,
     GenerationSettings,
     Question,
     Score,
-    ScoredRecord,
-    Summary,
     Task,
     Video,
     VideoError,
 )
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import check_split
 from .longvideobench import LongVideoBench
@@ -48,11 +45,14 @@ class HourEval(Task):
 
     name = "houreval"
     version = "1"
-    title = "HourEval"
-    homepage = "https://github.com/TIGER-AI-Lab/Vamba"
-    citation = "Ren et al., Vamba, ICCV 2025, arXiv 2503.11579"
-    reported_as = "houreval_test"
-    reads_data_of: ClassVar = tuple(source.name for source in _SOURCES)
+    protocols = ("vamba", "lmms-eval")
+    catalogue = Catalogue(
+        title="HourEval",
+        homepage="https://github.com/TIGER-AI-Lab/Vamba",
+        citation="Ren et al., Vamba, ICCV 2025, arXiv 2503.11579",
+        reported_as="houreval_test",
+        reads_data_of=tuple(source.name for source in _SOURCES),
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,9 +114,6 @@ class HourEval(Task):
     def score(self, question: Question, response: str, protocol: str) -> Score:
         task, own = self._source(question)
         return task.score(own, response, protocol)
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records)
 
 
 def _seconds(value: Any) -> float | None:

@@ -7,11 +7,11 @@ show their file names, so there a model can but guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
+    Catalogue,
     Clip,
     Counts,
     Dataset,
@@ -19,13 +19,11 @@ from vamba_eval.contracts import (
     GenerationSettings,
     Question,
     Score,
-    ScoredRecord,
-    Summary,
     Task,
     Video,
+    mean,
 )
 from vamba_eval.score.letters import extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,
@@ -47,21 +45,24 @@ _FILE = "dev_v1.0_annotations.json"
 class HourVideo(Task):
     name = "hourvideo"
     version = "1"
-    title = "HourVideo (dev)"
+    catalogue = Catalogue(
+        title="HourVideo (dev)",
+        homepage="https://huggingface.co/datasets/HourVideo/HourVideo",
+        citation="Chandrasegaran et al., HourVideo, NeurIPS 2024, arXiv 2411.04998",
+        reported_as="hourvideo_dev",
+        dataset=Dataset(
+            hub_id="HourVideo/HourVideo",
+            files=(f"*{_FILE}",),
+            elsewhere="The videos are Ego4D's: sign its licence at https://ego4d-data.org, fetch those whose uids the "
+            "annotations name with its own command (pip install ego4d) and put them into hourvideo/videos/{uid}.mp4",
+        ),
+        # Data set card, v1.0; the test split's answers are withheld.
+        counts={"dev": Counts(videos=50, questions=1182)},
+    )
+    measures: ClassVar = {"accuracy": mean("correct"), "mean over tasks": mean("correct", over="task")}
     splits = ("dev",)
-    homepage = "https://huggingface.co/datasets/HourVideo/HourVideo"
-    citation = "Chandrasegaran et al., HourVideo, NeurIPS 2024, arXiv 2411.04998"
     protocols = ("vamba",)  # lmms-eval 0.7 has no such task
     sampling = FrameSampling(num_frames=128, longest_edge=360)
-    reported_as = "hourvideo_dev"
-    dataset = Dataset(
-        hub_id="HourVideo/HourVideo",
-        files=(f"*{_FILE}",),
-        elsewhere="The videos are Ego4D's: sign its licence at https://ego4d-data.org, fetch those whose uids the "
-        "annotations name with its own command (pip install ego4d) and put them into hourvideo/videos/{uid}.mp4",
-    )
-    # Data set card, v1.0; the test split's answers are withheld.
-    published_counts: ClassVar = {"dev": Counts(videos=50, questions=1182)}
 
     def generation(self, protocol: str) -> GenerationSettings:
         """The Vamba scripts sample here, and only here."""
@@ -120,8 +121,3 @@ class HourVideo(Task):
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         return score_choice(question, response, extract_vamba)
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        summary = summarize(records, mean_over="task", mean_name="mean over tasks")
-        # The benchmark's own figure is the plain accuracy.
-        return Summary(dict(reversed(summary.metrics.items())), summary.breakdowns)

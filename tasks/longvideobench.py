@@ -6,13 +6,14 @@ Paper: Wu et al., arXiv 2407.15754. Data set card: longvideobench/LongVideoBench
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     LETTERS,
+    Catalogue,
     Clip,
     Counts,
     Dataset,
@@ -22,18 +23,17 @@ from vamba_eval.contracts import (
     Question,
     Score,
     ScoredRecord,
-    Summary,
     Task,
     Video,
 )
 from vamba_eval.score.letters import extract_lmms_first, extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,
     Collector,
     check_split,
     find_folder,
+    first_responses,
     groups_of,
     letter_prompt,
     lettered,
@@ -54,28 +54,30 @@ _SPLITS = {
 class LongVideoBench(Task):
     name = "longvideobench"
     version = "1"
-    title = "LongVideoBench (validation)"
+    catalogue = Catalogue(
+        title="LongVideoBench (validation)",
+        homepage="https://huggingface.co/datasets/longvideobench/LongVideoBench",
+        citation="Wu et al., LongVideoBench, NeurIPS 2024, arXiv 2407.15754",
+        reported_as="longvideobench_val",
+        # Gated. The repository has one archive of videos in 31 parts (162 GB) and one of subtitles.
+        dataset=Dataset(
+            hub_id="longvideobench/LongVideoBench",
+            lmms_eval="datasets/longvideobench",
+            lmms_ids=("longvideobench/LongVideoBench",),
+        ),
+        # Paper, table 1, and data set card; the test split's videos are not stated apart.
+        counts={
+            "validation": Counts(videos=753, questions=1337, subtitles=753),
+            "test": Counts(videos=None, questions=5341),
+        },
+        in_lmms_eval=InLmmsEval(
+            tasks={"longvideobench_val_v": None, "longvideobench_test_v": "test"},
+            functions=frozenset({"longvideobench_doc_to_visual_v", "longvideobench_doc_to_text"}),
+            groups={"duration_group": "duration_group", "question_category": "question_category"},
+        ),
+    )
     splits = tuple(_SPLITS)
-    homepage = "https://huggingface.co/datasets/longvideobench/LongVideoBench"
-    citation = "Wu et al., LongVideoBench, NeurIPS 2024, arXiv 2407.15754"
-    reported_as = "longvideobench_val"
-    # Gated. The repository has one archive of videos in 31 parts (162 GB) and one of subtitles.
-    dataset = Dataset(
-        hub_id="longvideobench/LongVideoBench",
-        lmms_eval="datasets/longvideobench",
-        lmms_ids=("longvideobench/LongVideoBench",),
-    )
-    # Paper, table 1, and data set card; the test split's videos are not stated apart.
-    published_counts: ClassVar = {
-        "validation": Counts(videos=753, questions=1337, subtitles=753),
-        "test": Counts(videos=None, questions=5341),
-    }
     protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
-    in_lmms_eval: ClassVar[InLmmsEval | None] = InLmmsEval(
-        tasks={"longvideobench_val_v": None, "longvideobench_test_v": "test"},
-        functions=frozenset({"longvideobench_doc_to_visual_v", "longvideobench_doc_to_text"}),
-        groups={"duration_group": "duration_group", "question_category": "question_category"},
-    )
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings.lmms_eval(32) if protocol == "lmms-eval" else GenerationSettings()
@@ -87,7 +89,7 @@ class LongVideoBench(Task):
         return self.sampling
 
     def title_of(self, split: str | None) -> str:
-        return self.title.replace(self.splits[0], split or self.splits[0])
+        return self.catalogue.title.replace(self.splits[0], split or self.splits[0])
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         split = check_split(self, split)
@@ -146,18 +148,11 @@ class LongVideoBench(Task):
             return score_choice(question, response, extract_vamba)
         return score_choice(question, response, extract_lmms_first, draw_if_unparsed=True)
 
-    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
+    def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str] | None:
         """For the test split, whose answers are withheld: each question's first response, as lmms-eval writes them."""
-        responses: dict[str, str] = {}
-        for record in records:
-            if record["answer"] is None:
-                responses.setdefault(record["question"], record["response"] or "")
-        if not responses:
-            return None
-        return f"{self.name}_test_for_submission.json", json.dumps(responses)
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records)
+        first = first_responses(responses)
+        withheld = {id: each.response for id, each in first.items() if each.question.answer is None}
+        return (f"{self.name}_test_for_submission.json", json.dumps(withheld)) if withheld else None
 
 
 def _about(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,15 @@ _LMMS_FRAMES = 16  # lmms-eval's default max_num_frames
 
 class LongVideoBenchSubtitles(LongVideoBench):
     name = "longvideobench_subtitles"
-    title = "LongVideoBench (validation, with subtitles)"
-    reported_as = ""
-    in_lmms_eval = None
+    catalogue = replace(
+        LongVideoBench.catalogue,
+        title="LongVideoBench (validation, with subtitles)",
+        reported_as="",
+        reads_data_of=("longvideobench",),
+        in_lmms_eval=None,
+    )
     protocols = ("official", "lmms-eval")
     interleaved = protocols
-    reads_data_of = ("longvideobench",)
 
     def sampling_under(self, protocol: str) -> FrameSampling:
         """The rule is the authors', in lmms-eval too, which shows at most 16 frames."""

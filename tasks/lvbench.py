@@ -6,11 +6,12 @@ Paper: Wang et al., arXiv 2406.08035. Data set cards: THUDM/LVBench (the origina
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from vamba_eval.contracts import (
+    Catalogue,
     Clip,
     Counts,
     Dataset,
@@ -20,12 +21,10 @@ from vamba_eval.contracts import (
     Question,
     Score,
     ScoredRecord,
-    Summary,
     Task,
     Video,
 )
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,
@@ -33,6 +32,7 @@ from ._annotations import (
     check_split,
     find_folder,
     first_existing,
+    first_responses,
     letter_field,
     lettered,
     list_field,
@@ -41,7 +41,6 @@ from ._annotations import (
     split_options,
     text_field,
 )
-from ._submissions import first_scores
 
 # The original file has a line a video; the others a row a question, with the video's file under
 # ``file_path`` (the Vamba scripts) or ``video_path`` (lmms-eval).
@@ -64,24 +63,26 @@ _OFFICIAL_INSTRUCTION = (
 class LVBench(Task):
     name = "lvbench"
     version = "1"
-    title = "LVBench"
-    homepage = "https://huggingface.co/datasets/THUDM/LVBench"
-    citation = "Wang et al., LVBench, ICCV 2025, arXiv 2406.08035"
+    catalogue = Catalogue(
+        title="LVBench",
+        homepage="https://huggingface.co/datasets/THUDM/LVBench",
+        citation="Wang et al., LVBench, ICCV 2025, arXiv 2406.08035",
+        reported_as="lvbench_test",
+        # The repository has archives of all videos (62 GB); the authors' own, THUDM/LVBench, has annotations alone.
+        dataset=Dataset(
+            hub_id="lmms-lab/LVBench",
+            files=("data/*", "*.zip*"),
+            unpack_into="",
+            lmms_eval="lvbench",
+            lmms_ids=("lmms-eval/LVBench", "lmms-lab/LVBench"),
+        ),
+        counts={"test": Counts(videos=103, questions=1549)},  # paper, section 3
+        in_lmms_eval=InLmmsEval(
+            tasks={"lvbench": None}, functions=frozenset({"lvbench_doc_to_visual", "lvbench_doc_to_text"})
+        ),
+    )
     protocols = ("vamba", "lmms-eval", "official")
     sampling = FrameSampling(num_frames=1024, longest_edge=560)
-    reported_as = "lvbench_test"
-    # The repository has archives of all videos (62 GB); the authors' own, THUDM/LVBench, has annotations alone.
-    dataset = Dataset(
-        hub_id="lmms-lab/LVBench",
-        files=("data/*", "*.zip*"),
-        unpack_into="",
-        lmms_eval="lvbench",
-        lmms_ids=("lmms-eval/LVBench", "lmms-lab/LVBench"),
-    )
-    published_counts: ClassVar = {"test": Counts(videos=103, questions=1549)}  # paper, section 3
-    in_lmms_eval = InLmmsEval(
-        tasks={"lvbench": None}, functions=frozenset({"lvbench_doc_to_visual", "lvbench_doc_to_text"})
-    )
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings.lmms_eval(16) if protocol == "lmms-eval" else GenerationSettings()
@@ -144,17 +145,13 @@ class LVBench(Task):
         extract = {"lmms-eval": extract_lmms, "official": extract_official}.get(protocol, extract_vamba)
         return score_choice(question, response, extract)
 
-    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+    def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str]:
         """What the authors' ``scripts/test_acc.py`` reads: each question's letter, by its uid.
 
         It reads random_answers.json as published, and leaves questions that are not in the file out.
         """
-        scores = first_scores(self, records, protocol)
-        answers = {uid: score.extracted or "" for uid, (_, score) in scores.items()}
+        answers = {uid: each.score.extracted or "" for uid, each in first_responses(responses).items()}
         return "lvbench_answers.json", json.dumps(answers, indent=1) + "\n"
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records)
 
 
 def extract_official(response: str) -> str:

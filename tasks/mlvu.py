@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     LETTERS,
+    Catalogue,
     Clip,
     Counts,
     Dataset,
@@ -24,12 +25,11 @@ from vamba_eval.contracts import (
     Question,
     Score,
     ScoredRecord,
-    Summary,
     Task,
     Video,
+    mean,
 )
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,
@@ -40,6 +40,7 @@ from ._annotations import (
     letter_prompt,
     lettered,
     list_field,
+    missing,
     read_rows,
     seconds_field,
     split_options,
@@ -83,29 +84,31 @@ _OFFICIAL_INSTRUCTION = (
 class MLVU(Task):
     name = "mlvu"
     version = "1"
-    title = "MLVU (multiple choice)"
-    homepage = "https://huggingface.co/datasets/MLVU/MVLU"
-    citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
+    catalogue = Catalogue(
+        title="MLVU (multiple choice)",
+        homepage="https://huggingface.co/datasets/MLVU/MVLU",
+        citation="Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264",
+        reported_as="mlvu_m_avg",  # of dev
+        dataset=Dataset(
+            hub_id="MLVU/MVLU",
+            elsewhere="the test set is another repository: add --repo MLVU/MLVU_Test to fetch it too",
+            lmms_eval="mlvu",
+            lmms_ids=("sy1998/MLVU_dev",),
+        ),
+        # Of the seven JSON files: 539 + 355 + 352 + 206 + 259 + 200 + 264; their videos are not counted apart.
+        counts={
+            "dev": Counts(videos=None, questions=2175),
+            "test": Counts(videos=None, questions=502),
+        },
+        in_lmms_eval=InLmmsEval(
+            tasks={"mlvu_dev": None},
+            functions=frozenset({"mlvu_doc_to_visual_dev", "mlvu_doc_to_text"}),
+            groups={"task_type": "question_type"},
+        ),
+    )
+    measures: ClassVar = {"M-Avg": mean("correct", over="question_type"), "accuracy": mean("correct")}
     splits = ("dev", "test")
     protocols = ("vamba", "lmms-eval", "official")
-    reported_as = "mlvu_m_avg"  # of dev
-    reported_metric = "M-Avg"
-    dataset = Dataset(
-        hub_id="MLVU/MVLU",
-        elsewhere="the test set is another repository: add --repo MLVU/MLVU_Test to fetch it too",
-        lmms_eval="mlvu",
-        lmms_ids=("sy1998/MLVU_dev",),
-    )
-    # Of the seven JSON files: 539 + 355 + 352 + 206 + 259 + 200 + 264; videos of multiple choice are not counted apart.
-    published_counts: ClassVar = {
-        "dev": Counts(videos=None, questions=2175),
-        "test": Counts(videos=None, questions=502),
-    }
-    in_lmms_eval = InLmmsEval(
-        tasks={"mlvu_dev": None},
-        functions=frozenset({"mlvu_doc_to_visual_dev", "mlvu_doc_to_text"}),
-        groups={"task_type": "question_type"},
-    )
 
     def generation(self, protocol: str) -> GenerationSettings:
         if protocol == "lmms-eval":
@@ -162,7 +165,7 @@ class MLVU(Task):
 
     def _load_json(self, file: Path, collector: Collector) -> None:
         if not file.exists():
-            raise MissingData(f"mlvu: {file} is missing. The benchmark is published at {self.homepage}")
+            raise missing(self, file)
         kind, videos = file.stem, file.parent.parent / "video"
         rows = read_rows(file)
         types = [str(row["question_type"]) for row in rows if isinstance(row, dict) and row.get("question_type")]
@@ -263,21 +266,16 @@ class MLVU(Task):
         # lmms-eval looks for A to D alone, in the test set with its six options, too.
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
 
-    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
+    def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str] | None:
         """Of the test set: its ``test_res.json``, with an empty option where a response yields none."""
         entries = []
-        for record in records:
-            if not _TEST_ID.fullmatch(record["question"]):
+        for each in responses:
+            if not _TEST_ID.fullmatch(each.question_id):
                 return None
-            question = Question(record["question"], "", tuple(record["options"]), record["answer"])
-            score = self.score(question, record["response"], protocol)
-            kind = record["groups"]["question_type"]
-            option = score.extracted if score.parsed else ""
-            entries.append({"question_id": question.id, "question_type": kind, "option": option})
+            option = each.score.extracted if each.score.parsed else ""
+            kind = each.groups["question_type"]
+            entries.append({"question_id": each.question_id, "question_type": kind, "option": option})
         return ("test_res.json", json.dumps(entries, indent=4) + "\n") if entries else None
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records, mean_over="question_type", mean_name="M-Avg")
 
 
 def _extract_official(response: str) -> str:

@@ -7,26 +7,24 @@ answers are read are those of github.com/JUNJIE99/MLVU, evaluation/generation_ev
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     Ask,
+    Catalogue,
     Clip,
     Counts,
     GenerationSettings,
-    JudgedTask,
-    Metric,
+    Measure,
     MissingData,
     Question,
     Score,
-    ScoredRecord,
-    Summary,
+    Task,
     Video,
+    mean,
 )
-from vamba_eval.score.statistics import accuracy, by_group, over_seeds
 
 from ._annotations import (
     BadRow,
@@ -131,17 +129,30 @@ _ASKED = (
 )
 
 
-class MLVUGeneration(JudgedTask):
+def _measures() -> dict[str, Measure]:
+    """G-Avg is the mean of the types' mean totals, of 10 points each."""
+    points: dict[str, Any] = {"best": 2.0 * _BEST, "worst": 2.0, "unit": "points"}
+    measures: dict[str, Measure] = {"G-Avg": mean("total", over="question_type", **points)}
+    for kind, grades in _GRADES.items():
+        measures[kind] = mean("total", only=("question_type", kind), **points)
+        for grade in grades:
+            measures[f"{kind} {grade}"] = mean(grade, best=float(_BEST), worst=1.0, unit="points")
+    return measures
+
+
+class MLVUGeneration(Task):
     name = "mlvu_generation"
     version = "1"
-    title = "MLVU (generation)"
-    homepage = "https://huggingface.co/datasets/MLVU/MVLU"
-    citation = "Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264"
+    catalogue = Catalogue(
+        title="MLVU (generation)",
+        homepage="https://huggingface.co/datasets/MLVU/MVLU",
+        citation="Zhou et al., MLVU, CVPR 2025, arXiv 2406.04264",
+        counts={"dev": Counts(videos=417, questions=418)},  # of the two JSON files
+        reads_data_of=("mlvu",),
+    )
+    measures: ClassVar = _measures()
     protocols = ("vamba", "official")
     splits = ("dev", "test")
-    reported_metric = "G-Avg"
-    reads_data_of: ClassVar = ("mlvu",)
-    published_counts: ClassVar = {"dev": Counts(videos=417, questions=418)}  # of the two JSON files
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=1024 if protocol == "official" else 512)
@@ -149,7 +160,7 @@ class MLVUGeneration(JudgedTask):
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         """From the folder of ``mlvu``, which this task shares."""
         is_test = check_split(self, split) == "test"
-        expected, dataset = (_TEST, TEST_SET) if is_test else (_DEV, MLVU.dataset)
+        expected, dataset = (_TEST, TEST_SET) if is_test else (_DEV, MLVU.catalogue.dataset)
         folder, first = find_folder(self, data_root, expected, dataset)
         collector = Collector(self)
         if first.name == "test_generation_tasks.json":
@@ -162,7 +173,9 @@ class MLVUGeneration(JudgedTask):
     def _load_file(self, file: Path, kind: str, folder: Path, collector: Collector, *, is_test: bool) -> None:
         """The rows of one type, or of both (``kind`` is then "") without their answers."""
         if not file.exists():
-            raise MissingData(f"{self.name}: {file} is missing. The benchmark is published at {self.homepage}")
+            raise MissingData(
+                f"{self.name}: {file} is missing. The benchmark is published at {self.catalogue.homepage}"
+            )
         for number, row in enumerate(read_rows(file)):
             where = f"{file.name} row {number}"
             name = row.get("video") if isinstance(row, dict) else None
@@ -196,6 +209,12 @@ class MLVUGeneration(JudgedTask):
         """The authors put ``_OFFICIAL`` into the system prompt, before the video; here it comes behind it."""
         return f"{_OFFICIAL}\n{question.text}" if protocol == "official" else question.text
 
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return Score()
+
+    def needs_judge(self, question: Question) -> bool:
+        return True
+
     def judge(self, question: Question, response: str, ask: Ask) -> dict[str, Any]:
         """The two grades, from 1 to 5 each."""
         if question.answer is None:
@@ -223,20 +242,8 @@ class MLVUGeneration(JudgedTask):
 
     def grade(self, question: Question, judgement: Mapping[str, Any]) -> Score:
         kind = str(question.groups["question_type"])
-        return Score(None, None, parsed=True, grades={grade: judgement[grade] for grade in _GRADES[kind]})
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        """G-Avg is the mean of the types' mean totals, of 10 points each."""
-        graded = [record for record in records if record.score.grades]
-        if not graded:
-            return Summary({}, {})
-        metrics = {"G-Avg": over_seeds(graded, partial(_total, by_type=True))}
-        for kind, grades in _GRADES.items():
-            if own := [record for record in graded if record.groups["question_type"] == kind]:
-                metrics[kind] = over_seeds(own, _total)
-                for grade in grades:
-                    metrics[f"{kind} {grade}"] = over_seeds(own, partial(_grade, grade=grade))
-        return Summary(metrics, by_group(graded, partial(over_seeds, measure=_total)))
+        grades = {grade: float(judgement[grade]) for grade in _GRADES[kind]}
+        return Score({"total": sum(grades.values()), **grades})
 
 
 def _dev_video(file: Path, kind: str, name: str) -> Path:
@@ -260,14 +267,3 @@ def _points(text: str, grade: str) -> float:
     if not 1 <= points <= _BEST:
         raise ValueError(f"score_{grade} is {points:g}, not from 1 to {_BEST}")
     return points
-
-
-def _total(records: Sequence[ScoredRecord], *, by_type: bool = False) -> Metric:
-    values = [sum(record.score.grades.values()) for record in records]
-    kinds = [str(record.groups["question_type"]) for record in records] if by_type else None
-    return accuracy(values, [record.video_id for record in records], kinds, best=2 * _BEST)
-
-
-def _grade(records: Sequence[ScoredRecord], *, grade: str) -> Metric:
-    values = [record.score.grades[grade] for record in records]
-    return accuracy(values, [record.video_id for record in records], best=_BEST)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     LETTERS,
+    Catalogue,
     Clip,
     Counts,
     Dataset,
@@ -29,12 +30,11 @@ from vamba_eval.contracts import (
     Question,
     Score,
     ScoredRecord,
-    Summary,
     Task,
     Video,
+    mean,
 )
 from vamba_eval.score.letters import extract_lmms_word, extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,
@@ -42,12 +42,12 @@ from ._annotations import (
     check_split,
     find_folder,
     first_existing,
+    first_responses,
     lettered,
     list_field,
     read_rows,
     text_field,
 )
-from ._submissions import first_scores
 
 # Each task's folder of videos, official (mvbench.ipynb of OpenGVLab/Ask-Anything) and, where it is another, in
 # lmms-eval (lmms_eval/tasks/mvbench/utils.py).
@@ -96,29 +96,35 @@ _CUT_OUT = re.compile(r"_[\d.]+_[\d.]+\.mp4$")  # how a part that was cut out en
 class MVBench(Task):
     name = "mvbench"
     version = "1"
-    title = "MVBench"
-    homepage = "https://huggingface.co/datasets/OpenGVLab/MVBench"
-    citation = "Li et al., MVBench, CVPR 2024, arXiv 2311.17005"
+    catalogue = Catalogue(
+        title="MVBench",
+        homepage="https://huggingface.co/datasets/OpenGVLab/MVBench",
+        citation="Li et al., MVBench, CVPR 2024, arXiv 2311.17005",
+        reported_as="mvbench_test",
+        # Branch main has an archive a folder, branch video (16 GB) lmms-eval's files as they are.
+        dataset=Dataset(
+            hub_id="OpenGVLab/MVBench",
+            files=(
+                "json/*",
+                "video/*",
+                *(f"{folder.split('/')[0]}/*" for kind in _FOLDERS.values() for folder in kind),
+            ),
+            elsewhere="The 200 videos of fine_grained_pose are NTU RGB+D's, which may not be passed on: ask for them "
+            "at https://rose1.ntu.edu.sg/dataset/actionRecognition/ and put those that "
+            "video/MVBench_videos_ntu.txt names into mvbench/video/nturgbd/",
+            lmms_eval="mvbench_video",
+            lmms_ids=("OpenGVLab/MVBench@video",),
+        ),
+        counts={"test": Counts(videos=None, questions=4000)},  # paper, table 1: 200 a task
+        in_lmms_eval=InLmmsEval(
+            tasks={"mvbench_*": None},
+            functions=frozenset({"mvbench_doc_to_visual", "mvbench_doc_to_text"}),
+            groups={"*": "task"},
+        ),
+    )
+    measures: ClassVar = {"mean over tasks": mean("correct", over="task"), "accuracy": mean("correct")}
     protocols = ("vamba", "lmms-eval", "official")
     sampling = FrameSampling(strategy="segments")
-    reported_as = "mvbench_test"
-    reported_metric = "mean over tasks"
-    # Branch main has an archive a folder, branch video (16 GB) lmms-eval's files as they are.
-    dataset = Dataset(
-        hub_id="OpenGVLab/MVBench",
-        files=("json/*", "video/*", *(f"{folder.split('/')[0]}/*" for kind in _FOLDERS.values() for folder in kind)),
-        elsewhere="The 200 videos of fine_grained_pose are NTU RGB+D's, which may not be passed on: ask for them at "
-        "https://rose1.ntu.edu.sg/dataset/actionRecognition/ and put those that video/MVBench_videos_ntu.txt names "
-        "into mvbench/video/nturgbd/",
-        lmms_eval="mvbench_video",
-        lmms_ids=("OpenGVLab/MVBench@video",),
-    )
-    published_counts: ClassVar = {"test": Counts(videos=None, questions=4000)}  # paper, table 1: 200 a task
-    in_lmms_eval = InLmmsEval(
-        tasks={"mvbench_*": None},
-        functions=frozenset({"mvbench_doc_to_visual", "mvbench_doc_to_text"}),
-        groups={"*": "task"},
-    )
 
     def generation(self, protocol: str) -> GenerationSettings:
         if protocol == "lmms-eval":
@@ -134,7 +140,9 @@ class MVBench(Task):
         for kind in _FOLDERS:
             file = first.parent / f"{kind}.json"
             if not file.exists():
-                raise MissingData(f"mvbench: {file} is missing. The benchmark is published at {self.homepage}")
+                raise MissingData(
+                    f"mvbench: {file} is missing. The benchmark is published at {self.catalogue.homepage}"
+                )
             for number, row in enumerate(read_rows(file)):
                 self._add(folder, kind, number, row, collector)
         return collector.videos()
@@ -196,18 +204,15 @@ class MVBench(Task):
             question = replace(question, answer=LETTERS[first])
         return score_choice(question, response, extract_lmms_word)
 
-    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+    def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str]:
         """What the authors' notebook writes for their leaderboard: each kind's accuracy and all questions', in %."""
         right: dict[str, list[bool]] = {}
-        for record, score in first_scores(self, records, protocol).values():
-            right.setdefault(record["groups"]["task"], []).append(bool(score.correct))
+        for each in first_responses(responses).values():
+            right.setdefault(str(each.groups["task"]), []).append(bool(each.values["correct"]))
         accuracies = {_official_name(kind): 100 * sum(own) / len(own) for kind, own in right.items()}
         every = [correct for own in right.values() for correct in own]
         accuracies["Avg"] = 100 * sum(every) / len(every)
         return "upload_leaderboard.json", json.dumps(accuracies, indent=1) + "\n"
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records, mean_over="task", mean_name="mean over tasks")
 
 
 def _official_name(kind: str) -> str:
@@ -223,8 +228,8 @@ def _score_official(question: Question, response: str) -> Score:
     word = f"({response.strip()}".split("\n")[0].lower().split(" ")[0]
     marks = {letter: f"({letter.lower()})" for letter in LETTERS[: len(question.options)]}
     matching = [letter for letter, mark in marks.items() if word.replace(".", "") in mark or mark in word]
-    correct = None if question.answer is None else question.answer in matching
-    return Score(correct, matching[0] if len(matching) == 1 else None, parsed=len(matching) == 1)
+    values = {} if question.answer is None else {"correct": float(question.answer in matching)}
+    return Score(values, matching[0] if len(matching) == 1 else None, parsed=len(matching) == 1)
 
 
 def _path(folder: Path, kind: str, name: str, row: dict[str, Any]) -> Path:

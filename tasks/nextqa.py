@@ -6,12 +6,13 @@ Paper: Xiao et al., arXiv 2105.08276. Data set cards: lmms-lab/NExTQA (parquet),
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from vamba_eval.contracts import (
     LETTERS,
+    Catalogue,
     Clip,
     Counts,
     Dataset,
@@ -20,12 +21,10 @@ from vamba_eval.contracts import (
     Question,
     Score,
     ScoredRecord,
-    Summary,
     Task,
     Video,
 )
 from vamba_eval.score.letters import extract_lmms_choice, extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,
@@ -33,13 +32,13 @@ from ._annotations import (
     check_split,
     find_folder,
     first_existing,
+    first_responses,
     letter_prompt,
     lettered,
     read_object,
     read_rows,
     text_field,
 )
-from ._submissions import first_scores
 
 _OPTIONS = ("a0", "a1", "a2", "a3", "a4")
 _CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the first letter of the type
@@ -48,20 +47,23 @@ _CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the fir
 class NExTQA(Task):
     name = "nextqa"
     version = "1"
-    title = "NExT-QA (multiple choice)"
-    homepage = "https://huggingface.co/datasets/lmms-lab/NExTQA"
-    citation = "Xiao et al., NExT-QA, CVPR 2021, arXiv 2105.08276"
-    reported_as = "nextqa_mc"
-    # The repository has one archive of videos (6.5 GB).
-    dataset = Dataset(
-        hub_id="lmms-lab/NExTQA",
-        files=("MC/*", "*.zip*"),
-        lmms_eval="nextqa",
-        lmms_ids=("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
-    )
-    published_counts: ClassVar = {"test": Counts(videos=1000, questions=8564)}  # paper, table 2
-    in_lmms_eval = InLmmsEval(
-        tasks={"nextqa_mc_test": None}, functions=frozenset({"nextqa_doc_to_visual", "nextqa_doc_to_text_mc"})
+    protocols = ("vamba", "lmms-eval")
+    catalogue = Catalogue(
+        title="NExT-QA (multiple choice)",
+        homepage="https://huggingface.co/datasets/lmms-lab/NExTQA",
+        citation="Xiao et al., NExT-QA, CVPR 2021, arXiv 2105.08276",
+        reported_as="nextqa_mc",
+        # The repository has one archive of videos (6.5 GB).
+        dataset=Dataset(
+            hub_id="lmms-lab/NExTQA",
+            files=("MC/*", "*.zip*"),
+            lmms_eval="nextqa",
+            lmms_ids=("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
+        ),
+        counts={"test": Counts(videos=1000, questions=8564)},  # paper, table 2
+        in_lmms_eval=InLmmsEval(
+            tasks={"nextqa_mc_test": None}, functions=frozenset({"nextqa_doc_to_visual", "nextqa_doc_to_text_mc"})
+        ),
     )
 
     def generation(self, protocol: str) -> GenerationSettings:
@@ -125,19 +127,16 @@ class NExTQA(Task):
             )
         return score_choice(question, response, extract_vamba)
 
-    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str]:
+    def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str]:
         """What the authors' ``eval_mc.py`` reads: options by their numbers, -1 where there is none."""
         results = {}
-        for id, (record, score) in first_scores(self, records, protocol).items():
-            letters = LETTERS[: len(record["options"])]
+        for id, first in first_responses(responses).items():
+            letters = LETTERS[: len(first.question.options)]
             results[id] = {
-                "prediction": letters.find(score.extracted) if score.extracted else -1,
-                "answer": letters.find(record["answer"]) if record["answer"] else -2,
+                "prediction": letters.find(first.score.extracted) if first.score.extracted else -1,
+                "answer": letters.find(first.question.answer) if first.question.answer else -2,
             }
         return "nextqa_results.json", json.dumps(results, indent=1) + "\n"
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records)
 
 
 def _identifier(row: dict[str, Any], name: str) -> str:

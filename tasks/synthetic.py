@@ -10,30 +10,27 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vamba_eval.contracts import (
     LETTERS,
+    Catalogue,
     Clip,
     Counts,
     FrameSampling,
     GenerationSettings,
     Question,
     Score,
-    ScoredRecord,
-    Summary,
     Task,
     Video,
 )
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
 
@@ -88,10 +85,13 @@ class Script:
 class Synthetic(Task):
     name = "synthetic"
     version = "1"
-    title = "Synthetic long videos"
-    homepage = "generated on this machine"
-    citation = "vamba-eval"
-    published_counts: ClassVar = {"test": Counts(videos=9, questions=36)}
+    protocols = ("vamba", "lmms-eval")
+    catalogue = Catalogue(
+        title="Synthetic long videos",
+        homepage="generated on this machine",
+        citation="vamba-eval",
+        counts={"test": Counts(videos=9, questions=36)},
+    )
     sampling = FrameSampling(num_frames=512, shortest_edge=None, longest_edge=None)
 
     def generation(self, protocol: str) -> GenerationSettings:
@@ -123,9 +123,6 @@ class Synthetic(Task):
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records)
 
 
 def write_script(duration: str, number: int) -> Script:

@@ -7,27 +7,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vamba_eval.contracts import (
     LETTERS,
+    Catalogue,
     Clip,
     Counts,
     Dataset,
     GenerationSettings,
     InLmmsEval,
+    Measure,
     Question,
     Score,
     ScoredRecord,
-    Summary,
     Task,
     UserError,
     Video,
+    mean,
 )
 from vamba_eval.score.letters import extract_lmms, extract_vamba, extract_videomme, score_choice
-from vamba_eval.score.statistics import summarize
 
 from ._annotations import (
     BadRow,
@@ -35,6 +36,7 @@ from ._annotations import (
     check_split,
     find_folder,
     first_existing,
+    first_responses,
     groups_of,
     letter_field,
     list_field,
@@ -51,42 +53,52 @@ INSTRUCTION = (
     "Respond with only the letter (A, B, C, or D) of the correct option."
 )
 
+IN_LMMS_EVAL = InLmmsEval(
+    tasks={"videomme": None, "videomme_long": "long"},
+    functions=frozenset({"videomme_doc_to_visual", "videomme_doc_to_text"}),
+    groups={
+        "duration": "duration",
+        "category": "domain",
+        "sub_category": "sub_category",
+        "task_category": "task_type",
+    },
+    video="videoID",
+)
+
+
+def _accuracy_of_parsed(records: Sequence[ScoredRecord]) -> float | None:
+    return mean("correct").function([record for record in records if record.score.parsed])
+
 
 class VideoMME(Task):
     name = "videomme"
     version = "1"
-    title = "Video-MME (without subtitles)"
-    splits = ("test", *_PARTS)
-    homepage = "https://huggingface.co/datasets/lmms-lab/Video-MME"
-    citation = "Fu et al., Video-MME, CVPR 2025, arXiv 2405.21075"
-    reported_as = "videomme_wo_subtitles"
-    # The repository has 20 archives of videos (102 GB) and one of subtitles.
-    dataset = Dataset(
-        hub_id="lmms-lab/Video-MME",
-        files=("videomme/*", "*.zip*"),
-        lmms_eval="videomme",
-        lmms_ids=("lmms-eval/Video-MME", "lmms-lab/Video-MME"),
+    catalogue = Catalogue(
+        title="Video-MME (without subtitles)",
+        homepage="https://huggingface.co/datasets/lmms-lab/Video-MME",
+        citation="Fu et al., Video-MME, CVPR 2025, arXiv 2405.21075",
+        reported_as="videomme_wo_subtitles",
+        # The repository has 20 archives of videos (102 GB) and one of subtitles.
+        dataset=Dataset(
+            hub_id="lmms-lab/Video-MME",
+            files=("videomme/*", "*.zip*"),
+            lmms_eval="videomme",
+            lmms_ids=("lmms-eval/Video-MME", "lmms-lab/Video-MME"),
+        ),
+        # Paper, section 3, and the authors' page: subtitles of 744 of the videos, among them all long ones.
+        counts={
+            "test": Counts(videos=900, questions=2700, subtitles=744),
+            "short": Counts(videos=300, questions=900),
+            "medium": Counts(videos=300, questions=900),
+            "long": Counts(videos=300, questions=900, subtitles=300),
+        },
+        in_lmms_eval=IN_LMMS_EVAL,
     )
-    # Paper, section 3, and the authors' page: subtitles of 744 of the videos, among them all long ones.
-    published_counts: ClassVar = {
-        "test": Counts(videos=900, questions=2700, subtitles=744),
-        "short": Counts(videos=300, questions=900),
-        "medium": Counts(videos=300, questions=900),
-        "long": Counts(videos=300, questions=900, subtitles=300),
-    }
+    # The second is what the authors' script prints: of the responses that yield an option.
+    measures: ClassVar = {"accuracy": mean("correct"), "accuracy_of_parsed": Measure(_accuracy_of_parsed)}
+    splits = ("test", *_PARTS)
     protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
     kept = ("video_id", "question", "options")
-    in_lmms_eval = InLmmsEval(
-        tasks={"videomme": None, "videomme_long": "long"},
-        functions=frozenset({"videomme_doc_to_visual", "videomme_doc_to_text"}),
-        groups={
-            "duration": "duration",
-            "category": "domain",
-            "sub_category": "sub_category",
-            "task_category": "task_type",
-        },
-        video="videoID",
-    )
 
     def generation(self, protocol: str) -> GenerationSettings:
         return GenerationSettings.lmms_eval(16) if protocol == "lmms-eval" else GenerationSettings()
@@ -153,40 +165,28 @@ class VideoMME(Task):
     def score(self, question: Question, response: str, protocol: str) -> Score:
         return score_choice(question, response, _EXTRACT[protocol])
 
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        """Accuracy, and that of the responses which yield an option: what the authors' script prints."""
-        records = list(records)
-        summary = summarize(records)
-        if summary.metrics and (parsed := [record for record in records if record.score.parsed]):
-            summary.metrics["accuracy_of_parsed"] = summarize(parsed).metrics["accuracy"]
-        return summary
-
-    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
+    def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str] | None:
         """What the authors' script reads and their leaderboard takes, with each question's first response.
 
         Their script insists on all 300 videos of each duration that it is asked for.
         """
         videos: dict[str, dict[str, Any]] = {}
-        asked = set()
-        for record in records:
-            if record["question"] in asked or (record["response"] is None and "extra" not in record):
-                continue  # another seed, or a broken row of the annotations
-            if "extra" not in record:
+        for each in first_responses(responses).values():
+            groups, extra = each.groups, each.question.extra
+            if not extra:
                 raise UserError(
                     f"{self.name}: the run is of an earlier version, whose records lack what the file holds"
                 )
-            asked.add(record["question"])
-            groups, extra = record["groups"], record["extra"]
-            about = {name: groups[name] for name in ("duration", "domain", "sub_category")}
+            about: dict[str, Any] = {name: groups[name] for name in ("duration", "domain", "sub_category")}
             about = {"video_id": extra["video_id"], **about, "questions": []}
-            videos.setdefault(record["video"], about)["questions"].append(
+            videos.setdefault(each.video_id, about)["questions"].append(
                 {
-                    "question_id": record["question"],
+                    "question_id": each.question_id,
                     "task_type": groups["task_type"],
                     "question": extra["question"],
                     "options": extra["options"],
-                    "answer": record["answer"],
-                    "response": record["response"] or "",
+                    "answer": each.question.answer,
+                    "response": each.response,
                 }
             )
         ordered = sorted(videos.values(), key=lambda video: str(video["video_id"]))

@@ -17,7 +17,7 @@ import numpy as np
 from vamba_eval.contracts import Clip, Defect, Question, UserError, Video, VideoError
 from vamba_eval.video.subtitles import lines_at, read_subtitles
 
-from .videomme import INSTRUCTION, VideoMME
+from .videomme import IN_LMMS_EVAL, INSTRUCTION, VideoMME
 
 _LMMS_FRAMES = 32  # lmms-eval's default frame_num
 # What lmms-eval 0.7 takes for the text of a line; lines without it are dropped.
@@ -26,15 +26,18 @@ _LMMS_TEXT = re.compile(r'<font color="white" size=".72c">(.*?)</font>')
 
 class VideoMMESubtitles(VideoMME):
     name = "videomme_subtitles"
-    title = "Video-MME (with subtitles)"
-    reported_as = ""
-    in_lmms_eval = replace(
-        VideoMME.in_lmms_eval,
-        tasks={"videomme_w_subtitle": None, "videomme_long_w_subtitle": "long"},
-        functions=frozenset({"videomme_doc_to_visual", "videomme_doc_to_text_subtitle"}),
+    catalogue = replace(
+        VideoMME.catalogue,
+        title="Video-MME (with subtitles)",
+        reported_as="",
+        reads_data_of=("videomme",),
+        in_lmms_eval=replace(
+            IN_LMMS_EVAL,
+            tasks={"videomme_w_subtitle": None, "videomme_long_w_subtitle": "long"},
+            functions=frozenset({"videomme_doc_to_visual", "videomme_doc_to_text_subtitle"}),
+        ),
     )
     prompts_need_clip = True
-    reads_data_of = ("videomme",)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         videos = super().load(data_root, split)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import (
     Answer,
+    Catalogue,
     Clip,
     GenerationSettings,
     ModelAdapter,
     Question,
     Score,
-    ScoredRecord,
-    Summary,
+    Seen,
     Task,
     Video,
 )
 from vamba_eval.score.letters import extract_vamba, score_choice
-from vamba_eval.score.statistics import summarize
 
 
 class FolderTask(Task):
@@ -30,9 +29,11 @@ class FolderTask(Task):
 
     name = "folder"
     version = "1"
-    title = "A folder of videos"
-    homepage = "nowhere"
-    citation = "none"
+    catalogue = Catalogue(
+        title="A folder of videos",
+        homepage="nowhere",
+        citation="none",
+    )
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         self.defects = []
@@ -49,9 +50,6 @@ class FolderTask(Task):
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         return score_choice(question, response, extract_vamba)
-
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        return summarize(records)
 
 
 class Careful(ModelAdapter):
@@ -129,8 +127,9 @@ class Limited(ModelAdapter):
         tokens = 7 + len(prompts[0].split())
         return [Answer("A", max(1, settings.min_new_tokens), "length", prompt_tokens=tokens) for _ in prompts]
 
-    def video_tokens(self, encoded: Any) -> int:
-        return encoded[0] * 10
+    def seen(self, encoded: Any) -> Seen:
+        frames, height, width = encoded[:3]
+        return Seen(frames, height, width, frames * 10)
 
     def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
         self.encode(clip)

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ def copy(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, counts: dict[str, Counts]) -> None:
-    monkeypatch.setattr(type(load_task(name)), "published_counts", counts)
+    task = type(load_task(name))
+    monkeypatch.setattr(task, "catalogue", replace(task.catalogue, counts=counts))
 
 
 def test_a_whole_copy(copy: Path, cli: Run) -> None:

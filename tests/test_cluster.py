@@ -16,13 +16,14 @@ from typing import Any
 
 import psutil
 import pytest
+from stored import latest_records
 from videos import make_video
 
 from vamba_eval import evaluate, machine
 from vamba_eval.contracts import Question, UserError, Video
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.occupation import likely_costs
-from vamba_eval.store.runs import latest_records, read_info, read_records
+from vamba_eval.store.runs import read_info, read_records
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="clusters on loopback are tried on Linux alone")
@@ -256,7 +257,8 @@ def test_what_the_cluster_cannot_do_is_said(
 def test_readers_leave_a_core_to_each_replica_with_a_gpu(
     nodes: list[tuple[int, int]], layout: dict[str, Any], slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vamba_eval.run.on_ray.cluster import Cluster, Layout
+    from vamba_eval.run.on_ray.cluster import Cluster
+    from vamba_eval.run.plan import Layout
 
     alive = [{"Alive": True, "Resources": {"CPU": float(cores), "GPU": float(gpus)}} for cores, gpus in nodes]
     monkeypatch.setattr(ray, "nodes", lambda: alive)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmark_files import MLVU_TYPES, longvideobench_rows, write_longvideobench, write_mlvu
+from stored import latest_responses
 from videos import make_video
 
 from vamba_eval import evaluate, load_task
 from vamba_eval.contracts import LETTERS, Answer, Clip, GenerationSettings, ModelAdapter, Score, ScoredRecord
-from vamba_eval.store.runs import latest_responses
-from vamba_eval.tables.compare import _graded_differences, compare
+from vamba_eval.score.statistics import summarize
+from vamba_eval.tables.compare import compare, differences_of
 from vamba_eval.tables.leaderboard import Leaderboard
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -154,8 +155,8 @@ def test_one_run_under_every_protocol(cli: Cli, data: Path) -> None:
     expected = [row for i, row in enumerate(longvideobench_rows(200)) if i % 3 == 1 and i % 2 == 0]
     assert set(changed) == {row["id"] for row in expected}
     one = changed[expected[0]["id"]]
-    assert (one["extracted (vamba)"], one["correct (vamba)"]) == ("I", "False")
-    assert (one["extracted (lmms-eval)"], one["correct (lmms-eval)"]) == ("B", "True")
+    assert (one["extracted (vamba)"], one["correct (vamba)"]) == ("I", "0.0")
+    assert (one["extracted (lmms-eval)"], one["correct (lmms-eval)"]) == ("B", "1.0")
 
 
 def test_seeds_give_mean_and_spread_and_go_on(cli: Cli, data: Path) -> None:
@@ -237,21 +238,21 @@ def test_judged_benchmarks_are_compared_by_their_own_measure() -> None:
                 f"q{i}.{n}",
                 f"v{i}.{n}",
                 {"source": sources[i]},
-                Score(None, None, True, grades=dict(zip(("recall", "precision"), both[side][i].tolist(), strict=True))),
+                Score(dict(zip(("recall", "precision"), both[side][i].tolist(), strict=True))),
             )
             for n, i in enumerate(chosen)
         ]
 
     everything = list(range(400))
-    found = _graded_differences(task, records(0, everything), records(1, everything))
+    found = list(differences_of(task.measures, records(0, everything), records(1, everything)))
     headline = found[0]
     assert headline.value == "F1" and {(each.group, each.value) for each in found} >= {("source", "source3")}
-    values = [task.summarize(records(side, everything)).headline[1].value for side in (0, 1)]
+    values = [summarize(task.measures, records(side, everything)).headline[1].value for side in (0, 1)]
     assert headline.difference == pytest.approx(values[1] - values[0])
     draws = []
     for _ in range(300):
         chosen = rng.integers(0, 400, 400).tolist()
-        a, b = (task.summarize(records(side, chosen)).headline[1].value for side in (0, 1))
+        a, b = (task.measures["F1"].function(records(side, chosen)) or 0.0 for side in (0, 1))
         draws.append(b - a)
     assert headline.low is not None and headline.high is not None
     assert headline.high - headline.low == pytest.approx(2 * 1.96 * np.std(draws), rel=0.25)

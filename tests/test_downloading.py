@@ -504,8 +504,9 @@ def test_tasks_that_share_data(tmp_path: Path, video: bytes, serve: Callable[...
     serve("lmms-lab/Video-MME", publish_videomme(tmp_path / "published", video))
     variant = tmp_path / "variant.py"
     variant.write_text(
-        "from vamba_eval.tasks.videomme import VideoMME\n\n\n"
-        "class Variant(VideoMME):\n    name = 'variant'\n    reads_data_of = ('videomme',)\n"
+        "from dataclasses import replace\nfrom vamba_eval.tasks.videomme import VideoMME\n\n\n"
+        "class Variant(VideoMME):\n    name = 'variant'\n"
+        "    catalogue = replace(VideoMME.catalogue, reads_data_of=('videomme',))\n"
     )
     status, said, _ = cli("download", f"{variant},videomme", "--data-root", tmp_path / "data")
     assert status == 0 and said.count("lmms-lab/Video-MME at") == 1
@@ -522,9 +523,9 @@ def test_nothing_to_download(tmp_path: Path, cli: Run) -> None:
 def test_every_task_says_where_its_data_is() -> None:
     for name in names(Task):
         task = load_task(name)
-        assert task.dataset or task.reads_data_of or name == "synthetic", name
-        for own in task.reads_data_of:
-            assert load_task(own).dataset
+        assert task.catalogue.dataset or task.catalogue.reads_data_of or name == "synthetic", name
+        for own in task.catalogue.reads_data_of:
+            assert load_task(own).catalogue.dataset
 
 
 def test_two_at_once(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:

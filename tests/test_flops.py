@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from vamba_eval.model_adapters.qwen2_vl import Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba import VambaAdapter, VambaConfig, VambaForConditionalGeneration
-from vamba_eval.model_adapters.vamba.decoding import room_for
+from vamba_eval.model_adapters.vamba.greedy import room_for
 from vamba_eval.model_adapters.vamba.mixer import chunked_scan, scan_flops
 
 from vamba_eval import Clip
@@ -92,7 +92,7 @@ def test_qwen2_vl_is_the_sum_of_its_products() -> None:
     text = adapter.model.config.text_config
     with count_flops() as count:
         encoded = adapter.encode(make_clip())
-    assert adapter.video_tokens(encoded) == TOKENS
+    assert adapter.seen(encoded).video_tokens == TOKENS
     prefix = encoded.ids.shape[1]
     assert count.total == exactly(
         tower(adapter.model.config.vision_config, text.hidden_size) + text_layers(text, prefix, prefix)

@@ -21,7 +21,8 @@ from benchmark_files import (
 )
 
 from vamba_eval import load_task
-from vamba_eval.contracts import JudgedTask, Question, Score, ScoredRecord, UserError
+from vamba_eval.contracts import Question, Score, ScoredRecord, Task, UserError
+from vamba_eval.score.statistics import summarize
 
 
 class Scripted:
@@ -39,9 +40,9 @@ class Scripted:
         return answer
 
 
-def judged_task(name: str) -> JudgedTask:
+def judged_task(name: str) -> Task:
     task = load_task(name)
-    assert isinstance(task, JudgedTask)
+    assert task.needs_judge(Question("q", "?"))
     return task
 
 
@@ -99,7 +100,7 @@ def test_dream1k_broken_rows_are_reported_and_kept(tmp_path: Path) -> None:
     judge = Scripted('{"events": ["a man walks"]}', '{"events": []}', _related("entailment"))
     judgement = task.judge(questions[2], "Nothing moves.", judge)
     assert judgement["reference_events"] == ["a man walks"] and judgement["response_events"] == []
-    assert task.grade(questions[2], judgement).grades == {"recall": 1.0, "precision": 1.0}
+    assert task.grade(questions[2], judgement).values == {"recall": 1.0, "precision": 1.0}
 
 
 def _related(*relationships: str) -> str:
@@ -125,7 +126,7 @@ def test_dream1k_asks_in_the_authors_words() -> None:
         "432894dc77859bbb",
         "019ce32997582a34",
     ]
-    assert task.grade(_question(), judgement).grades == {"recall": 0.5, "precision": 1.0}
+    assert task.grade(_question(), judgement).values == {"recall": 0.5, "precision": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_dream1k_tries_ten_times() -> None:
 
 def _graded(recalls: list[float], precisions: list[float], sources: list[str]) -> list[ScoredRecord]:
     return [
-        ScoredRecord(str(i), f"v{i}", {"source": s}, Score(None, None, True, grades={"recall": r, "precision": p}))
+        ScoredRecord(str(i), f"v{i}", {"source": s}, Score({"recall": r, "precision": p}))
         for i, (r, p, s) in enumerate(zip(recalls, precisions, sources, strict=True))
     ]
 
@@ -169,15 +170,15 @@ def _graded(recalls: list[float], precisions: list[float], sources: list[str]) -
 def test_dream1k_f1_is_that_of_the_sources_means() -> None:
     task = judged_task("dream1k")
     # a: recall (1 + 0) / 2, precision 1/2; b: recall 1/4, precision 1. Overall 3/8 and 3/4, F1 = 1/2.
-    summary = task.summarize(_graded([1.0, 0.0, 0.25], [0.5, 0.5, 1.0], ["a", "a", "b"]))
+    summary = summarize(task.measures, _graded([1.0, 0.0, 0.25], [0.5, 0.5, 1.0], ["a", "a", "b"]))
     assert summary.headline[0] == "F1" and summary.headline[1].value == pytest.approx(0.5)
     assert summary.metrics["recall"].value == 0.375 and summary.metrics["precision"].value == 0.75
     assert summary.breakdowns["source"]["a"].value == pytest.approx(0.5)
     assert summary.breakdowns["source"]["b"].value == pytest.approx(0.4)
     assert summary.breakdowns["source (recall)"]["b"].value == 0.25
-    assert task.summarize(_graded([0.0, 0.0], [0.0, 0.0], ["a", "b"])).headline[1].value == 0.0
-    ungraded = ScoredRecord("x", "v", {"source": "a"}, Score(None, None, True))
-    assert not task.summarize([ungraded]).metrics
+    assert summarize(task.measures, _graded([0.0, 0.0], [0.0, 0.0], ["a", "b"])).headline[1].value == 0.0
+    ungraded = ScoredRecord("x", "v", {"source": "a"}, Score())
+    assert not summarize(task.measures, [ungraded]).metrics
 
 
 def test_dream1k_interval_agrees_with_a_jackknife_over_videos() -> None:
@@ -187,7 +188,7 @@ def test_dream1k_interval_agrees_with_a_jackknife_over_videos() -> None:
     recalls = [round(5 * min(1.0, max(0.0, s + rng.gauss(0, 0.2)))) / 5 for s in skill]
     precisions = [round(4 * min(1.0, max(0.0, s + rng.gauss(0, 0.2)))) / 4 for s in skill]
     sources = [DREAM1K_SOURCES[i % 5] for i in range(500)]
-    metric = judged_task("dream1k").summarize(_graded(recalls, precisions, sources)).headline[1]
+    metric = summarize(judged_task("dream1k").measures, _graded(recalls, precisions, sources)).headline[1]
 
     def f1(left_out: int | None = None) -> float:
         means = []
@@ -210,7 +211,7 @@ def test_dream1k_interval_agrees_with_a_jackknife_over_videos() -> None:
 def test_dream1k_with_seeds_has_a_spread() -> None:
     records = _graded([1.0, 0.0], [1.0, 0.5], ["a", "a"])
     records += [ScoredRecord(r.question_id, r.video_id, r.groups, records[0].score, 1) for r in records]
-    metric = judged_task("dream1k").summarize(records).headline[1]
+    metric = summarize(judged_task("dream1k").measures, records).headline[1]
     # Seed 0: recall 1/2, precision 3/4, F1 3/5; seed 1: all 1.
     assert metric.spread == pytest.approx(np.std([0.6, 1.0], ddof=1)) and metric.num_questions == 2
 
@@ -316,10 +317,13 @@ def test_mlvu_judge_is_asked_in_the_authors_words() -> None:
     scene = Question("1", "Q\n1?", answer="A", groups={"question_type": "sub_scene"}, extra=points)
     summary = Question("2", "Sum up.", answer='A "b"', groups={"question_type": "summary"})
     graded = [
-        task.grade(question, task.judge(question, response, judge)).grades
+        task.grade(question, task.judge(question, response, judge)).values
         for question, response in ((scene, "pred {x}"), (summary, "pred\n {x}"))
     ]
-    assert graded == [{"accuracy": 4.33, "relevance": 5.0}, {"completeness": 3.0, "reliability": 4.0}]
+    assert graded == [
+        {"total": 9.33, "accuracy": 4.33, "relevance": 5.0},
+        {"total": 7.0, "completeness": 3.0, "reliability": 4.0},
+    ]
     assert all(options == {"temperature": 0} for _, options in judge.asked)
     assert [sha(messages) for messages, _ in judge.asked] == ["7b6483f8bdf76a61", "92089933afb015c5"]
 
@@ -341,9 +345,9 @@ def test_mlvu_grades_are_read_or_asked_for_again(text: str, expected: dict[str, 
     question = Question("1", "Q?", answer="A", groups={"question_type": "sub_scene"}, extra={"scoring_points": ["a"]})
     good = "{'score_accuracy': 5, 'score_relevance': 5}"
     judge = Scripted(text, good)
-    assert task.grade(question, task.judge(question, "x", judge)).grades == (
-        expected or {"accuracy": 5.0, "relevance": 5.0}
-    )
+    grades = expected or {"accuracy": 5.0, "relevance": 5.0}
+    values = task.grade(question, task.judge(question, "x", judge)).values
+    assert values == {"total": sum(grades.values()), **grades}
     assert len(judge.asked) == (1 if expected else 2)
     if expected is None:
         with pytest.raises(ValueError, match="no grades in 3 tries; the last: "):
@@ -352,11 +356,11 @@ def test_mlvu_grades_are_read_or_asked_for_again(text: str, expected: dict[str, 
 
 def test_mlvu_g_avg_is_the_mean_of_both_types() -> None:
     """5.25 and 2.55 give 3.90, as in the authors' table (InternVL2, test set)."""
-    scene = Score(None, None, True, grades={"accuracy": 2.25, "relevance": 3.0})
-    summary = Score(None, None, True, grades={"completeness": 1.25, "reliability": 1.3})
+    scene = Score({"total": 5.25, "accuracy": 2.25, "relevance": 3.0})
+    summary = Score({"total": 2.55, "completeness": 1.25, "reliability": 1.3})
     records = [ScoredRecord(f"s{i}", f"s{i}", {"question_type": "sub_scene"}, scene) for i in range(3)]
     records += [ScoredRecord("t", "t", {"question_type": "summary"}, summary)]
-    summed = judged_task("mlvu_generation").summarize(records)
+    summed = summarize(judged_task("mlvu_generation").measures, records)
     name, metric = summed.headline
     assert name == "G-Avg" and metric.value == pytest.approx(3.90) and metric.best == 10
     assert summed.metrics["sub_scene"].value == pytest.approx(5.25) and summed.metrics["summary reliability"].best == 5

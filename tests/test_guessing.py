@@ -85,7 +85,7 @@ def test_a_letter_that_a_protocol_never_reads_is_worth_nothing(tmp_path: Path) -
     (run,) = scored_runs([tmp_path / "runs" / "a"])
     earned: dict[str, list[float]] = {}
     for record in run.answered:
-        readable = record["answer"] in tuple("ABCD")
-        earned.setdefault(record["groups"]["question_type"], []).append(readable / len(record["options"]))
+        readable = record.answer in tuple("ABCD")
+        earned.setdefault(record.groups["question_type"], []).append(readable / len(record.options))
     assert any(value == 0 for values in earned.values() for value in values)
     assert run.chance() == pytest.approx(mean(mean(values) for values in earned.values()))

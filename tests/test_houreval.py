@@ -21,11 +21,12 @@ from benchmark_files import (
     write_mlvu,
     write_videomme,
 )
+from stored import latest_records
 from videos import picture
 
 from vamba_eval import Question, Video, evaluate, load_task
 from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError
-from vamba_eval.store.runs import latest_records
+from vamba_eval.score.statistics import summarize
 from vamba_eval.video import canvas, read
 
 LONG_MLVU = {"2_needle": 18, "4_count": 7, "5_order": 15, "6_anomaly_reco": 8}  # of the published annotations
@@ -166,7 +167,7 @@ def test_summary(tmp_path: Path) -> None:
         right = {"videomme": int(question.id[-1]) < 3, "mlvu": True, "longvideobench": False}[question.groups["source"]]
         score = task.score(question, question.answer if right else "?", "vamba")
         records.append(ScoredRecord(question.id, video.id, question.groups, score))
-    summary = task.summarize(records)
+    summary = summarize(task.measures, records)
     assert list(summary.metrics) == ["accuracy"]
     assert summary.headline[1].value == pytest.approx((20 + 4) / (30 + 4 + 20))
     by_source = {name: (metric.value, metric.num_questions) for name, metric in summary.breakdowns["source"].items()}

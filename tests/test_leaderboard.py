@@ -18,6 +18,7 @@ from benchmark_files import longvideobench_rows, write_longvideobench, write_mlv
 
 from vamba_eval import Leaderboard, evaluate
 from vamba_eval.contracts import Metric, Summary
+from vamba_eval.store.records import Record
 from vamba_eval.tables.costs import Costs, Distribution, costs_of
 from vamba_eval.tables.result import Result
 
@@ -181,15 +182,15 @@ def test_rows_are_chosen_sorted_and_shown_in_every_form(cli: Cli, results: Path,
 
 
 def test_costs_are_medians_with_percentiles_and_without_warm_up() -> None:
-    def record(video: int, encode: float, generate: float, **more: Any) -> dict[str, Any]:
+    def record(video: int, encode: float, generate: float, **more: Any) -> Record:
         cost = {
             "encode": {"s": encode, "gpu_allocated": 100 + video, "energy_j": 2.0},
             "preprocess": {"s": encode / 2, "energy_j": 1.0},
             "first_token": {"s": generate / 2, "energy_j": 1.0},
             "further_tokens": {"s": 0.5, "gpu_allocated": 50},
         }
-        about = {"video": f"v{video}", "load_s": 1.0, "encode_s": encode, "generate_s": generate, "num_tokens": 11}
-        return {**about, "cost": cost, **more}
+        about = {"load_s": 1.0, "encode_s": encode, "generate_s": generate, "num_tokens": 11}
+        return Record("q", f"v{video}", [], None, {}, 0, cost=cost, **about, **more)
 
     records = [record(0, 99.0, 99.0, warmup=True), record(0, 0.0, 99.0, warmup=True)]
     records += [record(v, float(v), 1.0 + q) for v in range(1, 22) for q in range(2)]
@@ -201,4 +202,6 @@ def test_costs_are_medians_with_percentiles_and_without_warm_up() -> None:
     assert costs.first_answer_j == Distribution(3.0, 3.0, 3.0, 21), "preprocessing lies within encoding"
     assert costs.gpu_allocated == 121
     assert costs_of(records[:2]).encode_s_per_video == Distribution(99.0, 99.0, 99.0, 1), "nothing but warm-up"
-    assert costs_of([{"video": "v", "num_tokens": 1}]).encode_s_per_video is None, "a record of somebody else's"
+    assert costs_of([Record("q", "v", [], None, {}, 0, num_tokens=1)]).encode_s_per_video is None, (
+        "a record of somebody else's"
+    )

@@ -36,6 +36,7 @@ from benchmark_files import (
 
 from vamba_eval import Question, Task, Video, load_task
 from vamba_eval.contracts import ScoredRecord, Summary
+from vamba_eval.score.statistics import summarize
 
 with pytest.MonkeyPatch.context() as patch:
     patch.setitem(sys.modules, "nltk", None)  # with it, NExT-QA's module fetches word lists (for the open-ended task)
@@ -251,7 +252,7 @@ def test_scores(name: str, tmp_path: Path) -> None:
         for response in said:
             result = both.theirs.result(document, response, question)
             score = both.ours.score(question, response, "lmms-eval")
-            assert score.correct is is_right(result), (response, question.options, question.answer)
+            assert score.correct == is_right(result), (response, question.options, question.answer)
             assert score.drawn is (both.theirs.drawn_from is not None), response
             if score.drawn:
                 assert both.theirs.drawn_from == list(letters[: len(question.options)]) and not score.parsed
@@ -283,7 +284,7 @@ def answered(both: Both, seed: int) -> tuple[Summary, list[Any]]:
         score = both.ours.score(question, response, "lmms-eval")
         records.append(ScoredRecord(question.id, video.id, question.groups, score))
         results.append(both.theirs.result(document, response, question))
-    return both.ours.summarize(records), results
+    return summarize(both.ours.measures, records), results
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -346,7 +347,7 @@ def test_its_mvbench_leaves_empty_responses_out(tmp_path: Path) -> None:
         results.append(both.theirs.result(document, response, question))
     right = sum(bool(record.score.correct) for record in records)
     assert right and both.theirs.aggregate(results) == pytest.approx(100 * right / 5)
-    assert both.ours.summarize(records).breakdowns["task"]["action_count"].value == right / 8
+    assert summarize(both.ours.measures, records).breakdowns["task"]["action_count"].value == right / 8
 
 
 def test_mlvus_m_avg_is_over_the_types_that_were_asked(tmp_path: Path) -> None:
@@ -358,5 +359,5 @@ def test_mlvus_m_avg_is_over_the_types_that_were_asked(tmp_path: Path) -> None:
         score = both.ours.score(question, question.answer, "lmms-eval")
         records.append(ScoredRecord(question.id, video.id, question.groups, score))
         results.append(both.theirs.result(document, question.answer, question))
-    assert both.ours.summarize(records).headline[1].value == 1
+    assert summarize(both.ours.measures, records).headline[1].value == 1
     assert both.theirs.aggregate(results) == pytest.approx(200 / 7)

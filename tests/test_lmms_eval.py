@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from lmms_local import TASKS, install, results, run_lmms, samples, write_data, write_tasks
+from stored import latest_records
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
 
 from vamba_eval import registry
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.lmms_logs import find_logs, import_logs
-from vamba_eval.store.runs import latest_records, read_info
+from vamba_eval.store.runs import read_info
 from vamba_eval.tables.leaderboard import Leaderboard
 
 OURS = [ours for _, ours, _, _ in TASKS.values()]

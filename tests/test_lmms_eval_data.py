@@ -153,7 +153,7 @@ def test_the_places_are_those_of_lmms_eval(name: str, home: Path, tmp_path: Path
     folder = Path(next(iter(spec.submodule_search_locations))) / name
     files = [file for file in folder.iterdir() if "yaml" in file.name and "test" not in file.name.split("_")]
     text = "\n".join(file.read_text() for file in files)
-    dataset = load_task(name).dataset
+    dataset = load_task(name).catalogue.dataset
     assert dataset is not None
     assert dataset.lmms_eval in set(re.findall(r"^\s*cache_dir:\s*(\S+)", text, re.MULTILINE))
     paths = set(re.findall(r"^dataset_path:\s*(\S+)", text, re.MULTILINE))

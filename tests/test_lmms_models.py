@@ -12,7 +12,7 @@ import pytest
 import torch
 from lmms_eval.api.instance import Instance
 from PIL import Image
-from vamba_eval.model_adapters.qwen2_vl import _AFTER_QUESTION, _BEGINNING, Qwen2VLAdapter
+from vamba_eval.model_adapters.qwen2_vl import AFTER_QUESTION, BEGINNING, Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
 from videos import make_video, picture
 
@@ -204,7 +204,7 @@ def from_scratch(adapter: Any, clip: Clip, prompt: str, continuation: str) -> tu
     else:
         pixels, grid = adapter._pixels(clip.frames)
         video = "<|video_pad|>" * (int(grid.prod()) // 4)
-        text = f"{_BEGINNING}<|vision_start|>{video}<|vision_end|>{prompt}{_AFTER_QUESTION}{continuation}"
+        text = f"{BEGINNING}<|vision_start|>{video}<|vision_end|>{prompt}{AFTER_QUESTION}{continuation}"
         ids = adapter.tokenizer(text, return_tensors="pt").input_ids
         types = (ids == adapter.tokenizer.convert_tokens_to_ids("<|video_pad|>")).int() * 2
         adapter.model.model.rope_deltas = None

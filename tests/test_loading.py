@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from stored import latest_records
 from videos import X264_CLOSED, make_video, picture, remux
 
 from vamba_eval import FrameSampling, evaluate, read_clip
@@ -26,7 +27,6 @@ from vamba_eval.contracts import UserError, Video
 from vamba_eval.reading import reader as reader_module
 from vamba_eval.reading import worker
 from vamba_eval.reading.reader import Loaded, Reader, Reading
-from vamba_eval.store.runs import latest_records
 from vamba_eval.video import others
 
 REPOSITORY = Path(__file__).resolve().parent.parent

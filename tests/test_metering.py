@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from stored import latest_records
 from videos import make_video
 
 from vamba_eval import evaluate
 from vamba_eval.cost import meter, monitor
 from vamba_eval.cost.meter import Meter, mark_first_token, phase
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory, tree_memory
-from vamba_eval.store.runs import latest_records
 from vamba_eval.tables.costs import spread
 
 MIB = 1 << 20
@@ -488,7 +488,7 @@ def test_adapters_mark_the_first_token_behind_its_forward_pass(
     name: str, max_new_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vamba_eval import Clip, load_adapter
-    from vamba_eval.contracts import GenerationSettings
+    from vamba_eval.contracts import GenerationSettings, Seen
 
     adapter: Any = load_adapter(name, device="cpu")
     passes: list[int] = []
@@ -505,7 +505,7 @@ def test_adapters_mark_the_first_token_behind_its_forward_pass(
             (answer,) = adapter.generate(encoded, ["What is it?"], GenerationSettings(max_new_tokens=max_new_tokens))
     assert marked[0] == 1 and len(passes) >= 1
     assert meter.costs.keys() == {"preprocess", "encode", "first_token", "further_tokens", "generate"}
-    assert adapter.video_tokens(encoded) == 2 * 3 * 4
+    assert adapter.seen(encoded) == Seen(4, 84, 112, video_tokens=2 * 3 * 4)
     prompt = (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\n<|vision_start|><|vision_end|>What is it?<|im_end|>\n<|im_start|>assistant\n"

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from benchmark_files import MLVU_TEST_TYPES, mlvu_test_parquet_rows, mlvu_test_rows, write_mlvu, write_mlvu_test
 from lmms_eval.tasks.mlvu import utils as lmms_mlvu
+from stored import scored_lines
 from test_lmms_eval_data import home, snapshot, touch  # noqa: F401 - a fixture
 
 from vamba_eval import Leaderboard, evaluate, load_task
 from vamba_eval.contracts import ScoredRecord, UserError
+from vamba_eval.score.statistics import summarize
 
 RESPONSES = ["A", "(B)", "C.", "The answer is D", "E", "F", "(F) six", "I think it is E", "none", "", "Best: (A) or B"]
 
@@ -96,7 +98,7 @@ def test_lmms_evals_shape_prompts_and_scores(tmp_path: Path, answers: bool) -> N
         records.append(ScoredRecord(question.id, video.id, question.groups, score))
         results.append(lmms_mlvu.mlvu_process_results(row, [response])["mlvu_percetion_score"])
         assert (score.extracted or "") == results[-1]["pred_answer"]
-    summary = task.summarize(records)
+    summary = summarize(task.measures, records)
     if not answers:
         assert not summary.metrics
         return
@@ -152,7 +154,7 @@ def test_defects(tmp_path: Path) -> None:
     assert [question.problem is None for question in questions].count(True) == 2 and len(questions) == 6
     assert [defect.where for defect in task.defects] == [f"test_mcq_gt.json row {n}" for n in range(6)]
     (first,) = [question for question in questions if question.id == "ER_0"]
-    assert all(task.score(first, letter, "vamba").correct is False for letter in "ABCDEF")
+    assert all(task.score(first, letter, "vamba").correct == 0 for letter in "ABCDEF")
 
 
 def test_the_submission_is_the_authors_file(tmp_path: Path, cli) -> None:
@@ -186,12 +188,12 @@ def test_dev_has_no_submission_and_unparsed_responses_leave_the_option_empty(tmp
     assert Leaderboard.from_runs([tmp_path / "results"]).results
     task = load_task("mlvu")
     lines = (tmp_path / "results" / "mlvu" / "mlvu.constant.jsonl").read_text().splitlines()
-    assert task.submission(map(json.loads, lines), "vamba") is None
+    assert task.submission(scored_lines(task, map(json.loads, lines))) is None
     record = {"options": list("abcdef"), "answer": None, "groups": {"question_type": "ego"}}
     records = [
         {**record, "question": f"ER_{i}", "response": response} for i, response in enumerate(("F", "Z", "1", "(e)"))
     ]
-    submission = task.submission(records, "vamba")
+    submission = task.submission(scored_lines(task, records))
     assert submission is not None
     assert [entry["option"] for entry in json.loads(submission[1])] == ["F", "", "", "E"]
 

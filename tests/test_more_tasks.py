@@ -21,10 +21,12 @@ from benchmark_files import (
     write_lvbench,
     write_nextqa,
 )
+from stored import scored_lines
 
 from vamba_eval import Question, Task, Video, evaluate, load_adapter, load_task
 from vamba_eval.contracts import Answer, FrameSampling, GenerationSettings, ModelAdapter, ScoredRecord, UserError
 from vamba_eval.exchange.export import export
+from vamba_eval.score.statistics import summarize
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -140,7 +142,7 @@ def test_lvbench_counts_a_question_in_each_of_its_types(tmp_path: Path) -> None:
     write_lvbench(tmp_path, lines)
     task = load_task("lvbench")
     records = answered(task, task.load(tmp_path), lambda i, question: "The answer is C")
-    summary = task.summarize(records)
+    summary = summarize(task.measures, records)
     rows = [row for line in lines for row in line["qa"]]
     assert summary.headline[0] == "accuracy" and summary.headline[1].num_questions == 1549
     assert summary.headline[1].value == pytest.approx(sum(row["answer"] == "C" for row in rows) / 1549)
@@ -184,7 +186,7 @@ def test_files_of_answers(tmp_path: Path) -> None:
     }
     task = load_task("nextqa")
     record = {"question": "1_2", "options": list("vwxyz"), "answer": "C", "groups": {}, "response": "?"}
-    name, content = task.submission([record, {**record, "response": "C"}], "vamba")
+    name, content = task.submission(scored_lines(task, [record, {**record, "response": "C"}]))
     assert name == "nextqa_results.json" and json.loads(content) == {"1_2": {"prediction": -1, "answer": 2}}
 
 
@@ -247,7 +249,7 @@ def test_nextqa_full_size_from_parquet_and_csv(tmp_path: Path) -> None:
         assert video.id == str(row["video"]) and question.answer == "ABCDE"[row["answer"]]
         assert question.options == tuple(row[f"a{n}"] for n in range(5)) and question.text == row["question"]
         assert question.groups == {"category": categories[row["type"][0]], "type": row["type"]}
-    summary = task.summarize(answered(task, videos, lambda i, question: "B" if i % 3 else question.answer))
+    summary = summarize(task.measures, answered(task, videos, lambda i, question: "B" if i % 3 else question.answer))
     counted = {kind: metric.num_questions for kind, metric in summary.breakdowns["type"].items()}
     assert counted == NEXTQA_COUNTS
     counted = {kind: metric.num_questions for kind, metric in summary.breakdowns["category"].items()}
@@ -291,7 +293,7 @@ def test_nextqa_draws_are_seeded_by_question_and_counted(tmp_path: Path) -> None
     assert draws == answered(load_task("nextqa"), videos, lambda i, question: "", "lmms-eval"), "whatever is said"
     drawn = Counter(record.score.extracted for record in draws)
     assert set(drawn) == set("ABCDE") and all(150 < count < 250 for count in drawn.values())
-    assert 0.15 < task.summarize(draws).headline[1].value < 0.25, "chance is one in five"
+    assert 0.15 < summarize(task.measures, draws).headline[1].value < 0.25, "chance is one in five"
     undrawn = answered(task, videos, lambda i, question: "?", "vamba")
     assert not any(record.score.drawn or record.score.correct or record.score.parsed for record in undrawn)
 
@@ -417,7 +419,7 @@ def test_hourvideo_summary(tmp_path: Path) -> None:
     records = answered(
         task, task.load(tmp_path), lambda i, question: f"Answer: {question.answer.lower()}" if right[i] else "?"
     )
-    summary = task.summarize(records)
+    summary = summarize(task.measures, records)
     assert list(summary.metrics) == ["accuracy", "mean over tasks"]
     assert summary.headline[1].value == pytest.approx(31 / 50)
     means = {}
@@ -426,7 +428,7 @@ def test_hourvideo_summary(tmp_path: Path) -> None:
         means[kind] = sum(own) / len(own)
     assert {kind: metric.value for kind, metric in summary.breakdowns["task"].items()} == pytest.approx(means)
     assert summary.metrics["mean over tasks"].value == pytest.approx((10 + 1 / 2) / 20)
-    assert task.summarize([]).metrics == {}
+    assert summarize(task.measures, []).metrics == {}
 
 
 def test_hourvideo_broken_rows_are_reported_and_kept(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import pytest
 from benchmark_files import MVBENCH_TASKS, mvbench_rows, write_mvbench
 from lmms_eval.tasks.mvbench import utils as lmms_mvbench
 from PIL import Image
+from stored import latest_records, scored_lines
 from videos import VP9, all_frames, make_video, picture
 
 from vamba_eval import FrameSampling, Question, Video, evaluate, load_task
 from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError
 from vamba_eval.reading.reader import Reader, Reading
-from vamba_eval.store.runs import latest_records
+from vamba_eval.score.statistics import summarize
 
 
 def questions(videos: list[Video]) -> dict[str, tuple[Video, Question]]:
@@ -169,7 +170,7 @@ def test_official_scores(response: str, right: str, extracted: str | None) -> No
     for answer in "ABC":
         score = task.score(Question("q", "?", ("x", "y", "z"), answer), response, "official")
         assert (score.correct, score.extracted, score.parsed) == (answer in right, extracted, extracted is not None)
-    assert task.score(Question("q", "?", ("x", "y", "z"), ""), response, "official").correct is False
+    assert task.score(Question("q", "?", ("x", "y", "z"), ""), response, "official").correct == 0
     assert task.score(Question("q", "?", ("x", "y", "z"), None), response, "official").correct is None
 
 
@@ -195,14 +196,14 @@ def test_headline_is_the_mean_over_tasks(tmp_path: Path) -> None:
         number = int(question.id.rpartition("-")[2])
         response = f"Answer: {question.answer.lower()}" if number < 2 else "?"
         records.append(ScoredRecord(question.id, video.id, question.groups, task.score(question, response, "vamba")))
-    summary = task.summarize(records)
+    summary = summarize(task.measures, records)
     total = sum(2 + n for n in range(20))
-    assert list(summary.metrics) == ["mean over tasks", "accuracy"] and task.reported_metric == summary.headline[0]
+    assert list(summary.metrics) == ["mean over tasks", "accuracy"] and next(iter(task.measures)) == summary.headline[0]
     assert summary.headline[1].value == pytest.approx(np.mean([2 / (2 + n) for n in range(20)]))
     assert summary.metrics["accuracy"].value == pytest.approx(40 / total)
     means = {kind: metric.value for kind, metric in summary.breakdowns["task"].items()}
     assert means == pytest.approx({kind: 2 / (2 + n) for n, kind in enumerate(MVBENCH_TASKS)})
-    assert task.summarize([]).metrics == {}
+    assert summarize(task.measures, []).metrics == {}
 
 
 def test_file_for_the_leaderboard(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_file_for_the_leaderboard(tmp_path: Path) -> None:
         about = {"options": list(question.options), "answer": question.answer, "groups": dict(question.groups)}
         # The first response counts, whatever another seed says.
         records += [{"question": question.id, "response": response, **about} for response in ("C", question.answer)]
-    name, content = task.submission(records, "vamba")
+    name, content = task.submission(scored_lines(task, records))
     accuracies = json.loads(content)
     assert name == "upload_leaderboard.json" and len(accuracies) == 21
     # The third of the answers, in turns, is C.

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
-from vamba_eval.model_adapters.qwen2_vl import _BEGINNING, Qwen2VLAdapter
+from vamba_eval.model_adapters.qwen2_vl import BEGINNING, Qwen2VLAdapter
 from videos import picture
 
 from vamba_eval import Clip, load_adapter
-from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.contracts import GenerationSettings, Seen, UserError
 
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Who is it? " * 30, "Wo?"]
 SETTINGS = GenerationSettings(max_new_tokens=12)
@@ -128,11 +128,31 @@ def test_the_processor_does_not_sample_again(checkpoint: Path) -> None:
     assert grid.tolist() == [[3, 6, 8]], "an odd last frame is repeated"
 
 
+def test_what_it_saw(checkpoint: Path) -> None:
+    def seen(frames: int, height: int = 84, width: int = 112, captions: bool = False, **bounds: int) -> Seen | None:
+        adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu", **bounds)
+        clip = make_clip(frames, height, width)
+        clip.captions = ((0, "one\n"), (frames, "two\n")) if captions else ()
+        return adapter.seen(adapter.encode(clip))
+
+    assert seen(6) == Seen(6, 84, 112, 3 * 3 * 4, "video", False)
+    assert seen(5) == Seen(6, 84, 112, 3 * 3 * 4), "an odd last frame is shown twice"
+    assert seen(1) == Seen(2, 84, 112, 3 * 4)
+    assert seen(6, 100, 150) == Seen(6, 112, 140, 3 * 4 * 5), "100 is nearest to 4 times 28, 150 to 5 times"
+    assert seen(5, captions=True) == Seen(5, 84, 112, 5 * 3 * 4, "images", False)
+    assert seen(5, 100, 150, captions=True) == Seen(5, 112, 140, 5 * 4 * 5, "images")
+    # Both edges by a factor of 1.41 and then downwards to multiples of 28.
+    assert seen(6, max_pixels=6 * 28 * 28) == Seen(6, 56, 56, 3 * 2 * 2)
+    assert seen(5, captions=True, max_pixels=6 * 28 * 28) == Seen(5, 56, 56, 5 * 2 * 2, "images")
+    adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
+    assert adapter.seen(adapter.encode(None)) is None
+
+
 def test_original_text_positions_count_on_from_the_last_time_step() -> None:
     for positions, steps in (("original", 20), ("transformers", 4)):
         adapter = Qwen2VLAdapter(text_positions=positions)
         encoded = adapter.encode(make_clip(40))  # 20 time steps of 3 x 4 tokens
-        before = len(adapter.tokenizer(_BEGINNING + "<|vision_start|>").input_ids)
+        before = len(adapter.tokenizer(BEGINNING + "<|vision_start|>").input_ids)
         assert encoded.offset.item() + encoded.ids.shape[1] - 1 == before + steps, "the token after the video"
     with pytest.raises(UserError, match="use transformers or original"):
         Qwen2VLAdapter(text_positions="qwen")
@@ -157,6 +177,20 @@ def test_the_fingerprint_tells_checkpoints_apart(checkpoint: Path, tmp_path: Pat
     Qwen2VLAdapter(seed=4).model.save_pretrained(other)
     identities = [Qwen2VLAdapter(pretrained=str(p)).describe()["identity"] for p in (checkpoint, same, other)]
     assert identities[0] == identities[1] != identities[2]
+
+
+def test_a_checkpoint_does_not_say_how_to_decode(checkpoint: Path, tmp_path: Path) -> None:
+    """Its generation_config.json has fields that no fingerprint knows of."""
+    folder = tmp_path / "penalty"
+    shutil.copytree(checkpoint, folder)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 5.0}))
+    plain, other = (Qwen2VLAdapter(pretrained=str(path), device="cpu") for path in (checkpoint, folder))
+    encoded = plain.encode(make_clip())
+    answers = plain.generate(encoded, QUESTIONS, SETTINGS)
+    assert other.generate(encoded, QUESTIONS, SETTINGS) == answers
+    other.model.generation_config.repetition_penalty = 5.0
+    assert other.generate(encoded, QUESTIONS, SETTINGS) != answers, "it would have acted"
 
 
 def test_checkpoints_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path) -> None:

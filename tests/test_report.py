@@ -270,7 +270,7 @@ def test_the_table_is_the_leaderboards_and_sorts_and_filters(open_page: Open, pa
     browser = open_page(page)
     rows = [result.row() for result in Leaderboard.from_runs([runs]).results]
     expected = {(row["model"], row["task"]): row for row in rows}
-    titles = {load_task(name).title: name for name in ("mlvu", "videomme")}
+    titles = {load_task(name).catalogue.title: name for name in ("mlvu", "videomme")}
     header = browser.texts("#table thead th button > span")
     position = {name: number for number, name in enumerate(header)}
     assert len(rows) == 6 and "Run" not in header, "one line tells from another by model and benchmark"
@@ -306,7 +306,7 @@ def test_the_table_is_the_leaderboards_and_sorts_and_filters(open_page: Open, pa
             header
         ) - 1
 
-    browser.choose("#table-task", load_task("mlvu").title)
+    browser.choose("#table-task", load_task("mlvu").catalogue.title)
     assert len(table()) == 3 and browser.one("#table-count").text == "3 rows"
     browser.one("#table-text").send_keys("BETA")
     assert [cells[0].split()[-1].lstrip("■") for cells in table()] == ["beta"]
@@ -355,7 +355,7 @@ def test_plots_hold_the_leaderboards_numbers(open_page: Open, page: Path, runs: 
     browser.choose("#figure-breakdown select", "task_type")
     browser.wait(lambda: len(browser.plot("breakdown")[0]["x"]) == 2, "the other group")
     for trace in browser.plot("breakdown"):
-        members = by_title[load_task("videomme").title][trace["name"]].summary.breakdowns["task_type"]
+        members = by_title[load_task("videomme").catalogue.title][trace["name"]].summary.breakdowns["task_type"]
         assert trace["x"] == [pytest.approx(100 * members[value].value) for value in sorted(members)]
     assert not browser.one("#figure-frames").is_displayed(), "one number of frames is no ladder"
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import plugins
 import pytest
 from benchmark_files import longvideobench_rows, videomme_rows, write_longvideobench, write_mlvu, write_videomme
+from stored import latest_records
 from videos import make_video
 
 from vamba_eval import evaluate
 from vamba_eval.registry import _module_at
-from vamba_eval.store.runs import latest_records, read_info, read_records
+from vamba_eval.store.runs import read_info, read_records
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLUGINS = Path(__file__).parent / "plugins.py"

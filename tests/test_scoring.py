@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from vamba_eval.contracts import Question, Score, ScoredRecord
+from vamba_eval.contracts import Metric, Question, Score, ScoredRecord, mean
 from vamba_eval.score.letters import extract_lmms_first, extract_vamba, score_choice
-from vamba_eval.score.statistics import accuracy, summarize
+from vamba_eval.score.statistics import metric_of, summarize
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,12 @@ def question(answer: str | None = "B", options: int = 4) -> Question:
 
 
 def test_a_response_without_a_valid_option_is_wrong_and_unparsed() -> None:
-    assert score_choice(question(), "b", extract_vamba) == Score(True, "B", parsed=True)
-    assert score_choice(question(), "C", extract_vamba) == Score(False, "C", parsed=True)
-    assert score_choice(question(), "I think B", extract_vamba) == Score(False, "I", parsed=False)
-    assert score_choice(question(options=3), "D", extract_vamba) == Score(False, "D", parsed=False)
-    assert score_choice(question(), "", extract_vamba) == Score(False, None, parsed=False)
-    assert score_choice(question(answer=""), "", extract_vamba).correct is False  # an impossible question
+    assert score_choice(question(), "b", extract_vamba) == Score({"correct": 1.0}, "B", parsed=True)
+    assert score_choice(question(), "C", extract_vamba) == Score({"correct": 0.0}, "C", parsed=True)
+    assert score_choice(question(), "I think B", extract_vamba) == Score({"correct": 0.0}, "I", parsed=False)
+    assert score_choice(question(options=3), "D", extract_vamba) == Score({"correct": 0.0}, "D", parsed=False)
+    assert score_choice(question(), "", extract_vamba) == Score({"correct": 0.0}, None, parsed=False)
+    assert score_choice(question(answer=""), "", extract_vamba).correct == 0  # an impossible question
     assert score_choice(question(answer=None), "B", extract_vamba).correct is None  # a withheld answer
 
 
@@ -60,6 +61,18 @@ def test_draws_are_counted_and_repeatable() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ intervals
+
+
+def accuracy(values: Sequence[float], videos: Sequence[str], strata: Sequence[str] = ()) -> Metric:
+    """The mean of values, or of the strata's means, with its interval."""
+    kinds = strata or [""] * len(values)
+    records = [
+        ScoredRecord(f"q{n}", video, {"kind": kind}, Score({"correct": value}))
+        for n, (value, video, kind) in enumerate(zip(values, videos, kinds, strict=True))
+    ]
+    metric = metric_of(mean("correct", over="kind" if strata else None), records)
+    assert metric is not None
+    return metric
 
 
 def test_interval_of_one_question_a_video_is_the_textbook_one() -> None:
@@ -109,7 +122,9 @@ def test_one_video_gives_no_interval() -> None:
 
 def test_summaries_count_each_group() -> None:
     def record(n: int, correct: bool | None, **groups: str | tuple[str, ...]) -> ScoredRecord:
-        return ScoredRecord(f"q{n}", f"v{n // 2}", groups, Score(correct, "A", True))
+        return ScoredRecord(
+            f"q{n}", f"v{n // 2}", groups, Score({} if correct is None else {"correct": float(correct)}, "A")
+        )
 
     records = [
         record(0, True, kind="x", tags=("p", "q")),
@@ -117,7 +132,7 @@ def test_summaries_count_each_group() -> None:
         record(2, True, kind="y", tags=("q",)),
         record(3, None, kind="y", tags=("q",)),
     ]
-    summary = summarize(records, mean_over="kind", mean_name="M-Avg")
+    summary = summarize({"M-Avg": mean("correct", over="kind"), "accuracy": mean("correct")}, records)
     assert {name: metric.value for name, metric in summary.metrics.items()} == {
         "M-Avg": 0.75,
         "accuracy": pytest.approx(2 / 3),
@@ -125,4 +140,4 @@ def test_summaries_count_each_group() -> None:
     assert summary.headline[0] == "M-Avg"
     assert {tag: metric.value for tag, metric in summary.breakdowns["tags"].items()} == {"p": 0.5, "q": 1.0}
     assert summary.breakdowns["tags"]["q"].num_questions == 2
-    assert not summarize([record(0, None)]).metrics
+    assert not summarize({"accuracy": mean("correct")}, [record(0, None)]).metrics

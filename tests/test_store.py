@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vamba_eval.contracts import UserError
+from vamba_eval.store.records import Record
 from vamba_eval.store.runs import RecordFile, Run, find_runs, latest_records, read_info, safe_name
 
 HERE = {"python": "3", "packages": {"torch": "2.11"}, "hardware": {"cpu": "x"}}
 COUNTS = {"videos": 1, "questions": 2}
 
 
-def record(question: str, error: str | None = None) -> dict:
-    rest = {"video": "v", "options": [], "answer": None, "groups": {}, "environment": 0}
-    return {"question": question, "error": error, "response": None if error else "A", **rest}
+def record(question: str, error: str | None = None) -> Record:
+    return Record(question, "v", [], None, {}, 0, error=error, response=None if error else "A")
+
+
+def latest(path: Path) -> dict[str, Record]:
+    return {record.question: record for record in latest_records(path)}
 
 
 def test_a_torn_last_line_is_dropped_and_redone(tmp_path: Path) -> None:
@@ -39,9 +44,9 @@ def test_foreign_lines_and_half_surrogates_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "t.m.jsonl"
     path.write_text('{"question": "zz"}\n[1]\nnot json\n')
     records = RecordFile(path)
-    records.append({**record("q1"), "response": "half \ud83d of a pair"})
+    records.append(replace(record("q1"), response="half \ud83d of a pair"))
     records.close()
-    assert latest_records(path)["q1"]["response"] == "half \ud83d of a pair"
+    assert latest(path)["q1"].response == "half \ud83d of a pair"
     assert records.answered() == {"q1"}
 
 
@@ -50,8 +55,7 @@ def test_a_failure_is_superseded_by_an_answer_and_never_the_other_way(tmp_path: 
     for entry in (record("q1", "boom"), record("q2"), record("q1"), record("q2", "boom")):
         records.append(entry)
     records.close()
-    latest = latest_records(records.path)
-    assert latest["q1"]["error"] is None and latest["q2"]["error"] is None
+    assert all(each.answered for each in latest(records.path).values())
     assert records.answered() == {"q1", "q2"}
 
 
@@ -113,3 +117,31 @@ def test_broken_and_foreign_places_are_named(tmp_path: Path) -> None:
 def test_names_become_one_path_component() -> None:
     assert safe_name("a/b c.py:X") == "a-b-c-py-X"
     assert safe_name("...") == "run"
+
+
+OLD = {
+    "task": "mlvu", "model": "vamba", "environment": 0, "video": "v1", "load_s": 2.5, "frames": 8, "size": [36, 64],
+    "question": "q1", "options": ["a", "b"], "answer": "B", "groups": {"kind": ["x", "y"]}, "prompt": "?",
+    "response": "B", "error": None, "num_tokens": 1, "finish_reason": "stop", "encode_s": 0.5, "video_tokens": 4,
+}  # fmt: skip
+
+
+def test_lines_of_other_versions_are_read_and_nothing_of_them_is_lost() -> None:
+    known = Record.from_json(OLD)
+    assert known is not None and known.answered and (known.seed, known.load_s, known.video_tokens) == (0, 2.5, 4)
+    assert known.asked().groups == {"kind": ("x", "y")} and known.asked().options == ("a", "b")
+    later = {**OLD, "seed": 3, "verdict_of_2031": {"by": "somebody"}, "extra": {"hint": 1}}
+    again = Record.from_json(json.loads(json.dumps(Record.from_json(later).to_json())))  # type: ignore[union-attr]
+    assert again == Record.from_json(later)
+    written = again.to_json()  # type: ignore[union-attr]
+    assert {name: written[name] for name in later} == later
+    assert Record.from_json({name: value for name, value in OLD.items() if name != "groups"}) is None
+
+
+def test_a_record_writes_what_it_knows_and_no_more() -> None:
+    line = record("q1").to_json()
+    assert line.keys() == {
+        *("question", "video", "options", "answer", "groups", "environment", "task", "model", "seed", "text"),
+        *("prompt", "response", "error"),
+    }
+    assert replace(record("q1"), warmup=True, price=0.25).to_json().items() >= {("warmup", True), ("price", 0.25)}

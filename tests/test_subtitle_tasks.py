@@ -22,13 +22,14 @@ import yaml
 from benchmark_files import longvideobench_rows, videomme_rows, write_longvideobench, write_videomme
 from lmms_eval.tasks.longvideobench import utils as lmms_longvideobench
 from lmms_eval.tasks.videomme import utils as lmms_videomme
+from stored import latest_records, scored_lines
 from test_tasks import questions
 from videos import X264_OPEN, make_video, remux
 
 from vamba_eval import Clip, FrameSampling, Question, Video, evaluate, load_adapter, load_task, read_clip
 from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, ScoredRecord, UserError, VideoError
 from vamba_eval.score.letters import extract_videomme
-from vamba_eval.store.runs import latest_records
+from vamba_eval.score.statistics import summarize
 
 # ------------------------------------------------------------------------------------------ Video-MME's files
 
@@ -334,7 +335,7 @@ def test_the_submission_scores_the_same_by_the_authors_rule(videomme: Path, tmp_
     evaluate([name], [Echo()], data_root=videomme, output=tmp_path, protocol="official", sampling=sampling)
     records = list(latest_records(tmp_path / name / f"{name}.echo.jsonl").values())
     task = load_task(name)
-    file, content = task.submission(records, "official")
+    file, content = task.submission(scored_lines(task, records, "official"))
     assert file == f"{name}_output_test.json"
     expected: dict[str, Any] = {}
     for row in videomme_rows(len(SHAPES)):
@@ -358,28 +359,27 @@ def test_the_submission_scores_the_same_by_the_authors_rule(videomme: Path, tmp_
             for r in records
             if r["groups"]["duration"] in kinds
         ]
-        summary = task.summarize(scored)
+        summary = summarize(task.measures, scored)
         assert summary.metrics["accuracy_of_parsed"].value == pytest.approx(their_accuracy(content, kinds))
         assert list(summary.metrics) == ["accuracy", "accuracy_of_parsed"]
         assert not all(record.score.parsed for record in scored)
         assert summary.headline[1].value < summary.metrics["accuracy_of_parsed"].value
 
 
-def test_a_failed_question_has_an_empty_response(videomme: Path) -> None:
+def test_the_first_response_to_a_question_is_submitted(videomme: Path) -> None:
     row = videomme_rows(1, 1)[0]
     record = {
-        **{"video": "vid_0", "question": "001-1", "answer": "A", "response": None, "error": "out of memory"},
+        **{"video": "vid_0", "question": "001-1", "options": list("wxyz"), "answer": "A", "response": "D"},
         "groups": {key: row[key] for key in ("duration", "domain", "sub_category", "task_type")},
         "extra": {key: row[key] for key in ("video_id", "question", "options")},
     }
-    broken = {**record, "question": "row 3"}
-    del broken["extra"]
-    other_seed = {**record, "response": "B", "seed": 1}
-    _, content = load_task("videomme").submission([record, broken, other_seed], "vamba")
+    task, other_seed = load_task("videomme"), {**record, "response": "B", "seed": 1}
+    _, content = task.submission(scored_lines(task, [record, other_seed]))
     (video,) = json.loads(content)
-    assert [question["response"] for question in video["questions"]] == [""], "of each question the first record"
+    assert [question["response"] for question in video["questions"]] == ["D"]
+    del record["extra"]
     with pytest.raises(UserError, match="of an earlier version"):
-        load_task("videomme").submission([{**broken, "response": "A", "error": None}], "vamba")
+        task.submission(scored_lines(task, [record]))
 
 
 # ---------------------------------------------------------------------------------------------- LongVideoBench
@@ -528,7 +528,7 @@ def test_longvideobench_s_submission(longvideobench: Path, tmp_path: Path) -> No
     evaluate(["longvideobench"], [Echo()], data_root=longvideobench, output=tmp_path, split="test", protocol="official")
     records = list(latest_records(tmp_path / "longvideobench" / "longvideobench.echo.jsonl").values())
     task = load_task("longvideobench")
-    name, content = task.submission(records, "official")
+    name, content = task.submission(scored_lines(task, records, "official"))
     results = [
         lmms_longvideobench.longvideobench_process_results(hub_row({**row, "correct_choice": -1}), [record["response"]])
         for record in records
@@ -545,10 +545,8 @@ def test_longvideobench_s_submission(longvideobench: Path, tmp_path: Path) -> No
     (theirs,) = path.rglob("*.json")
     assert (name, content) == (theirs.name, theirs.read_text())
     assert len(json.loads(content)) == 8
-    failed = {**records[0], "response": None, "error": "it failed"}
-    assert json.loads(task.submission([failed], "official")[1]) == {records[0]["question"]: ""}
-    answered = [{**record, "answer": "A"} for record in records]
-    assert task.submission(answered, "official") is None, "the validation split has no leaderboard"
+    answered = scored_lines(task, [{**record, "answer": "A"} for record in records], "official")
+    assert task.submission(answered) is None, "the validation split has no leaderboard"
 
 
 def test_a_run_puts_the_lines_between_the_frames(longvideobench: Path, tmp_path: Path) -> None:

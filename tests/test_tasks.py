@@ -21,8 +21,9 @@ from benchmark_files import (
     write_videomme,
 )
 
-from vamba_eval import Task, Video, load_task
-from vamba_eval.contracts import JudgedTask, Score, ScoredRecord, UserError
+from vamba_eval import Video, load_task
+from vamba_eval.contracts import Score, ScoredRecord, Task, UserError
+from vamba_eval.score.statistics import summarize
 
 
 def questions(videos: list[Video]) -> dict[str, tuple[Video, object]]:
@@ -77,7 +78,7 @@ def test_videomme_broken_rows_are_reported_and_kept(tmp_path: Path) -> None:
     where = [defect.where for defect in task.defects]
     assert where == [f"test-00000-of-00001.parquet row {n}" for n in range(4)]
     assert "'question' is missing" in task.defects[2].problem
-    assert task.score(asked[1], "E", "vamba").correct is False
+    assert task.score(asked[1], "E", "vamba").correct == 0
 
 
 def test_videomme_repeated_question_ids_are_told_apart(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_mlvu_in_lmms_evals_shape(tmp_path: Path) -> None:
         assert question.options == ("red", f"green {i % 6}", "blue", "none") and question.answer == row["answer"]
         score = task.score(question, "ABC"[i % 3], "vamba")
         records.append(ScoredRecord(question.id, video.id, question.groups, score))
-    summary = task.summarize(records)
+    summary = summarize(task.measures, records)
     assert summary.headline[0] == "M-Avg"
     plain = sum(bool(record.score.correct) for record in records) / len(records)
     assert summary.metrics["accuracy"].value == pytest.approx(plain)
@@ -252,10 +253,10 @@ def test_every_task_is_complete() -> None:
     for name in registry.names(Task):
         task = registry.load_task(name)
         assert task.name == name
-        for field in ("version", "title", "homepage", "citation"):
-            assert getattr(task, field)
-        by_judge = isinstance(task, JudgedTask)
-        expected = Score(None, None, True) if by_judge else Score(True, "A", True)
+        assert task.version
+        for field in ("title", "homepage", "citation"):
+            assert getattr(task.catalogue, field)
+        expected = Score() if task.needs_judge(_any_question()) else Score({"correct": 1.0}, "A", True)
         assert task.score(_any_question(), "A", "vamba") == expected
 
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from vamba_eval.model_adapters import _loading
+from vamba_eval.model_adapters import _random_weights
 from vamba_eval.model_adapters.qwen2_vl import Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, modeling
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
@@ -30,10 +30,10 @@ def make_clip(frames: int = 6, height: int = 84, width: int = 112) -> Clip:
 @pytest.fixture
 def model() -> VambaForConditionalGeneration:
     """Every weight random."""
-    tokenizer = _loading.tiny_tokenizer()
+    tokenizer = _random_weights.tiny_tokenizer()
     mixer = {"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16, "chunk_size": 8}
     config = VambaConfig(
-        **_loading.tiny_sizes(tokenizer),
+        **_random_weights.tiny_sizes(tokenizer),
         use_alpha_balancing=True,
         cross_attn_use_position_embeddings=True,
         vision_mamba_mixer_config=mixer,
@@ -168,14 +168,14 @@ def test_qwen2_vl_trains_on_the_tokens_of_the_answer_alone() -> None:
     """The loss of few logits is that of all of them, in one plain forward pass."""
     adapter = Qwen2VLAdapter(device="cpu")
     clip = make_clip(6)
-    prefix, _, vision, _ = adapter._prefix(clip)
+    prefix = adapter._prefix(clip)
     rest = adapter.tokenizer("Why?<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False).input_ids
     answer = adapter.tokenizer("So.<|im_end|>", add_special_tokens=False).input_ids
-    ids = torch.cat([prefix, torch.tensor([rest + answer])], dim=1)
+    ids = torch.cat([prefix.ids, torch.tensor([rest + answer])], dim=1)
     types = (ids == adapter.model.config.video_token_id).int() * 2
-    positions, _ = adapter.model.model.get_rope_index(ids, types, video_grid_thw=vision["video_grid_thw"])
+    positions, _ = adapter.model.model.get_rope_index(ids, types, video_grid_thw=prefix.vision["video_grid_thw"])
     with torch.no_grad():
-        logits = adapter.model(input_ids=ids, position_ids=positions, **vision).logits
+        logits = adapter.model(input_ids=ids, position_ids=positions, **prefix.vision).logits
     wanted = torch.nn.functional.cross_entropy(logits[0, -len(answer) - 1 : -1], torch.tensor(answer))
     assert adapter.train_step(clip, "Why?", "So.") == pytest.approx(float(wanted), rel=1e-5)
 
@@ -191,8 +191,10 @@ def test_operations_of_a_backward_pass_count_in_whatever_thread() -> None:
 
 def test_random_weights_of_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The released recipe at a size that a test can hold: made in its type, with sane buffers, and never ending."""
-    small = _loading.tiny_sizes(_loading.tiny_tokenizer())
-    monkeypatch.setattr(_loading, "RELEASED_SIZES", {name: small[name] for name in ("text_config", "vision_config")})
+    small = _random_weights.tiny_sizes(_random_weights.tiny_tokenizer())
+    monkeypatch.setattr(
+        _random_weights, "RELEASED_SIZES", {name: small[name] for name in ("text_config", "vision_config")}
+    )
     released = {"vision_mamba_mixer_config": {"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16}}
     monkeypatch.setattr("vamba_eval.model_adapters.vamba.configuration.RELEASED", released)
     for adapter_class in (VambaAdapter, Qwen2VLAdapter):

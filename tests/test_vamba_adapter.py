@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from vamba_eval.model_adapters import _loading
-from vamba_eval.model_adapters.vamba import VambaAdapter, modeling
+from vamba_eval.model_adapters import _transformers
+from vamba_eval.model_adapters.vamba import VambaAdapter, VambaProcessor, modeling
+from vamba_eval.model_adapters.vamba.vision import Segment
 from videos import make_video, picture
 
 from vamba_eval import Clip, load_adapter
-from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.contracts import GenerationSettings, Seen, UserError
 
 GOLDEN = Path(__file__).parent / "goldens" / "released_recipe"
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Who is it? " * 40, "Wo?"]
@@ -67,6 +68,25 @@ def test_answers_do_not_depend_on_order_batch_or_segments(checkpoint: Path) -> N
         assert adapter.processor.batch_decode([ids])[0] == answer.text
 
 
+def test_batches_of_any_size_give_the_answers_of_one_by_one(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert VambaAdapter(device="cpu").batch_size == VambaAdapter.batch_size == 1
+    adapter = load_adapter("vamba", pretrained=str(checkpoint), device="cpu", batch_size="4")
+    assert adapter.batch_size == 4
+    prompts = [*QUESTIONS, "Which?", "When? " * 9, QUESTIONS[0]]
+    encoded = adapter.encode(make_clip())
+    alone = [answer for prompt in prompts for answer in adapter.generate(encoded, [prompt], SETTINGS)]
+    batches: list[int] = []
+    generate = adapter.model.generate
+    monkeypatch.setattr(
+        adapter.model, "generate", lambda **inputs: batches.append(len(inputs["input_ids"])) or generate(**inputs)
+    )
+    for count in range(len(prompts) + 1):
+        assert adapter.generate(encoded, prompts[:count], SETTINGS) == alone[:count]
+    assert batches == [1, 2, 3, 4, 4, 1, 4, 2, 4, 3], "never more than four at once"
+    with pytest.raises(UserError, match="batch_size at least 1"):
+        VambaAdapter(batch_size=0)
+
+
 def test_asked_blind_it_gets_the_text_alone(checkpoint: Path) -> None:
     adapter = load_adapter("vamba", pretrained=str(checkpoint), device="cpu")
     answers = adapter.generate(adapter.encode(None), QUESTIONS, SETTINGS)
@@ -103,13 +123,13 @@ def test_static_decoding_gives_the_tokens_of_generate(checkpoint: Path, device: 
 
 def test_attention_of_shapes_that_do_not_recur_needs_no_plan(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.backends.cuda.cudnn_sdp_enabled()
-    with _loading.attention_for_any_shape(torch.device("cuda")):
+    with _transformers.attention_for_any_shape(torch.device("cuda")):
         assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cuda.flash_sdp_enabled()
     assert torch.backends.cuda.cudnn_sdp_enabled()
     adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu", segment_frames=4)
     full, encode_frames = [], modeling.encode_frames
 
-    def noted(visual: torch.nn.Module, segment: modeling.Segment) -> torch.Tensor:
+    def noted(visual: torch.nn.Module, segment: Segment) -> torch.Tensor:
         full.append((segment.frames, segment.full))
         return encode_frames(visual, segment)
 
@@ -127,13 +147,56 @@ def test_only_keys_and_values_are_kept(checkpoint: Path) -> None:
     assert memory.num_tokens == 48 and memory.nbytes == 48 * kept
 
 
+@pytest.mark.parametrize(
+    ("frames", "size", "bounds", "seen"),
+    [
+        (9, (84, 112), {}, Seen(8, 84, 112, 4 * 3 * 4)),  # pairs; an odd last frame is dropped
+        (1, (84, 112), {}, Seen(2, 84, 112, 3 * 4)),  # a single frame is shown twice
+        (6, (100, 150), {}, Seen(6, 112, 140, 3 * 4 * 5)),  # 100 is nearest to 4 times 28, 150 to 5 times
+        (6, (84, 112), {"max_pixels": 6 * 28 * 28}, Seen(6, 56, 56, 3 * 2 * 2)),  # both by a factor of 1.41, downwards
+        (6, (28, 56), {}, Seen(6, 56, 84, 3 * 2 * 3)),  # 56 * 56 pixels at least: both by 1.41, upwards
+    ],
+)
+@pytest.mark.parametrize("segment_frames", [None, 2])
+def test_what_it_saw(
+    checkpoint: Path,
+    frames: int,
+    size: tuple[int, int],
+    bounds: dict[str, int],
+    seen: Seen,
+    segment_frames: int | None,
+) -> None:
+    adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu", segment_frames=segment_frames, **bounds)
+    assert adapter.seen(adapter.encode(make_clip(frames, *size))) == seen
+    assert (seen.kind, seen.times) == ("video", False)
+    assert adapter.seen(adapter.encode(None)) is None
+
+
 def test_sampling_is_seeded(checkpoint: Path) -> None:
     adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
     memory = adapter.encode(make_clip())
     settings = GenerationSettings(max_new_tokens=8, do_sample=True, temperature=2.0)
     first = adapter.generate(memory, QUESTIONS, settings)
     assert adapter.generate(memory, QUESTIONS[::-1], settings)[::-1] == first
+    adapter.batch_size = 3
+    assert adapter.generate(memory, QUESTIONS, settings) == first
+    assert adapter.generate(memory, QUESTIONS[1:], settings) == first[1:], "as after a restart"
+    adapter.batch_size = 1
     assert adapter.generate(memory, QUESTIONS, GenerationSettings(8, True, 2.0, seed=1)) != first
+
+
+def test_a_checkpoint_does_not_say_how_to_decode(checkpoint: Path, tmp_path: Path) -> None:
+    """Its generation_config.json has fields that no fingerprint knows of."""
+    folder = tmp_path / "penalty"
+    shutil.copytree(checkpoint, folder)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 5.0}))
+    plain, other = (VambaAdapter(pretrained=str(path), device="cpu") for path in (checkpoint, folder))
+    encoded = plain.encode(make_clip())
+    answers = plain.generate(encoded, QUESTIONS, SETTINGS)
+    assert other.generate(encoded, QUESTIONS, SETTINGS) == answers
+    other.model.generation_config.repetition_penalty = 5.0
+    assert other.generate(encoded, QUESTIONS, SETTINGS) != answers, "it would have acted"
 
 
 def test_checkpoints_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
@@ -170,6 +233,28 @@ def test_checkpoints_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no checkpoint folder at /nowhere"):
         VambaAdapter(pretrained="/nowhere")
+
+
+def test_code_in_a_checkpoint_is_not_run_nor_asked_about(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer that only the checkpoint's own code knows, where somebody at a terminal would say yes."""
+    folder, marker = tmp_path / "shipped", tmp_path / "it_ran"
+    shutil.copytree(checkpoint, folder)
+    code = f"open({str(marker)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast\n"
+    (folder / "shipped.py").write_text(code + "class Shipped(PreTrainedTokenizerFast): pass\n")
+    changes = {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": [None, "shipped.Shipped"]}}}
+    changes["tokenizer_config.json"]["tokenizer_class"] = "Shipped"
+    changes["config.json"] = {"model_type": "vamba"}  # as we save it; of qwen2_vl transformers knows a tokenizer
+    for name, change in changes.items():
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | change))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "yes")
+    with pytest.raises(UserError, match="contains custom code"):
+        VambaAdapter(pretrained=str(folder), device="cpu")
+    assert not asked and not marker.exists()
+    VambaProcessor.from_pretrained(folder, trust_remote_code=True)
+    assert not asked and marker.exists()
 
 
 def test_memory_that_does_not_suffice_names_the_frames_that_fit(

@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import DynamicCache, Mamba2Config
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as TransformersMixer
 from vamba_eval.model_adapters.vamba import mixer as mixer_module
 from vamba_eval.model_adapters.vamba.configuration import MixerConfig
 from vamba_eval.model_adapters.vamba.mixer import Mamba2Mixer, causal_conv_silu, gated_rms_norm, selective_scan
@@ -155,6 +157,63 @@ def test_mixer_in_pieces_is_the_mixer_at_once():
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(state.ssm, end.ssm, atol=1e-5, rtol=1e-5)
     assert torch.equal(state.window, end.window)
+
+
+ORACLE_SIZES = {
+    "released recipe": {},
+    "two groups": {"ngroups": 2},
+    "other biases": {"bias": True, "conv_bias": False},
+    "short window": {"d_conv": 2},
+    "limits of dt": {"dt_limit": (0.01, 0.05)},
+}
+
+
+@pytest.mark.parametrize("name", ORACLE_SIZES)
+def test_transformers_mixer_gives_the_same(name):
+    """Another implementation as an oracle: the same weights, whole and in pieces, with what the pieces hand on."""
+    config = MixerConfig(hidden_dim=32, d_state=16, headdim=8, chunk_size=8, **ORACLE_SIZES[name])
+    same = Mamba2Config(
+        hidden_size=config.hidden_dim,
+        state_size=config.d_state,
+        head_dim=config.headdim,
+        num_heads=config.num_heads,
+        expand=config.expand,
+        n_groups=config.ngroups,
+        conv_kernel=config.d_conv,
+        use_bias=config.bias,
+        use_conv_bias=config.conv_bias,
+        time_step_limit=config.dt_limit,
+        layer_norm_epsilon=mixer_module.NORM_EPS,
+        chunk_size=16,
+        num_hidden_layers=1,
+    )
+    torch.manual_seed(0)
+    ours, theirs = Mamba2Mixer(config).eval(), TransformersMixer(same, layer_idx=0).eval()
+    if config.ngroups > 1 and not hasattr(theirs.norm, "group_size"):
+        pytest.skip("this transformers norms all groups as one")
+    ours.init_weights()
+    with torch.no_grad():
+        for weight in ours.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    theirs.load_state_dict(ours.state_dict())
+    hidden = torch.randn(2, 45, config.hidden_dim)
+
+    def equal(got, wanted):
+        torch.testing.assert_close(got, wanted, atol=5e-6, rtol=1e-5)
+
+    # At a single step theirs does without the limits of dt.
+    pieces = [13, 2, 30] if name == "limits of dt" else [1, 12, 1, 1, 2, 28]
+    cache, state = DynamicCache(config=same), None
+    with torch.no_grad():
+        whole, _ = ours(hidden)
+        assert whole.std() > 0.1
+        equal(whole, theirs(hidden))
+        for piece in hidden.split(pieces, dim=1):
+            out, state = ours(piece, state)
+            equal(out, theirs(piece, cache))
+            equal(state.ssm, cache.layers[0].recurrent_states[0])
+            window = cache.layers[0].conv_states[0].transpose(1, 2)  # of one more input than goes on
+            equal(state.window, window[:, 1:])
 
 
 def test_kernels_that_cannot_be_imported_are_done_without(monkeypatch, tmp_path, caplog):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRMSNorm
-from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VideoMemory, modeling
+from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VideoMemory, modeling, vision
 
 GOLDENS = Path(__file__).parent / "goldens"
 GOLDEN_NAMES = ["released_recipe", "image_input"]
@@ -276,9 +276,9 @@ def test_vision_tower(name):
     inputs, wanted = load_file(folder / "inputs.safetensors"), load_file(folder / "expected.safetensors")
     pixels = inputs.get("pixel_values_videos", inputs.get("pixel_values"))
     grid = inputs.get("video_grid_thw", inputs.get("image_grid_thw"))
-    segment = modeling.Segment(pixels, *grid[0].tolist(), first=0)
+    segment = vision.Segment(pixels, *grid[0].tolist(), first=0)
     with torch.no_grad():
-        ours = modeling.encode_frames(model.visual, segment)[0]
+        ours = vision.encode_frames(model.visual, segment)[0]
         plain = model.visual(pixels, grid_thw=grid).pooler_output
     torch.testing.assert_close(ours, wanted["visual_embeds"], atol=1e-4, rtol=0)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=0)
@@ -378,6 +378,7 @@ def test_segments_do_not_change_the_memory(frames, positions):
     whole = model.encode_video(pixels, grid)
     pieces = model.encode_video(pixels, grid, segment_frames=frames)
     assert whole.num_tokens == 5 * 6 + 3 * 2
+    assert whole.grids == pieces.grids == [(5, 4, 6), (3, 2, 4)]
     for ours, wanted in zip(pieces.keys + pieces.values, whole.keys + whole.values, strict=True):
         torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
 
@@ -397,7 +398,7 @@ def test_streamed_segments(monkeypatch, limit):
             yield pixels[start * 16 : stop * 16], torch.tensor([[stop - start, 4, 4]])
 
     memory = model.encode_video_segments(stream(), whole.num_tokens)
-    assert pulled == [0, 3, 4]
+    assert pulled == [0, 3, 4] and memory.grids == [(6, 4, 4)]
     for ours, wanted in zip(memory.keys + memory.values, whole.keys + whole.values, strict=True):
         torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
     for announced in (23, 25):
@@ -496,6 +497,7 @@ def test_memory_is_keys_and_values_alone(memory):
     assert memory.nbytes == 2 * 3 * 2 * 36 * 16 * 4
     moved = memory.to("meta")
     assert isinstance(moved, VideoMemory) and moved.values[2].device.type == "meta"
+    assert moved.grids == memory.grids
 
 
 def test_last_mixer_is_not_run(golden):

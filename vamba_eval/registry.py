@@ -21,14 +21,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-from vamba_eval.contracts import ModelAdapter, Task, UserError
+from vamba_eval.contracts import Model, ModelAdapter, ServedModel, Task, UserError
 
-T = TypeVar("T", Task, ModelAdapter)
+T = TypeVar("T", Task, Model)
 # The two kinds of plugin. Any, because type checkers refuse an abstract class as a value of type[T].
 _TASK: Any = Task
-_MODEL: Any = ModelAdapter
-_PACKAGES: dict[type, str] = {Task: "vamba_eval.tasks", ModelAdapter: "vamba_eval.model_adapters"}
-_NOUNS: dict[type, str] = {Task: "task", ModelAdapter: "model"}
+_MODEL: Any = Model
+_PACKAGES: dict[type, str] = {Task: "vamba_eval.tasks", Model: "vamba_eval.model_adapters"}
+_NOUNS: dict[type, str] = {Task: "task", Model: "model"}
 
 
 def load_task(name: str) -> Task:
@@ -36,7 +36,7 @@ def load_task(name: str) -> Task:
     return cast(Task, _find(_TASK, name)())
 
 
-def load_adapter(name: str, **args: Any) -> ModelAdapter:
+def load_adapter(name: str, **args: Any) -> Model:
     """The adapter called ``name``, built from ``args``. Raises UserError for unknown names and arguments."""
     cls = _find(_MODEL, name)
     accepted = inspect.signature(cls).parameters
@@ -45,23 +45,30 @@ def load_adapter(name: str, **args: Any) -> ModelAdapter:
         takes = ", ".join(accepted) or "no arguments"
         raise UserError(f"model {name!r} has no argument {unknown[0]!r}; it takes {takes}")
     try:
-        return cast(ModelAdapter, cls(**args))
+        return cast(Model, cls(**args))
     except (ValueError, TypeError) as error:
         given = ", ".join(f"{key}={value}" for key, value in args.items())
         reason = str(error).partition("\n")[0]
         raise UserError(f"model {name!r} cannot be built with {given or 'its defaults'}: {reason}") from error
 
 
-def adapter_class(name: str) -> type[ModelAdapter]:
+def load_local(name: str, **args: Any) -> ModelAdapter:
+    """As ``load_adapter``, for what only weights in this process can do. Raises UserError for a served model."""
+    if issubclass(adapter_class(name), ServedModel):
+        raise UserError(f"the model {name!r} is served: this needs one whose weights are in this process")
+    return cast(ModelAdapter, load_adapter(name, **args))
+
+
+def adapter_class(name: str) -> type[Model]:
     """The class of the adapter called ``name``, for what it says of itself. Raises UserError for unknown names."""
-    return cast("type[ModelAdapter]", _find(_MODEL, name))
+    return cast("type[Model]", _find(_MODEL, name))
 
 
 def check_adapter(name: str) -> None:
     """Raise UserError now, before anything is loaded or run, if there is no adapter called ``name``."""
     is_path = name.partition(":")[0].endswith(".py")
-    if not is_path and name not in _builtin(ModelAdapter) and name not in _entry_points(ModelAdapter):
-        raise _unknown(ModelAdapter, name)
+    if not is_path and name not in _builtin(Model) and name not in _entry_points(Model):
+        raise _unknown(Model, name)
 
 
 def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str | None] | None:
@@ -69,7 +76,7 @@ def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str 
 
     ``functions`` are the names of those that the task is defined by: a task of another name is known by them.
     """
-    tasks = [(cls, cls.in_lmms_eval) for ours in names(Task) if (cls := _find(_TASK, ours)).in_lmms_eval]
+    tasks = [(cls, cls.catalogue.in_lmms_eval) for ours in names(Task) if (cls := _find(_TASK, ours)).in_lmms_eval]
     for cls, there in tasks:
         for pattern, split in there.tasks.items():
             if fnmatch.fnmatchcase(name, pattern):
@@ -80,12 +87,12 @@ def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str 
     return None
 
 
-def names(kind: type[Task] | type[ModelAdapter]) -> list[str]:
+def names(kind: type[Task] | type[Model]) -> list[str]:
     """The names of all built-in tasks or adapters."""
     return sorted(_builtin(kind))
 
 
-def describe_all(kind: type[Task] | type[ModelAdapter]) -> dict[str, str]:
+def describe_all(kind: type[Task] | type[Model]) -> dict[str, str]:
     """All names with the first line of each module's docstring, read without importing it."""
     described = {}
     for name, origin in _builtin(kind).items():

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from .. import _loading
+from .. import _random_weights, _transformers
 
 if TYPE_CHECKING:
-    from .decoding import GreedyDecoder
-    from .modeling import VideoMemory
+    from .attention import VideoMemory
+    from .greedy import GreedyDecoder
 
 
 class VambaAdapter(ModelAdapter):
@@ -47,26 +46,30 @@ class VambaAdapter(ModelAdapter):
         seed: int = 0,
         random: str | None = None,
     ) -> None:
-        from . import decoding
+        from .greedy import GreedyDecoder
 
-        self.device = _loading.choose_device(device)
-        self.dtype = _loading.choose_dtype(dtype, self.device)
-        _loading.check_attention(attn_implementation)
-        size = _loading.check_random(random, pretrained)
-        if pretrained is None and device_map is not None:
-            raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
+        weights = _transformers.choose_weights(
+            pretrained=pretrained,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            device_map=device_map,
+            attn_implementation=attn_implementation,
+            random=random,
+            seed=seed,
+        )
+        self.device, self.dtype = weights.device, weights.dtype
         if (segment_frames is not None and int(segment_frames) < 2) or int(batch_size) < 1:
             raise UserError("segment_frames must be at least 2 and batch_size at least 1")
         self.segment_frames = int(segment_frames) if segment_frames is not None else None
         self.batch_size = int(batch_size)
-        self._description: dict[str, Any] = {"dtype": str(self.dtype).removeprefix("torch.")}
-        self._description["attn_implementation"] = attn_implementation
-        if pretrained is None:
-            self._build_random(size, attn_implementation, int(seed))
+        self._description = weights.describe()
+        if weights.pretrained is None:
+            self._build_random(weights)
         else:
-            self._load(pretrained, revision, device_map, attn_implementation)
+            self._load(weights.pretrained, weights)
         self.model.eval()
-        self.decoder = decoding.GreedyDecoder(self.model)
+        self.decoder = GreedyDecoder(self.model)
         self._bound_pixels(min_pixels, max_pixels)
 
     def describe(self) -> dict[str, Any]:
@@ -99,27 +102,37 @@ class VambaAdapter(ModelAdapter):
     ) -> list[Answer]:
         texts = [self.processor.prompt(str(prompt), vision=encoded is not None) for prompt in prompts]
         answers: list[Answer] = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = texts[start : start + self.batch_size]
-            with _loading.attention_for_any_shape(self.device):
+        # In a batch, what is drawn for one question would depend on the others.
+        size = 1 if settings.do_sample else self.batch_size
+        for start in range(0, len(texts), size):
+            batch = texts[start : start + size]
+            with _transformers.attention_for_any_shape(self.device):
                 continued = self._continue(encoded, batch, settings)
-            for prompt_tokens, new in continued:
-                stopped = bool(new) and new[-1] in _loading.end_ids(self.model)
-                (text,) = self.processor.batch_decode([new])
-                answers.append(Answer(text, len(new), "stop" if stopped else "length", prompt_tokens))
+            for prompt_tokens, tokens in continued:
+                answers.append(_transformers.answer(self.model, self.processor.tokenizer, tokens, prompt_tokens))
         return answers
 
-    def video_tokens(self, encoded: VideoMemory | None) -> int:
-        return 0 if encoded is None else encoded.num_tokens
+    def seen(self, encoded: VideoMemory | None) -> Seen | None:
+        """Of an odd number of frames the last is dropped; a single one is shown twice."""
+        if encoded is None:
+            return None
+        settings = self.processor.settings
+        ((steps, rows, columns),) = encoded.grids
+        return Seen(
+            frames=steps * settings.temporal_patch_size,
+            height=rows * settings.patch_size,
+            width=columns * settings.patch_size,
+            video_tokens=encoded.num_tokens,
+        )
 
     def train_step(self, clip: Clip, prompt: str, answer: str) -> float:
         """Segment by segment as ``encode``; frozen is what the released training script freezes."""
         import torch
 
-        _loading.begin_training(self.model)
+        _transformers.begin_training(self.model)
         self.model.zero_grad(set_to_none=True)
         before = self.processor.prompt(prompt)
-        ids, labels, _ = _loading.training_text(self.processor.tokenizer, before, answer, self.device)
+        ids, labels, _ = _transformers.training_text(self.processor.tokenizer, before, answer, self.device)
         frames = torch.from_numpy(clip.frames)
         _, height, width = self.processor.settings.grid(*frames.shape[:3])
         patches = self.model.frames_per_segment(height, width)
@@ -154,10 +167,10 @@ class VambaAdapter(ModelAdapter):
         if not after.shape[1]:
             return Likelihood(0.0, 0, True)
         ids = torch.cat([before, after], dim=1)
-        with torch.inference_mode(), _loading.attention_for_any_shape(self.device):
+        with torch.inference_mode(), _transformers.attention_for_any_shape(self.device):
             output = self.model(input_ids=ids, video_memory=memory, logits_to_keep=after.shape[1] + 1)
         logits = output.logits[0, :-1]
-        return _loading.likelihood(logits, after[0].to(logits.device))
+        return _transformers.likelihood(logits, after[0].to(logits.device))
 
     def _continue(
         self, memory: VideoMemory | None, texts: list[str], settings: GenerationSettings
@@ -167,21 +180,21 @@ class VambaAdapter(ModelAdapter):
 
         inputs = self.processor(texts, device=self.device)
         lengths = inputs["attention_mask"].sum(1).tolist()
-        own, ends = self.model.generation_config, _loading.end_ids(self.model)
+        own, ends = self.model.generation_config, _transformers.end_ids(self.model)
         # A CUDA graph holds one GPU's work, and neither draws nor suppresses tokens.
         alone = len(texts) == 1 and len({parameter.device for parameter in self.model.parameters()}) == 1
         plain = not settings.do_sample and not own.suppress_tokens
         if self.device.type == "cuda" and alone and plain and settings.min_new_tokens in (0, settings.max_new_tokens):
             ids, until = inputs["input_ids"], set() if settings.min_new_tokens else set(ends)
             return [(lengths[0], self.decoder(ids, memory, settings.max_new_tokens, until))]
-        _loading.seed_sampling(settings, "\n".join(texts))
-        config = _loading.generation_config(self.model, settings)
+        _transformers.seed_sampling(settings, texts[0])  # alone, if anything is drawn
+        config = _transformers.generation_config(self.model, settings)
         with torch.inference_mode():
             output = self.model.generate(
                 **inputs,
                 video_memory=memory,
                 generation_config=config,
-                stopping_criteria=_loading.first_token_marker(),
+                stopping_criteria=_transformers.first_token_marker(),
             )
         rows = output[:, inputs["input_ids"].shape[1] :].tolist()
         return [(length, _up_to_end(row, ends)) for length, row in zip(lengths, rows, strict=True)]
@@ -233,57 +246,28 @@ class VambaAdapter(ModelAdapter):
 
     # ------------------------------------------------------------------------------------------- loading
 
-    def _load(self, pretrained: str, revision: str | None, device_map: str | None, attn_implementation: str) -> None:
+    def _load(self, pretrained: str, weights: _transformers.Weights) -> None:
         from .modeling import VambaForConditionalGeneration
         from .processing import VambaProcessor
 
-        if pretrained.startswith((".", "/", "~")) and not Path(pretrained).is_dir():
-            raise UserError(f"no checkpoint folder at {pretrained}")
-        try:
-            self.processor = VambaProcessor.from_pretrained(pretrained, revision=revision)
-            self.model = VambaForConditionalGeneration.from_pretrained(
-                pretrained,
-                revision=revision or "main",
-                dtype=self.dtype,
-                device_map=device_map or {"": self.device},
-                attn_implementation=attn_implementation,
+        with _transformers.reading_checkpoint(weights):
+            self.processor = VambaProcessor.from_pretrained(
+                pretrained, revision=weights.revision, trust_remote_code=weights.trust_remote_code
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"the checkpoint {pretrained} cannot be loaded: {reason}") from error
-        if device_map is not None:
+        self.model, _ = _transformers.load_checkpoint(VambaForConditionalGeneration, weights)
+        if weights.device_map is not None:
             self.device = self.model.device
-        identity = _loading.checkpoint_identity(pretrained, self.model.config)
-        self._description |= {"pretrained": pretrained, "identity": identity}
+        self._description["identity"] = _transformers.checkpoint_identity(pretrained, self.model.config)
 
-    def _build_random(self, size: str, attn_implementation: str, seed: int) -> None:
-        import torch
-
-        from .configuration import RELEASED, VambaConfig
+    def _build_random(self, weights: _transformers.Weights) -> None:
+        from .configuration import RELEASED, SMALL
         from .modeling import VambaForConditionalGeneration
         from .processing import VambaProcessor
 
-        tokenizer = _loading.tiny_tokenizer()
+        tokenizer = _random_weights.tiny_tokenizer()
         self.processor = VambaProcessor(tokenizer)
-        self._description |= {"weights": "random", "seed": seed}
-        if size == "released":
-            config = VambaConfig(**_loading.released_sizes(tokenizer), **RELEASED)
-            config._attn_implementation = attn_implementation
-            build = VambaForConditionalGeneration
-            self.model = _loading.build_released(build, config, self.device, self.dtype, seed)
-            self._description["size"] = size
-            return
-        config = VambaConfig(
-            **_loading.tiny_sizes(tokenizer),
-            use_alpha_balancing=True,
-            vision_mamba_mixer_config={"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16},
-        )
-        config._attn_implementation = attn_implementation
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model: Any = VambaForConditionalGeneration(config)
-        self.model = model.to(self.device, self.dtype)
-        _loading.answer_only_letters(self.model, tokenizer)
+        vamba = RELEASED if weights.random == "released" else SMALL
+        self.model = _random_weights.random_model(VambaForConditionalGeneration, tokenizer, weights, **vamba)
 
 
 def _measured(segments: Iterator[Any]) -> Iterator[Any]:

@@ -113,6 +113,12 @@ RELEASED: dict[str, Any] = {
     },
 }
 
+# The same for a small model that has something of everything.
+SMALL: dict[str, Any] = {
+    "use_alpha_balancing": True,
+    "vision_mamba_mixer_config": {"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16},
+}
+
 
 class VambaConfig(Qwen2VLConfig):
     """Qwen2-VL's configuration and what Vamba adds to it.

@@ -1,6 +1,6 @@
 """Triton kernels for what surrounds the matrix products: each element read and written once.
 
-Every function equals the plain PyTorch one that calls it (see `mixer.py` and `modeling.py`), in float32
+Every function equals the plain PyTorch one that calls it (see `mixer.py`, `attention.py` and `vision.py`), in float32
 inside and with the same roundings to the tensors' type in between. They keep no gradients. Offsets are
 64-bit: no number of frames can overflow them.
 """

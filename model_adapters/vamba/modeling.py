@@ -12,113 +12,37 @@ operations.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GenerationMixin
 from transformers import initialization as init
-from transformers.activations import QuickGELUActivation
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     Qwen2VisionTransformerPretrainedModel,
-    Qwen2VLAttention,
     Qwen2VLDecoderLayer,
     Qwen2VLPreTrainedModel,
     Qwen2VLTextModel,
-    apply_rotary_pos_emb_vision,
-    eager_attention_forward,
-    rotate_half,
 )
 
-from vamba_eval.cost.flops import add_flops
-
-from .._loading import any_shape_kernels, cache_name
+from .._transformers import cache_name
+from .attention import MemorySlot, Rotary, VambaCrossAttention, VideoMemory
 from .configuration import VambaConfig
-from .mixer import Mamba2Mixer, MixerState, VisionMixer, fused_kernels
-
-# Cosines and sines, each (batch, tokens, head_dim).
-Rotary = tuple[Tensor, Tensor]
+from .mixer import Mamba2Mixer, MixerState, VisionMixer
+from .vision import Segment, encode_frames, recomputed
 
 # Video tokens encoded at once unless the caller asks otherwise: one frame pair of Qwen2-VL's largest size,
 # 107 frames at 640x360. A few GB of activations at the released size, and long enough to keep a GPU busy.
 SEGMENT_TOKENS = 16_384
 
-# Text tokens up to which attention to the video is split over its keys: longer texts keep a GPU busy anyway.
-SPLIT_ATTENTION_TOKENS = 512
-
 # GPU kernels (the scan's among them) index with 32-bit integers.
 MAX_TENSOR_ELEMENTS = 2**31 - 1
-
-
-@dataclass
-class VideoMemory:
-    """All that text needs of a video.
-
-    Attributes:
-        keys, values: of each layer's cross-attention, (1, key/value heads, video tokens, head_dim).
-    """
-
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    @property
-    def num_tokens(self) -> int:
-        """Video tokens that text attends to."""
-        return self.keys[0].shape[2]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the keys and values of all layers take."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
-
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer."""
-        return self.keys[index], self.values[index]
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "VideoMemory":
-        """The same memory on `device`."""
-        return VideoMemory(
-            [tensor.to(device, non_blocking=non_blocking) for tensor in self.keys],
-            [tensor.to(device, non_blocking=non_blocking) for tensor in self.values],
-        )
-
-
-class LayerSlot(NamedTuple):
-    """One layer's part of a `MemorySlot`: (2,) addresses of keys and values, and how many tokens they have."""
-
-    addresses: Tensor
-    tokens: Tensor
-
-
-class MemorySlot:
-    """Where a memory lies on a GPU, known only when kernels run: a CUDA graph of them serves one video after another.
-
-    Attributes:
-        addresses: (layers, 2) int64, of each layer's keys and values. tokens: (1,) int64, how many video tokens.
-    """
-
-    def __init__(self, layers: int, device: torch.device) -> None:
-        self.addresses = torch.zeros(layers, 2, dtype=torch.int64, device=device)
-        self.tokens = torch.zeros(1, dtype=torch.int64, device=device)
-
-    def layer(self, index: int) -> LayerSlot:
-        """One layer's part."""
-        return LayerSlot(self.addresses[index], self.tokens)
-
-    def fill(self, memory: VideoMemory) -> None:
-        """From now on it is `memory`, which must live until what reads the slot is done."""
-        pairs = zip(memory.keys, memory.values, strict=True)
-        self.addresses.copy_(torch.tensor([[keys.data_ptr(), values.data_ptr()] for keys, values in pairs]))
-        self.tokens.fill_(memory.num_tokens)
 
 
 @dataclass
@@ -126,167 +50,6 @@ class VambaOutput(CausalLMOutputWithPast):
     """transformers' causal language model output, and the video memory that the text attended to."""
 
     video_memory: VideoMemory | MemorySlot | None = None
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive temporal patches of one video or image.
-
-    Attributes:
-        pixel_values: (frames * height * width, 1176) patches, as the processor cuts them.
-        frames: temporal patches (two frames each). height, width: of the patch grid.
-        first: the number of the segment's first temporal patch within its video.
-        full: whether it is as long as segments of its size become, so that its shape recurs.
-    """
-
-    pixel_values: Tensor
-    frames: int
-    height: int
-    width: int
-    first: int
-    full: bool = False
-
-
-def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Rotary embedding of (batch, tokens, heads, head_dim) states."""
-    cos, sin = (part.unsqueeze(2) for part in rotary)
-    return x * cos + rotate_half(x) * sin
-
-
-def recomputed(layer: nn.Module) -> Callable[..., Any]:
-    """`call(function, *arguments)`, checkpointed where `layer` is trained with transformers' gradient checkpointing."""
-    if getattr(layer, "gradient_checkpointing", False) and layer.training and torch.is_grad_enabled():
-        return layer._gradient_checkpointing_func  # type: ignore[return-value]
-    return lambda function, *arguments: function(*arguments)
-
-
-def add_and_norm(hidden: Tensor, delta: Tensor, norm: nn.LayerNorm | None) -> tuple[Tensor, Tensor]:
-    """`hidden + delta` (in place where the kernels run) and its layer norm; without a norm the sum twice."""
-    if norm is None:
-        hidden = hidden + delta
-        return hidden, hidden
-    kernels = fused_kernels(hidden)
-    if kernels is None:
-        hidden = hidden + delta
-        return hidden, norm(hidden)
-    return hidden, kernels.add_layer_norm_(hidden, delta, norm.weight, norm.bias, norm.eps)
-
-
-def frame_attention(attn: Any, normed: Tensor, rotary: Rotary, recurs: bool) -> Tensor:
-    """A block's attention over (frames, patches, width), each frame attending to itself alone.
-
-    The module's own forward takes all patches in one row and cuts it into frames in a Python loop; here the
-    frames, all of one size, are the batch of a single attention call. `rotary` is (patches, head_dim) twice;
-    `recurs` says that there will be more of this shape.
-    """
-    frames, patches, width = normed.shape
-    qkv = attn.qkv(normed).view(frames, patches, 3, attn.num_heads, -1)
-    cos, sin = (part.to(normed.device) for part in rotary)
-    if (kernels := fused_kernels(normed)) is not None:
-        kernels.rotate_queries_and_keys_(qkv, cos, sin)
-        q, k, v = qkv.unbind(2)
-    else:
-        q, k, v = qkv.unbind(2)
-        q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
-    # cuDNN's kernel is the fastest for the tower's head size of 80, but needs a plan for each new shape. Chosen here,
-    # so that a checkpoint computes it again in the same way.
-    kernels = [SDPBackend.CUDNN_ATTENTION] * recurs + any_shape_kernels()
-    with sdpa_kernel(kernels, set_priority=True) if normed.is_cuda else nullcontext():
-        attended = attend(attn, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    return attn.proj(attended.reshape(frames, patches, width))
-
-
-def frame_mlp(mlp: Any, normed: Tensor) -> Tensor:
-    """A block's MLP; its activation in place where the kernels run."""
-    kernels = fused_kernels(normed)
-    if kernels is None or not isinstance(mlp.act, QuickGELUActivation):
-        return mlp(normed)
-    return mlp.fc2(kernels.quick_gelu_(mlp.fc1(normed)))
-
-
-def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segment) -> Tensor:
-    """What `visual` makes of a segment's pixels: (1, video tokens, text hidden size)."""
-    h, w, merge = segment.height, segment.width, visual.spatial_merge_size
-    blocks: list[Any] = list(visual.blocks)
-    # Each sum is normed as it is made; the last block's by the merger, which may be trained where the tower is not.
-    norms_after = [*(block.norm1 for block in blocks[1:]), None]
-    run = recomputed(blocks[0])
-    frozen = not any(weight.requires_grad for part in (visual.patch_embed, *blocks) for weight in part.parameters())
-    with torch.no_grad() if frozen else nullcontext():
-        weight = visual.patch_embed.proj.weight  # its convolution's stride is its kernel: a linear map of patches
-        pixels = segment.pixel_values.to(weight.device, weight.dtype)
-        hidden = F.linear(pixels, weight.flatten(1)).view(segment.frames, h * w, -1)
-        # (h, w) of each patch, patches of one merged token side by side
-        positions = torch.stack(
-            torch.meshgrid(torch.arange(h, device=hidden.device), torch.arange(w, device=hidden.device), indexing="ij"),
-            dim=-1,
-        )
-        positions = positions.view(h // merge, merge, w // merge, merge, 2).transpose(1, 2).reshape(h * w, 2)
-        rotary = visual.rotary_pos_emb(hidden, positions)
-        normed = blocks[0].norm1(hidden)
-        for block, norm_after in zip(blocks, norms_after, strict=True):
-            hidden, normed = add_and_norm(
-                hidden, run(frame_attention, block.attn, normed, rotary, segment.full), block.norm2
-            )
-            hidden, normed = add_and_norm(hidden, run(frame_mlp, block.mlp, normed), norm_after)
-    del normed
-    return run(visual.merger, hidden)[None]
-
-
-def attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention without a mask, by the implementation that the module's configuration names.
-
-    Takes (batch, heads, tokens, head_dim), returns (batch, tokens, heads, head_dim).
-    """
-    attention = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
-    return attention(module, query, key, value, None, scaling=module.scaling, dropout=0.0, is_causal=False)[0]
-
-
-class VambaCrossAttention(Qwen2VLAttention):
-    """Attention of text to video, with weights shaped as self-attention's."""
-
-    def __init__(self, config: Any, layer_idx: int) -> None:
-        super().__init__(config, layer_idx)
-        self.is_causal = False
-        # forward() stacks the queries that share a key instead of repeating it, so none is left to repeat.
-        self.queries_per_key = self.num_key_value_groups
-        self.num_key_value_groups = 1
-
-    def keys_and_values(self, video: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor]:
-        """Of (1, video tokens, hidden) states: each (1, key/value heads, video tokens, head_dim)."""
-        keys = self.k_proj(video).unflatten(-1, (-1, self.head_dim))
-        values = self.v_proj(video).unflatten(-1, (-1, self.head_dim))
-        if rotary is not None:
-            keys = rotate(keys, rotary)
-        return keys.transpose(1, 2), values.transpose(1, 2)
-
-    def forward(  # type: ignore[override]
-        self, hidden_states: Tensor, video: tuple[Tensor, Tensor] | LayerSlot, rotary: Rotary | None
-    ) -> Tensor:
-        """(batch, text tokens, hidden) states attend to one video, all of them to all of it.
-
-        Nothing is masked, so a query's place does not matter: the queries of all prompts, and of all heads
-        that share a key, go as one sequence, and the video's keys and values are neither repeated nor copied.
-        A `LayerSlot` in their place serves where the kernels run, and up to `SPLIT_ATTENTION_TOKENS` text tokens.
-        """
-        batch, length, _ = hidden_states.shape
-        tokens, groups, kv_heads = batch * length, self.queries_per_key, self.num_key_value_heads
-        queries = self.q_proj(hidden_states).view(batch, length, self.num_heads, self.head_dim)
-        if rotary is not None:
-            queries = rotate(queries, rotary)
-        queries = queries.reshape(tokens, kv_heads, groups, self.head_dim).transpose(0, 1)
-        queries = queries.reshape(1, kv_heads, tokens * groups, self.head_dim)
-        kernels = fused_kernels(queries)
-        if isinstance(video, LayerSlot):
-            attended = kernels.split_attention_at(queries, video.addresses, video.tokens, self.scaling).transpose(1, 2)
-        elif kernels is not None and tokens <= SPLIT_ATTENTION_TOKENS:
-            keys, values = video
-            add_flops("split_attention", 4 * queries.numel() * keys.shape[2])  # queries by keys, weights by values
-            attended = kernels.split_attention(queries, keys, values, self.scaling).transpose(1, 2)
-        else:
-            attended = attend(self, queries, *video)
-        attended = attended.reshape(tokens, groups, kv_heads, self.head_dim).transpose(1, 2)
-        return self.o_proj(attended.reshape(batch, length, self.hidden_size))
 
 
 class VambaDecoderLayer(Qwen2VLDecoderLayer):
@@ -521,13 +284,15 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
         segments = (
             segment
             for piece in pieces
-            for segment in _cut(piece, self.frames_per_segment(piece.height, piece.width, wanted))
+            for segment in piece.cut(self.frames_per_segment(piece.height, piece.width, wanted))
         )
         for segment in segments:
             video = encode_frames(self.visual, segment)
             after = done + video.shape[1]
             if after > total_tokens:
                 raise ValueError(f"the video has more than the {total_tokens} tokens announced")
+            before = memory.grids.pop()[0] if segment.first else 0
+            memory.grids.append((before + segment.frames, segment.height, segment.width))
             rotary = self._video_rotary(video, segment)
             for i, layer in enumerate(layers):
                 run = recomputed(layer)
@@ -676,15 +441,6 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
         return super().generate(  # type: ignore[misc]
             inputs, *args, video_memory=video_memory, **kwargs
         )
-
-
-def _cut(piece: Segment, frames: int) -> Iterator[Segment]:
-    """A piece in segments of at most `frames` temporal patches (the tower attends within one only)."""
-    patches = piece.height * piece.width
-    for start in range(0, piece.frames, frames):
-        count = min(frames, piece.frames - start)
-        pixels = piece.pixel_values[start * patches : (start + count) * patches]
-        yield Segment(pixels, count, piece.height, piece.width, piece.first + start, full=count == frames)
 
 
 def _unreadable_file(folder: str | os.PathLike) -> Path | None:

@@ -246,16 +246,23 @@ class VambaProcessor:
         self.settings = settings or PixelSettings()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> VambaProcessor:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike, *, trust_remote_code: bool = False, **kwargs: Any
+    ) -> VambaProcessor:
         """From a folder or a Hub name; keyword arguments (revision, cache_dir, ...) are transformers' own.
+
+        Args:
+            trust_remote_code: whether a tokenizer's code that comes with the checkpoint may run.
 
         Raises:
             OSError: when the tokenizer or `preprocessor_config.json` is missing.
+            ValueError: when the tokenizer needs code of its own that is not trusted.
         """
         path = str(pretrained_model_name_or_path)
         file = cached_file(path, SETTINGS_FILE, **kwargs)
         settings = PixelSettings.from_dict(json.loads(Path(str(file)).read_text(encoding="utf-8")))
-        return cls(AutoTokenizer.from_pretrained(path, **kwargs), settings)
+        # Not told, transformers may ask on the terminal.
+        return cls(AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **kwargs), settings)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> None:
         """Write the tokenizer's files and `preprocessor_config.json`, with the released file's keys."""

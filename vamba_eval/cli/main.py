@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vamba_eval import __version__, registry
-from vamba_eval.contracts import STRATEGIES, ModelAdapter, Task, UserError
+from vamba_eval import registry
+from vamba_eval._version import __version__
+from vamba_eval.contracts import STRATEGIES, Model, Task, UserError
 
 _OVERVIEW = """\
 Evaluate long-video language models: how well they answer, and what each answer costs.
@@ -320,7 +321,7 @@ def _list(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run_eval.py list", description="Tasks and models that can be named.")
     _add_debug(parser)
     parser.parse_args(argv)
-    for title, kind in (("Tasks", Task), ("Models", ModelAdapter)):
+    for title, kind in (("Tasks", Task), ("Models", Model)):
         print(f"{title}:")
         for name, summary in registry.describe_all(kind).items():
             print(f"  {name:<24} {summary}")

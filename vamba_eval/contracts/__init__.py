@@ -4,7 +4,7 @@ The unit of work is a video with its questions: a video is read once and encoded
 answered from that. Knows no benchmark, no model and no file format, and imports nothing else of the harness.
 """
 
-from vamba_eval.contracts.data import Counts, Dataset, Defect, InLmmsEval
+from vamba_eval.contracts.data import Catalogue, Counts, Dataset, Defect, InLmmsEval
 from vamba_eval.contracts.errors import MissingData, UserError, VideoError
 from vamba_eval.contracts.model import (
     Answer,
@@ -17,8 +17,8 @@ from vamba_eval.contracts.model import (
     ServedModel,
 )
 from vamba_eval.contracts.sampling import STRATEGIES, FrameSampling, Ladder
-from vamba_eval.contracts.score import Metric, Score, ScoredRecord, Summary
-from vamba_eval.contracts.task import Ask, JudgedTask, Task
+from vamba_eval.contracts.score import Groups, Mean, Measure, Metric, Score, ScoredRecord, Summary, Verdict, mean
+from vamba_eval.contracts.task import Ask, Task
 from vamba_eval.contracts.video import LETTERS, Clip, Question, Video
 
 __all__ = [
@@ -26,16 +26,19 @@ __all__ = [
     "STRATEGIES",
     "Answer",
     "Ask",
+    "Catalogue",
     "Clip",
     "Counts",
     "Dataset",
     "Defect",
     "FrameSampling",
     "GenerationSettings",
+    "Groups",
     "InLmmsEval",
-    "JudgedTask",
     "Ladder",
     "Likelihood",
+    "Mean",
+    "Measure",
     "Metric",
     "MissingData",
     "Model",
@@ -49,6 +52,8 @@ __all__ = [
     "Summary",
     "Task",
     "UserError",
+    "Verdict",
     "Video",
     "VideoError",
+    "mean",
 ]

@@ -62,3 +62,26 @@ class InLmmsEval:
     functions: frozenset[str]
     groups: Mapping[str, str] = field(default_factory=dict)
     video: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What catalogues a benchmark: nothing here changes what is asked or scored.
+
+    title           what tables call it
+    homepage, citation  where it is published, and how it is cited
+    reported_as     the column of results/published/ that holds its published results, which are of the headline measure
+    dataset         what is to be downloaded; None: nothing
+    counts          how much it holds as published, by split, the default one first
+    reads_data_of   the tasks whose folders are read, if not the task's own
+    in_lmms_eval    where lmms-eval has it
+    """
+
+    title: str
+    homepage: str = ""
+    citation: str = ""
+    reported_as: str = ""
+    dataset: Dataset | None = None
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    reads_data_of: tuple[str, ...] = ()
+    in_lmms_eval: InLmmsEval | None = None

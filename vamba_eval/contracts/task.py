@@ -1,20 +1,17 @@
-"""The vocabulary that everything else is written in.
-
-The unit of work is a video with its questions: a video is read once and encoded once, then every
-question about it is answered from that. This module knows no benchmark, no model and no file format.
-"""
+"""A benchmark as the harness knows it: questions about videos, prompts, scores of responses, and what it reports."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from vamba_eval.contracts.data import Counts, Dataset, Defect, InLmmsEval
+from vamba_eval.contracts.data import Catalogue, Defect
+from vamba_eval.contracts.errors import UserError
 from vamba_eval.contracts.model import GenerationSettings
 from vamba_eval.contracts.sampling import FrameSampling
-from vamba_eval.contracts.score import Score, ScoredRecord, Summary
+from vamba_eval.contracts.score import Measure, Score, ScoredRecord, mean
 from vamba_eval.contracts.video import Clip, Question, Video
 
 
@@ -29,32 +26,39 @@ class Ask(Protocol):
 
 
 class Task(ABC):
-    """A benchmark: its files, prompts and scoring. Reads annotations only; opens no video."""
+    """A benchmark: its files, prompts and scoring. Reads annotations only; opens no video.
+
+    name, version       the name on the command line; raise the version when prompts, scoring or questions change, so
+                        that old records do not mix with new ones
+    catalogue           where it is published, and as what
+    measures            what it reports of scored responses, by name, the headline first
+    protocols           ways of asking and scoring it, the first is the default
+    splits              its parts, the one that is loaded by default first
+    sampling            which frames of each video are shown
+    kept                entries of ``Question.extra`` that each record keeps, for ``score`` when tables are made: the
+                        benchmark's files are not there then, and what is not kept is gone
+    prompts_need_clip   whether ``prompt`` is given the clip, for the times of its frames
+    interleaved         protocols that put text between the frames (``captions``)
+    """
 
     name: ClassVar[str]
     version: ClassVar[str]
-    title: ClassVar[str]
-    homepage: ClassVar[str]
-    citation: ClassVar[str]
-    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval")
+    catalogue: ClassVar[Catalogue]
+    measures: ClassVar[Mapping[str, Measure]] = {"accuracy": mean("correct")}
+    protocols: ClassVar[tuple[str, ...]] = ("vamba",)
+    splits: ClassVar[tuple[str, ...]] = ("test",)
     sampling: ClassVar[FrameSampling] = FrameSampling()
-    reported_as: ClassVar[str] = ""  # the column of results/published/ that holds this benchmark
-    reported_metric: ClassVar[str] = "accuracy"
-    dataset: ClassVar[Dataset | None] = None  # None: nothing to download
-    published_counts: ClassVar[Mapping[str, Counts]] = {}  # by split, the default one first
-    reads_data_of: ClassVar[tuple[str, ...]] = ()  # the tasks whose folders are read, if not the task's own
-    prompts_need_clip: ClassVar[bool] = False  # for the times of its frames
-    interleaved: ClassVar[tuple[str, ...]] = ()  # protocols that put text between the frames
-    splits: ClassVar[tuple[str, ...]] = ("test",)  # the one that is loaded by default first
-    kept: ClassVar[tuple[str, ...]] = ()  # entries of Question.extra that each record keeps, as "extra"
-    in_lmms_eval: ClassVar[InLmmsEval | None] = None
+    kept: ClassVar[tuple[str, ...]] = ()
+    prompts_need_clip: ClassVar[bool] = False
+    interleaved: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.defects: list[Defect] = []
 
     def title_of(self, split: str | None) -> str:
         """What tables call it: the title, with the split if it is not the default one."""
-        return self.title if split in (None, self.splits[0]) else f"{self.title}, {split}"
+        title = self.catalogue.title
+        return title if split in (None, self.splits[0]) else f"{title}, {split}"
 
     def generation(self, protocol: str) -> GenerationSettings:
         """Generation settings of ``protocol``."""
@@ -83,38 +87,33 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, question: Question, response: str, protocol: str) -> Score:
-        """What ``response`` is worth."""
+        """What ``response`` is worth; without values where a judge has to say (``needs_judge``).
 
-    def submission(self, records: Iterable[Mapping[str, Any]], protocol: str) -> tuple[str, str] | None:
-        """The benchmark's own file of responses for ``records`` of the store, as (file name, content).
-
-        None where its authors define no such file.
+        ``question`` is as its record keeps it: ``extra`` holds what ``kept`` names, all of it if a judge grades.
         """
-        return None
 
-    @abstractmethod
-    def summarize(self, records: Iterable[ScoredRecord]) -> Summary:
-        """Headline metric and breakdowns over answered questions."""
+    def needs_judge(self, question: Question) -> bool:
+        """Whether a language model grades the responses to this question.
 
+        A run is graded by its own command, which keeps each judgement, so that tables are made without asking again.
+        Records of such questions keep all of ``extra`` (plain JSON values).
+        """
+        return False
 
-class JudgedTask(Task):
-    """A benchmark whose responses, in free text, a language model grades.
-
-    ``score`` has nothing to say there; a run is graded by its own command, which keeps each judgement, so that
-    tables are made without asking again. Records keep a question's ``text``, ``answer`` and ``extra`` (plain JSON
-    values), so that neither grading nor tables need the benchmark's files.
-    """
-
-    def score(self, question: Question, response: str, protocol: str) -> Score:
-        return Score(None, None, parsed=True)
-
-    @abstractmethod
     def judge(self, question: Question, response: str, ask: Ask) -> dict[str, Any]:
         """A judgement, as plain JSON values, from any number of calls of ``ask``.
 
         Raises ValueError, with the reason, where the judge's text cannot be understood after the protocol's tries.
         """
+        raise UserError(f"{self.name} says that a judge grades {question.id!r}, but has no method judge")
 
-    @abstractmethod
     def grade(self, question: Question, judgement: Mapping[str, Any]) -> Score:
         """The score that a judgement means."""
+        raise UserError(f"{self.name} says that a judge grades {question.id!r}, but has no method grade")
+
+    def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str] | None:
+        """The benchmark's own file of responses, as (file name, content).
+
+        None where its authors define no such file.
+        """
+        return None

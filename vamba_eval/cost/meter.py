@@ -39,6 +39,11 @@ class PhaseCost:
     gpu_reserved: int | None = None
     energy_j: float | None = None
 
+    def shared_by(self, number: int) -> PhaseCost:
+        """An even share of one phase's time and energy; its peaks are everybody's."""
+        energy_j = None if self.energy_j is None else self.energy_j / number
+        return replace(self, seconds=self.seconds / number, energy_j=energy_j)
+
     def to_json(self) -> dict[str, float | int]:
         """As a record holds it: what is not known is left out."""
         values = {"s": round(self.seconds, 6), "gpu_allocated": self.gpu_allocated, "gpu_reserved": self.gpu_reserved}

@@ -117,7 +117,7 @@ def _check(task: Task, data_root: str | Path | None, split: str | None, quick: b
         where = str(data_root or "lmms-eval:")
         report.problems.append(Problem("annotations that cannot be read", where, str(error), fetch))
         return report
-    published = task.published_counts.get(split or next(iter(task.published_counts), ""), Counts(None, 0))
+    published = task.catalogue.counts.get(split or next(iter(task.catalogue.counts), ""), Counts(None, 0))
     _check_rows(task, videos, published, fetch, report)
     paths = {video.path: video for video in videos if video.path != Path()}
     report.counts.append(("videos in the annotations", len(paths), published.videos))
@@ -126,7 +126,8 @@ def _check(task: Task, data_root: str | Path | None, split: str | None, quick: b
         report.problems.append(Problem("annotations that are not the published ones", "videos", problem, fetch))
     present = [path for path in paths if path.exists()]
     report.counts.append(("video files", len(present), len(paths)))
-    advice = f"{fetch}. {task.dataset.elsewhere}" if task.dataset and task.dataset.elsewhere else fetch
+    dataset = task.catalogue.dataset
+    advice = f"{fetch}. {dataset.elsewhere}" if dataset and dataset.elsewhere else fetch
     for path in paths.keys() - set(present):
         report.problems.append(Problem("missing videos", str(path), "no such file", advice))
     if not quick:
@@ -137,10 +138,10 @@ def _check(task: Task, data_root: str | Path | None, split: str | None, quick: b
 
 
 def _how_to_fetch(task: Task, data_root: str | Path | None) -> str:
-    if task.dataset is None and not task.reads_data_of:
-        return f"the benchmark is published at {task.homepage}"
+    if task.catalogue.dataset is None and not task.catalogue.reads_data_of:
+        return f"the benchmark is published at {task.catalogue.homepage}"
     folder = "DIR" if data_root is None or str(data_root).startswith(("hub:", "lmms-eval:")) else data_root
-    sources = ",".join(task.reads_data_of or (task.name,))
+    sources = ",".join(task.catalogue.reads_data_of or (task.name,))
     return f"run_eval.py download {sources} --data-root {folder} fetches what lacks"
 
 

@@ -82,9 +82,9 @@ def download(
         raise UserError(f"--repo is the source of one benchmark, not of {', '.join(tasks)}")
     plans = []
     for task in tasks.values():
-        dataset = task.dataset if repo is None else _other_source(task, repo)
+        dataset = task.catalogue.dataset if repo is None else _other_source(task, repo)
         if dataset is None:
-            say(f"{task.name}: nothing to download ({task.homepage})")
+            say(f"{task.name}: nothing to download ({task.catalogue.homepage})")
             continue
         state = State(root / task.name)
         plan = _plan(task.name, dataset, revision, state, keep_archives)
@@ -103,11 +103,11 @@ def download(
 
 def _with_data(task: Task) -> list[Task]:
     """The tasks in whose folders its data is."""
-    return [own for name in task.reads_data_of for own in _with_data(load_task(name))] or [task]
+    return [own for name in task.catalogue.reads_data_of for own in _with_data(load_task(name))] or [task]
 
 
 def _other_source(task: Task, repo: str) -> Dataset:
-    own = task.dataset or Dataset(repo)
+    own = task.catalogue.dataset or Dataset(repo)
     return Dataset(repo, unpack_into=own.unpack_into, elsewhere=own.elsewhere)
 
 

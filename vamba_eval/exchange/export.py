@@ -34,11 +34,13 @@ def export(
         if form == "lmms-eval":
             written += export_logs(run, place)
             continue
-        submission = run.task.submission(run.answered, run.protocol)
+        submission = run.task.submission(run.scored)
         if submission is None:
             passed_over.append(f"{run.title}: its authors define no file of responses")
             continue
-        if missing := run.info["counts"][run.task_name]["questions"] - len({r["question"] for r in run.answered}):
+        if missing := run.info["counts"][run.task_name]["questions"] - len(
+            {record.question for record in run.answered}
+        ):
             passed_over.append(f"{run.title}, {run.model}: the file lacks {missing:,} questions without a response")
         name, content = submission
         written.append(write_text(place / name, content))

@@ -20,6 +20,7 @@ from typing import Any
 from vamba_eval import registry
 from vamba_eval.contracts import LETTERS, GenerationSettings, InLmmsEval, Question, Task, UserError, Video
 from vamba_eval.score.scored import ScoredRun, scored_record
+from vamba_eval.store.records import Record
 from vamba_eval.store.runs import Run, safe_name
 
 PROTOCOL = "lmms-eval"
@@ -197,7 +198,7 @@ def _import(
     done: Imported,
 ) -> None:
     videos = task.load(data_root, split) if data_root is not None else []
-    there = task.in_lmms_eval or InLmmsEval({}, frozenset())
+    there = task.catalogue.in_lmms_eval or InLmmsEval({}, frozenset())
     matched = _match(log, task, videos)
     label = safe_name(label or log.model)
     stamp = log.file.stem.partition("_samples_")[0]
@@ -217,9 +218,9 @@ def _import(
         "packages": {},
     }
     counts = {
-        "videos": len(videos) or len({record["video"] for record in records}),
+        "videos": len(videos) or len({record.video for record in records}),
         "questions": sum(len(video.questions) for video in videos) or _number_of_questions(log, records),
-        "seeds": 1 + max((record["seed"] for record in records), default=0),
+        "seeds": 1 + max((record.seed for record in records), default=0),
     }
     with Run(folder, environment, accept_environment=True) as run:
         if begun := _begun(log):
@@ -230,8 +231,8 @@ def _import(
         stored = run.records(safe_name(task.name), label)
         answered = {seed: stored.answered(seed) for seed in range(counts["seeds"])}
         for record in records:
-            if record["question"] not in answered[record["seed"]]:
-                stored.append({**record, "environment": run.environment_number})
+            if record.question not in answered[record.seed]:
+                stored.append(replace(record, environment=run.environment_number))
         stored.close()
     about = folder / f"{safe_name(task.name)}.{label}.import.json"
     about.write_text(json.dumps(_account(log, remarks), indent=2), encoding="utf-8")
@@ -335,7 +336,7 @@ def _records(
     task_name: str,
     label: str,
     kept_names: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """One record a response."""
     video, question = known
     responses = _responses(sample)
@@ -343,31 +344,29 @@ def _records(
     records = []
     kept = {name: value for name, value in question.extra.items() if name in kept_names}
     for n, response in enumerate(responses):
-        record: dict[str, Any] = {
-            "task": safe_name(task_name),
-            "model": label,
-            "video": video,
-            "seed": int(sample.get("seed") or 0) + n,
-            "question": question.id,
-            "text": question.text,
-            "options": list(question.options),
-            "answer": question.answer,
-            "groups": dict(question.groups),
-            "prompt": sample.get("input"),
-            "response": response,
-            "error": None,
-            **({"extra": kept} if kept else {}),
-        }
+        record = Record(
+            task=safe_name(task_name),
+            model=label,
+            environment=0,
+            video=video,
+            seed=int(sample.get("seed") or 0) + n,
+            question=question.id,
+            text=question.text,
+            options=list(question.options),
+            answer=question.answer,
+            groups=dict(question.groups),
+            extra=kept,
+            prompt=sample.get("input"),
+            response=response,
+        )
         tokens = counts[n] if n < len(counts) else None
         if tokens:
-            for theirs, ours in (("output_tokens", "num_tokens"), ("input_tokens", "prompt_tokens")):
-                if tokens.get(theirs) is not None:
-                    record[ours] = tokens[theirs]
+            record.num_tokens, record.prompt_tokens = tokens.get("output_tokens"), tokens.get("input_tokens")
         if response is None:
-            record["error"] = "the log holds no response in words (option scores, or none)"
+            record.error = "the log holds no response in words (option scores, or none)"
         elif response == "" and not tokens and log.model in _OUR_MODELS:
             # Our models say nothing where a video cannot be read; lmms-eval has no other way to say so.
-            record |= {"response": None, "error": "no response: see lmms-eval's output of that run"}
+            record.response, record.error = None, "no response: see lmms-eval's output of that run"
         records.append(record)
     return records
 
@@ -432,9 +431,9 @@ def _identity(log: Log) -> dict[str, Any]:
     }
 
 
-def _number_of_questions(log: Log, records: Sequence[Mapping[str, Any]]) -> int:
+def _number_of_questions(log: Log, records: Sequence[Record]) -> int:
     number = (log.results.get("n-samples", {}).get(log.task_name) or {}).get("original")
-    return number if isinstance(number, int) and number > 0 else len({record["question"] for record in records})
+    return number if isinstance(number, int) and number > 0 else len({record.question for record in records})
 
 
 def _begun(log: Log) -> str | None:
@@ -451,7 +450,7 @@ def _remarks(
     log: Log,
     task: Task,
     videos: Sequence[Video],
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
     unknown: int,
     there: InLmmsEval,
 ) -> list[str]:
@@ -460,29 +459,29 @@ def _remarks(
         remarks.append("no results beside the samples: model and settings are not known")
     if videos and unknown:
         remarks.append(f"{unknown:,} of {len(log.samples):,} samples are none of the annotations' questions")
-    if not videos and any(record["video"].startswith("doc-") for record in records):
+    if not videos and any(record.video.startswith("doc-") for record in records):
         remarks.append(
             "the log names no videos, so each question counts as one of its own: intervals are too narrow, and "
             "comparisons with other runs find no common questions; --data-root gives both"
         )
-    if failed := sum(record["error"] is not None for record in records):
+    if failed := sum(not record.answered for record in records):
         remarks.append(f"{failed:,} samples hold no response and count as failed")
     if others := _disagreements(log, task, records):
         remarks.append(f"our scoring differs from the logged one on {others:,} questions")
     return remarks
 
 
-def _disagreements(log: Log, task: Task, records: Sequence[Mapping[str, Any]]) -> int:
+def _disagreements(log: Log, task: Task, records: Sequence[Record]) -> int:
     """Questions with one response that lmms-eval and we score differently; drawn options do not count."""
     logged = {}
     for sample, record in zip(log.samples, records, strict=False):
-        if len(records) == len(log.samples) and record["error"] is None:
-            logged[record["question"]] = (_logged_score(sample), record)
+        if len(records) == len(log.samples) and record.answered:
+            logged[record.question] = (_logged_score(sample), record)
     number = 0
     for correct, record in logged.values():
-        score = scored_record(task, dict(record), PROTOCOL).score
-        if correct is not None and score.correct is not None and not score.drawn:
-            number += bool(score.correct) != correct
+        score = scored_record(task, record, PROTOCOL).score
+        if correct is not None and "correct" in score.values and not score.drawn:
+            number += bool(score.values["correct"]) != correct
     return number
 
 
@@ -525,26 +524,26 @@ def export_logs(run: ScoredRun, place: Path) -> list[Path]:
     lines = []
     for number, (record, scored) in enumerate(zip(run.answered, run.scored, strict=True)):
         doc = {
-            "question_id": record["question"],
-            "video": record["video"],
-            "options": record["options"],
-            "answer": record["answer"],
-            **record["groups"],
-            **record.get("extra", {}),
+            "question_id": record.question,
+            "video": record.video,
+            "options": record.options,
+            "answer": record.answer,
+            **record.groups,
+            **record.extra,
         }
-        target = str(record["answer"])
+        target = str(record.answer)
         lines.append(
             {
                 "doc_id": number,
                 "target": target,
-                "filtered_resps": [record["response"]],
+                "filtered_resps": [record.response],
                 "doc_hash": _digest(json.dumps(doc, indent=2, ensure_ascii=False)),
-                "prompt_hash": _digest(record["prompt"]),
+                "prompt_hash": _digest(record.prompt or ""),
                 "target_hash": _digest(target),
-                "input": record["prompt"],
-                "accuracy": scored.score.correct,
+                "input": record.prompt,
+                "accuracy": _as_logged(scored.values.get("correct")),
                 "extracted": scored.score.extracted,
-                "seed": record.get("seed", 0),
+                "seed": record.seed,
                 "doc": doc,
             }
         )
@@ -562,7 +561,7 @@ def export_logs(run: ScoredRun, place: Path) -> list[Path]:
         "n-samples": {
             run.task_name: {
                 "original": run.info["counts"][run.task_name]["questions"],
-                "effective": len({record["question"] for record in run.answered}),
+                "effective": len({record.question for record in run.answered}),
             }
         },
         "model_name": run.model,
@@ -585,3 +584,8 @@ def write_text(path: Path, content: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
     return path
+
+
+def _as_logged(correct: float | None) -> bool | float | None:
+    """Right or wrong is true or false there."""
+    return bool(correct) if correct in (0.0, 1.0) else correct

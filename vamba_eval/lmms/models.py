@@ -24,10 +24,12 @@ from tqdm import tqdm
 
 from vamba_eval import registry
 from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Prompt, UserError, Video, VideoError
+from vamba_eval.cost.meter import Meter
 from vamba_eval.lmms import ranks
 from vamba_eval.lmms.requests import Asked, Content, Unsupported, VideoFile, generation_requests, likelihood_requests
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.run.session import Request, Session
 from vamba_eval.video.pictures import picture
 from vamba_eval.video.pixels import resized
 
@@ -60,9 +62,9 @@ class Account:
     tokens: int = 0
 
 
-# What answers questions about what is encoded, all with the same settings: a result for each, in their order, and the
+# What answers questions about a clip, all with the same settings: a result for each, in their order, and the
 # number of tokens generated.
-Answering = Callable[[Any, Sequence[Question]], tuple[list[Any], int]]
+Answering = Callable[[Session, Sequence[Question]], tuple[list[Any], int]]
 
 
 class OptionScore(tuple, GenerationResult):
@@ -183,7 +185,7 @@ class _Model(lmms):
             adapter_args["pretrained"] = pretrained
         if self.adapter_name == "vamba":
             adapter_args["batch_size"] = self._batch_size
-        self.adapter = registry.load_adapter(self.adapter_name, **adapter_args)
+        self.adapter = registry.load_local(self.adapter_name, **adapter_args)
         self._device: torch.device = getattr(self.adapter, "device", self._device)
         logger.info(f"{pretrained}: {self.adapter.describe()}; frames: {self.sampling('').describe()}")
 
@@ -259,18 +261,21 @@ class _Model(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("tasks of several rounds are not supported: our models answer one question at a time")
 
-    def _generate(self, encoded: Any, questions: Sequence[Question]) -> tuple[list[GenerationResult], int]:
+    def _generate(self, session: Session, questions: Sequence[Question]) -> tuple[list[GenerationResult], int]:
         settings = questions[0].settings
-        answers = self.adapter.generate(encoded, [Prompt(question.text) for question in questions], settings)
-        results = []
-        for answer in answers:
+        outcomes = session.answers(Request(Prompt(question.text), settings) for question in questions)
+        answers, results = [], []
+        for outcome in (each for few in outcomes for each in few):
+            if isinstance(outcome.answer, Exception):
+                raise outcome.answer
+            answers.append(answer := outcome.answer)
             counts = TokenCounts(getattr(answer, "prompt_tokens", 0) or None, answer.num_tokens)
             results.append(GenerationResult(settings.cut(answer.text), counts))
         return results, sum(answer.num_tokens for answer in answers)
 
-    def _score(self, encoded: Any, questions: Sequence[Question]) -> tuple[list[OptionScore], int]:
+    def _score(self, session: Session, questions: Sequence[Question]) -> tuple[list[OptionScore], int]:
         prompts, continuations = zip(*((Prompt(q.text), q.continuation) for q in questions), strict=True)
-        found = self.adapter.loglikelihood(encoded, prompts, continuations)
+        found = self.adapter.loglikelihood(session.encoded, prompts, continuations)
         if self.option_score == "logprob":
             return [OptionScore((each.logprob, each.greedy)) for each in found], 0
         return [OptionScore((-each.logprob / max(1, each.num_tokens), each.greedy)) for each in found], 0
@@ -413,7 +418,7 @@ class _Run:
     def _answer(self, clip: Clip | None, questions: Sequence[Question]) -> None:
         start = time.perf_counter()
         try:
-            encoded = self.model.adapter.encode(clip)
+            session = Session(self.model.adapter, clip, Meter())
         except Exception as error:
             # One video may be too long; where the first is, all are.
             if not _out_of_memory(error) or not self.results:
@@ -423,7 +428,7 @@ class _Run:
         self.account.encode_s += time.perf_counter() - start
         for few in _batches(questions, self.model.batch_size):
             start = time.perf_counter()
-            results, tokens = self.answering(encoded, [same[0] for same in few])
+            results, tokens = self.answering(session, [same[0] for same in few])
             self.account.answer_s += time.perf_counter() - start
             self.account.tokens += tokens
             for same, result in zip(few, results, strict=True):

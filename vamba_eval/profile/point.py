@@ -22,6 +22,7 @@ from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserErr
 from vamba_eval.cost.flops import count_flops
 from vamba_eval.cost.meter import Meter
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+from vamba_eval.run.session import Session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +79,7 @@ def build_adapter(source: str, arguments: Mapping[str, Any]) -> ModelAdapter:
             arguments.pop(name, None)
     if "random" in takes and "pretrained" not in arguments:
         arguments.setdefault("random", "released")
-    return registry.load_adapter(source, **arguments)
+    return registry.load_local(source, **arguments)
 
 
 def make_clip(frames: int, width: int, height: int) -> Clip:
@@ -98,11 +99,9 @@ def _prefill(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu:
 
     def once(meter: Meter) -> None:
         with meter.phase("prefill"):
-            with meter.phase("encode"):
-                encoded = adapter.encode(clip if adapter.reads_video else None)
-            with meter.phase("generate"):
-                (answer,) = adapter.generate(encoded, [prompt], one)
-        tokens.update(prompt_tokens=answer.prompt_tokens, video_tokens=_video_tokens(adapter, encoded))
+            session = begin(adapter, clip, meter)
+            answer = session.answer(prompt, one)
+        tokens.update(prompt_tokens=answer.prompt_tokens, video_tokens=_video_tokens(session))
 
     measured = _repeat(once, "prefill", request["repeats"], gpu)
     # Where the adapter says when the first token is known, what follows it is not part of the prefill's answer.
@@ -110,9 +109,13 @@ def _prefill(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu:
     return {**_named(measured, named, "prefill"), **tokens}
 
 
-def _video_tokens(adapter: ModelAdapter, encoded: Any) -> int | None:
-    seen = adapter.seen(encoded)
-    return None if seen is None else seen.video_tokens
+def begin(adapter: ModelAdapter, clip: Clip, meter: Meter | None = None) -> Session:
+    """The clip encoded, if the model reads any."""
+    return Session(adapter, clip if adapter.reads_video else None, meter or Meter())
+
+
+def _video_tokens(session: Session) -> int | None:
+    return None if session.seen is None else session.seen.video_tokens
 
 
 def _decode(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: GpuMonitor) -> dict[str, Any]:
@@ -120,13 +123,13 @@ def _decode(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: 
     many = max(2, request["new_tokens"])
     few = min(FEW_TOKENS, many // 2)
     lengths = {"few": few, "answer": many}
-    encoded = adapter.encode(clip if adapter.reads_video else None)
-    tokens: dict[str, Any] = {"video_tokens": _video_tokens(adapter, encoded)}
+    session = begin(adapter, clip)
+    tokens: dict[str, Any] = {"video_tokens": _video_tokens(session)}
 
     def once(meter: Meter) -> None:
+        session.meter = meter
         for name, length in lengths.items():
-            with meter.phase(name):
-                (answer,) = adapter.generate(encoded, [prompt], GenerationSettings(length, min_new_tokens=length))
+            answer = session.answer(prompt, GenerationSettings(length, min_new_tokens=length), phase=name)
             lengths[name] = answer.num_tokens or length
         tokens.update(prompt_tokens=answer.prompt_tokens, new_tokens=lengths["answer"])
 
@@ -141,7 +144,7 @@ def _decode(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: 
             flops = {}
             for length in (2, 4):
                 with count_flops() as counted:
-                    adapter.generate(encoded, [prompt], GenerationSettings(length, min_new_tokens=length))
+                    session.answer(prompt, GenerationSettings(length, min_new_tokens=length))
                 flops[length] = counted.total
             row["token_flops"] = (flops[4] - flops[2]) / 2
     return {**row, **tokens}
@@ -224,11 +227,10 @@ def prompt_of(adapter: ModelAdapter, clip: Clip, tokens: int) -> str:
     tokens a prompt has gets so many words.
     """
     start = Clip(clip.frames[:2], clip.timestamps_s[:2], clip.frame_indices[:2], clip.source_fps, clip.duration_s)
-    encoded = adapter.encode(start if adapter.reads_video else None)
-    one = GenerationSettings(max_new_tokens=1)
+    session, one = begin(adapter, start), GenerationSettings(max_new_tokens=1)
 
     def length(words: int) -> int:
-        return adapter.generate(encoded, [" a" * words], one)[0].prompt_tokens
+        return session.answer(" a" * words, one).prompt_tokens
 
     least, more = length(1), length(33)
     if more <= least:

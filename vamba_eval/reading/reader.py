@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -142,22 +143,30 @@ class Reader:
             self._pool.join()
             self._pool = None
 
-    def clips(self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None) -> Generator[Loaded]:
+    def clips(
+        self,
+        videos: Sequence[Video],
+        sampling: FrameSampling | Ladder | None,
+        stop: threading.Event | None = None,
+    ) -> Generator[Loaded]:
         """Read each video once, ahead of the caller; what is ready first comes first. With no ``sampling``, only see
         that each opens.
 
-        At most two clips more than there are workers are in memory, the one in the caller's hands included.
+        At most two clips more than there are workers are in memory, the one in the caller's hands included. Ends
+        early when ``stop`` is set by another thread.
         """
-        return self._run(videos, sampling)
+        return self._run(videos, sampling, stop or threading.Event())
 
-    def check(self, videos: Sequence[Video]) -> Generator[Loaded]:
+    def check(self, videos: Sequence[Video], stop: threading.Event | None = None) -> Generator[Loaded]:
         """For a model that looks at no video: only see that each opens, so that it faces the questions that
         others face. Where a benchmark's videos are not there at all, its annotations are enough."""
         if any(video.path.exists() for video in videos):
-            return self._run(videos, None)
+            return self.clips(videos, None, stop)
         return (Loaded(video) for video in videos)
 
-    def _run(self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None) -> Generator[Loaded]:
+    def _run(
+        self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None, stop: threading.Event
+    ) -> Generator[Loaded]:
         waiting = deque(videos)
         flights: list[_Flight] = []
 
@@ -169,6 +178,8 @@ class Reader:
 
         if self.workers == 0:
             for video in videos:
+                if stop.is_set():
+                    return
                 yield self._loaded(video, read(job(video, self._cores), Hooks()))
             return
 
@@ -183,7 +194,9 @@ class Reader:
         try:
             top_up()
             while flights:
-                flight = self._next_landed(flights)
+                flight = self._next_landed(flights, stop)
+                if flight is None:
+                    return
                 flights.remove(flight)
                 top_up()  # before the model begins with this clip
                 yield self._loaded(flight.video, flight.landed())
@@ -200,9 +213,9 @@ class Reader:
             log.warning("%s: %s", video.path, reply.clip.note)
         return Loaded(video, reply.clip, reply.problem, reply.digest, reply.seconds, reply.saved_s, reply.info)
 
-    def _next_landed(self, flights: Sequence[_Flight]) -> _Flight:
-        """The first that is ready, in the order of their start."""
-        while True:
+    def _next_landed(self, flights: Sequence[_Flight], stop: threading.Event) -> _Flight | None:
+        """The first that is ready, in the order of their start; None once ``stop`` is set."""
+        while not stop.is_set():
             for flight in flights:
                 if flight.future.done() and self._land(flight):
                     return flight
@@ -211,6 +224,7 @@ class Reader:
                 if not flight.future.done() and flight.buffer.silent_s() > self.reading.stall_s:
                     flight.stalled = True
                     flight.buffer.kill_worker()
+        return None
 
     def _land(self, flight: _Flight) -> bool:
         """Take the outcome of a finished attempt; False if another one was begun."""

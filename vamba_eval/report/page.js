@@ -1,5 +1,5 @@
 "use strict";
-// The report's page. Data is in the element #data (see report.py), plotly.js in #plotly, pictures in #strip-N.
+// The report's page. Data is in the element #data (see page.py), plotly.js in #plotly, pictures in #strip-N.
 // Texts of models and annotations reach the page as text nodes only.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -7,7 +7,7 @@ const SYMBOLS = [
   ["circle", "●"], ["square", "■"], ["triangle-up", "▲"], ["cross", "✚"],
   ["triangle-down", "▼"], ["star", "★"], ["hexagon2", "⬢"], ["pentagon", "⬟"], // not ◆, which marks the frontier
 ];
-const GLYPHS = { right: "✓", wrong: "✗", unparsed: "?", failed: "!", neither: "–" };
+const GLYPHS = { right: "✓", wrong: "✗", unparsed: "?", partial: "◐", failed: "!", neither: "–" };
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const byId = (id) => document.getElementById(id);
 
@@ -107,8 +107,8 @@ for (const id of ["table-task", "table-text"]) onEdit(byId(id), filterTable);
 
 const measured = data.results.filter((result) => result.system !== null && result.score !== null);
 const tasksMeasured = [...new Set(measured.map((result) => result.task))];
-const percent = (value, best = 1) => (100 * value) / best;
-const shown = (value, best = 1) => (best === 1 ? (100 * value).toFixed(1) : value.toFixed(2));
+const percent = (value, best = 1) => (100 * value) / (best || 1);
+const shown = (value, unit = "%") => (unit === "%" ? (100 * value).toFixed(1) : value.toFixed(2));
 const markup = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;"); // Plotly reads some HTML in texts
 const modelOf = (result) => data.systems[result.system].model;
 /** What tells a system from the others of its color. */
@@ -117,7 +117,7 @@ const shortLabel = (result) => {
   const alone = data.systems.filter((system) => system.model === model).length === 1;
   return markup(alone ? label : label.slice(data.models[model].length).replace(/^ · /, "").trim() || label);
 };
-const anyPoints = data.results.some((result) => result.score !== null && result.best !== 1);
+const anyPoints = data.results.some((result) => result.score !== null && result.unit !== "%");
 const SCORE = anyPoints ? "Score, % of the best possible" : "Accuracy, %";
 
 let plotlyReady = null;
@@ -145,7 +145,7 @@ function wrapped(text, width) {
   return lines.map(markup).join("<br>");
 }
 
-const intervalText = (low, high, best) => (low === null ? "" : ` [${shown(low, best)}, ${shown(high, best)}]`);
+const intervalText = (low, high, unit) => (low === null ? "" : ` [${shown(low, unit)}, ${shown(high, unit)}]`);
 
 /** Scores with intervals, a band a category, a line in it a system. entries: {category, label, system, value, low, high, best, count} */
 function dotPlot(categories, entries, chances, narrow) {
@@ -161,7 +161,7 @@ function dotPlot(categories, entries, chances, narrow) {
     return {
       type: "scatter", mode: "markers", name: markup(data.systems[system].label), x,
       y: own.map((entry) => place(entry.category, system)),
-      hovertext: own.map((entry) => `${markup(entry.label)}<br>${wrapped(entry.category, 40)}<br><b>${shown(entry.value, entry.best)}</b>${intervalText(entry.low, entry.high, entry.best)}<br>${entry.count}`),
+      hovertext: own.map((entry) => `${markup(entry.label)}<br>${wrapped(entry.category, 40)}<br><b>${shown(entry.value, entry.unit)}</b>${intervalText(entry.low, entry.high, entry.unit)}<br>${entry.count}`),
       hoverinfo: "text",
       marker: { color: colorOf(model), symbol: symbolOf(model)[0], size: 9 },
       error_x: {
@@ -246,7 +246,7 @@ function againstCost(task, cost, axis, narrow) {
       type: "scatter", mode: named ? "markers+text" : "markers", name: markup(data.models[model]), x: own.map((result) => result[cost]), y,
       text: own.map(shortLabel), textfont: { size: 11, color: colorOf(model) },
       textposition: own.map((result) => (result[cost] > middle ? "top left" : "top right")),
-      hovertext: own.map((result) => `${markup(result.label)}${best.has(result) ? " (frontier)" : ""}<br><b>${shown(result.score, result.best)}</b>${intervalText(result.low, result.high, result.best)}<br>${result[cost].toPrecision(3)} ${axis.unit}${cost === "latency" ? ` (${result.latency_p5.toPrecision(3)} to ${result.latency_p95.toPrecision(3)})` : ""}<br>${markup(result.hardware)}`),
+      hovertext: own.map((result) => `${markup(result.label)}${best.has(result) ? " (frontier)" : ""}<br><b>${shown(result.score, result.unit)}</b>${intervalText(result.low, result.high, result.unit)}<br>${result[cost].toPrecision(3)} ${axis.unit}${cost === "latency" ? ` (${result.latency_p5.toPrecision(3)} to ${result.latency_p95.toPrecision(3)})` : ""}<br>${markup(result.hardware)}`),
       hoverinfo: "text",
       marker: {
         color: colorOf(model), symbol: symbolOf(model)[0], opacity: 1, size: own.map((result) => (best.has(result) ? 12 : 9)),
@@ -324,7 +324,7 @@ function breakdown(task, group, narrow) {
   const order = ["short", "medium", "long"];
   values.sort((a, b) => order.indexOf(a) - order.indexOf(b) || a.localeCompare(b, undefined, { numeric: true }));
   const entries = results.flatMap((result) => Object.entries(result.breakdowns[group]).map(([value, [score, low, high, count]]) => ({
-    category: value, label: result.label, system: result.system, value: score, low, high, best: result.best,
+    category: value, label: result.label, system: result.system, value: score, low, high, best: result.best, unit: result.unit,
     count: `${count.toLocaleString("en")} questions`,
   })));
   return dotPlot(values, entries, [], narrow);
@@ -333,7 +333,7 @@ function breakdown(task, group, narrow) {
 function byBenchmark(narrow) {
   const entries = measured.map((result) => ({
     category: data.tasks[result.task], label: result.label, system: result.system, value: result.score,
-    low: result.low, high: result.high, best: result.best, count: `${markup(result.metric)}, ${result.answered.toLocaleString("en")} responses`,
+    low: result.low, high: result.high, best: result.best, unit: result.unit, count: `${markup(result.metric)}, ${result.answered.toLocaleString("en")} responses`,
   }));
   const chances = new Map();
   for (const result of measured) if (result.chance !== null && !chances.has(result.task)) chances.set(result.task, result.chance);
@@ -345,7 +345,7 @@ function byBenchmark(narrow) {
     traces.push({
       type: "scatter", mode: "markers", name: "reported", x: reported.map((result) => percent(result.score, result.best)),
       y: reported.map((result) => -(tasksMeasured.indexOf(result.task) * (systems + 1) + systems - 0.45)), hoverinfo: "text",
-      hovertext: reported.map((result) => `${markup(result.label)}<br><b>${shown(result.score, result.best)}</b><br>${wrapped(result.source, 40)}`),
+      hovertext: reported.map((result) => `${markup(result.label)}<br><b>${shown(result.score, result.unit)}</b><br>${wrapped(result.source, 40)}`),
       marker: { symbol: "line-ns-open", size: 9, color: style("--muted"), line: { width: 1.5 } },
     });
   }
@@ -690,7 +690,7 @@ function options(q) {
 }
 
 function verdict(response) {
-  const word = response.state !== "neither" ? response.state : response.rare.grades ? "graded" : "not graded";
+  const word = response.state === "neither" ? "not graded" : response.state;
   return h("span", { class: `verdict ${response.state}` }, `${GLYPHS[response.state]} ${word}`);
 }
 
@@ -700,7 +700,7 @@ function responseRow(q, response, several) {
   const facts = [];
   if (rare.drawn) facts.push(`${response.extracted} was drawn at random`);
   else if (response.extracted !== null) facts.push(response.state === "unparsed" ? `read as ${response.extracted}, which is no option` : `answer ${response.extracted}`);
-  for (const [name, grade] of Object.entries(rare.grades || {})) facts.push(`${name} ${Number(grade.toPrecision(3))}`);
+  for (const [name, grade] of Object.entries(rare.values || {})) facts.push(`${name} ${Number(grade.toPrecision(3))}`);
   if (response.encode_s !== null) facts.push(`encode ${response.encode_s} s`);
   if (response.answer_s !== null) facts.push(`answer ${response.answer_s} s`);
   if (response.tokens) facts.push(`${response.tokens.toLocaleString("en")} tokens`);
@@ -791,7 +791,7 @@ function setUpFilters() {
     click: () => { if (!filters.states.delete(state)) filters.states.add(state); applyFilters(); },
   }, glyph(state, ""), ` ${state} `, h("b", {}))));
   const present = new Set(questions.flatMap((q) => q.responses.map((response) => response.state)));
-  for (const button of byId("filter-states").children) button.hidden = button.dataset.state === "neither" && !present.has("neither");
+  for (const button of byId("filter-states").children) button.hidden = ["neither", "partial"].includes(button.dataset.state) && !present.has(button.dataset.state);
   const all = (name) => h("option", { value: "" }, name);
   byId("filter-model").append(all("any"), ...data.systems.map((system, index) => h("option", { value: index }, system.label)));
   byId("filter-task").append(all("all"), ...[...new Set(questions.map((q) => q.task))].map((task) => h("option", { value: task }, data.tasks[task])));

@@ -18,9 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vamba_eval import __version__
+from vamba_eval._version import __version__
 from vamba_eval.contracts import Metric, Score, UserError
-from vamba_eval.score.scored import ScoredRun, scored_runs
+from vamba_eval.score.scored import ScoredRun, scored_runs, verdict_of
+from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
 from vamba_eval.tables.leaderboard import Leaderboard
 from vamba_eval.tables.result import Result
@@ -33,7 +34,7 @@ _HERE = Path(__file__).resolve().parent
 
 
 # What can become of a response; the page's script knows them by place.
-STATES = ("right", "wrong", "unparsed", "failed", "neither")
+STATES = ("right", "wrong", "partial", "unparsed", "failed", "neither")
 
 
 # A prompt can hold an hour of subtitles, a response can run away. Of longer texts the page has the two ends.
@@ -202,6 +203,7 @@ class _Content:
             "frames": result.num_frames,
             "metric": row["metric"],
             "best": row["best"],
+            "unit": row["unit"],
             "score": row["score"],
             "low": row["ci95_low"],
             "high": row["ci95_high"],
@@ -230,7 +232,7 @@ class _Content:
         cells = [_cells(label, result, several_kinds=len(kinds) > 1) for label, _, result in rows]
         alike = len({(row["Model"], row["Benchmark"]) for row in cells}) < len(cells)
         units = {
-            "Score": "% or points" if any(result.row()["best"] not in (1, None) for *_, result in rows) else "%",
+            "Score": "% or points" if any(result.row()["unit"] not in ("%", None) for *_, result in rows) else "%",
             "First answer": "s, median",
             "5th – 95th": "percentile, s",
             "Memory": "peak GiB" + (f", {min(kinds)}" if len(kinds) == 1 else ""),
@@ -262,52 +264,52 @@ class _Content:
             scores = iter(run.scored)
             split = run.fingerprint.get("split")
             for record in run.records:
-                score = next(scores).score if record["error"] is None else None
-                key = (run.title, record["question"], tuple(record["options"]), record["answer"])
+                score = next(scores).score if record.answered else None
+                key = (run.title, record.question, tuple(record.options), record.answer)
                 question = questions.get(key)
                 if question is None:
-                    name = f"{run.task_name}{':' + split if split else ''}/{record['question']}"
+                    name = f"{run.task_name}{':' + split if split else ''}/{record.question}"
                     titles[name] += 1
                     question = questions[key] = {
                         "key": name if titles[name] == 1 else f"{name}~{titles[name]}",
                         "task": self.tasks.index(run.title),
-                        "id": record["question"],
-                        "video": record["video"],
+                        "id": record.question,
+                        "video": record.video,
                         "text": -1,
-                        "options": [self._string(option) for option in record["options"]],
-                        "answer": record["answer"],
-                        "groups": record["groups"],
+                        "options": [self._string(option) for option in record.options],
+                        "answer": record.answer,
+                        "groups": record.groups,
                         "responses": [],
                     }
-                if question["text"] < 0 and record.get("text"):
-                    question["text"] = self._string(record["text"])
+                if question["text"] < 0 and record.text:
+                    question["text"] = self._string(record.text)
                 question["responses"].append(self._response(system, run, record, score))
         return list(questions.values())
 
-    def _response(self, system: int, run: ScoredRun, record: dict[str, Any], score: Score | None) -> list[Any]:
+    def _response(self, system: int, run: ScoredRun, record: Record, score: Score | None) -> list[Any]:
         """The fields that page.js unpacks, in its order; what is rarely there comes last, as an object."""
         rare: dict[str, Any] = {}
         if score is not None and score.drawn:
             rare["drawn"] = True
-        if score is not None and score.grades:
-            rare["grades"] = dict(score.grades)
-        if record.get("clip_note"):
-            rare["note"] = record["clip_note"]
-        if record.get("finish_reason") == "length":
+        if score is not None and (others := {n: v for n, v in score.values.items() if n != "correct"}):
+            rare["values"] = others
+        if record.clip_note:
+            rare["note"] = record.clip_note
+        if record.finish_reason == "length":
             rare["cut"] = True
-        text = record["response"] if record["error"] is None else record["error"]
-        digest = record.get("frames_digest") if self.systems[system].looks else None
+        text = record.response if record.answered else record.error
+        digest = record.frames_digest if self.systems[system].looks else None
         return [
             system,
-            STATES.index(_state(score)),
+            STATES.index(_state(run, score)),
             self._string(text or ""),
             None if score is None else score.extracted,
-            -1 if record["prompt"] is None else self._string(record["prompt"]),
+            -1 if record.prompt is None else self._string(record.prompt),
             self._strip(run.folder, digest),
-            record.get("seed", 0),
-            _rounded(record.get("encode_s")),
-            _rounded(record.get("generate_s")),
-            record.get("num_tokens"),
+            record.seed,
+            _rounded(record.encode_s),
+            _rounded(record.generate_s),
+            record.num_tokens,
             rare,
         ]
 
@@ -405,7 +407,7 @@ def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cel
         return ("", None) if row[name] is None else (text(row[name] * scale), row[name] * scale)
 
     def score(name: str) -> _Cell:
-        return number(name, lambda value: shown(value, best))
+        return number(name, lambda value: shown(value, row["unit"] or "%"))
 
     def span(low: _Cell, high: _Cell) -> _Cell:
         return (f"{low[0]} – {high[0]}", low[1]) if low[0] and high[0] else ("", None)
@@ -433,14 +435,11 @@ def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cel
     }
 
 
-def _state(score: Score | None) -> str:
+def _state(run: ScoredRun, score: Score | None) -> str:
+    """What became of a response; "neither" where nobody has said what it is worth."""
     if score is None:
         return "failed"
-    if not score.parsed:
-        return "unparsed"
-    if score.correct is None:
-        return "neither"
-    return "right" if score.correct == 1 else "wrong"
+    return verdict_of(run.task.measures, score.values) or "neither" if score.parsed else "unparsed"
 
 
 def _interval(metric: Metric) -> list[Any]:

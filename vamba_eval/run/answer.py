@@ -3,147 +3,218 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vamba_eval.contracts import GenerationSettings, JudgedTask, ModelAdapter, Prompt, Question
+from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, Prompt, Question, Seen
 from vamba_eval.cost.meter import Meter, PhaseCost
+from vamba_eval.cost.monitor import GpuMonitor, HostMemory
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job, log
-from vamba_eval.run.work import Asked, Event, Open, Watched, Work
-
-
-def answer_work(
-    jobs: Sequence[Job],
-    work: Work,
-    loaded: Loaded,
-    asked: Asked,
-    watched: Watched,
-    bases: Sequence[Mapping[str, Any]],
-    see: Callable[[int, Loaded], None] = lambda number, loaded: None,
-) -> Iterator[Event]:
-    """The events of ``work``. ``see`` gets the clip of each job before it is answered."""
-    for number, (job, open_questions, base) in enumerate(zip(jobs, work.open, bases, strict=True)):
-        if open_questions:
-            own = loaded if len(jobs) == 1 else loaded.part(number)
-            see(number, own)
-            for record in answer_video(job, own, open_questions, asked, watched, base):
-                yield number, record
-            yield number, None
-
+from vamba_eval.run.session import Outcome, Request, Session
+from vamba_eval.run.work import Assignment, Event, OpenQuestion, Subject, Work
+from vamba_eval.store.records import Record
 
 # The phases of an answer; all others of a question that is the first are its video's.
 _ANSWERING = ("generate", "first_token", "further_tokens")
 
 
-def answer_video(
-    job: Job, loaded: Loaded, open_questions: Sequence[Open], asked: Asked, watched: Watched, base: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """The records of ``open_questions``, each as soon as it is known: responses, or why there are none."""
-    base = {**base, "video": loaded.video.id, "load_s": round(loaded.seconds, 6)}
-    if loaded.saved_s is not None:
-        base["cache_saved_s"] = round(loaded.saved_s, 6)
-    problem = loaded.problem
-    encoded: Any = None
-    watched.reset()
-    meter = Meter(watched.gpu)
-    if problem is None:
-        if (clip := loaded.clip) is not None:
-            base |= {"frames": len(clip.frames), "size": list(clip.frames.shape[1:3]), "frames_digest": loaded.digest}
-            if clip.note:
-                base["clip_note"] = clip.note
+@dataclass(frozen=True)
+class Monitors:
+    """What goes on beside the model's work."""
+
+    host: HostMemory
+    gpu: GpuMonitor
+
+    def reset(self) -> None:
+        self.host.reset()
+        self.gpu.reset()
+
+    def note(self, record: Record) -> None:
+        """What was seen since the last reset."""
+        record.host_bytes = self.host.peak
+        if (load := self.gpu.utilization) is not None:
+            record.gpu_utilization = round(load, 3)
+
+
+class Answerer:
+    """A model in this process, at one video after the other. Nothing that goes wrong with one of them is raised."""
+
+    def __init__(self, adapter: ModelAdapter, monitors: Monitors) -> None:
+        self._adapter, self._monitors = adapter, monitors
+        self._warm = False  # after its first video
+
+    def work(self, assignment: Assignment, work: Work, loaded: Loaded, blanks: Sequence[Record]) -> Iterator[Event]:
+        """The events of ``work``, a part of the assignment. ``blanks`` are what the records of each job have in common.
+
+        Pictures of clips are kept by the assignment's recorders, if it has them here.
+        """
+        for number, own, open_questions, base in parts_of(assignment.jobs, work, loaded, blanks):
+            if assignment.recorders:
+                assignment.recorders[number].keep_picture(own)
+            for record in self._video(assignment.jobs[number], own, open_questions, assignment.subject, base):
+                yield number, record
+            yield number, None
+
+    def _video(
+        self, job: Job, loaded: Loaded, open_questions: Sequence[OpenQuestion], subject: Subject, base: Record
+    ) -> Iterator[Record]:
+        if loaded.problem is not None:
+            yield from failed(job, base, open_questions, loaded.problem)
+            return
+        self._monitors.reset()
+        meter = Meter(self._monitors.gpu)
         try:
-            if clip is not None and asked.looks and job.protocol in job.task.interleaved:
-                clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
-            with meter.phase("encode"):
-                encoded = asked.adapter.encode(clip if asked.looks else None)
-            if (seen := asked.adapter.seen(encoded)) is not None:
-                base["seen"] = asdict(seen)
-                if seen.video_tokens is not None:
-                    base["video_tokens"] = seen.video_tokens
+            session = Session(self._adapter, shown_clip(job, loaded, subject), meter)
         except Exception as error:
-            problem = _failure("encoding", error)
+            problem = failure("encoding", error)
             with suppress(Exception):  # a GPU that has failed may say nothing more
-                base |= _cost(meter.take())
-        if problem is None and not asked.warm:
-            base["warmup"] = asked.warm = True
+                _add_costs(base, meter.take())
+            yield from self._noted(failed(job, base, open_questions, problem))
+            return
+        note_seen(base, session.seen)
+        if not self._warm:
+            base.warmup = self._warm = True
+        requests, broken = requests_of(job, loaded, open_questions, base)
+        yield from self._noted(iter(broken))
+        first = True
+        for outcomes in session.answers(requests):
+            costs: dict[str, PhaseCost] = {}
+            with suppress(Exception):  # as above
+                costs = meter.take()
+            if first:  # asked for earlier, it would have made the first question wait for the GPU
+                _add_costs(base, {name: cost for name, cost in costs.items() if name not in _ANSWERING})
+                first = False
+            costs = {name: cost.shared_by(len(outcomes)) for name, cost in costs.items() if name in _ANSWERING}
+            records = (self._record(job, base, outcome, costs, meter) for outcome in outcomes)
+            yield from self._noted(records)
+
+    def _record(self, job: Job, base: Record, outcome: Outcome, costs: Mapping[str, PhaseCost], meter: Meter) -> Record:
+        question, settings = outcome.request.tag, outcome.request.settings
+        about = replace(base, seed=settings.seed, cost=dict(base.cost))
+        if isinstance(outcome.answer, Exception):
+            return record_of(job, about, question, error=failure("answering", outcome.answer))
+        record = answer_record(job, about, question, outcome.request.prompt, outcome.answer, settings)
+        record.batch = outcome.batch if outcome.batch > 1 else None
+        record.peak_bytes, record.peak_kind = meter.peak()
+        _add_costs(record, costs)
+        return record
+
+    def _noted(self, records: Iterator[Record]) -> Iterator[Record]:
+        for record in records:
+            self._monitors.note(record)
+            yield record
+
+
+def parts_of(
+    jobs: Sequence[Job], work: Work, loaded: Loaded, blanks: Sequence[Record]
+) -> Iterator[tuple[int, Loaded, Sequence[OpenQuestion], Record]]:
+    """Of each job that has something open: its number, its clip, its questions, and what their records share."""
+    for number, (open_questions, blank) in enumerate(zip(work.open, blanks, strict=True)):
+        if open_questions:
+            own = loaded if len(jobs) == 1 else loaded.part(number)
+            yield number, own, open_questions, _about_video(blank, own)
+
+
+def _about_video(blank: Record, loaded: Loaded) -> Record:
+    base = replace(blank, video=loaded.video.id, load_s=round(loaded.seconds, 6), cost={})
+    base.cache_saved_s = None if loaded.saved_s is None else round(loaded.saved_s, 6)
+    if (clip := loaded.clip) is not None:
+        base.frames, base.size = len(clip.frames), list(clip.frames.shape[1:3])
+        base.frames_digest, base.clip_note = loaded.digest, clip.note or None
+    return base
+
+
+def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
+    """The clip as the model gets it: with text between its frames where the protocol has that; None if blind."""
+    clip = loaded.clip
+    if clip is None or not subject.looks:
+        return None
+    if job.protocol in job.task.interleaved:
+        clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
+    return clip
+
+
+def note_seen(base: Record, seen: Seen | None) -> None:
+    if seen is not None:
+        base.seen, base.video_tokens = asdict(seen), seen.video_tokens
+
+
+def requests_of(
+    job: Job, loaded: Loaded, open_questions: Sequence[OpenQuestion], base: Record
+) -> tuple[list[Request], list[Record]]:
+    """What is to be put to the model, and the records of questions whose prompt cannot be made."""
+    requests, broken = [], []
     for one in open_questions:
         for seed in one.seeds:
-            about = {**base, "seed": seed}
-            if problem is not None:
-                yield record_of(job, about, one.question, error=problem)
-            else:
-                settings = replace(job.generation, seed=seed)
-                record, costs = _ask(job, loaded, one.question, asked.adapter, encoded, settings, meter, about)
-                if "cost" not in base:  # asked for earlier, it would have made the first question wait for the GPU
-                    base |= _cost({name: cost for name, cost in costs.items() if name not in _ANSWERING})
-                    costs = {name: cost for name, cost in costs.items() if name in _ANSWERING}
-                if record["error"] is None:
-                    record |= _cost(costs, base["cost"])
-                yield {**base, **record, **watched.fields()}
+            try:
+                text = job.task.prompt(loaded.video, one.question, job.protocol, loaded.clip)
+            except Exception as error:
+                reason = failure("making the prompt", error)
+                broken.append(record_of(job, replace(base, seed=seed), one.question, error=reason))
+                continue
+            prompt = Prompt(text, len(one.question.options))
+            requests.append(Request(prompt, replace(job.generation, seed=seed), one.question))
+    return requests, broken
 
 
-def _ask(
-    job: Job,
-    loaded: Loaded,
-    question: Question,
-    adapter: ModelAdapter,
-    encoded: Any,
-    settings: GenerationSettings,
-    meter: Meter,
-    base: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, PhaseCost]]:
-    """The record of one response, or of why there is none; and what was measured since this was last asked."""
-    try:
-        text = job.task.prompt(loaded.video, question, job.protocol, loaded.clip)
-        with meter.phase("generate"):
-            (answer,) = adapter.generate(encoded, [Prompt(text, len(question.options))], settings)
-        costs = meter.take()
-    except Exception as error:
-        record = record_of(job, base, question, error=_failure("answering", error))
-        with suppress(Exception):  # as above
-            return record, meter.take()
-        return record, {}
-    peak, kind = meter.peak()
-    record = record_of(job, base, question, prompt=text, response=settings.cut(answer.text))
-    record |= {"num_tokens": answer.num_tokens, "finish_reason": answer.finish_reason}
-    if answer.prompt_tokens:
-        record["prompt_tokens"] = answer.prompt_tokens
-    return record | {"peak_bytes": peak, "peak_kind": kind}, costs
+def failed(job: Job, base: Record, open_questions: Sequence[OpenQuestion], problem: str) -> Iterator[Record]:
+    """The records of questions that nobody can answer."""
+    for one in open_questions:
+        for seed in one.seeds:
+            yield record_of(job, replace(base, seed=seed), one.question, error=problem)
 
 
-def _cost(measured: Mapping[str, PhaseCost], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A record's fields of what was ``measured`` after the costs ``before``: by phase, and in all in seconds."""
-    costs = {name: cost.to_json() for name, cost in measured.items()}
-    totals = {f"{name}_s": costs[name]["s"] for name in ("encode", "generate") if name in costs}
-    if "first_token" in costs:
-        del costs["generate"]  # first_token and further_tokens are all of it
-    return {**totals, "cost": {**(before or {}), **costs}}
+def answer_record(
+    job: Job, base: Record, question: Question, prompt: str, answer: Answer, settings: GenerationSettings
+) -> Record:
+    """The record of an answer, without what it cost."""
+    return record_of(
+        job,
+        base,
+        question,
+        prompt=str(prompt),
+        response=settings.cut(answer.text),
+        thinking=answer.thinking,
+        num_tokens=answer.num_tokens,
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens or None,
+        cached_tokens=answer.cached_tokens or None,
+        price=answer.price,
+    )
 
 
-def record_of(job: Job, base: Mapping[str, Any], question: Question, **fields: Any) -> dict[str, Any]:
+def record_of(job: Job, base: Record, question: Question, **fields: Any) -> Record:
     """One line of the store: enough to score the response again, or to have it judged, without the benchmark's
     files."""
-    judged = isinstance(job.task, JudgedTask)
-    kept = {name: value for name, value in question.extra.items() if judged or name in job.task.kept}
-    return {
-        **base,
-        **({"extra": kept} if kept else {}),
-        "question": question.id,
-        "text": question.text,
-        "options": list(question.options),
-        "answer": question.answer,
-        "groups": dict(question.groups),
-        "prompt": None,
-        "response": None,
-        "error": None,
+    judged = job.task.needs_judge(question)
+    return replace(
+        base,
+        question=question.id,
+        text=question.text,
+        options=list(question.options),
+        answer=question.answer,
+        groups=dict(question.groups),
+        extra={name: value for name, value in question.extra.items() if judged or name in job.task.kept},
         **fields,
-    }
+    )
 
 
-def _failure(phase: str, error: Exception) -> str:
+def _add_costs(record: Record, measured: Mapping[str, PhaseCost]) -> None:
+    """By phase, and in all in seconds."""
+    costs = {name: cost.to_json() for name, cost in measured.items()}
+    if "encode" in costs:
+        record.encode_s = costs["encode"]["s"]
+    if "generate" in costs:
+        record.generate_s = costs["generate"]["s"]
+    if "first_token" in costs:
+        del costs["generate"]  # first_token and further_tokens are all of it
+    record.cost = {**record.cost, **costs}
+
+
+def failure(phase: str, error: Exception) -> str:
     """One line for the record; the traceback is for --debug."""
     log.debug("%s failed", phase, exc_info=error)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):

@@ -11,6 +11,7 @@ from vamba_eval import registry
 from vamba_eval.contracts import Answer, Clip, FrameSampling, GenerationSettings, UserError, Video, VideoError
 from vamba_eval.cost.meter import Meter
 from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.run.session import Session
 from vamba_eval.video.pictures import IMAGE_ENDINGS, read_image
 
 
@@ -33,14 +34,15 @@ def ask(
         clip = read_image(path, sampling) if path.suffix.lower() in IMAGE_ENDINGS else _read_video(path, sampling)
     except (ValueError, VideoError) as error:
         raise UserError(str(error)) from error
-    adapter = registry.load_adapter(model, **model_args)
+    adapter = registry.load_local(model, **model_args)
     try:
-        with Meter() as meter, meter.phase("encode"):
-            encoded = adapter.encode(clip)
-        count, height, width = clip.frames.shape[:3]
-        print(f"{count} frames of {width}x{height}, encoded in {meter.costs['encode'].seconds:.1f} s", file=sys.stderr)
-        for question in questions:
-            yield from adapter.generate(encoded, [question], settings)
+        with Meter() as meter:
+            session = Session(adapter, clip if adapter.reads_video else None, meter)
+            count, height, width = clip.frames.shape[:3]
+            seconds = meter.costs["encode"].seconds
+            print(f"{count} frames of {width}x{height}, encoded in {seconds:.1f} s", file=sys.stderr)
+            for question in questions:
+                yield session.answer(question, settings)
     except MemoryError as error:
         raise UserError(f"out of memory: {error} (--num-frames, --longest-edge)") from error
     finally:

@@ -1,6 +1,6 @@
-"""The loop: load a video, encode it once, ask every question about it, record each answer at once.
+"""A run: what is to be asked is handed to whoever works for each model, and each answer is recorded at once.
 
-Knows tasks and adapters only through their contracts. Nothing that goes wrong with one video or one
+Knows tasks and models only through their contracts. Nothing that goes wrong with one video or one
 question ends the run: it is recorded with its reason and the loop goes on.
 """
 
@@ -8,30 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vamba_eval import machine, registry
-from vamba_eval.contracts import FrameSampling, ModelAdapter, ScoredRecord, Task, UserError, Video
-from vamba_eval.cost.monitor import GpuMonitor, HostMemory
-from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.contracts import FrameSampling, Model, ScoredRecord, Task, UserError, Video
+from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import record_of
-from vamba_eval.run.here import Alone
-from vamba_eval.run.plan import Job, check_captions, labelled_models, prepare_task, rungs_of, warn_of_defects
-from vamba_eval.run.progress import Line, Progress
-from vamba_eval.run.work import Asked, Open, Watched, Work
+from vamba_eval.run.places import Places
+from vamba_eval.run.plan import Job, Layout, check_captions, labelled_models, prepare_task, rungs_of, warn_of_defects
+from vamba_eval.run.progress import ModelProgress, Progress
+from vamba_eval.run.work import Assignment, Recorder, Subject, Work
+from vamba_eval.run.workplace import Workplace
 from vamba_eval.score.scored import scored_record
-from vamba_eval.store.runs import Run, latest_responses, safe_name
+from vamba_eval.store.records import Record
+from vamba_eval.store.runs import Run, safe_name
 from vamba_eval.store.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
-    from vamba_eval.run.on_ray.cluster import Cluster
     from vamba_eval.tables.leaderboard import Leaderboard
 
 
 def evaluate(
     tasks: Sequence[str | Task],
-    models: Sequence[str | ModelAdapter],
+    models: Sequence[str | Model],
     *,
     data_root: str | Path | None = None,
     output: str | Path = "results",
@@ -106,17 +106,14 @@ def evaluate(
     folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
     with ExitStack() as stack:
-        cluster: Cluster | None = None
-        if gpus is not None or replicas is not None or ray_address is not None:
-            layout = (gpus, gpus_per_model, replicas, ray_address)
-            cluster = stack.enter_context(_cluster(layout, reading, models, accept_environment))
-        environment = machine.run_environment() if cluster is None else cluster.environment()
+        layout = Layout(gpus, gpus_per_model, replicas, ray_address)
+        places = stack.enter_context(Places(layout, reading, accept_environment=accept_environment))
+        places.check(models)
+        environment = places.environment()
         runs = [
             stack.enter_context(Run(place, environment, accept_environment=accept_environment)) for place in folders
         ]
         strips = [Thumbnails(place) if thumbnails else None for place in folders]
-        workplace = cluster or stack.enter_context(Reader(reading))
-        watched = Watched(stack.enter_context(HostMemory()), stack.enter_context(GpuMonitor()))
         display = stack.enter_context(Progress(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
             for job, defects, videos in zip(own_jobs, defects_of, videos_of, strict=True):
@@ -124,123 +121,64 @@ def evaluate(
                 counts = {"videos": len(videos), "questions": questions, **({"seeds": seeds} if seeds > 1 else {})}
                 run.register_task(job.name, job.fingerprint(videos), counts, defects)
         for label, source, arguments in labelled:
-            if isinstance(source, ModelAdapter):
-                adapter = source
-            elif cluster is not None:
-                adapter = cluster.load_adapter(source, arguments)
-            else:
-                adapter = registry.load_adapter(source, **arguments)
-            try:
-                for asked in Asked.all_of(adapter, label, seeds, blind):
+            with closing(places.open(source, arguments, display)) as workplace:
+                for subject in Subject.all_of(workplace.facts, label, seeds, blind):
                     for run in runs:
-                        run.register_model(asked.label, asked.identity())
+                        run.register_model(subject.label, subject.identity())
                     for number, videos in enumerate(videos_of):
-                        desks = [
-                            stack.enter_context(Desk(own_jobs[number], run, asked, own_strips))
+                        recorders = [
+                            stack.enter_context(Recorder(own_jobs[number], run, subject, own_strips))
                             for run, own_jobs, own_strips in zip(runs, rungs, strips, strict=True)
                         ]
-                        if not (asked.looks or jobs[number].task.prompts_need_clip):
-                            del desks[1:]  # who sees no frame answers alike whatever their number
-                        _answer_all(desks, videos[:limit], asked, workplace, watched, display)
-            finally:
-                adapter.close()
+                        if not (subject.looks or jobs[number].task.prompts_need_clip):
+                            del recorders[1:]  # who sees no frame answers alike whatever their number
+                        _answer_all(recorders, videos[:limit], subject, workplace, display)
     return Leaderboard(Leaderboard.from_runs([folder]).results, folder)
 
 
-def _cluster(layout: tuple[Any, ...], reading: Reading, models: Sequence[object], accept_environment: bool) -> Cluster:
-    try:
-        from vamba_eval.run.on_ray.cluster import Cluster, Layout
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise UserError("several GPUs or machines need Ray: pip install 'vamba-eval[ray]'") from error
-    if built := [model for model in models if isinstance(model, ModelAdapter)]:
-        raise UserError(
-            f"the model {built[0].name!r} is built already, so it has no replicas: give its name and model_args"
-        )
-    return Cluster(Layout(*layout), reading, accept_environment=accept_environment)
-
-
-class Desk:
-    """Where the responses to one job and pictures of its clips go, and which responses are there; a context manager."""
-
-    def __init__(self, job: Job, run: Run, asked: Asked, strips: Thumbnails | None) -> None:
-        self.job, self._run = job, run
-        self.strips = strips if asked.looks else None
-        self.records = run.records(job.name, asked.label)
-        self.base = {"task": job.name, "model": asked.label, "environment": run.environment_number}
-        self.seeds = range(job.generation.seed, job.generation.seed + asked.seeds)
-        self.known = [r for r in latest_responses(self.records.path).values() if r["error"] is None]
-        self._answered = {(record["question"], record.get("seed", 0)) for record in self.known}
-
-    def __enter__(self) -> Desk:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.records.close()
-
-    def base_in(self, environment: Mapping[str, Any]) -> dict[str, Any]:
-        """What begins the records of answers given in ``environment``."""
-        return {**self.base, "environment": self._run.environment_of(environment)}
-
-    def open(self, video: Video) -> list[Open]:
-        """What is still to be asked about ``video``."""
-        open_questions = []
-        for question in video.questions:
-            if seeds := [seed for seed in self.seeds if (question.id, seed) not in self._answered]:
-                open_questions.append(Open(question, seeds))
-        return open_questions
-
-
 def _answer_all(
-    desks: Sequence[Desk],
-    videos: Sequence[Video],
-    asked: Asked,
-    workplace: Reader | Cluster,
-    watched: Watched,
-    display: Progress,
+    recorders: Sequence[Recorder], videos: Sequence[Video], subject: Subject, workplace: Workplace, display: Progress
 ) -> None:
-    """One model on one benchmark: at one desk, or at one for each rung of a ladder."""
-    lines = [_begin_line(desk, videos, asked, display, ladder=len(desks) > 1) for desk in desks]
+    """One model on one benchmark: under one job, or under one for each rung of a ladder."""
+    lines = [_begin_line(each, videos, subject, display, ladder=len(recorders) > 1) for each in recorders]
     works = []
     for video in videos:
-        open_by_rung = []
-        for desk, line in zip(desks, lines, strict=True):
-            open_questions = desk.open(video)
+        open_by_job = []
+        for recorder, line in zip(recorders, lines, strict=True):
+            open_questions = recorder.open(video)
             for one in open_questions:
                 for seed in one.seeds if one.question.problem is not None else ():
-                    about = {**desk.base, "video": video.id, "seed": seed}
-                    desk.records.append(record_of(desk.job, about, one.question, error=one.question.problem))
+                    base = replace(recorder.blank, video=video.id, seed=seed)
+                    recorder.file.append(record_of(recorder.job, base, one.question, error=one.question.problem))
                     line.add(None)
-            open_by_rung.append([one for one in open_questions if one.question.problem is None])
-        if any(open_by_rung):
-            works.append(Work(video, open_by_rung))
-    shift: Any
-    if isinstance(workplace, Reader):
-        shift = Alone(desks, works, asked, workplace, watched)
-    else:
-        bases, strips = [desk.base_in for desk in desks], [desk.strips for desk in desks]
-        shift = workplace.shift([desk.job for desk in desks], works, asked, bases, strips, watched, display)
-    with closing(iter(shift)) as answers:
-        for number, record in answers:
-            if record is None:
-                lines[number].video()
-            else:
-                desks[number].records.append(record)
-                lines[number].add(_score(desks[number].job, record))
+            open_by_job.append([one for one in open_questions if one.question.problem is None])
+        if any(open_by_job):
+            works.append(Work(video, open_by_job))
+    if works:
+        assignment = Assignment(subject, [recorder.job for recorder in recorders], works, recorders)
+        with closing(workplace.answers(assignment)) as answers:
+            for number, record in answers:
+                if record is None:
+                    lines[number].video()
+                else:
+                    recorders[number].file.append(record)
+                    lines[number].add(_scored(recorders[number].job, record))
     for line in lines:
-        line.finish(shift.summary() if works else "nothing left to ask")
+        line.finish(workplace.summary() if works else "nothing left to ask")
 
 
-def _begin_line(desk: Desk, videos: Sequence[Video], asked: Asked, display: Progress, *, ladder: bool) -> Line:
+def _begin_line(
+    recorder: Recorder, videos: Sequence[Video], subject: Subject, display: Progress, *, ladder: bool
+) -> ModelProgress:
     asked_for = {question.id for video in videos for question in video.questions}
-    known = [record for record in desk.known if record["question"] in asked_for]
-    name = f"{desk.job.name} · {asked.label}" + (f" · {desk.job.sampling.num_frames} frames" if ladder else "")
-    total = len(asked_for) * len(desk.seeds)
-    done = sum(record.get("seed", 0) in desk.seeds for record in known)
-    scored = [score for record in known if (score := _score(desk.job, record)) is not None]
-    return display.begin(desk.job.task, name, total, scored, done)
+    known = [record for record in recorder.known if record.question in asked_for]
+    job = recorder.job
+    name = f"{job.name} · {subject.label}" + (f" · {job.sampling.num_frames} frames" if ladder else "")
+    total = len(asked_for) * len(recorder.seeds)
+    done = sum(record.seed in recorder.seeds for record in known)
+    scored = [score for record in known if (score := _scored(job, record)) is not None]
+    return display.begin(job.task, name, total, scored, done)
 
 
-def _score(job: Job, record: Mapping[str, Any]) -> ScoredRecord | None:
-    return None if record["error"] is not None else scored_record(job.task, record, job.protocol)
+def _scored(job: Job, record: Record) -> ScoredRecord | None:
+    return scored_record(job.task, record, job.protocol) if record.answered else None

@@ -3,77 +3,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 
-from vamba_eval.reading.reader import Loaded, Reader
-from vamba_eval.run.answer import answer_work
-from vamba_eval.run.evaluate import Desk
-from vamba_eval.run.work import Asked, Event, Watched, Work, sampling_of
+from vamba_eval.contracts import ModelAdapter
+from vamba_eval.reading.reader import Reader
+from vamba_eval.run.answer import Answerer, Monitors
+from vamba_eval.run.occupation import Occupation
+from vamba_eval.run.work import Assignment, Event, ModelFacts
+from vamba_eval.run.workplace import Workplace, loads_of
 
 
-class Alone:
-    """One video after the other, in this process; others are read meanwhile."""
+class Here(Workplace):
+    """A model in this process."""
 
-    def __init__(
-        self, desks: Sequence[Desk], works: Sequence[Work], asked: Asked, reader: Reader, watched: Watched
-    ) -> None:
-        self._desks, self._works, self._asked, self._reader, self._watched = desks, works, asked, reader, watched
-        self._account = _Account()
-        self.summary = self._account.summary
+    def __init__(self, adapter: ModelAdapter, reader: Reader, monitors: Monitors) -> None:
+        self.facts = ModelFacts.of(adapter)
+        self._adapter, self._reader = adapter, reader
+        self._answerer = Answerer(adapter, monitors)
+        self._occupation = Occupation(1)
 
-    def __iter__(self) -> Generator[Event]:
-        jobs = [desk.job for desk in self._desks]
-        work_of = {work.video.id: work for work in self._works}
-        videos = [work.video for work in self._works]
-        sampling = sampling_of(jobs, self._asked)
-        loads = self._reader.clips(videos, sampling) if sampling is not None else self._reader.check(videos)
-        with closing(loads):
-            while (loaded := self._account.next(loads)) is not None:
-                bases = [{**desk.base, "wait_s": 0.0} for desk in self._desks]
-                bases[0]["wait_s"] = self._account.last_wait_s
+    def answers(self, assignment: Assignment) -> Generator[Event]:
+        work_of = {work.video.id: work for work in assignment.works}
+        self._occupation, worker = Occupation(1), _Worker()
+        self._occupation.begin()
+        with closing(loads_of(self._reader, assignment)) as loads:
+            while (loaded := next(loads, None)) is not None:
+                self._occupation.read(loaded, 1)
+                blanks = [replace(recorder.blank, wait_s=0.0) for recorder in assignment.recorders]
+                blanks[0].wait_s = round(self._occupation.hand_over(worker), 6)
+                worker.begin()
                 work = work_of[loaded.video.id]
-                yield from answer_work(jobs, work, loaded, self._asked, self._watched, bases, self._picture)
+                yield from self._answerer.work(assignment, work, loaded, blanks)
+                self._occupation.finish(worker, loaded.video.id)
+                worker.end()
                 del loaded  # the next clip may have come meanwhile
 
-    def _picture(self, number: int, loaded: Loaded) -> None:
-        strips = self._desks[number].strips
-        if strips and loaded.clip is not None and loaded.digest is not None:
-            strips.save(loaded.clip, loaded.digest)
-
-
-class _Account:
-    """What reading cost a model: how long it waited for clips, and what the clip cache saved."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-        self.videos = self.hits = self.cacheable = 0
-        self.wait_s = self.last_wait_s = self.read_s = self.saved_s = 0.0
-
-    def next(self, loads: Generator[Loaded]) -> Loaded | None:
-        """The next of ``loads``, the wait for it measured."""
-        start = time.perf_counter()
-        loaded = next(loads, None)
-        if loaded is not None:
-            self.last_wait_s = round(time.perf_counter() - start, 6)
-            self.wait_s += self.last_wait_s
-            self.videos += 1
-            self.read_s += loaded.seconds
-            self.cacheable += loaded.clip is not None
-            if loaded.saved_s is not None:
-                self.hits += 1
-                self.saved_s += loaded.saved_s
-        return loaded
-
     def summary(self) -> str:
-        elapsed = time.perf_counter() - self.start
-        share = 100 * self.wait_s / elapsed if elapsed else 0.0
-        text = (
-            f"{self.videos:,} videos in {elapsed:,.1f} s, of it {self.wait_s:,.1f} s ({share:.0f} %) waiting for them"
-        )
-        if self.hits:
-            rate = 100 * self.hits / self.cacheable
-            text += (
-                f"; clip cache: {self.hits:,} of {self.cacheable:,} clips ({rate:.0f} %), {self.saved_s:,.0f} s saved"
-            )
-        return text
+        return self._occupation.summary()
+
+    def close(self) -> None:
+        self._adapter.close()
+
+
+@dataclass
+class _Worker:
+    """This process, for the account of its time."""
+
+    number: int = 0
+    at_work: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        self.at_work, self.since = True, time.monotonic()
+
+    def end(self) -> None:
+        self.at_work, self.since = False, time.monotonic()

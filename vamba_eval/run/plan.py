@@ -6,12 +6,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vamba_eval import registry
-from vamba_eval.contracts import FrameSampling, GenerationSettings, ModelAdapter, Task, UserError, Video
+from vamba_eval.contracts import FrameSampling, GenerationSettings, Model, Task, UserError, Video
 from vamba_eval.store.runs import safe_name
 
 log = logging.getLogger(__name__)
@@ -40,22 +40,51 @@ def warn_of_defects(job: Job) -> None:
         log.warning("%s: ... and %d more defects, all in run.json", job.name, len(job.task.defects) - 20)
 
 
-class Job:
-    """A task with everything that decides what is asked and how."""
+@dataclass(frozen=True)
+class Layout:
+    """On what a run is spread out: with nothing given, this process alone.
 
-    def __init__(
-        self,
-        task: Task,
-        source: str,
-        protocol: str,
-        split: str | None,
-        sampling: FrameSampling,
-        generation: GenerationSettings,
-        backend: str,
-    ) -> None:
-        self.task, self.source, self.protocol, self.split = task, source, protocol, split
-        self.sampling, self.generation, self.backend = sampling, generation, backend
-        self.name = safe_name(task.name)
+    gpus            how many are used: a number, or "all" that Ray knows of
+    gpus_per_model  that one replica gets; a model larger than a GPU is spread by its device_map, a fraction lets
+                    small models share one
+    replicas        so many of the model without GPUs, instead of ``gpus``
+    address         of a running Ray cluster; None starts Ray on this machine, unless RAY_ADDRESS names one
+    """
+
+    gpus: int | Literal["all"] | None = None
+    gpus_per_model: float = 1
+    replicas: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.replicas is not None and self.gpus is not None:
+            raise UserError("give a number of GPUs (--gpus) or of replicas without GPUs (--replicas), not both")
+        for name, value in (("GPUs", self.gpus), ("replicas", self.replicas), ("GPUs a model", self.gpus_per_model)):
+            if value is not None and value != "all" and not value > 0:
+                raise UserError(f"the number of {name} must be positive, not {value}")
+        if self.gpus_per_model > 1 and self.gpus_per_model != int(self.gpus_per_model):
+            raise UserError(f"a model gets a whole number of GPUs or a part of one, not {self.gpus_per_model:g}")
+
+    @property
+    def on_ray(self) -> bool:
+        return self.gpus is not None or self.replicas is not None or self.address is not None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task with everything that decides what is asked and how. ``source`` is how the task is found again."""
+
+    task: Task
+    source: str
+    protocol: str
+    split: str | None
+    sampling: FrameSampling
+    generation: GenerationSettings
+    backend: str
+
+    @property
+    def name(self) -> str:
+        return safe_name(self.task.name)
 
     def fingerprint(self, videos: Sequence[Video]) -> dict[str, Any]:
         return {
@@ -107,11 +136,11 @@ def prepare_task(
 
 
 def labelled_models(
-    models: Sequence[str | ModelAdapter], model_args: Mapping[str, Mapping[str, Any]]
-) -> list[tuple[str, str | ModelAdapter, Mapping[str, Any]]]:
-    labelled: list[tuple[str, str | ModelAdapter, Mapping[str, Any]]] = []
+    models: Sequence[str | Model], model_args: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str | Model, Mapping[str, Any]]]:
+    labelled: list[tuple[str, str | Model, Mapping[str, Any]]] = []
     for model in models:
-        if isinstance(model, ModelAdapter):
+        if isinstance(model, Model):
             labelled.append((model.name, model, {}))
             continue
         label, _, adapter_name = model.rpartition("=")
@@ -128,13 +157,13 @@ def labelled_models(
     return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
 
 
-def check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | ModelAdapter, Any]]) -> None:
+def check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | Model, Any]]) -> None:
     """Raise UserError where a protocol puts text between the frames and a model cannot take it."""
     for job in jobs:
         if job.protocol not in job.task.interleaved:
             continue
         for label, source, _ in labelled:
-            kind = source if isinstance(source, ModelAdapter) else registry.adapter_class(source)
+            kind = source if isinstance(source, Model) else registry.adapter_class(source)
             if kind.reads_video and not kind.takes_captions:
                 raise UserError(
                     f"{job.name} under the protocol {job.protocol!r} puts text between the frames, which the model "

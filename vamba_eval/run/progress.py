@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from vamba_eval.contracts import ScoredRecord, Task
+from vamba_eval.score.statistics import summarize
 from vamba_eval.tables.text import shown
 
 _EVERY_S = 0.5  # between two looks at the accuracy on a terminal
@@ -53,13 +54,13 @@ class Progress:
         if self._bars is not None:
             self._bars.stop()
 
-    def begin(self, task: Task, name: str, total: int, known: Iterable[ScoredRecord], done: int) -> Line:
+    def begin(self, task: Task, name: str, total: int, known: Iterable[ScoredRecord], done: int) -> ModelProgress:
         """A new row for ``total`` responses, ``done`` of which are there already; ``known`` are their scores."""
-        return Line(self, task, name, total, known, done)
+        return ModelProgress(self, task, name, total, known, done)
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> WorkerRow:
         """A row beside the models' own, on a terminal; nothing elsewhere."""
-        return Row(self, name)
+        return WorkerRow(self, name)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -69,8 +70,8 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
 
-class Row:
-    """What somebody is at who works for a run, as it goes on."""
+class WorkerRow:
+    """What a worker of a run is doing, as it goes on."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._bars = progress._bars
@@ -85,7 +86,7 @@ class Row:
             self._bars.remove_task(self._bar)
 
 
-class Line:
+class ModelProgress:
     """One model on one benchmark, as it goes on."""
 
     def __init__(
@@ -140,12 +141,12 @@ class Line:
     def _state(self) -> str:
         """Headline so far, seconds a video, memory, failures."""
         parts = []
-        metrics = self._task.summarize(self._scored).metrics if self._scored else {}
+        metrics = summarize(self._task.measures, self._scored).metrics if self._scored else {}
         if metrics:
             name, metric = next(iter(metrics.items()))
-            text = f"{name} {shown(metric.value, metric.best)}"
+            text = f"{name} {shown(metric.value, metric.unit)}"
             if metric.low is not None and metric.high is not None:
-                text += f" [{shown(metric.low, metric.best)}, {shown(metric.high, metric.best)}]"
+                text += f" [{shown(metric.low, metric.unit)}, {shown(metric.high, metric.unit)}]"
             parts.append(text)
         if self._videos:
             parts.append(f"{(time.monotonic() - self._begun) / self._videos:.3g} s/video")

@@ -1,59 +1,62 @@
-"""The work of a run: videos with what is still to be asked about them, and by whom."""
+"""The work of a run: videos with what is still to be asked about them, of which model, and where answers go."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from vamba_eval.contracts import FrameSampling, Ladder, ModelAdapter, Question, Video
-from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+from vamba_eval.contracts import FrameSampling, Ladder, Model, Question, ServedModel, Video
+from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job
+from vamba_eval.store.records import Record
+from vamba_eval.store.runs import Run, latest_records
+from vamba_eval.store.thumbnails import Thumbnails
 
 
-@dataclass
-class Asked:
-    """A model and a way of asking it: with the video, or (``blind``) without. ``warm`` after its first video."""
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model says of itself, wherever it works."""
 
-    adapter: ModelAdapter
+    name: str
+    reads_video: bool
+    takes_captions: bool
+    served: bool
+    description: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, model: Model) -> ModelFacts:
+        served = isinstance(model, ServedModel)
+        return cls(model.name, model.reads_video, model.takes_captions, served, model.describe())
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and a way of asking it: with the video, or (``blind``) without."""
+
+    facts: ModelFacts
     label: str
     seeds: int
     blind: bool = False
-    warm: bool = False
 
     @classmethod
-    def all_of(cls, adapter: ModelAdapter, label: str, seeds: int, blind: bool) -> list[Asked]:
-        seeing = cls(adapter, label, seeds)
-        return [seeing, cls(adapter, f"{label}-blind", seeds, True)] if blind and adapter.reads_video else [seeing]
+    def all_of(cls, facts: ModelFacts, label: str, seeds: int, blind: bool) -> list[Subject]:
+        seeing = cls(facts, label, seeds)
+        return [seeing, cls(facts, f"{label}-blind", seeds, True)] if blind and facts.reads_video else [seeing]
 
     @property
     def looks(self) -> bool:
-        return self.adapter.reads_video and not self.blind
+        return self.facts.reads_video and not self.blind
 
     def identity(self) -> dict[str, Any]:
-        about = {"adapter": self.adapter.name, "reads_video": self.looks, **self.adapter.describe()}
+        """What run.json says of the model."""
+        about = {"adapter": self.facts.name, "reads_video": self.looks, **self.facts.description}
+        about |= {"served": True} if self.facts.served else {}
         return {**about, "blind": True} if self.blind else about
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What goes on beside the models' work."""
-
-    host: HostMemory
-    gpu: GpuMonitor
-
-    def reset(self) -> None:
-        self.host.reset()
-        self.gpu.reset()
-
-    def fields(self) -> dict[str, Any]:
-        """Of a record, since the last reset."""
-        load = self.gpu.utilization
-        return {"host_bytes": self.host.peak, **({} if load is None else {"gpu_utilization": round(load, 3)})}
-
-
-@dataclass(frozen=True)
-class Open:
+class OpenQuestion:
     """A question, and the seeds with which it is still to be asked."""
 
     question: Question
@@ -62,18 +65,72 @@ class Open:
 
 @dataclass(frozen=True)
 class Work:
-    """A video with what is still to be asked about it: at one job, or at each rung of a ladder."""
+    """A video with what is still to be asked about it: under one job, or under each rung of a ladder."""
 
     video: Video
-    open: Sequence[Sequence[Open]]
+    open: Sequence[Sequence[OpenQuestion]]
 
 
 # The number of a job with a record of it, or with None when it is done with a video.
-Event = tuple[int, dict[str, Any] | None]
+Event = tuple[int, "Record | None"]
 
 
-def sampling_of(jobs: Sequence[Job], asked: Asked) -> FrameSampling | Ladder | None:
-    """What is read of each video for ``jobs``, which differ in the number of frames alone; None for nothing."""
-    if not (asked.looks or jobs[0].task.prompts_need_clip):
-        return None
-    return jobs[0].sampling if len(jobs) == 1 else Ladder(tuple(job.sampling for job in jobs))
+class Recorder:
+    """Where responses to one job and pictures of its clips go, and which responses are there; a context manager.
+
+    ``blank`` is what all its records have in common.
+    """
+
+    def __init__(self, job: Job, run: Run, subject: Subject, strips: Thumbnails | None) -> None:
+        self.job, self._run = job, run
+        self.strips = strips if subject.looks else None
+        self.file = run.records(job.name, subject.label)
+        self.blank = Record("", "", [], None, {}, run.environment_number, task=job.name, model=subject.label)
+        self.seeds = range(job.generation.seed, job.generation.seed + subject.seeds)
+        self.known = [record for record in latest_records(self.file.path) if record.answered]
+        self._answered = {(record.question, record.seed) for record in self.known}
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def environment_of(self, environment: Mapping[str, Any]) -> int:
+        """The number of an environment in which answers were given."""
+        return self._run.environment_of(environment)
+
+    def keep_picture(self, loaded: Loaded) -> None:
+        """Keep small pictures of what is asked about, for reports."""
+        if self.strips and loaded.clip is not None and loaded.digest is not None:
+            self.strips.save(loaded.clip, loaded.digest)
+
+    def open(self, video: Video) -> list[OpenQuestion]:
+        """What is still to be asked about ``video``."""
+        open_questions = []
+        for question in video.questions:
+            if seeds := [seed for seed in self.seeds if (question.id, seed) not in self._answered]:
+                open_questions.append(OpenQuestion(question, seeds))
+        return open_questions
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One model on one benchmark: what a workplace is given.
+
+    jobs        the benchmark, or each rung of a ladder, which differ in the number of frames alone
+    works       the videos with something open
+    recorders   one a job
+    """
+
+    subject: Subject
+    jobs: Sequence[Job]
+    works: Sequence[Work]
+    recorders: Sequence[Recorder] = field(default=(), repr=False)
+
+    @property
+    def sampling(self) -> FrameSampling | Ladder | None:
+        """What is read of each video; None for nothing."""
+        if not (self.subject.looks or self.jobs[0].task.prompts_need_clip):
+            return None
+        return self.jobs[0].sampling if len(self.jobs) == 1 else Ladder(tuple(job.sampling for job in self.jobs))

@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import JudgedTask, UserError
+from vamba_eval.contracts import Task, UserError
 from vamba_eval.endpoint import Endpoint, EndpointError, Usage
 from vamba_eval.progress import Display
-from vamba_eval.score.scored import recorded_task, stored_question
+from vamba_eval.score.scored import recorded_task
 from vamba_eval.store.judgements import digest, judged_path, read_judgements
-from vamba_eval.store.runs import RecordFile, find_runs, latest_responses, read_info
+from vamba_eval.store.records import Record
+from vamba_eval.store.runs import RecordFile, find_runs, latest_records, read_info
 
 # After so many failures of the endpoint in a row, and none that went well between them, it is given up.
 _FAILURES_IN_A_ROW = 10
@@ -106,13 +107,19 @@ def grade_runs(paths: Sequence[Path], endpoint: Endpoint, *, requests: int = 8, 
     return graded
 
 
-def _judged_files(folder: Path) -> Iterator[tuple[JudgedTask, Path]]:
+def _judged_files(folder: Path) -> Iterator[tuple[Task, Path]]:
+    """The files of the run that hold a response for a judge."""
     info = read_info(folder)
     for name, fingerprint in info["tasks"].items():
         task = recorded_task(fingerprint["source"], folder)
-        if isinstance(task, JudgedTask):
-            paths = (folder / f"{name}.{model}.jsonl" for model in info["models"])
-            yield from ((task, path) for path in paths if path.exists())
+        for model in info["models"]:
+            path = folder / f"{name}.{model}.jsonl"
+            if path.exists() and _for_judge(task, path):
+                yield task, path
+
+
+def _for_judge(task: Task, path: Path) -> list[Record]:
+    return [record for record in latest_records(path) if record.answered and task.needs_judge(record.asked())]
 
 
 @contextmanager
@@ -126,12 +133,10 @@ def _alone(folder: Path) -> Iterator[None]:
         raise UserError(f"another process is judging {folder}: wait for it") from None
 
 
-def _grade_file(
-    task: JudgedTask, path: Path, endpoint: Endpoint, requests: int, progress: bool, graded: Graded
-) -> None:
+def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progress: bool, graded: Graded) -> None:
     judge = endpoint.judge
     known = read_judgements(path, f"{judge.model}@{judge.url}")
-    answered = [record for record in latest_responses(path).values() if record["error"] is None]
+    answered = _for_judge(task, path)
     todo = [record for record in answered if known.of(task, record) is None]
     graded.already += len(answered) - len(todo)
     in_a_row = 0
@@ -167,13 +172,13 @@ def _grade_file(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _judge_one(task: JudgedTask, record: dict[str, Any], endpoint: Endpoint) -> tuple[dict[str, Any], bool]:
+def _judge_one(task: Task, record: Record, endpoint: Endpoint) -> tuple[dict[str, Any], bool]:
     """The line for one response, and whether the endpoint failed. Raises only UserError: what concerns them all."""
     ask = Asking(endpoint)
     judgement: dict[str, Any] | None = None
     error, unavailable = None, False
     try:
-        judgement = json.loads(json.dumps(task.judge(stored_question(record), record["response"], ask)))
+        judgement = json.loads(json.dumps(task.judge(record.asked(), record.response or "", ask)))
     except UserError:
         raise
     except EndpointError as failure:
@@ -182,8 +187,8 @@ def _judge_one(task: JudgedTask, record: dict[str, Any], endpoint: Endpoint) -> 
         ask.forget_last()
         error = str(failure) if isinstance(failure, ValueError) else f"{type(failure).__name__}: {failure}"
     line = {
-        "question": record["question"],
-        "seed": record.get("seed", 0),
+        "question": record.question,
+        "seed": record.seed,
         "digest": digest(task, record),
         "judge": asdict(endpoint.judge),
         "judgement": judgement,

@@ -187,6 +187,7 @@ def score_choice(
     drawn = draw_if_unparsed and not extracted and bool(letters)
     if drawn:
         extracted = random.Random(question.id).choice(letters)
-    correct = None if question.answer is None else bool(extracted) and extracted == question.answer.upper()
     valid = len(extracted) == 1 and extracted in letters
-    return Score(correct and valid, extracted or None, parsed=valid and not drawn, drawn=drawn)
+    right = valid and extracted == (question.answer or "").upper()
+    values = {} if question.answer is None else {"correct": float(right)}  # withheld: neither right nor wrong
+    return Score(values, extracted or None, parsed=valid and not drawn, drawn=drawn)

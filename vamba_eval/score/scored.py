@@ -7,6 +7,7 @@ data, no GPU and no torch.
 from __future__ import annotations
 
 import importlib
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,26 @@ from statistics import fmean
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import LETTERS, JudgedTask, Question, Score, ScoredRecord, Summary, Task, UserError
+from vamba_eval.contracts import (
+    LETTERS,
+    Mean,
+    Measure,
+    Question,
+    Score,
+    ScoredRecord,
+    Summary,
+    Task,
+    UserError,
+    Verdict,
+)
+from vamba_eval.score.statistics import over_seeds, summarize
 from vamba_eval.store.judgements import Judgements, read_judgements
-from vamba_eval.store.runs import find_runs, latest_responses, read_info
+from vamba_eval.store.records import Record
+from vamba_eval.store.runs import find_runs, latest_records, read_info
 
 ALL_PROTOCOLS = "all"
+# Guesses drawn where a measure is no mean: with so many in all, what guessing reaches is known to about 0.1 %.
+_GUESSES, _LEAST_DRAWS = 200_000, 200
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class ScoredRun:
 
     ``fingerprint`` and ``identity`` are what run.json says of the task and the model. ``records`` are the store's, one
     a question and seed, failed ones included; ``scored`` belongs to those that have a response, in the same order.
-    ``judgements`` are those that the scores of a JudgedTask come from; None for other tasks.
+    ``judgements`` are those that scores of judged questions come from.
     """
 
     folder: Path
@@ -36,9 +52,9 @@ class ScoredRun:
     task_name: str
     model: str
     protocol: str
-    records: Sequence[dict[str, Any]]
+    records: Sequence[Record]
     scored: Sequence[ScoredRecord]
-    judgements: Judgements | None = None
+    judgements: Judgements
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -49,13 +65,13 @@ class ScoredRun:
         return self.info["models"][self.model]
 
     @property
-    def answered(self) -> list[dict[str, Any]]:
-        return [record for record in self.records if record["error"] is None]
+    def answered(self) -> list[Record]:
+        return [record for record in self.records if record.answered]
 
     @property
     def num_unjudged(self) -> int:
         """Responses that wait for a judge; they count neither as right nor as wrong."""
-        return 0 if self.judgements is None else sum(not record.score.grades for record in self.scored)
+        return sum(self.task.needs_judge(scored.question) for scored in self.scored if not scored.values)
 
     @property
     def title(self) -> str:
@@ -64,24 +80,39 @@ class ScoredRun:
 
     @property
     def summary(self) -> Summary:
-        return self.task.summarize(self.scored)
+        return summarize(self.task.measures, self.scored)
 
     def chance(self) -> float | None:
-        """The headline that guessing is expected to reach, exactly; None where that is not defined.
+        """The headline that guessing letters is expected to reach; None where that is not defined.
 
         What a guess earns is what the protocol makes of each letter: some never read an E, and an impossible question
-        has no right one.
+        has no right one. Exact where the headline is a mean; of another measure, the mean over many drawn guesses.
         """
-        if not self.scored or any(not record["options"] or record["answer"] is None for record in self.answered):
+        if not self.scored or any(not each.question.options or each.question.answer is None for each in self.scored):
             return None
-        guesses = []
-        for record, scored in zip(self.answered, self.scored, strict=True):
-            question = stored_question(record)
+
+        def scores(question: Question) -> list[Score]:
             letters = LETTERS[: len(question.options)]
-            earned = [float(self.task.score(question, letter, self.protocol).correct or 0.0) for letter in letters]
-            guesses.append(replace(scored, score=Score(fmean(earned), None, parsed=True)))
-        metrics = self.task.summarize(guesses).metrics
-        return next(iter(metrics.values())).value if metrics else None
+            return [self.task.score(question, letter, self.protocol) for letter in letters]
+
+        possible = [(each, scores(each.question)) for each in self.scored]
+        return expected_of_guesses(next(iter(self.task.measures.values())), possible)
+
+
+def expected_of_guesses(measure: Measure, possible: Sequence[tuple[ScoredRecord, Sequence[Score]]]) -> float | None:
+    """What ``measure`` is expected to be where each response is drawn from its ``possible`` scores, all as likely."""
+    if isinstance(measure, Mean):  # the mean of what is expected of each
+        expected = [replace(record, score=Score(_expected(scores, measure.value))) for record, scores in possible]
+        return over_seeds(measure, expected)
+    guesses = [[replace(record, score=score) for score in scores] for record, scores in possible]
+    draws, chooser = max(_LEAST_DRAWS, _GUESSES // max(1, len(guesses))), random.Random(0)
+    reached = [over_seeds(measure, [chooser.choice(each) for each in guesses]) for _ in range(draws)]
+    known = [value for value in reached if value is not None]
+    return fmean(known) if known else None
+
+
+def _expected(scores: Sequence[Score], value: str) -> dict[str, float]:
+    return {value: fmean(score.values.get(value, 0.0) for score in scores)}
 
 
 def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: str | None = None) -> list[ScoredRun]:
@@ -100,37 +131,38 @@ def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge:
                 path = folder / f"{task_name}.{model}.jsonl"
                 if not path.exists():
                     continue
-                records = list(latest_responses(path).values())
-                answered = [record for record in records if record["error"] is None]
-                judgements = read_judgements(path, judge) if isinstance(task, JudgedTask) else None
+                records = latest_records(path)
+                judgements = read_judgements(path, judge)
                 for used in _protocols(task, fingerprint["protocol"], protocol):
-                    scored = [scored_record(task, record, used, judgements) for record in answered]
+                    scored = [scored_record(task, record, used, judgements) for record in records if record.answered]
                     found.append(ScoredRun(folder, info, task, task_name, model, used, records, scored, judgements))
     return found
 
 
-def scored_record(
-    task: Task, record: Mapping[str, Any], protocol: str, judgements: Judgements | None = None
-) -> ScoredRecord:
+def scored_record(task: Task, record: Record, protocol: str, judgements: Judgements | None = None) -> ScoredRecord:
     """A record that has a response, with what ``task`` says of it (or of a judge's opinion of it)."""
-    question = stored_question(record)
-    score = task.score(question, record["response"], protocol)
-    if isinstance(task, JudgedTask) and judgements and (judgement := judgements.of(task, record)) is not None:
+    question, response = record.asked(), record.response or ""
+    if not task.needs_judge(question):
+        score = task.score(question, response, protocol)
+    elif judgements is not None and (judgement := judgements.of(task, record)) is not None:
         score = task.grade(question, judgement)
-    return ScoredRecord(question.id, record["video"], question.groups, score, record.get("seed", 0))
+    else:
+        score = Score()
+    return ScoredRecord(question.id, record.video, question.groups, score, record.seed, question, response)
 
 
-def stored_question(record: Mapping[str, Any]) -> Question:
-    """As much of the question as its record keeps."""
-    groups = {name: tuple(value) if isinstance(value, list) else value for name, value in record["groups"].items()}
-    return Question(
-        record["question"],
-        record.get("text", ""),
-        tuple(record["options"]),
-        record["answer"],
-        groups,
-        record.get("extra", {}),
-    )
+def verdict_of(measures: Mapping[str, Measure], values: Mapping[str, float]) -> Verdict | None:
+    """What ``values`` say: "right" where all are the best possible, "wrong" where none is above the worst, else
+    "partial"; None without any."""
+    if not values:
+        return None
+    bounds = {each.value: (each.best, each.worst) for each in measures.values() if isinstance(each, Mean)}
+    ends = [(value, *bounds.get(name, (1.0, 0.0))) for name, value in values.items()]
+    if all(value == best or (value > best) == (best > worst) for value, best, worst in ends):
+        return "right"
+    if all(value == worst or (value < worst) == (best > worst) for value, best, worst in ends):
+        return "wrong"
+    return "partial"
 
 
 def _protocols(task: Task, own: str, asked: str | None) -> list[str]:

@@ -1,108 +1,177 @@
-"""Values of many responses to a score with its uncertainty. Plain functions on plain values; no torch."""
+"""Many scored responses to a number with its uncertainty, for any measure a benchmark reports.
+
+Questions about one video are not independent, so what varies is the set of videos: a standard error is that of the
+jackknife over videos (Tukey 1958; Efron & Stein 1981), which asks nothing of a measure but that it can be computed
+again without some of them. Plain functions on plain values; no torch, no benchmark.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from statistics import stdev
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
 
-from vamba_eval.contracts import Metric, ScoredRecord, Summary
+from vamba_eval.contracts import Mean, Measure, Metric, ScoredRecord, Summary
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal distribution
+# A measure that is no mean is computed anew without each part of the videos: more parts tell the error more exactly
+# (100 to a fourteenth of itself) and take as many times longer.
+_PARTS = 100
 
 
-def accuracy(
-    values: Sequence[float], videos: Sequence[str], strata: Sequence[str] | None = None, *, best: float = 1.0
-) -> Metric:
-    """Mean of ``values`` in [0, ``best``] with a 95 % interval clustered by video.
+@dataclass(frozen=True)
+class Estimate:
+    """A measure's number, and what it would be ``without`` each video (or each part of the videos, by its number)."""
 
-    With ``strata`` the mean of the strata's means (such as MLVU's M-Avg). The interval is the normal one, cut
-    to [0, ``best``].
-    """
-    mean, error, clusters = clustered_mean(values, videos, strata)
-    if error is None:
-        return Metric(mean, None, None, len(values), clusters, best)
-    low, high = max(0.0, mean - Z_95 * error), min(best, mean + Z_95 * error)
-    return Metric(mean, low, high, len(values), clusters, best)
+    value: float
+    without: Mapping[str, float]
+    num_questions: int
+    num_videos: int
 
 
-def clustered_mean(
-    values: Sequence[float], videos: Sequence[str], strata: Sequence[str] | None = None
-) -> tuple[float, float | None, int]:
-    """Mean of ``values`` (of the ``strata``'s means, if given), its standard error, and the number of videos.
-
-    Questions about one video are not independent, so the standard error sums each video's deviations before
-    squaring them: ``sqrt(G / (G - 1) * sum_g (sum_{i in g} w_i (x_i - mean of i's stratum))^2)`` over G videos,
-    where w_i = 1 / (strata * size of i's stratum). None for one video. (Clustered standard errors for
-    evaluations: Miller 2024, arXiv 2411.00640.)
-    """
-    if not values:
-        raise ValueError("no values to average")
-    labels = strata if strata is not None else [""] * len(values)
-    members: dict[str, list[float]] = defaultdict(list)
-    for value, label in zip(values, labels, strict=True):
-        members[label].append(value)
-    means = {label: math.fsum(group) / len(group) for label, group in members.items()}
-    mean = math.fsum(means.values()) / len(means)
-    deviations: dict[str, float] = defaultdict(float)
-    for value, video, label in zip(values, videos, labels, strict=True):
-        deviations[video] += (value - means[label]) / (len(means) * len(members[label]))
-    clusters = len(deviations)
-    if clusters < 2:
-        return mean, None, clusters
-    return mean, math.sqrt(clusters / (clusters - 1) * math.fsum(d * d for d in deviations.values())), clusters
+def summarize(measures: Mapping[str, Measure], records: Iterable[ScoredRecord]) -> Summary:
+    """All measures of the records that have values, and each group's by those that are broken down."""
+    known = [record for record in records if record.values]
+    found = {name: metric_of(measure, known) for name, measure in measures.items()}
+    metrics = {name: metric for name, metric in found.items() if metric is not None}
+    breakdowns: dict[str, dict[str, Metric]] = {}
+    for label, measure in broken_down(measures).items():
+        for group, members in members_of(known).items():
+            own = {value: metric_of(measure, some) for value, some in members.items()}
+            if kept := {value: metric for value, metric in own.items() if metric is not None}:
+                breakdowns[group + label] = kept
+    return Summary(metrics, breakdowns)
 
 
-def summarize(records: Iterable[ScoredRecord], *, mean_over: str | None = None, mean_name: str = "") -> Summary:
-    """Accuracy over all records and by each of their groups.
-
-    With ``mean_over`` the headline, called ``mean_name``, is the mean of that group's accuracies and plain
-    accuracy comes second. Records without a known answer are left out. Where questions were asked with several
-    seeds, the mean over these, and their spread.
-    """
-    known = [record for record in records if record.score.correct is not None]
-    if not known:
-        return Summary({}, {})
-    metrics = {}
-    if mean_over is not None:
-        metrics[mean_name] = _accuracy_over_seeds(known, mean_over)
-    metrics["accuracy"] = _accuracy_over_seeds(known)
-    return Summary(metrics, by_group(known, _accuracy_over_seeds))
+def broken_down(measures: Mapping[str, Measure]) -> dict[str, Measure]:
+    """The measures that groups are broken down by, and what stands behind a group's name for each."""
+    chosen = {}
+    for place, (name, measure) in enumerate(measures.items()):
+        if place == 0 or measure.in_breakdowns:
+            chosen[f" ({name})" if place else ""] = measure.within_group()
+    return chosen
 
 
-def by_group(
-    records: Sequence[ScoredRecord], measure: Callable[[list[ScoredRecord]], Metric]
-) -> dict[str, dict[str, Metric]]:
-    """``measure`` of each group's members, by group and value; a record counts in each value that it has."""
+def members_of(records: Sequence[ScoredRecord]) -> dict[str, dict[str, list[ScoredRecord]]]:
+    """Records by group and value; one counts in each value that it has."""
     members: dict[str, dict[str, list[ScoredRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        for group, value in record.groups.items():
-            for member in (value,) if isinstance(value, str) else value:
-                members[group][member].append(record)
-    return {
-        group: {member: measure(chosen) for member, chosen in by_member.items()} for group, by_member in members.items()
-    }
+        for group in record.groups:
+            for value in record.members(group):
+                members[group][value].append(record)
+    return {group: dict(values) for group, values in members.items()}
 
 
-def over_seeds(records: Sequence[ScoredRecord], measure: Callable[[Sequence[ScoredRecord]], Metric]) -> Metric:
-    """``measure`` of all records; where questions were asked with several seeds, with its spread over these."""
-    metric = measure(records)
+def metric_of(measure: Measure, records: Sequence[ScoredRecord]) -> Metric | None:
+    """A measure's number over all seeds, with its 95 % interval; None where it is not defined for these records."""
+    found = estimate(measure, records)
+    if found is None:
+        return None
+    low, high = interval(found.value, standard_error(found.without.values()), measure)
+    by_seed = [value for some in _by_seed(records).values() if (value := measure.function(some)) is not None]
+    spread = stdev(by_seed) if len(by_seed) > 1 else None
+    counts = (found.num_questions, found.num_videos)
+    return Metric(found.value, low, high, *counts, best=measure.best, spread=spread, unit=measure.unit)
+
+
+def interval(value: float, error: float | None, measure: Measure) -> tuple[float | None, float | None]:
+    """The normal 95 % interval, between the measure's best and worst; None without a standard error."""
+    if error is None:
+        return None, None
+    least, most = sorted((measure.best, measure.worst))
+    return max(least, value - Z_95 * error), min(most, value + Z_95 * error)
+
+
+def standard_error(without: Collection[float]) -> float | None:
+    """By the jackknife, from what a number is without each of the parts; None for one part.
+
+    ``sqrt((G - 1) / G * sum_g (x_g - mean of x)^2)`` over G parts. Of a mean with as many questions about each video
+    this is the clustered standard error (Miller 2024, arXiv 2411.00640).
+    """
+    parts = len(without)
+    if parts < 2:
+        return None
+    middle = fmean(without)
+    return math.sqrt((parts - 1) / parts * math.fsum((value - middle) ** 2 for value in without))
+
+
+def estimate(measure: Measure, records: Sequence[ScoredRecord]) -> Estimate | None:
+    """A measure's number, the mean over seeds, and what it is without some of the videos; None where not defined."""
+    counted = [record for record in records if measure.counts(record)]
+    value = over_seeds(measure, counted)
+    if value is None:
+        return None
+    without = _mean_without(measure, counted) if isinstance(measure, Mean) else without_parts(measure, counted)
+    questions, videos = {record.question_id for record in counted}, {record.video_id for record in counted}
+    return Estimate(value, without, len(questions), len(videos))
+
+
+def over_seeds(measure: Measure, records: Sequence[ScoredRecord]) -> float | None:
+    """The mean of a measure over the seeds with which questions were asked."""
+    values = [value for some in _by_seed(records).values() if (value := measure.function(some)) is not None]
+    return fmean(values) if values else None
+
+
+def without_parts(measure: Measure, records: Sequence[ScoredRecord]) -> dict[str, float]:
+    """A measure's number without each part of the videos, whatever the measure is."""
+    part_of = parts({record.video_id for record in records})
+    found = {}
+    for part in dict.fromkeys(part_of.values()):
+        rest = [record for record in records if part_of[record.video_id] != part]
+        if (value := over_seeds(measure, rest)) is not None:
+            found[part] = value
+    return found
+
+
+def parts(videos: Collection[str]) -> dict[str, str]:
+    """The part of each video: its own, or, of many videos, one of 100 of equal size.
+
+    Dealt out in the order of a hash: annotations have an order, with which any rule by position may keep step.
+    """
+    if len(videos) <= _PARTS:
+        return {video: video for video in videos}
+    order = sorted(videos, key=lambda video: hashlib.blake2b(video.encode("utf-8", "surrogatepass")).digest())
+    return {video: str(place % _PARTS) for place, video in enumerate(order)}
+
+
+def _mean_without(measure: Mean, records: Sequence[ScoredRecord]) -> dict[str, float]:
+    """What ``without_parts`` gives for single videos, from sums: one pass over the records."""
+    total: dict[int, dict[str, tuple[float, int]]] = defaultdict(dict)  # by seed and stratum: the sum and the count
+    own: dict[str, dict[tuple[int, str], tuple[float, int]]] = defaultdict(dict)
+    for record in records:
+        value = record.values[measure.value]
+        for stratum in measure.strata(record):
+            cell = (record.seed, stratum)
+            total[record.seed][stratum] = _added(total[record.seed].get(stratum), value)
+            own[record.video_id][cell] = _added(own[record.video_id].get(cell), value)
+    means = {seed: {s: value / count for s, (value, count) in strata.items()} for seed, strata in total.items()}
+    of_seed = {seed: (math.fsum(strata.values()), len(strata)) for seed, strata in means.items()}
+    found = {}
+    for video, cells in own.items():
+        changed = {seed: list(of_seed[seed]) for seed, _ in cells}
+        for (seed, stratum), (value, count) in cells.items():
+            whole, members = total[seed][stratum]
+            changed[seed][0] -= means[seed][stratum]
+            if members > count:
+                changed[seed][0] += (whole - value) / (members - count)
+            else:
+                changed[seed][1] -= 1
+        values = [value / strata for value, strata in ({**of_seed, **changed}).values() if strata]
+        if values:
+            found[video] = fmean(values)
+    return found
+
+
+def _added(cell: tuple[float, int] | None, value: float) -> tuple[float, int]:
+    total, count = cell or (0.0, 0)
+    return total + value, count + 1
+
+
+def _by_seed(records: Iterable[ScoredRecord]) -> dict[int, list[ScoredRecord]]:
     by_seed: dict[int, list[ScoredRecord]] = defaultdict(list)
     for record in records:
         by_seed[record.seed].append(record)
-    if len(by_seed) == 1:
-        return metric
-    spread = stdev(measure(some).value for some in by_seed.values())
-    questions = len({record.question_id for record in records})
-    return replace(metric, num_questions=questions, spread=spread)
-
-
-def _accuracy_over_seeds(records: Sequence[ScoredRecord], mean_over: str | None = None) -> Metric:
-    def measure(some: Sequence[ScoredRecord]) -> Metric:
-        values = [float(record.score.correct or 0.0) for record in some]
-        strata = None if mean_over is None else [str(record.groups[mean_over]) for record in some]
-        return accuracy(values, [record.video_id for record in some], strata)
-
-    return over_seeds(records, measure)
+    return by_seed

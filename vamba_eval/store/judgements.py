@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import JudgedTask
+from vamba_eval.contracts import Task
+from vamba_eval.store.records import Record
 from vamba_eval.store.runs import read_lines
+
+_Identity = tuple[str, int]  # a question and a seed: which response of a file it is
 
 
 @dataclass(frozen=True, order=True)
@@ -38,11 +41,11 @@ class Judgements:
     judge: Judge | None = None
     note: str = ""
     failures: list[str] = field(default_factory=list)
-    _known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _known: dict[_Identity, dict[str, Any]] = field(default_factory=dict)
 
-    def of(self, task: JudgedTask, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def of(self, task: Task, record: Record) -> Mapping[str, Any] | None:
         """The judgement of a record's response, None where it has none, or where what was judged has changed."""
-        line = self._known.get(identity(record))
+        line = self._known.get((record.question, record.seed))
         return line["judgement"] if line is not None and line["digest"] == digest(task, record) else None
 
     def explain(self, unjudged: int, folder: Path) -> str:
@@ -58,14 +61,14 @@ class Judgements:
 
 def read_judgements(records: Path, judge: str | None = None) -> Judgements:
     """The judgements about the record file ``records`` by ``judge`` (MODEL or MODEL@URL), by default the only one."""
-    by_judge: dict[Judge, dict[str, dict[str, Any]]] = {}
-    failures: dict[Judge, dict[str, str]] = {}
+    by_judge: dict[Judge, dict[_Identity, dict[str, Any]]] = {}
+    failures: dict[Judge, dict[_Identity, str]] = {}
     for line in read_lines(judged_path(records)):
         if not {"question", "seed", "digest", "judge", "judgement", "error"}.issubset(line):
             continue
         who = Judge(**line["judge"])
         known, failed = by_judge.setdefault(who, {}), failures.setdefault(who, {})
-        key = identity(line)
+        key = (line["question"], line["seed"])
         if line["error"] is None:
             known[key] = line
             failed.pop(key, None)
@@ -89,12 +92,7 @@ def judged_path(records: Path) -> Path:
     return records.with_name(f"{records.name.removesuffix('.jsonl')}.judged.jsonl")
 
 
-def identity(record: Mapping[str, Any]) -> str:
-    """Which response of a file it is: that to a question, with a seed."""
-    return json.dumps([record["question"], record.get("seed", 0)])
-
-
-def digest(task: JudgedTask, record: Mapping[str, Any]) -> str:
+def digest(task: Task, record: Record) -> str:
     """Of all that a judgement is about: it holds as long as none of that changes."""
-    about = [task.version, *(record.get(name) for name in ("text", "answer", "extra", "response"))]
+    about = [task.version, record.text, record.answer, record.extra or None, record.response]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]

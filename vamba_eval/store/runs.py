@@ -2,7 +2,7 @@
 
 ``<run>/run.json`` says what the numbers are numbers of; ``<run>/<task>.<model>.jsonl`` holds one line a
 question, written as soon as it is known. A rerun goes on where the last one stopped; the same place
-cannot take records made in another way. Knows records as plain dictionaries, and nothing of scoring.
+cannot take records made in another way. Knows nothing of scoring.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import UserError
+from vamba_eval.store.records import Record
 
 SCHEMA = 1
-
-
-# What every record has; a line without it was not written here.
-_NEEDED = {"question", "video", "options", "answer", "groups", "response", "error", "environment"}
 
 
 class Run:
@@ -146,18 +143,15 @@ class RecordFile:
 
     def answered(self, seed: int = 0) -> set[str]:
         """Ids of the questions that have a response under ``seed``; a failed one is asked again by a rerun."""
-        return {
-            record["question"]
-            for record in read_records(self.path)
-            if record["error"] is None and record.get("seed", 0) == seed
-        }
+        return {record.question for record in read_records(self.path) if record.answered and record.seed == seed}
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Record | Mapping[str, Any]) -> None:
+        """Write a record (or a judge's line), and have it reach the disk's cache before anything else is done."""
         if self._file is None:
             self.drop_torn_line()
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
         # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps(record.to_json() if isinstance(record, Record) else record) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -190,9 +184,9 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
+def read_records(path: Path) -> Iterator[Record]:
     """The records in ``path``, in the order written."""
-    return (record for record in read_lines(path) if _NEEDED.issubset(record))
+    return (record for line in read_lines(path) if (record := Record.from_json(line)) is not None)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -211,20 +205,14 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-def latest_records(path: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """One record a question that was asked with ``seed``, by id: its response if it ever had one, else its last
-    failure."""
-    return {question: record for (question, s), record in latest_responses(path).items() if s == seed}
-
-
-def latest_responses(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """As ``latest_records``, of all seeds: by question id and seed."""
-    latest: dict[tuple[str, int], dict[str, Any]] = {}
+def latest_records(path: Path) -> list[Record]:
+    """One record a question and seed: its response if it ever had one, else its last failure."""
+    latest: dict[tuple[str, int], Record] = {}
     for record in read_records(path):
-        key = (record["question"], record.get("seed", 0))
-        if key not in latest or latest[key]["error"] is not None:
+        key = (record.question, record.seed)
+        if key not in latest or not latest[key].answered:
             latest[key] = record
-    return latest
+    return list(latest.values())
 
 
 def find_runs(paths: list[Path]) -> list[Path]:

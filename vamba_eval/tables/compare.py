@@ -6,18 +6,17 @@ surely than their own intervals suggest.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any
 
-from vamba_eval.contracts import JudgedTask, Metric, Score, ScoredRecord, Summary, Task, UserError
-from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, scored_runs
-from vamba_eval.score.statistics import Z_95
-from vamba_eval.tables.text import markdown_table, shown, write_csv
+from vamba_eval.contracts import Groups, Measure, Score, ScoredRecord, UserError
+from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, scored_runs, verdict_of
+from vamba_eval.score.statistics import Z_95, broken_down, estimate, members_of, standard_error
+from vamba_eval.tables.text import markdown_table, shown, signed, write_csv
 
 _LISTED = 20  # questions shown in the terminal; files have all
 
@@ -26,8 +25,9 @@ _LISTED = 20  # questions shown in the terminal; files have all
 class Difference:
     """B's score minus A's, on the questions that both answered.
 
-    ``low`` and ``high`` bound its 95 % interval and ``p`` is the two-sided probability of so large a difference between
-    equal models (normal approximation); None where the questions are about one video alone.
+    ``low`` and ``high`` bound its 95 % interval; None where the questions are about one video alone. ``p`` is the
+    two-sided probability of so large a difference between equal models (normal approximation); None there too, and
+    where the two differ by as much about every video, so that nothing tells how sure that is.
     """
 
     group: str
@@ -41,6 +41,7 @@ class Difference:
     num_questions: int
     num_videos: int
     best: float = 1.0
+    unit: str = "%"
 
     def row(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -48,11 +49,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Flip:
-    """A question on which the two differ; ``score_a`` and ``score_b`` are means over seeds."""
+    """A question of which the two differ in what is said of their responses: right, wrong or partial.
+
+    ``score_a`` and ``score_b`` are the first value of their scores, the mean over seeds.
+    """
 
     question: str
     video: str
-    groups: Mapping[str, Any]
+    groups: Groups
     answer: str | None
     score_a: float
     score_b: float
@@ -65,10 +69,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on one benchmark (``key`` is its name). ``differences``: the headline first, other metrics, groups.
-
-    ``graded``: a judge grades its responses, so that none of them flips.
-    """
+    """Two models on one benchmark, whose name is ``key``. The headline comes first, then other measures and groups."""
 
     key: str
     title: str
@@ -77,7 +78,6 @@ class Comparison:
     differences: list[Difference]
     flips: list[Flip]
     notes: list[str]
-    graded: bool = False
 
     def to_markdown(self, listed: int | None = _LISTED) -> str:
         """A table of differences, what must be known of them, and the flipped questions (the first ``listed``)."""
@@ -87,12 +87,12 @@ class Comparison:
                 "Group": each.group,
                 "Value": each.value,
                 "Questions": f"{each.num_questions:,}",
-                "A": shown(each.score_a, each.best),
-                "B": shown(each.score_b, each.best),
-                "B - A": _signed(each.difference, each.best)
+                "A": shown(each.score_a, each.unit),
+                "B": shown(each.score_b, each.unit),
+                "B - A": signed(each.difference, each.unit)
                 + (
-                    f" [{_signed(each.low, each.best)}, {_signed(each.high, each.best)}]"
-                    if each.low is not None
+                    f" [{signed(each.low, each.unit)}, {signed(each.high, each.unit)}]"
+                    if each.low is not None and each.high is not None
                     else ""
                 ),
                 "p": "-" if each.p is None else f"{each.p:.3f}" if each.p >= 0.001 else "< 0.001",
@@ -100,14 +100,13 @@ class Comparison:
             for each in self.differences
         ]
         parts = [f"## {self.title}", f"A: {self.name_a}\nB: {self.name_b}", markdown_table(rows)]
+        units = " or ".join(dict.fromkeys(each.unit for each in self.differences)) or "%"
         notes = [
-            "In %, on the questions that both answered; intervals (95 %) and p are paired by question and clustered by "
-            "video. Groups are many: a few of them differ by luck.",
+            f"In {units}, on the questions that both answered; intervals (95 %) and p are paired by question and "
+            "clustered by video. Groups are many: a few of them differ by luck.",
+            f"{len(self.flips):,} questions flipped: {gained:,} for B, {len(self.flips) - gained:,} for A",
             *self.notes,
         ]
-        if not self.graded:
-            lost = len(self.flips) - gained
-            notes.insert(1, f"{len(self.flips):,} questions flipped: {gained:,} for B, {lost:,} for A")
         parts.append("\n".join(f"- {note}" for note in notes))
         if self.flips:
             chosen = self.flips[:listed]
@@ -188,8 +187,10 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
         notes.append(f"{len(unlike):,} questions have other options or answers in the two runs and are left out")
     both -= unlike
     if unknown := {q for q in both if not (questions_a[q].is_scored and questions_b[q].is_scored)}:
-        why = "have no grade" if isinstance(a.task, JudgedTask) else "have no known answer"
-        notes.append(f"{len(unknown):,} questions {why} and are left out")
+        judged = sum(a.task.needs_judge(questions_a[q].records[0].question) for q in unknown)
+        for number, why in ((judged, "have no grade"), (len(unknown) - judged, "have no known answer")):
+            if number:
+                notes.append(f"{number:,} questions {why} and are left out")
     both -= unknown
     if not both:
         return Comparison(a.task_name, a.title, _name(a), _name(b), [], [], notes)
@@ -197,157 +198,102 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
         ("protocols", a.fingerprint["protocol"], b.fingerprint["protocol"]),
         ("scoring", a.protocol, b.protocol),
         ("sampling", a.fingerprint["sampling"], b.fingerprint["sampling"]),
+        ("judges", _judge(a), _judge(b)),
     ):
         if of_a != of_b:
             notes.append(f"the two differ in {what}: {of_a} and {of_b}")
-    order = [q for q in questions_a if q in both]
-    if isinstance(a.task, JudgedTask):
-        judges = [run.judgements.judge if run.judgements else None for run in (a, b)]
-        if judges[0] != judges[1]:
-            notes.append(f"they were graded by unlike judges: {judges[0]} and {judges[1]}")
-        records = [[record for q in order for record in own[q].records] for own in (questions_a, questions_b)]
-        differences = _graded_differences(a.task, records[0], records[1])
-        return Comparison(a.task_name, a.title, _name(a), _name(b), differences, [], notes, graded=True)
-    flips = [
-        Flip(
-            q,
-            questions_a[q].video,
-            questions_a[q].groups,
-            questions_a[q].asked[1],
-            score_a,
-            score_b,
-            questions_a[q].response,
-            questions_b[q].response,
-        )
-        for q in order
-        if (score_a := questions_a[q].credit) != (score_b := questions_b[q].credit)
-    ]
-    return Comparison(
-        a.task_name,
-        a.title,
-        _name(a),
-        _name(b),
-        _differences(a, [(questions_a[q], questions_b[q]) for q in order]),
-        flips,
-        notes,
-    )
+    pairs = [(answered, questions_b[q]) for q, answered in questions_a.items() if q in both]
+    records_a, records_b = ([record for pair in pairs for record in pair[side].records] for side in (0, 1))
+    differences = list(differences_of(a.task.measures, records_a, records_b))
+    flips = [_flip(of_a, of_b) for of_a, of_b in pairs if _verdicts(a, of_a) != _verdicts(a, of_b)]
+    return Comparison(a.task_name, a.title, _name(a), _name(b), differences, flips, notes)
+
+
+def _judge(run: ScoredRun) -> str | None:
+    return str(run.judgements.judge) if run.judgements.judge else None
 
 
 @dataclass(frozen=True)
 class _Answered:
-    """A question's responses, over seeds (``records``). ``score`` is None where they cannot be right or wrong."""
+    """A question's responses, over seeds."""
 
-    question: str
-    video: str
-    groups: Mapping[str, str | tuple[str, ...]]
-    asked: tuple[tuple[str, ...], str | None]  # options and answer
-    response: str
-    score: float | None
     records: Sequence[ScoredRecord]
 
     @property
+    def asked(self) -> tuple[tuple[str, ...], str | None]:
+        return self.records[0].question.options, self.records[0].question.answer
+
+    @property
     def is_scored(self) -> bool:
-        return self.score is not None or all(record.score.grades for record in self.records)
+        return all(record.values for record in self.records)
 
     @property
     def credit(self) -> float:
-        return self.score or 0.0
-
-    def record(self, credit: float) -> ScoredRecord:
-        return ScoredRecord(self.question, self.video, self.groups, Score(credit, None, parsed=True))
+        return fmean(next(iter(record.values.values())) for record in self.records)
 
 
 def _by_question(run: ScoredRun) -> dict[str, _Answered]:
-    members: dict[str, list[tuple[dict[str, Any], ScoredRecord]]] = defaultdict(list)
-    for record, scored in zip(run.answered, run.scored, strict=True):
-        members[scored.question_id].append((record, scored))
-    answered = {}
-    for question, pairs in members.items():
-        record, scored = pairs[0]
-        credits = [each.score.correct for _, each in pairs]
-        score = None if None in credits else fmean(float(credit or 0.0) for credit in credits)
-        asked = (tuple(record["options"]), record["answer"])
-        records = [each for _, each in pairs]
-        answered[question] = _Answered(
-            question, record["video"], scored.groups, asked, record["response"], score, records
-        )
-    return answered
+    members: dict[str, list[ScoredRecord]] = defaultdict(list)
+    for record in run.scored:
+        members[record.question_id].append(record)
+    return {question: _Answered(records) for question, records in members.items()}
 
 
-def _differences(run: ScoredRun, pairs: Sequence[tuple[_Answered, _Answered]]) -> list[Difference]:
-    """By the task's own summary, which is linear in what each question earns: that of the halved and shifted
-    differences, which lie in [0, 1] as accuracies do."""
-    sides = [_flat(run.task.summarize([pair[side].record(pair[side].credit) for pair in pairs])) for side in (0, 1)]
-    halves = _flat(run.task.summarize([a.record((1 + b.credit - a.credit) / 2) for a, b in pairs]))
-    return [_difference(*key, sides[0][key], sides[1][key], half) for key, half in halves.items()]
+def _verdicts(run: ScoredRun, answered: _Answered) -> Counter[str]:
+    """How often each is said of the responses to a question."""
+    return Counter(str(verdict_of(run.task.measures, record.values)) for record in answered.records)
 
 
-_JACKKNIFE_GROUPS = 50
+def _flip(a: _Answered, b: _Answered) -> Flip:
+    first, other = a.records[0], b.records[0]
+    about = (first.question_id, first.video_id, first.groups, first.question.answer)
+    return Flip(*about, a.credit, b.credit, first.response, other.response)
 
 
-def _graded_differences(task: Task, a: Sequence[ScoredRecord], b: Sequence[ScoredRecord]) -> list[Difference]:
-    """By the jackknife over groups of videos, since a judged benchmark's measures (F1) are not linear in the grades."""
-    videos = list(dict.fromkeys(record.video_id for record in a))
-    groups = [set(videos[i::_JACKKNIFE_GROUPS]) for i in range(min(_JACKKNIFE_GROUPS, len(videos)))]
-
-    def measured(left_out: set[str]) -> list[dict[tuple[str, str], Metric]]:
-        return [_flat(task.summarize([r for r in side if r.video_id not in left_out])) for side in (a, b)]
-
-    whole = measured(set())
-    parts = [measured(group) for group in groups] if len(groups) > 1 else []
-    found = []
-    for key, of_a in whole[0].items():
-        of_b = whole[1][key]
-        known = [(part[0][key].value, part[1][key].value) for part in parts if key in part[0] and key in part[1]]
-        differences = [value_b - value_a for value_a, value_b in known]
-        difference, low, high, p = of_b.value - of_a.value, None, None, None
-        if len(differences) > 1:
-            spread = math.fsum((value - fmean(differences)) ** 2 for value in differences)
-            error = math.sqrt((len(differences) - 1) / len(differences) * spread)
-            low, high = difference - Z_95 * error, difference + Z_95 * error
-            p = _p(difference, error)
-        found.append(
-            Difference(
-                *(*key, of_a.value, of_b.value, difference, low, high, p),
-                num_questions=of_a.num_questions,
-                num_videos=of_a.num_videos,
-                best=of_a.best,
-            )
-        )
-    return found
+def differences_of(
+    measures: Mapping[str, Measure], a: Sequence[ScoredRecord], b: Sequence[ScoredRecord]
+) -> Iterator[Difference]:
+    """Of every measure, and of each group by those that groups are broken down by. Both answered the same questions."""
+    for name, measure in measures.items():
+        if (found := _difference("all", name, measure, a, b)) is not None:
+            yield found
+    groups_a, groups_b = members_of(a), members_of(b)
+    for label, measure in broken_down(measures).items():
+        for group, members in groups_a.items():
+            for value in sorted(members.keys() & groups_b.get(group, {}).keys()):
+                found = _difference(group + label, value, measure, members[value], groups_b[group][value])
+                if found is not None:
+                    yield found
 
 
-def _flat(summary: Summary) -> dict[tuple[str, str], Metric]:
-    metrics = {("all", name): metric for name, metric in summary.metrics.items()}
-    groups = {
-        (group, value): m for group, members in summary.breakdowns.items() for value, m in sorted(members.items())
-    }
-    return metrics | groups
-
-
-def _p(difference: float, error: float) -> float:
-    return 2 * (1 - NormalDist().cdf(abs(difference) / error)) if error > 0 else float(math.isclose(difference, 0))
-
-
-def _difference(group: str, value: str, a: Metric, b: Metric, half: Metric) -> Difference:
-    difference = b.value - a.value
+def _difference(
+    group: str, value: str, measure: Measure, a: Sequence[ScoredRecord], b: Sequence[ScoredRecord]
+) -> Difference | None:
+    """By the jackknife over videos of the difference itself, so that what both find hard does not count."""
+    of_a, of_b = estimate(measure, a), estimate(measure, b)
+    if of_a is None or of_b is None:
+        return None
+    difference = of_b.value - of_a.value
+    without = [of_b.without[part] - of_a.without[part] for part in of_a.without.keys() & of_b.without.keys()]
+    error = standard_error(without)
     low = high = p = None
-    if half.low is not None and half.high is not None:
-        error = 2 * max(half.value - half.low, half.high - half.value) / Z_95
-        low, high = max(-1.0, difference - Z_95 * error), min(1.0, difference + Z_95 * error)
+    if error is not None:
+        most = abs(measure.best - measure.worst)
+        low, high = max(-most, difference - Z_95 * error), min(most, difference + Z_95 * error)
         p = _p(difference, error)
-    return Difference(group, value, a.value, b.value, difference, low, high, p, half.num_questions, half.num_videos)
+    scores = (of_a.value, of_b.value, difference, low, high, p)
+    return Difference(group, value, *scores, of_a.num_questions, of_a.num_videos, measure.best, measure.unit)
+
+
+def _p(difference: float, error: float) -> float | None:
+    if error > 1e-12:  # what sums of equal numbers leave is no spread
+        return 2 * (1 - NormalDist().cdf(abs(difference) / error))
+    return 1.0 if abs(difference) < 1e-12 else None
 
 
 def _name(run: ScoredRun) -> str:
     frames = run.fingerprint["sampling"].get("num_frames")
     return f"{run.model} ({run.folder.name}{f', {frames} frames' if frames else ''}, {run.protocol})"
-
-
-def _signed(value: float | None, best: float = 1.0) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:+.1f}" if best == 1.0 else f"{value:+.2f}"
 
 
 def _short(text: str, width: int = 40) -> str:
@@ -372,10 +318,8 @@ class Rescored:
         fields = {name: value for name, value in vars(self).items() if name != "scores"}
         for protocol, score in self.scores.items():
             drawn = " (drawn)" if score.drawn else ""
-            fields |= {
-                f"extracted ({protocol})": f"{score.extracted or ''}{drawn}",
-                f"correct ({protocol})": score.correct,
-            }
+            fields[f"extracted ({protocol})"] = f"{score.extracted or ''}{drawn}"
+            fields |= {f"{name} ({protocol})": value for name, value in score.values.items()}
         return fields
 
 
@@ -389,11 +333,11 @@ def changed_by_protocol(paths: Sequence[str | Path]) -> list[Rescored]:
         by_run[run.folder, run.task_name, run.model].append(run)
     changed = []
     for (folder, task, model), runs in by_run.items():
-        for i, record in enumerate(runs[0].answered):
+        for i, record in enumerate(runs[0].scored):
             scores = {run.protocol: run.scored[i].score for run in runs}
-            if len({score.correct for score in scores.values()}) > 1:
-                about = (folder.name, model, task, record["question"], record.get("seed", 0), record["answer"])
-                changed.append(Rescored(*about, record["response"], scores))
+            if any(score.values != record.score.values for score in scores.values()):
+                about = (folder.name, model, task, record.question_id, record.seed, record.question.answer)
+                changed.append(Rescored(*about, record.response, scores))
     return changed
 
 
@@ -406,9 +350,8 @@ def changed_markdown(changed: Sequence[Rescored], listed: int = _LISTED) -> str:
         row = {"Model": each.model, "Task": each.task, "Question": each.question, "Answer": each.answer}
         row["Response"] = _short(each.response)
         for protocol, score in each.scores.items():
-            row[protocol] = (
-                f"{score.extracted or '-'}{' (drawn)' if score.drawn else ''} {'✓' if score.correct else '✗'}"
-            )
+            right = next(iter(score.values.values()), 0.0) == 1.0
+            row[protocol] = f"{score.extracted or '-'}{' (drawn)' if score.drawn else ''} {'✓' if right else '✗'}"
         rows.append(row)
     more = f"\n\n... and {len(changed) - listed:,} more (--output DIR writes all)" if len(changed) > listed else ""
     return f"{len(changed):,} responses change between right and wrong:\n\n{markdown_table(rows)}{more}"

@@ -7,9 +7,10 @@ What a model did first in a process (its warm-up) is left out where there is any
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from vamba_eval.store.records import Record
 
 # Those that follow one another; others (preprocessing) lie within them.
 _CONSECUTIVE = ("encode", "generate", "first_token", "further_tokens")
@@ -75,53 +76,51 @@ class Costs:
         return row
 
 
-def costs_of(records: Sequence[Mapping[str, Any]], *, reads_video: bool = True) -> Costs:
+def costs_of(records: Sequence[Record], *, reads_video: bool = True) -> Costs:
     """Costs by the ``records`` that have a response, one model's on one benchmark."""
-    warm = [record for record in records if not record.get("warmup")] or records
-    videos = {record["video"]: record for record in reversed(warm)}.values()  # each video's first response
+    warm = [record for record in records if not record.warmup] or records
+    videos = {record.video: record for record in reversed(warm)}.values()  # each video's first response
     phases = {name: [_phase(record, name) for record in warm] for name in ("first_token", "further_tokens")}
     rates = [
-        (record["num_tokens"] - 1) / seconds
+        (record.num_tokens - 1) / seconds
         for record, seconds in zip(warm, phases["further_tokens"], strict=True)
-        if seconds and record.get("num_tokens", 0) > 1
+        if seconds and record.num_tokens is not None and record.num_tokens > 1
     ]
     return Costs(
-        load_s_per_video=Distribution.of(record.get("load_s") for record in videos) if reads_video else None,
-        wait_s_per_video=Distribution.of(record.get("wait_s") for record in videos) if reads_video else None,
-        encode_s_per_video=Distribution.of(record.get("encode_s") for record in videos) if reads_video else None,
-        generate_s_per_question=Distribution.of(record.get("generate_s") for record in warm),
+        load_s_per_video=Distribution.of(record.load_s for record in videos) if reads_video else None,
+        wait_s_per_video=Distribution.of(record.wait_s for record in videos) if reads_video else None,
+        encode_s_per_video=Distribution.of(record.encode_s for record in videos) if reads_video else None,
+        generate_s_per_question=Distribution.of(record.generate_s for record in warm),
         first_answer_s=Distribution.of(_first_answer(record) for record in videos),
         first_token_s=Distribution.of(phases["first_token"]),
         tokens_per_s=Distribution.of(rates),
-        video_tokens=Distribution.of(record.get("video_tokens") for record in videos),
-        prompt_tokens=Distribution.of(record.get("prompt_tokens") for record in warm),
-        new_tokens=Distribution.of(record.get("num_tokens") for record in warm),
+        video_tokens=Distribution.of(record.video_tokens for record in videos),
+        prompt_tokens=Distribution.of(record.prompt_tokens for record in warm),
+        new_tokens=Distribution.of(record.num_tokens for record in warm),
         first_answer_j=Distribution.of(_joules(record) for record in videos),
         gpu_allocated=_highest(records, "gpu_allocated"),
         gpu_reserved=_highest(records, "gpu_reserved"),
-        host=max((record["host_bytes"] for record in records if record.get("host_bytes") is not None), default=None),
+        host=max((record.host_bytes for record in records if record.host_bytes is not None), default=None),
     )
 
 
-def _phase(record: Mapping[str, Any], name: str) -> float | None:
-    return record.get("cost", {}).get(name, {}).get("s")
+def _phase(record: Record, name: str) -> float | None:
+    return record.cost.get(name, {}).get("s")
 
 
-def _first_answer(record: Mapping[str, Any]) -> float | None:
-    encode, generate = record.get("encode_s"), record.get("generate_s")
-    return None if encode is None or generate is None else encode + generate
+def _first_answer(record: Record) -> float | None:
+    return None if record.encode_s is None or record.generate_s is None else record.encode_s + record.generate_s
 
 
-def _joules(record: Mapping[str, Any]) -> float | None:
-    costs = record.get("cost", {})
-    known = [costs[name]["energy_j"] for name in _CONSECUTIVE if "energy_j" in costs.get(name, {})]
+def _joules(record: Record) -> float | None:
+    known = [record.cost[name]["energy_j"] for name in _CONSECUTIVE if "energy_j" in record.cost.get(name, {})]
     return sum(known) if known else None
 
 
-def _highest(records: Iterable[Mapping[str, Any]], field: str) -> int | None:
+def _highest(records: Iterable[Record], field: str) -> int | None:
     def values() -> Iterator[int]:
         for record in records:
-            for cost in record.get("cost", {}).values():
+            for cost in record.cost.values():
                 if field in cost:
                     yield cost[field]
 

@@ -53,7 +53,7 @@ class Leaderboard:
         results = [result_of(run) for run in runs]
         if published:
             # What is reported is of the split that is loaded by default, never of another or a part.
-            whole = {run.task_name for run in runs if run.title == run.task.title}
+            whole = {run.task_name for run in runs if run.title == run.task.catalogue.title}
             results += published_results(whole) if whole or not runs else []
         return cls(results)
 
@@ -244,7 +244,10 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
     if r.chance is not None and r.summary.metrics:
         name, metric = r.summary.headline
         if metric.low is not None and metric.high is not None and metric.low <= r.chance <= metric.high:
-            yield "AT CHANCE: ", f": {name} does not differ from guessing ({100 * r.chance:.1f} %)"
+            yield (
+                "AT CHANCE: ",
+                f": {name} does not differ from guessing ({shown(r.chance, metric.unit)} {metric.unit})",
+            )
     if r.environments > 1:
         yield "", f": made in {r.environments} environments (package versions or hardware)"
 
@@ -284,7 +287,9 @@ def _position(result: Result) -> tuple[float, float] | None:
     """Accuracy and seconds to a first answer; None where one of them was not measured."""
     if not result.summary.metrics or result.costs.first_answer_s is None or not result.complete:
         return None
-    return result.summary.headline[1].value, result.costs.first_answer_s.median
+    headline = result.summary.headline[1]
+    value = headline.value if headline.best > 0 else -headline.value  # where nothing is best, less is better
+    return value, result.costs.first_answer_s.median
 
 
 _MORE_IS_BETTER = ("score", "accuracy", "ci95_low", "ci95_high", "coverage", "answered", "tokens_per_s")
@@ -301,11 +306,11 @@ def _cell(result: Result) -> str:
     if not result.summary.metrics:
         return "not judged" if result.unjudged else "answers withheld" if result.answered else "-"
     _, metric = result.summary.headline
-    text = shown(metric.value, metric.best)
+    text = shown(metric.value, metric.unit)
     if metric.low is not None and metric.high is not None:
-        text += f" [{shown(metric.low, metric.best)}, {shown(metric.high, metric.best)}]"
+        text += f" [{shown(metric.low, metric.unit)}, {shown(metric.high, metric.unit)}]"
     if metric.spread is not None:
-        text += f" ± {shown(metric.spread, metric.best)}"
+        text += f" ± {shown(metric.spread, metric.unit)}"
     if not result.complete and not result.source:
         text += f" of {result.counted:,}/{result.asked_for:,}"
     return text
@@ -318,7 +323,11 @@ def _expected_guesses(results: Sequence[Result]) -> list[str]:
         known = most.get(result.title)
         if result.chance is not None and (known is None or known.answered < result.answered):
             most[result.title] = result
-    return [f"{shown(result.chance or 0.0)} on {title}" for title, result in most.items()]
+    return [f"{shown(result.chance or 0.0, _unit(result))} on {title}" for title, result in most.items()]
+
+
+def _unit(result: Result) -> str:
+    return result.summary.headline[1].unit if result.summary.metrics else "%"
 
 
 def _row_key(result: Result) -> tuple[Any, ...]:
@@ -361,7 +370,7 @@ def _breakdown_markdown(results: Sequence[Result]) -> str:
         for group, value, metric in entries:
             row = rows.setdefault((group, value), {"Group": group, "Value": value, "Questions": 0})
             row["Questions"] = max(row["Questions"], metric.num_questions)
-            row[column] = shown(metric.value, metric.best)
+            row[column] = shown(metric.value, metric.unit)
     order = unique(group for group, _ in rows)
     table = sorted(rows.values(), key=lambda row: (order.index(row["Group"]), row["Group"] != "all" and row["Value"]))
     return markdown_table(table)

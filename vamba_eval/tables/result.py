@@ -78,6 +78,7 @@ class Result:
             "ci95_low": headline and headline.low,
             "ci95_high": headline and headline.high,
             "best": headline and headline.best,
+            "unit": headline and headline.unit,
             "seeds": self.seeds,
             "spread_over_seeds": headline and headline.spread,
             "accuracy": plain and plain.value,
@@ -106,9 +107,9 @@ def result_of(run: ScoredRun) -> Result:
     sampling = run.fingerprint["sampling"]
     reads = run.identity.get("reads_video", True)
     counts, environments = run.info["counts"][run.task_name], run.info["environments"]
-    used = sorted({record["environment"] for record in run.records})
+    used = sorted({record.environment for record in run.records})
     last = environments[used[-1]] if used else {"hardware": {}}
-    peaks = [record["peak_bytes"] for record in answered if record.get("peak_bytes") is not None]
+    peaks = [record.peak_bytes for record in answered if record.peak_bytes is not None]
     return Result(
         run=run.folder.name,
         model=run.model,
@@ -129,14 +130,14 @@ def result_of(run: ScoredRun) -> Result:
         videos=counts["videos"],
         costs=costs_of(answered, reads_video=reads),
         peak_bytes=max(peaks, default=None),
-        peak_kind=answered[0].get("peak_kind", "") if answered else "",
+        peak_kind=(answered[0].peak_kind or "") if answered else "",
         hardware=_hardware(last["hardware"]),
         random_weights=run.identity.get("weights") == "random",
-        failures=unique(record["error"] for record in run.records if record["error"] is not None),
+        failures=unique(record.error for record in run.records if record.error is not None),
         environments=max(1, len(used)),
-        judge=str(run.judgements.judge or "") if run.judgements else "",
+        judge=str(run.judgements.judge or ""),
         unjudged=run.num_unjudged,
-        unjudged_why=run.judgements.explain(run.num_unjudged, run.folder) if run.judgements else "",
+        unjudged_why=run.judgements.explain(run.num_unjudged, run.folder),
     )
 
 

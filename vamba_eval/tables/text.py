@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-def shown(value: float, best: float = 1.0) -> str:
-    """A score as tables show it: accuracies in %, points (where ``best`` is not 1) as they are."""
-    return f"{100 * value:.1f}" if best == 1.0 else f"{value:.2f}"
+def shown(value: float, unit: str = "%") -> str:
+    """A number in its unit as tables show it: shares in %, points and all others as they are."""
+    return f"{100 * value:.1f}" if unit == "%" else f"{value:.2f}"
+
+
+def signed(value: float, unit: str = "%") -> str:
+    """As ``shown``, of a difference."""
+    return f"{100 * value:+.1f}" if unit == "%" else f"{value:+.2f}"
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:

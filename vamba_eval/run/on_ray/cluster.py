@@ -6,10 +6,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayTaskError
@@ -18,44 +17,13 @@ from vamba_eval import machine
 from vamba_eval.contracts import UserError
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.reader import Reading
-from vamba_eval.run.on_ray.replicas import Replicas
-from vamba_eval.run.on_ray.scheduler import BaseOf, Shift
 from vamba_eval.run.on_ray.workers import Setting, environment_there, packages
-from vamba_eval.run.plan import Job
-from vamba_eval.run.progress import Progress
-from vamba_eval.run.work import Asked, Watched, Work
-from vamba_eval.store.thumbnails import Thumbnails
+from vamba_eval.run.plan import Layout
 
 log = logging.getLogger(__name__)
 
 
 _READ_THREADS = 4  # of one video: stretches of it are decoded side by side
-
-
-@dataclass(frozen=True)
-class Layout:
-    """On what a run is spread out.
-
-    gpus            how many are used: a number, or "all" that Ray knows of
-    gpus_per_model  that one replica gets; a model larger than a GPU is spread by its device_map, a fraction lets
-                    small models share one
-    replicas        so many of the model without GPUs, instead of ``gpus``
-    address         of a running Ray cluster; None starts Ray on this machine, unless RAY_ADDRESS names one
-    """
-
-    gpus: int | Literal["all"] | None = None
-    gpus_per_model: float = 1
-    replicas: int | None = None
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.replicas is not None and self.gpus is not None:
-            raise UserError("give a number of GPUs (--gpus) or of replicas without GPUs (--replicas), not both")
-        for name, value in (("GPUs", self.gpus), ("replicas", self.replicas), ("GPUs a model", self.gpus_per_model)):
-            if value is not None and value != "all" and not value > 0:
-                raise UserError(f"the number of {name} must be positive, not {value}")
-        if self.gpus_per_model > 1 and self.gpus_per_model != int(self.gpus_per_model):
-            raise UserError(f"a model gets a whole number of GPUs or a part of one, not {self.gpus_per_model:g}")
 
 
 class Cluster:
@@ -148,27 +116,6 @@ class Cluster:
             return cast("dict[str, Any]", ray.get(task.remote(self.setting)))
         except RayTaskError as error:
             raise own_error(error) from error
-
-    def load_adapter(self, source: str, arguments: Mapping[str, Any]) -> Replicas:
-        """The model on all its replicas; returns when the first is ready. Raises UserError as ``registry`` does."""
-        path, colon, name = source.partition(":")
-        if path.endswith(".py"):
-            source = f"{Path(path).resolve()}{colon}{name}"
-        return Replicas(self, source, arguments)
-
-    def shift(
-        self,
-        jobs: Sequence[Job],
-        works: Sequence[Work],
-        asked: Asked,
-        bases: Sequence[BaseOf],
-        strips: Sequence[Thumbnails | None],
-        watched: Watched,
-        display: Progress,
-    ) -> Shift:
-        """The answers to ``works``: iterate over it. ``bases`` begin each job's records, given an environment;
-        ``strips`` keep pictures of what it is asked about."""
-        return Shift(cast(Replicas, asked.adapter), jobs, works, asked, bases, strips, watched, display)
 
 
 def own_error(error: RayTaskError) -> Exception:

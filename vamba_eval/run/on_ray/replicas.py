@@ -5,48 +5,57 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
-from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.contracts import UserError
 from vamba_eval.run.on_ray.cluster import Cluster, last_line, log, own_error
-from vamba_eval.run.on_ray.workers import Facts, Landed, Replica, start_reader
+from vamba_eval.run.on_ray.workers import Facts, ReadFacts, Replica, start_reader
 from vamba_eval.run.work import Work
+from vamba_eval.store.records import Record
 from vamba_eval.store.runs import difference
 
 LOOK_EVERY_S = 0.5
 
 
 @dataclass
-class Member:
+class ReplicaState:
     """A replica as the driver sees it: ready (an object reference) while it starts, or at a video."""
 
     number: int
     actor: Any
     starting: Any = None
     facts: Facts | None = None
-    flight: Flight | None = None
+    video: QueuedVideo | None = None
     since: float = field(default_factory=time.monotonic)  # it does what it does
     lost: str = ""  # for good, and why
 
     @property
+    def at_work(self) -> bool:
+        return self.video is not None
+
+    @property
     def idle(self) -> bool:
-        return not self.lost and self.starting is None and self.flight is None
+        return not self.lost and self.starting is None and self.video is None
 
 
-class Replicas(ModelAdapter):
-    """A model on many replicas. Describes itself as the model does; its videos are answered by ``Shift``."""
+class Replicas:
+    """A model on all its replicas, ready when the first is. Raises UserError as ``registry`` does."""
 
     def __init__(self, cluster: Cluster, source: str, arguments: Mapping[str, Any]) -> None:
         self.cluster = cluster
+        path, colon, name = source.partition(":")
+        if path.endswith(".py"):
+            source = f"{Path(path).resolve()}{colon}{name}"
         self.members = []
         for number in range(cluster.num_replicas):
             # Over all nodes, so that each has many cores to read with.
             options = cast(Any, Replica).options(num_gpus=cluster.gpus_per_model, scheduling_strategy="SPREAD")
             actor = options.remote(cluster.setting, source, arguments, cluster.model_threads)
-            self.members.append(Member(number, actor, actor.ready.remote()))
+            self.members.append(ReplicaState(number, actor, actor.ready.remote()))
         start = cast(Any, start_reader).options(num_cpus=cluster.read_threads, scheduling_strategy="SPREAD")
         for _ in range(cluster.read_slots):  # what goes wrong there, the first videos will say
             start.remote(cluster.setting, cluster.reading_of_one, cluster.read_threads)
@@ -60,18 +69,12 @@ class Replicas(ModelAdapter):
         except BaseException:
             self.close()
             raise
-        self.name, self.reads_video = self._facts.name, self._facts.reads_video  # type: ignore[misc]
-        self.takes_captions = self._facts.takes_captions  # type: ignore[misc]
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def facts(self) -> Facts:
+        """Those of the first replica that was ready; all are the same model."""
         assert self._facts is not None
-        return dict(self._facts.description)
-
-    def encode(self, clip: Clip | None) -> Any:
-        raise AssertionError("its replicas encode")
-
-    def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> Any:
-        raise AssertionError("its replicas answer")
+        return self._facts
 
     def close(self) -> None:
         for member in self.members:
@@ -105,7 +108,7 @@ class Replicas(ModelAdapter):
         if self._facts is None:
             self._facts = facts
             return
-        ours, theirs = dict(self._facts.description), dict(facts.description)
+        ours, theirs = dict(self._facts.model.description), dict(facts.model.description)
         if not self.cluster.accept_environment:
             ours["gpus"], theirs["gpus"] = _gpus(self._facts), _gpus(facts)
         if ours != theirs:
@@ -116,17 +119,17 @@ class Replicas(ModelAdapter):
 
 
 @dataclass
-class Flight:
+class QueuedVideo:
     """A video on its way: waiting, being read, ready, or at a replica."""
 
     work: Work
     cost: float
     tries: int = 0
     quick: bool = False  # read out of turn, for a replica that waits
-    landed: Landed | None = None
+    read: ReadFacts | None = None
     threads: int = 1  # that read it
     clip: Any = None  # a reference to its Loaded
-    bases: Sequence[Mapping[str, Any]] = ()
+    blanks: Sequence[Record] = ()  # what its records have in common
     stream: Any = None
     done: set[tuple[int, str, int]] = field(default_factory=set)  # job, question, seed
 
@@ -137,7 +140,7 @@ class Flight:
 
     @property
     def num_bytes(self) -> int:
-        return self.landed.num_bytes if self.landed is not None else 0
+        return self.read.num_bytes if self.read is not None else 0
 
     def left(self) -> Work:
         """What has no record yet."""

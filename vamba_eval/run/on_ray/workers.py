@@ -18,9 +18,9 @@ from vamba_eval import machine, registry
 from vamba_eval.contracts import Clip, FrameSampling, Ladder, ModelAdapter, UserError, Video
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
 from vamba_eval.reading.reader import Loaded, Reader, Reading
-from vamba_eval.run.answer import answer_work
-from vamba_eval.run.plan import Job
-from vamba_eval.run.work import Asked, Event, Watched, Work
+from vamba_eval.run.answer import Answerer, Monitors
+from vamba_eval.run.work import Assignment, Event, ModelFacts, Work
+from vamba_eval.store.records import Record
 from vamba_eval.store.runs import difference
 from vamba_eval.store.thumbnails import strip_of
 
@@ -58,7 +58,7 @@ def _settle(setting: Setting) -> None:
 
 
 @dataclass
-class Landed:
+class ReadFacts:
     """What the driver needs to know of a clip: everything but the clip."""
 
     loaded: Loaded
@@ -95,7 +95,7 @@ def read_video(
     reading: Reading,
     threads: int,
     pictures: int = 0,
-) -> tuple[Landed, Loaded]:
+) -> tuple[ReadFacts, Loaded]:
     """One video, with ``pictures`` of that many jobs. What cannot be read is an answer; only a process or a node that
     is lost makes Ray try again."""
     _settle(setting)
@@ -104,10 +104,10 @@ def read_video(
     about = replace(loaded, clip=None)
     node = ray.get_runtime_context().get_node_id()
     if clip is None:
-        return Landed(about, "", 0, node), loaded
+        return ReadFacts(about, "", 0, node), loaded
     own = [loaded] if pictures < 2 else [loaded.part(number) for number in range(pictures)]
     strips = [(one.digest or "", strip_of(cast(Clip, one.clip))) for one in own[:pictures]]
-    return Landed(about, clip.note, clip.frames.nbytes, node, strips), loaded
+    return ReadFacts(about, clip.note, clip.frames.nbytes, node, strips), loaded
 
 
 @ray.remote(num_cpus=0)
@@ -124,12 +124,9 @@ def environment_there(setting: Setting) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a replica says of itself."""
+    """What a replica says of its model and of itself."""
 
-    name: str
-    reads_video: bool
-    takes_captions: bool
-    description: Mapping[str, Any]
+    model: ModelFacts
     environment: Mapping[str, Any]
     node: str
     host: str
@@ -150,8 +147,8 @@ class Replica:
     def __init__(self, setting: Setting, source: str, arguments: Mapping[str, Any], threads: int) -> None:
         self._setting, self._source, self._arguments = setting, source, arguments
         self._adapter: ModelAdapter | None = None
-        self._watched = Watched(HostMemory().__enter__(), GpuMonitor().__enter__())  # as long as this process lives
-        self._warm = False
+        self._answerer: Answerer | None = None
+        self._monitors = Monitors(HostMemory().__enter__(), GpuMonitor().__enter__())  # as long as this process lives
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch; Ray has set it to 1
 
     def ready(self) -> Facts:
@@ -160,16 +157,13 @@ class Replica:
         if self._adapter is None:
             # Frames lie in Ray's store, which nobody may write to; no adapter does.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-            self._adapter = registry.load_adapter(self._source, **_spread(self._source, self._arguments))
-        model, node = self._adapter, ray.get_runtime_context().get_node_id()
-        about = (model.name, model.reads_video, model.takes_captions, model.describe())
-        return Facts(*about, _environment(), node, platform.node())
+            model = registry.load_adapter(self._source, **_spread(self._source, self._arguments))
+            self._adapter = cast(ModelAdapter, model)
+            self._answerer = Answerer(self._adapter, self._monitors)
+        node = ray.get_runtime_context().get_node_id()
+        return Facts(ModelFacts.of(self._adapter), _environment(), node, platform.node())
 
     @ray.method(num_returns="streaming")
-    def answer(
-        self, jobs: Sequence[Job], work: Work, loaded: Loaded, asked: Asked, bases: Sequence[Mapping[str, Any]]
-    ) -> Iterator[Event]:
-        assert self._adapter is not None
-        asked = replace(asked, adapter=self._adapter, warm=self._warm)
-        yield from answer_work(jobs, work, loaded, asked, self._watched, bases)
-        self._warm = asked.warm
+    def answer(self, assignment: Assignment, work: Work, loaded: Loaded, blanks: Sequence[Record]) -> Iterator[Event]:
+        assert self._answerer is not None
+        yield from self._answerer.work(assignment, work, loaded, blanks)

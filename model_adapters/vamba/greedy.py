@@ -18,9 +18,10 @@ from transformers import StaticCache
 from vamba_eval.cost.flops import counting_flops
 from vamba_eval.cost.meter import mark_first_token
 
-from .._loading import cache_name
+from .._transformers import cache_name
+from .attention import MemorySlot, VideoMemory
 from .mixer import triton_kernels
-from .modeling import MemorySlot, VambaForConditionalGeneration, VideoMemory
+from .modeling import VambaForConditionalGeneration
 
 ROOM_TOKENS = 256  # a question with options and its answer take one or two times as many
 ROOMS_KEPT = 2

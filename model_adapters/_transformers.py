@@ -1,4 +1,4 @@
-"""What the adapters of transformers models share: devices, dtypes, checkpoints and their identity.
+"""What loads and runs a model of transformers: devices, dtypes, checkpoints and their identity, decoding, training.
 
 Imports torch and transformers only inside functions: naming a model must cost nothing.
 """
@@ -10,23 +10,88 @@ import hashlib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import GenerationSettings, Likelihood, UserError
+from vamba_eval.contracts import Answer, GenerationSettings, Likelihood, UserError
 from vamba_eval.cost.meter import mark_first_token
 
 if TYPE_CHECKING:
     import torch
     from torch.nn.attention import SDPBackend
-    from transformers import GenerationConfig, PreTrainedTokenizerFast
+    from transformers import GenerationConfig
 
-SPECIAL_TOKENS = (
-    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
-    *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
-)
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+# What of a checkpoint's generation_config.json says which tokens there are, and not how to choose among them.
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
 _HASHED_BLOCKS, _BLOCK_BYTES = 64, 1 << 16
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a model has and how it holds them: the arguments that all adapters take, checked.
+
+    pretrained            a folder or a Hub id, at ``revision``; None for random weights
+    device_map            how transformers spreads a checkpoint over devices; None for ``device`` alone
+    random                the size of random weights, small or released, made from ``seed``
+    trust_remote_code     whether code that comes with a checkpoint may run; always told to transformers, which may
+                          otherwise ask on the terminal
+    """
+
+    pretrained: str | None
+    revision: str
+    device: torch.device
+    dtype: torch.dtype
+    device_map: str | None
+    attn_implementation: str
+    random: str
+    seed: int
+    trust_remote_code: bool
+
+    def describe(self) -> dict[str, Any]:
+        """For a fingerprint. What identifies a checkpoint is known when it is loaded: see `checkpoint_identity`."""
+        described: dict[str, Any] = {"dtype": str(self.dtype).removeprefix("torch.")}
+        described["attn_implementation"] = self.attn_implementation
+        if self.pretrained is not None:
+            return described | {"pretrained": self.pretrained}
+        size = {"size": self.random} if self.random == "released" else {}
+        return described | {"weights": "random", "seed": self.seed, **size}
+
+
+def choose_weights(
+    *,
+    pretrained: str | None,
+    revision: str | None,
+    device: str,
+    dtype: str,
+    device_map: str | None,
+    attn_implementation: str,
+    random: str | None,
+    seed: int,
+    trust_remote_code: bool | str = False,
+) -> Weights:
+    """From an adapter's arguments, as the command line gives them. Raises UserError where they do not go together."""
+    place = choose_device(device)
+    kind = choose_dtype(dtype, place)
+    check_attention(attn_implementation)
+    if random is not None and pretrained is not None:
+        raise UserError("random= is a size of random weights: leave it or pretrained=")
+    if random not in (None, "small", "released"):
+        raise UserError(f"random is {random!r}: use small or released")
+    if pretrained is None and device_map is not None:
+        raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
+    return Weights(
+        pretrained=pretrained,
+        revision=revision or "main",
+        device=place,
+        dtype=kind,
+        device_map=device_map,
+        attn_implementation=attn_implementation,
+        random=random or "small",
+        seed=int(seed),
+        trust_remote_code=boolean(trust_remote_code),
+    )
 
 
 def choose_device(device: str) -> torch.device:
@@ -59,32 +124,66 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return names[dtype]
 
 
-def check_attention(attn_implementation: str) -> str:
+def check_attention(attn_implementation: str) -> None:
     """Raises UserError for an unknown implementation, or where flash-attn is asked for and not installed."""
     from transformers.utils import is_flash_attn_2_available
 
     if attn_implementation not in ATTENTION:
         raise UserError(f"unknown attn_implementation {attn_implementation!r}: use {', '.join(ATTENTION)}")
-
     if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
         raise UserError(
             "attn_implementation=flash_attention_2 needs the package flash-attn and a GPU: "
             "pip install flash-attn --no-build-isolation, or use attn_implementation=sdpa"
         )
-    return attn_implementation
 
 
-def read_config(pretrained: str, revision: str | None, trust_remote_code: bool) -> Any:
-    """The checkpoint's configuration. Raises UserError, saying why, where there is none."""
-    from transformers import AutoConfig
+def boolean(value: bool | str) -> bool:
+    """A flag from the command line."""
+    if isinstance(value, bool):
+        return value
+    if value.lower() in ("true", "yes", "1"):
+        return True
+    if value.lower() in ("false", "no", "0"):
+        return False
+    raise UserError(f"{value!r} is neither true nor false")
 
-    if (Path(pretrained).exists() or pretrained.startswith((".", "/", "~"))) and not Path(pretrained).is_dir():
-        raise UserError(f"no checkpoint folder at {pretrained}")
+
+def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says of weights that were missing or in excess. Raises UserError, saying why.
+
+    Of the checkpoint's generation_config.json the model keeps token ids alone: ``generate`` takes what it is not given
+    from there, so that a repetition penalty would act on every response.
+    """
+    from transformers import GenerationConfig
+
+    with reading_checkpoint(weights):
+        model, info = model_class.from_pretrained(
+            weights.pretrained,
+            revision=weights.revision,
+            dtype=weights.dtype,
+            device_map=weights.device_map or {"": weights.device},
+            attn_implementation=weights.attn_implementation,
+            trust_remote_code=weights.trust_remote_code,
+            output_loading_info=True,
+        )
+    own = model.generation_config
+    model.generation_config = GenerationConfig(**{name: getattr(own, name) for name in TOKEN_IDS})
+    return model, info
+
+
+@contextmanager
+def reading_checkpoint(weights: Weights) -> Iterator[None]:
+    """Around what reads a checkpoint: what fails there becomes a UserError of one line."""
+    from safetensors import SafetensorError
+
+    name = str(weights.pretrained)
+    if (Path(name).exists() or name.startswith((".", "/", "~"))) and not Path(name).is_dir():
+        raise UserError(f"no checkpoint folder at {name}")
     try:
-        return AutoConfig.from_pretrained(pretrained, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the checkpoint {pretrained!r} cannot be loaded: {reason}") from error
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"the checkpoint {name} cannot be loaded: {reason}") from error
 
 
 def checkpoint_identity(pretrained: str, config: Any) -> str:
@@ -108,7 +207,7 @@ def checkpoint_identity(pretrained: str, config: Any) -> str:
 
 
 def generation_config(model: Any, settings: GenerationSettings) -> GenerationConfig:
-    """transformers' form of ``settings``. Of the checkpoint's own only token ids are taken (some sample)."""
+    """transformers' form of ``settings``, with the model's own token ids."""
     from transformers import GenerationConfig
 
     own = model.generation_config
@@ -188,6 +287,13 @@ def end_ids(model: Any) -> list[int]:
     return end if isinstance(end, list) else [end]
 
 
+def answer(model: Any, tokenizer: Any, tokens: list[int], prompt_tokens: int) -> Answer:
+    """What a model said in ``tokens``, the end token with them if there was one."""
+    stopped = bool(tokens) and tokens[-1] in end_ids(model)
+    text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Answer(text, len(tokens), "stop" if stopped else "length", prompt_tokens)
+
+
 def seed_sampling(settings: GenerationSettings, prompt: str) -> None:
     """Seed by the question, so that what is drawn depends on neither the order of questions nor a restart."""
     import torch
@@ -195,109 +301,6 @@ def seed_sampling(settings: GenerationSettings, prompt: str) -> None:
     if settings.do_sample:
         digest = hashlib.sha256(f"{settings.seed} {prompt}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def boolean(value: bool | str) -> bool:
-    """A flag from the command line."""
-    if isinstance(value, bool):
-        return value
-    if value.lower() in ("true", "yes", "1"):
-        return True
-    if value.lower() in ("false", "no", "0"):
-        return False
-    raise UserError(f"{value!r} is neither true nor false")
-
-
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer made on the spot: 256 bytes and Qwen2-VL's special tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-
-
-def tiny_sizes(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Arguments of a Qwen2-VL configuration with two small layers."""
-    token = tokenizer.convert_tokens_to_ids
-    return {
-        "text_config": {
-            "vocab_size": len(tokenizer),
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "initializer_range": 0.2,  # large enough that answers depend on the question
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-            "bos_token_id": None,
-            "eos_token_id": token("<|im_end|>"),
-        },
-        "vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2},
-        "image_token_id": token("<|image_pad|>"),
-        "video_token_id": token("<|video_pad|>"),
-        "vision_start_token_id": token("<|vision_start|>"),
-        "vision_end_token_id": token("<|vision_end|>"),
-    }
-
-
-# Qwen/Qwen2-VL-7B-Instruct's config.json. TIGER-Lab/Vamba-Qwen2-VL-7B has the same text model and vision tower.
-RELEASED_SIZES: dict[str, dict[str, Any]] = {
-    "text_config": {
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "rms_norm_eps": 1e-6,
-        "max_position_embeddings": 32768,
-        "initializer_range": 0.02,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-    },
-    "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "num_heads": 16},
-}
-
-
-def check_random(random: str | None, pretrained: str | None) -> str:
-    """The size of random weights: ``small`` unless ``released`` is asked for. Raises UserError for others."""
-    if random is not None and pretrained is not None:
-        raise UserError("random= is a size of random weights: leave it or pretrained=")
-    if random not in (None, "small", "released"):
-        raise UserError(f"random is {random!r}: use small or released")
-    return random or "small"
-
-
-def released_sizes(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Arguments of the 7B model's configuration, for a tokenizer of ours."""
-    small = tiny_sizes(tokenizer)
-    return {**RELEASED_SIZES, **{name: small[name] for name in small if name not in RELEASED_SIZES}}
-
-
-def build_released(model_class: Any, config: Any, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
-    """A model of random weights that never ends a response, made on ``device`` and in ``dtype`` from the start.
-
-    What is measured of it (seconds, memory, FLOPs) does not depend on the weights. At 7B a CPU would take minutes
-    to make them. Buffers and the parameters that are no matrices (norms, a mixer's A, dt and D) start as in training.
-    """
-    import torch
-
-    default = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        torch.set_default_dtype(dtype)
-        try:
-            with device:
-                model = model_class(config)
-        finally:
-            torch.set_default_dtype(default)
-    model.generation_config.eos_token_id = config.text_config.vocab_size  # no token has this id
-    model.generation_config.pad_token_id = 0
-    return model
 
 
 # What the released training script tunes on videos (TIGER-AI-Lab/Vamba, scripts/sft_vamba.sh: "visual.merger,model"):
@@ -328,14 +331,3 @@ def training_text(
     ids = torch.tensor([[*head, *tail]], device=device)
     labels = torch.tensor([[-100] * len(head) + tail], device=device)
     return ids, labels, len(tail)
-
-
-def answer_only_letters(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let a model of random weights say nothing but A, B, C and D: its guesses then are guesses at options."""
-    allowed = [tokenizer.convert_tokens_to_ids(token) for token in ("A", "B", "C", "D")]
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    model.generation_config.suppress_tokens = [i for i in range(vocabulary) if i not in (*allowed, end)]
-    model.generation_config.begin_suppress_tokens = [end]
-    model.generation_config.eos_token_id = end
-    model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")

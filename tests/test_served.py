@@ -1,0 +1,155 @@
+"""Served models: many videos in flight, each answer recorded at once, nothing lost and nothing invented."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugins import FolderTask
+from served_models import Babbler, Engine, plugin
+from stored import latest_records, latest_responses
+from videos import make_video
+
+from vamba_eval import Leaderboard, evaluate
+from vamba_eval.contracts import Question, Video
+from vamba_eval.store.runs import RecordFile
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+Cli = Callable[..., tuple[int, str, str]]
+
+
+class Folder(FolderTask):
+    """Three questions about each video; what a test wants to go wrong stands in the video's name."""
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        return [
+            Video(path.stem, path, tuple(Question(f"{path.stem}-{n}", f"{path.stem} {n}?", ("yes", "no"), "A")
+                                         for n in range(3)))
+            for path in sorted(Path(str(data_root)).glob("*.mp4"))
+        ]  # fmt: skip
+
+
+class Trouble(Folder):
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Any) -> str:
+        trouble = {"0-1": "stumble", "1-1": "vanish", "2-1": "forget"}.get(question.id, "")
+        if question.id == "3-1":
+            raise KeyError("no prompt for it")
+        return f"{question.text} {trouble}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for n in range(7):
+        make_video(folder / f"{n}.mp4", frames=20, size=(64, 48))
+    return folder
+
+
+def run(folder: Path, output: Path, model: Engine | str, **more: Any) -> Leaderboard:
+    more = {"sampling": {"num_frames": 4}, "progress": False, **more}
+    return evaluate([Folder()], [model], data_root=folder, output=output, name="run", **more)
+
+
+def test_every_question_of_many_videos_at_once_has_its_answer(folder: Path, tmp_path: Path) -> None:
+    engine = Engine(concurrency=3, seconds=0.05)
+    board = run(folder, tmp_path, engine)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "folder.engine.jsonl").read_text().splitlines()]
+    assert len(lines) == 21 and engine.most == 3 and engine.closed
+    assert [line["question"] for line in lines if line["video"] == "0"] == ["0-2", "0-1", "0-0"], "as they came"
+    one = lines[0]
+    assert (one["response"], one["num_tokens"], one["prompt_tokens"], one["cached_tokens"]) == ("A", 3, 100, 60)
+    assert one["price"] == 0.002 and one["thinking"].startswith("so: ") and one["frames"] == 4
+    assert one["seen"] == {
+        **{"frames": 4, "height": one["size"][0], "width": one["size"][1]},
+        **{"video_tokens": 16, "kind": "images", "times": True},
+    }
+    by_video = [line["latency_s"] for line in lines if line["video"] == "3"]
+    assert by_video == sorted(by_video) and 0.04 < by_video[0] < by_video[2] and by_video[2] > 0.14
+    assert not {"encode_s", "generate_s", "peak_bytes"} & one.keys(), "what the server does is not seen from here"
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["models"]["engine"] == {"adapter": "engine", "reads_video": True, "served": True, "revision": 7}
+    (result,) = board.results
+    assert result.complete and result.summary.headline[1].value == 1 and result.costs.encode_s_per_video is None
+    strips = {path.stem for path in (tmp_path / "run" / "thumbnails").iterdir()}
+    assert strips == {line["frames_digest"] for line in lines}
+
+
+def test_a_faulty_question_fails_alone_and_a_lost_server_fails_what_is_left(folder: Path, tmp_path: Path) -> None:
+    evaluate([Trouble()], [Engine()], data_root=folder, output=tmp_path, name="run", progress=False,
+             sampling={"num_frames": 4})  # fmt: skip
+    records = latest_records(tmp_path / "run" / "folder.engine.jsonl")
+    assert len(records) == 21
+    errors = {question: record["error"] for question, record in records.items() if record["error"]}
+    assert errors == {
+        "0-1": "answering failed: ValueError: the server says 500",
+        "1-1": "answering failed: ConnectionError: the server is gone",
+        "1-0": "answering failed: ConnectionError: the server is gone",
+        "2-1": "answering failed: RuntimeError: the model 'engine' gave no answer to it",
+        "3-1": "making the prompt failed: KeyError: 'no prompt for it'",
+    }
+    assert all(records[question]["response"] is None for question in errors)
+
+
+def test_what_is_no_answer_is_no_response(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path, Babbler())
+    records = latest_records(tmp_path / "run" / "folder.babbler.jsonl")
+    assert "should give Answers with a text, not 'A'" in records["0-0"]["error"]
+    assert records["0-1"]["response"] == "A", "the first counts"
+    assert "answers question 1 of 3 again" in records["0-2"]["error"]
+
+
+def test_seeds_blind_and_a_ladder(folder: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    sampled = {"generation": {"do_sample": True}, "seeds": 2, "blind": True, "sampling": None, "ladder": (2, 4)}
+    run(folder, tmp_path, plugin("Engine"), model_args={plugin("Engine"): {"log": str(log)}}, **sampled)
+    label = next(path.name for path in (tmp_path / "run" / "4-frames").glob("*.jsonl") if "blind" not in path.name)
+    for rung in ("2-frames", "4-frames"):
+        responses = latest_responses(tmp_path / "run" / rung / label)
+        assert {key[1]: value["response"] for key, value in responses.items()} == {0: "A", 1: "B"}
+        assert len(responses) == 42
+    asked = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sorted(asked, key=str) == sorted(7 * [[2, 3]] * 2 + 7 * [[4, 3]] * 2 + 7 * [[None, 3]] * 2, key=str)
+
+
+def test_a_killed_run_goes_on_and_asks_nothing_twice(folder: Path, tmp_path: Path) -> None:
+    # One video at a time, so that what was answered before the kill is known exactly.
+    command = [
+        *(sys.executable, REPOSITORY / "run_eval.py", "--tasks", f"{Path(__file__)}:Folder"),
+        *("--models", f"engine={plugin('Engine')}", "--data-root", folder, "--output", tmp_path, "--name", "run"),
+        *("--num-frames", "4"),
+    ]
+    arguments = ["--model-args", f"engine:concurrency=1,log={tmp_path / 'log'}"]
+    killed = [arguments[0], f"{arguments[1]},kill_after=8"]
+    environment = {"PYTHONPATH": f"{Path(__file__).parent}:{REPOSITORY}"}
+    first = subprocess.run([*command, *killed], env={**os.environ, **environment}, capture_output=True)
+    assert first.returncode == -9
+    path = tmp_path / "run" / "folder.engine.jsonl"
+    before = path.read_text()
+    assert len(before.splitlines()) == 8, "each was recorded as it came"
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["models"]["engine"]["revision"] == 7
+    again = subprocess.run([*command, *arguments], env={**os.environ, **environment}, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    after = path.read_text()
+    assert after.startswith(before) and len(after.splitlines()) == 21
+    assert sum(json.loads(line)[1] for line in (tmp_path / "log").read_text().splitlines()) == 9 + 13
+
+
+def test_ctrl_c_leaves_no_thread(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: RecordFile, record: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(RecordFile, "append", interrupted)
+    engine = Engine(seconds=0.2)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path, engine)
+    left = [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("served")]
+    assert left == [] and engine.closed and engine.in_flight == 0

@@ -1,0 +1,118 @@
+"""One line of a run: a response with all that is known of it, or why there is none.
+
+The only place that knows the keys of the lines in ``<run>/<task>.<model>.jsonl``. What an earlier or a later version
+wrote there is kept: keys that are not known here survive being read and written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from vamba_eval.contracts import Groups, Question
+
+# What every line has; one without it was not written here.
+_NEEDED = frozenset({"question", "video", "options", "answer", "groups", "response", "error", "environment"})
+
+
+@dataclass
+class Record:
+    """A question put to a model once. Times are in seconds, memory in bytes, prices in dollars.
+
+    question, video     ids; ``text``, ``options``, ``answer``, ``groups`` and ``extra`` are the question's own, so that
+                        a response is scored again without the benchmark's files
+    task, model, environment, seed  which run's, and the number of its environment in run.json
+    prompt, response    what was put to the model, and its answer without its ``thinking``; None where there is none
+    error               why there is no response; None where there is one
+    num_tokens, finish_reason, prompt_tokens, cached_tokens, price  as in ``Answer``
+    batch               how many prompts were answered together; costs are then an even share
+    frames, size, frames_digest, clip_note  the clip: frames, (height, width), what identifies its bytes, its note
+    seen                what the model saw of it, as ``Seen`` has it
+    load_s, wait_s, cache_saved_s   reading the video, waiting for it, and what the clip cache saved
+    encode_s, generate_s, cost      in this process: what a video and a response took, and both by phase
+    latency_s           of a served model: from its request to its answer
+    peak_bytes, peak_kind, host_bytes, gpu_utilization  memory, and the load of the GPU
+    warmup              whether it belongs to the first video of a model in its process
+    unknown             keys of other versions
+    """
+
+    question: str
+    video: str
+    options: list[str]
+    answer: str | None
+    groups: dict[str, Any]
+    environment: int
+    task: str = ""
+    model: str = ""
+    seed: int = 0
+    text: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    prompt: str | None = None
+    response: str | None = None
+    error: str | None = None
+    thinking: str = ""
+    num_tokens: int | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    price: float | None = None
+    batch: int | None = None
+    frames: int | None = None
+    size: list[int] | None = None
+    frames_digest: str | None = None
+    clip_note: str | None = None
+    seen: dict[str, Any] | None = None
+    video_tokens: int | None = None
+    load_s: float | None = None
+    wait_s: float | None = None
+    cache_saved_s: float | None = None
+    encode_s: float | None = None
+    generate_s: float | None = None
+    latency_s: float | None = None
+    cost: dict[str, dict[str, Any]] = field(default_factory=dict)
+    peak_bytes: int | None = None
+    peak_kind: str | None = None
+    host_bytes: int | None = None
+    gpu_utilization: float | None = None
+    warmup: bool = False
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Record | None:
+        """The record in an object of a file; None for one that no version of ours wrote."""
+        if not _NEEDED.issubset(line):
+            return None
+        known = {name: line[name] for name in _KEYS if name in line and line[name] is not None}
+        known |= {name: line[name] for name in ("answer", "response", "error")}
+        return cls(**known, unknown={name: value for name, value in line.items() if name not in _KEYS})
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of its line: what every line has, and whatever else is known."""
+        known = {
+            name: value
+            for name in _KEYS
+            if (value := getattr(self, name)) != _DEFAULTS.get(name, MISSING) or name in _WRITTEN
+        }
+        return {**known, **self.unknown}
+
+    @property
+    def answered(self) -> bool:
+        return self.error is None
+
+    def asked(self) -> Question:
+        """As much of the question as the record keeps."""
+        return Question(self.question, self.text or "", tuple(self.options), self.answer, _groups(self), self.extra)
+
+
+def _groups(record: Record) -> Groups:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.groups.items()}
+
+
+_KEYS = [each.name for each in fields(Record) if each.name != "unknown"]
+_DEFAULTS: dict[str, Any] = {
+    each.name: each.default_factory() if each.default_factory is not MISSING else each.default
+    for each in fields(Record)
+    if each.default is not MISSING or each.default_factory is not MISSING
+}
+_WRITTEN = _NEEDED | {"task", "model", "seed", "text", "prompt"}  # even where there is nothing to say
