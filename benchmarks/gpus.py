@@ -5,7 +5,7 @@ alone in one process (which also compiles kernels), then all with ``--gpus 1`` a
 the first video to the last answer, without loading the model; responses are compared.
 
     python benchmarks/gpus.py [--gpus 2] [--videos 144] [--model-args vamba:pretrained=PATH]
-    python benchmarks/gpus.py --cpu --videos 2 --seconds 1 2     # only to see that it works: replicas without GPUs
+    python benchmarks/gpus.py --cpu --videos 2 --seconds 1 2     # only to see that it works: without GPUs and Vamba
 
 Prints Markdown. To reach: 1.9 times one GPU on two.
 """
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 KINDS = 12  # videos of different lengths; the rest are copies
 RATE = 25  # frames a second
 FORM: dict[str, Any] = {"rate": RATE, "size": (360, 640), "options": {"preset": "veryfast", "crf": "23"}}
-MODEL, MODEL_ON_CPU = "vamba:random=released,dtype=bfloat16", "vamba:random=small,device=cpu"
+VAMBA = "vamba:random=released,dtype=bfloat16"
+PLUGINS = REPOSITORY / "tests" / "plugins.py"
 DONE = re.compile(r"([\d,]+) videos in ([\d,.]+) s")
 
 
@@ -48,12 +50,12 @@ def make(folder: Path, videos: int, shortest_s: int, longest_s: int) -> None:
         shutil.copy(folder / f"{number % kinds:03}.mp4", folder / f"{number:03}.mp4")
 
 
-def run(data: Path, output: Path, model: str, *more: str) -> tuple[float, str, dict[str, str]]:
+def run(data: Path, output: Path, model: Sequence[str], *more: str) -> tuple[float, str, dict[str, str]]:
     """Seconds, what the run says of itself, and all responses."""
     from stored import latest_records
 
-    words = ["run_eval.py", "--tasks", str(REPOSITORY / "tests" / "plugins.py") + ":FolderTask", "--models", "vamba"]
-    words += ["--model-args", model, "--data-root", str(data), "--output", str(output)]
+    words = ["run_eval.py", "--tasks", f"{PLUGINS}:FolderTask", *model]
+    words += ["--data-root", str(data), "--output", str(output)]
     words += ["--strategy", "fps", "--fps", "2", "--num-frames", "512", "--max-new-tokens", "8", *more]
     done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True)
     (said,) = [line for line in done.stderr.splitlines() if DONE.search(line)] or [done.stderr[-3000:]]
@@ -81,13 +83,15 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--videos", type=int, default=144)
     parser.add_argument("--seconds", type=int, nargs=2, default=(12, 240), metavar=("SHORTEST", "LONGEST"))
-    parser.add_argument("--model-args", help=f"default: {MODEL}, with --cpu {MODEL_ON_CPU}")
-    parser.add_argument("--cpu", action="store_true", help="so many replicas without GPUs")
+    parser.add_argument("--model-args", default=VAMBA, help=f"default: {VAMBA}")
+    parser.add_argument("--cpu", action="store_true", help="replicas without GPUs, of a model that answers at once")
     args = parser.parse_args()
     if not args.cpu and (there := gpus_here()) < args.gpus:
         print(f"this measures {args.gpus} GPUs, and there are {there}: --cpu shows whether it works", file=sys.stderr)
         sys.exit(2)
-    model = args.model_args or (MODEL_ON_CPU if args.cpu else MODEL)
+    model = ["--models", "vamba", "--model-args", args.model_args]
+    if args.cpu:
+        model = ["--models", f"vamba={PLUGINS}:Careful"]
     several = "--replicas" if args.cpu else "--gpus"
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from vamba_eval import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -240,6 +243,14 @@ def test_without_a_gpu_it_says_so(
     said = capsys.readouterr()
     assert stop.value.code == 2 and not said.out
     assert len(said.err.splitlines()) == 1 and "--cpu" in said.err, said.err
+
+
+def test_the_model_that_gpus_measures_takes_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is too large to be run here."""
+    label, _, arguments = imported("gpus", monkeypatch).VAMBA.partition(":")
+    given = {argument.partition("=")[0] for argument in arguments.split(",")}
+    assert label == "vamba" and "random" in given
+    assert given <= inspect.signature(registry.adapter_class(label)).parameters.keys()
 
 
 def test_the_page_tells_of_every_script() -> None:
