@@ -198,9 +198,9 @@ def measured(
     """Efficiency of so many replicas, and where their time went. A run takes at least ``run_s``, see above."""
     import ray
 
+    from vamba_eval.progress import Display
     from vamba_eval.run.on_ray.scheduler import Scheduler
     from vamba_eval.run.plan import Job
-    from vamba_eval.run.progress import Progress
     from vamba_eval.run.work import Assignment, Subject
     from vamba_eval.store.records import Record
 
@@ -216,7 +216,7 @@ def measured(
     recorder = Quiet(job, Record("", "", [], None, {}, 0))
     subject = Subject(model.facts.model, "simulated", 1)
     assignment = Assignment(subject, [job], works_of(videos, clock), [recorder])  # type: ignore[list-item]
-    work = Scheduler(model, assignment, Progress(enabled=False))
+    work = Scheduler(model, assignment, Display(enabled=False))
     start = time.perf_counter()
     answered = sum(record is not None and record.answered for _, record in work)
     seconds = time.perf_counter() - start

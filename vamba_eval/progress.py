@@ -52,12 +52,34 @@ class Display:
         """A bar of ``total`` items or bytes (None: nobody knows), ``done`` of which are done already."""
         return Bar(self, self._rich, description, total, done, of_bytes)
 
+    def row(self, description: str, total: int = 1, done: int = 0, state: str = "") -> Row:
+        """A bar whose owner says all that it shows."""
+        return Row(self._rich, description, total, done, state)
+
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._rich is not None:
             self._rich.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif self.enabled:
             print(text, file=self._stream, flush=True)
+
+
+class Row:
+    """A bar with a text behind it, on a terminal; nothing elsewhere."""
+
+    def __init__(self, rich: Any, description: str, total: int | None, done: int, state: str) -> None:
+        self._rich = rich
+        self._row = None if rich is None else rich.add_task(description, total=total, completed=done, state=state)
+
+    def show(self, state: str, done: int, total: int | None = None) -> None:
+        if self._rich is not None:
+            self._rich.update(self._row, completed=done, state=state, **({} if total is None else {"total": total}))
+
+    def close(self) -> None:
+        """The bar goes."""
+        if self._rich is not None:
+            self._rich.remove_task(self._row)
+            self._rich.refresh()  # else what is printed next would have the bar drawn once more
 
 
 class Bar:
@@ -69,22 +91,20 @@ class Bar:
     def __init__(
         self, display: Display, rich: Any, description: str, total: int | None, done: int, of_bytes: bool
     ) -> None:
-        self._display, self._rich = display, rich
+        self._display = display
         self._description, self._total, self._of_bytes = description, total, of_bytes
         self._before = self._done = done
         self._note = ""
         self._begun = self._said_at = time.monotonic()
         self._lock = Lock()
-        if rich is not None:
-            self._row = rich.add_task(description, total=total, completed=done, state=self._state())
+        self._row = Row(rich, description, total, done, self._state() if rich is not None else "")
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._rich is not None:
-            self._rich.remove_task(self._row)
-            self._rich.refresh()  # else the line below would have the bar drawn once more
+        self._row.close()
+        if self._display.live:
             self._display.say(f"{self._description}: {self._state()}")
         elif self._said_at > self._begun:
             self._display.say(self._line())
@@ -94,8 +114,8 @@ class Bar:
         with self._lock:
             self._done += amount
             self._note = note or self._note
-            if self._rich is not None:
-                self._rich.update(self._row, completed=self._done, state=self._state())
+            if self._display.live:
+                self._row.show(self._state(), self._done)
             elif self._display.enabled and time.monotonic() - self._said_at >= _LINE_EVERY_S:
                 self._said_at = time.monotonic()
                 self._display.say(self._line())

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vamba_eval.contracts import FrameSampling, Model, ScoredRecord, Task, UserError, Video
+from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import record_of
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import Job, Layout, check_captions, labelled_models, prepare_task, rungs_of, warn_of_defects
-from vamba_eval.run.progress import ModelProgress, Progress
+from vamba_eval.run.progress import ModelProgress
 from vamba_eval.run.work import Assignment, Recorder, Subject, Work
 from vamba_eval.run.workplace import Workplace
 from vamba_eval.score.scored import scored_record
@@ -114,7 +115,7 @@ def evaluate(
             stack.enter_context(Run(place, environment, accept_environment=accept_environment)) for place in folders
         ]
         strips = [Thumbnails(place) if thumbnails else None for place in folders]
-        display = stack.enter_context(Progress(enabled=progress))
+        display = stack.enter_context(Display(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
             for job, defects, videos in zip(own_jobs, defects_of, videos_of, strict=True):
                 questions = sum(len(video.questions) for video in videos)
@@ -137,7 +138,7 @@ def evaluate(
 
 
 def _answer_all(
-    recorders: Sequence[Recorder], videos: Sequence[Video], subject: Subject, workplace: Workplace, display: Progress
+    recorders: Sequence[Recorder], videos: Sequence[Video], subject: Subject, workplace: Workplace, display: Display
 ) -> None:
     """One model on one benchmark: under one job, or under one for each rung of a ladder."""
     lines = [_begin_line(each, videos, subject, display, ladder=len(recorders) > 1) for each in recorders]
@@ -168,7 +169,7 @@ def _answer_all(
 
 
 def _begin_line(
-    recorder: Recorder, videos: Sequence[Video], subject: Subject, display: Progress, *, ladder: bool
+    recorder: Recorder, videos: Sequence[Video], subject: Subject, display: Display, *, ladder: bool
 ) -> ModelProgress:
     asked_for = {question.id for video in videos for question in video.questions}
     known = [record for record in recorder.known if record.question in asked_for]
@@ -177,7 +178,7 @@ def _begin_line(
     total = len(asked_for) * len(recorder.seeds)
     done = sum(record.seed in recorder.seeds for record in known)
     scored = [score for record in known if (score := _scored(job, record)) is not None]
-    return display.begin(job.task, name, total, scored, done)
+    return ModelProgress(display, job.task, name, total, scored, done)
 
 
 def _scored(job: Job, record: Record) -> ScoredRecord | None:

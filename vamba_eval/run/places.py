@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from vamba_eval import machine, registry
 from vamba_eval.contracts import Model, ModelAdapter, ServedModel, UserError
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.run.answer import Monitors
 from vamba_eval.run.here import Here
 from vamba_eval.run.plan import Layout
-from vamba_eval.run.progress import Progress
 from vamba_eval.run.served import Served
 from vamba_eval.run.workplace import Workplace
 
@@ -61,7 +61,7 @@ class Places:
         """Of where models work, which is what answers depend on."""
         return machine.run_environment() if self._cluster is None else self._cluster.environment()
 
-    def open(self, source: str | Model, arguments: Mapping[str, Any], display: Progress) -> Workplace:
+    def open(self, source: str | Model, arguments: Mapping[str, Any], display: Display) -> Workplace:
         """The model's workplace. Raises UserError as ``registry`` does."""
         if isinstance(source, str) and not issubclass(registry.adapter_class(source), ServedModel) and self._cluster:
             from vamba_eval.run.on_ray.scheduler import OnRay

@@ -20,13 +20,13 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from vamba_eval.contracts import UserError
+from vamba_eval.progress import Display, Row
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.answer import failed, parts_of
 from vamba_eval.run.occupation import Occupation, likely_costs
 from vamba_eval.run.on_ray.cluster import Cluster, last_line, log, own_error
 from vamba_eval.run.on_ray.replicas import LOOK_EVERY_S, QueuedVideo, Replicas, ReplicaState
 from vamba_eval.run.on_ray.workers import Facts, ReadFacts, any_there, read_video
-from vamba_eval.run.progress import Progress, WorkerRow
 from vamba_eval.run.work import Assignment, Event
 from vamba_eval.run.workplace import Workplace
 from vamba_eval.store.records import Record
@@ -48,7 +48,7 @@ class Scheduler:
     clip, the shortest is read for it, which is there soonest.
     """
 
-    def __init__(self, replicas: Replicas, assignment: Assignment, display: Progress) -> None:
+    def __init__(self, replicas: Replicas, assignment: Assignment, display: Display) -> None:
         self._replicas, self._cluster, self._members = replicas, replicas.cluster, replicas.members
         self._assignment, self._recorders, self._display = assignment, assignment.recorders, display
         self._sampling = assignment.sampling
@@ -290,7 +290,7 @@ class Scheduler:
             more = f" and {len(at_work) - 3} more" if len(at_work) > 3 else ""
             self._display.say(f"{self.occupation.state(self._members)}; at {in_hand}{more}" if at_work else "waiting")
 
-    def _show_member(self, member: ReplicaState, row: WorkerRow, now: float) -> None:
+    def _show_member(self, member: ReplicaState, row: Row, now: float) -> None:
         video, since = member.video, f"{now - member.since:.0f} s"
         use = self.occupation.of(member)
         if video is not None:
@@ -309,7 +309,7 @@ def _id(member: ReplicaState) -> str:
 class OnRay(Workplace):
     """A model on many replicas, on this machine or on many."""
 
-    def __init__(self, cluster: Cluster, source: str, arguments: Mapping[str, Any], display: Progress) -> None:
+    def __init__(self, cluster: Cluster, source: str, arguments: Mapping[str, Any], display: Display) -> None:
         self._replicas, self._display = Replicas(cluster, source, arguments), display
         self.facts = self._replicas.facts.model
         self._summary = ""
