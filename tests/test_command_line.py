@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import subprocess
 import sys
@@ -103,6 +104,12 @@ def test_without_a_verb_it_runs(cli: Cli, evaluated: list[dict[str, Any]]) -> No
     assert tasks == [["synthetic"]] * 2 + [["mlvu", "nextqa"]] * 4 + [["synthetic"]]
     assert evaluated[0]["models"] == ["random", "qwen2_vl", "vamba"] and evaluated[0]["sampling"] == {}
     assert evaluated[2]["sampling"] == {"num_frames": 8} and evaluated[2]["ladder"] == ()
+
+
+def test_debug_is_of_one_command(cli: Cli) -> None:
+    log = logging.getLogger("vamba_eval")
+    for command, level in (("list", "--debug"), logging.DEBUG), (("list",), logging.NOTSET):
+        assert cli(*command)[0] == 0 and log.level == level
 
 
 def test_the_options_of_a_run(cli: Cli, evaluated: list[dict[str, Any]]) -> None:

@@ -265,7 +265,7 @@ def test_logs_that_cannot_be_imported(tmp_path: Path) -> None:
         import_logs([tmp_path / "logs"], tmp_path)
     file = tmp_path / "logs" / "20260101_000000_samples_mmmu_val.jsonl"
     file.write_text('{"doc_id": 0, "filtered_resps": "A", "target": "A", "input": "?"}\n')
-    with pytest.raises(UserError, match="no task of ours asks what 'mmmu_val' asks"):
+    with pytest.raises(UserError, match="none of our tasks asks what 'mmmu_val' asks"):
         import_logs([tmp_path / "logs"], tmp_path)
     file.write_text('{"response": "A"}\n')
     with pytest.raises(UserError, match="doc_id"):

@@ -41,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    if debug:
-        logging.getLogger("vamba_eval").setLevel(logging.DEBUG)
+    logging.getLogger("vamba_eval").setLevel(logging.DEBUG if debug else logging.NOTSET)
     try:
         args = _parse(arguments)
         return int(args.func(args))
