@@ -35,7 +35,7 @@ from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter 
 from vamba_eval.cost.meter import Meter, mark_first_token, phase  # noqa: E402
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory  # noqa: E402
 from vamba_eval.store.runs import latest_records  # noqa: E402
-from vamba_eval.tables.costs import spread  # noqa: E402
+from vamba_eval.tables.costs import Distribution  # noqa: E402
 
 VIDEOS, QUESTIONS = 12, 3
 GNU_TIME = "/usr/bin/time"  # a small process, so its child's maximum begins with nothing of ours
@@ -146,9 +146,11 @@ def overhead(rounds: int, encode_s: float, generate_s: float) -> None:
     )
     print("| | without, s | with, s | overhead, % (5th to 95th percentile of the rounds) |\n| --- | --- | --- | --- |")
     for what, at in (("wall clock", 0), ("CPU time of the process, all threads", 1)):
-        plain, metered = (spread([both[how][at] for both in pairs]) for how in (False, True))
-        ratios = spread([100 * (both[True][at] / both[False][at] - 1) for both in pairs])
-        noise = spread([100 * (b[False][at] / a[False][at] - 1) for a, b in zip(pairs[::2], pairs[1::2], strict=False)])
+        plain, metered = (Distribution.of([both[how][at] for both in pairs]) for how in (False, True))
+        ratios = Distribution.of([100 * (both[True][at] / both[False][at] - 1) for both in pairs])
+        noise = Distribution.of(
+            [100 * (b[False][at] / a[False][at] - 1) for a, b in zip(pairs[::2], pairs[1::2], strict=False)]
+        )
         assert plain and metered and ratios and noise
         print(f"| {what} | {plain.median:.3f} | {metered.median:.3f} | ", end="")
         print(f"{ratios.median:.2f} ({ratios.p5:.2f} to {ratios.p95:.2f}) |")

@@ -21,7 +21,7 @@ from vamba_eval import evaluate
 from vamba_eval.cost import meter, monitor
 from vamba_eval.cost.meter import Meter, mark_first_token, phase
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory, tree_memory
-from vamba_eval.tables.costs import spread
+from vamba_eval.tables.costs import Distribution
 
 MIB = 1 << 20
 
@@ -177,10 +177,10 @@ def test_percentiles_are_those_of_numpy() -> None:
     rng = np.random.default_rng(0)
     for count in (1, 2, 3, 19, 20, 101):
         values = rng.lognormal(size=count).tolist()
-        found = spread(values)
+        found = Distribution.of(values)
         assert found is not None
         assert [found.p5, found.median, found.p95] == pytest.approx(np.percentile(values, [5, 50, 95]).tolist())
-    assert spread([]) is None
+    assert Distribution.of([]) is None
 
 
 # --------------------------------------------------------------------------------------- phases on a GPU

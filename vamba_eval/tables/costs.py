@@ -6,8 +6,9 @@ What a model did first in a process (its warm-up) is left out where there is any
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vamba_eval.store.records import Record
@@ -27,10 +28,13 @@ class Distribution:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Distribution | None:
-        """None without any value; a None among them does not count."""
-        known = [value for value in values if value is not None]
-        found = spread(known)
-        return None if found is None else cls(found.median, found.p5, found.p95, len(known))
+        """With linear interpolation between values (NumPy's default). None without any; a None among them does not
+        count."""
+        known = [float(value) for value in values if value is not None]
+        if len(known) < 2:
+            return cls(*known * 3, count=1) if known else None
+        twentieths = statistics.quantiles(known, n=20, method="inclusive")
+        return cls(statistics.median(known), twentieths[0], twentieths[-1], len(known))
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,15 @@ class Costs:
     load_s_per_video        seconds to read a video, in the process that read it
     wait_s_per_video        seconds that the model waited for a video
     encode_s_per_video      seconds of what depends on the video alone, once a video
-    generate_s_per_question seconds of one response
+    generate_s_per_question seconds of one response; of one that was given in a batch, its share
+    latency_s               of a served model: seconds from the request to the answer, and never beside the others
     first_answer_s          seconds from a video's frames to the first answer about it: its encoding and one response
     first_answer_j          joules of the GPUs for the same
     first_token_s           of a response, until its first token is known
     tokens_per_s            tokens a second behind the first
     video_tokens, prompt_tokens, new_tokens     a video's, a question's and a response's
+    cached_tokens                               of a question's, those that a server had in its cache
+    price                                       of all responses, in dollars; None where nobody asks for any
     gpu_allocated, gpu_reserved, host           the highest peak, in bytes
     """
 
@@ -60,6 +67,9 @@ class Costs:
     prompt_tokens: Distribution | None = None
     new_tokens: Distribution | None = None
     first_answer_j: Distribution | None = None
+    latency_s: Distribution | None = None
+    cached_tokens: Distribution | None = None
+    price: float | None = None
     gpu_allocated: int | None = None
     gpu_reserved: int | None = None
     host: int | None = None
@@ -70,6 +80,8 @@ class Costs:
         for name, value in vars(self).items():
             if name in ("gpu_allocated", "gpu_reserved", "host"):
                 row[f"{name}_bytes"] = value
+            elif name == "price":
+                row[name] = value
             else:
                 parts = (value.median, value.p5, value.p95) if value is not None else (None, None, None)
                 row |= dict(zip((name, f"{name}_p5", f"{name}_p95"), parts, strict=True))
@@ -86,6 +98,7 @@ def costs_of(records: Sequence[Record], *, reads_video: bool = True) -> Costs:
         for record, seconds in zip(warm, phases["further_tokens"], strict=True)
         if seconds and record.num_tokens is not None and record.num_tokens > 1
     ]
+    prices = [record.price for record in records if record.price is not None]
     return Costs(
         load_s_per_video=Distribution.of(record.load_s for record in videos) if reads_video else None,
         wait_s_per_video=Distribution.of(record.wait_s for record in videos) if reads_video else None,
@@ -98,6 +111,9 @@ def costs_of(records: Sequence[Record], *, reads_video: bool = True) -> Costs:
         prompt_tokens=Distribution.of(record.prompt_tokens for record in warm),
         new_tokens=Distribution.of(record.num_tokens for record in warm),
         first_answer_j=Distribution.of(_joules(record) for record in videos),
+        latency_s=Distribution.of(record.latency_s for record in warm),
+        cached_tokens=Distribution.of(record.cached_tokens for record in warm),
+        price=math.fsum(prices) if prices else None,
         gpu_allocated=_highest(records, "gpu_allocated"),
         gpu_reserved=_highest(records, "gpu_reserved"),
         host=max((record.host_bytes for record in records if record.host_bytes is not None), default=None),
@@ -125,20 +141,3 @@ def _highest(records: Iterable[Record], field: str) -> int | None:
                     yield cost[field]
 
     return max(values(), default=None)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The median of measurements, and the 5th and 95th percentiles."""
-
-    median: float
-    p5: float
-    p95: float
-
-
-def spread(values: Collection[float]) -> Spread | None:
-    """Percentiles with linear interpolation between measurements (NumPy's default); None without any."""
-    if len(values) < 2:
-        return Spread(*[float(value) for value in values] * 3) if values else None
-    twentieths = statistics.quantiles(values, n=20, method="inclusive")
-    return Spread(statistics.median(values), twentieths[0], twentieths[-1])

@@ -239,6 +239,8 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
         yield "NOT JUDGED: ", f": {r.unjudged_why}"
     if r.drawn:
         yield "", f": {r.drawn:,} responses held no option; the protocol drew one at random (seeded)"
+    if r.batched:
+        yield "", f": {r.batched:,} responses were given in batches; their seconds and joules are even shares"
     if r.random_weights:
         yield "", ": random weights, not a trained model; the answers mean nothing"
     if r.chance is not None and r.summary.metrics:
@@ -340,6 +342,10 @@ def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
         return {}
     most = max(results, key=lambda result: result.videos)
     peaks = [result.peak_bytes for result in results if result.peak_bytes is not None]
+    served = {}
+    if most.costs.latency_s is not None:  # another thing than seconds of a model's own work, so in columns of its own
+        price = [result.costs.price for result in results if result.costs.price is not None]
+        served = {"Latency s": _spread_cell(most.costs.latency_s), "Price $": f"{sum(price):.4g}" if price else "-"}
     return {
         "Unparsed": f"{sum(result.unparsed for result in results):,}",
         "Failed": f"{sum(result.failed for result in results):,}",
@@ -347,6 +353,7 @@ def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
         "Encode s/video": _spread_cell(most.costs.encode_s_per_video),
         "Generate s/question": _spread_cell(most.costs.generate_s_per_question),
         "Peak GiB": f"{max(peaks) / _GIB:.2f} ({results[0].peak_kind})" if peaks else "-",
+        **served,
     }
 
 

@@ -47,6 +47,7 @@ class Result:
     judge: str = ""
     unjudged: int = 0
     unjudged_why: str = ""
+    batched: int = 0
 
     @property
     def asked_for(self) -> int:
@@ -137,6 +138,7 @@ def result_of(run: ScoredRun) -> Result:
         environments=max(1, len(used)),
         judge=str(run.judgements.judge or ""),
         unjudged=run.num_unjudged,
+        batched=sum(record.batch is not None for record in answered),
         unjudged_why=run.judgements.explain(run.num_unjudged, run.folder),
     )
 
