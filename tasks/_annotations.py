@@ -13,13 +13,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import LETTERS, Dataset, Defect, MissingData, Question, ScoredRecord, Task, UserError, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    Dataset,
+    Defect,
+    MissingData,
+    Question,
+    ScoredRecord,
+    Task,
+    UserError,
+    Video,
+    first_line,
+)
 
 log = logging.getLogger(__name__)
 
 HUB_PREFIX = "hub:"
 LMMS_EVAL_ROOT = "lmms-eval:"
-# Archives of videos must be unpacked before use; fetching them with the annotations would help nobody.
+# Archives of videos must be unpacked before use; fetching them with the annotations would be of no use.
 _ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
 
 
@@ -46,12 +57,12 @@ def find_folder(
         file = _first_match(annotations, expected)
         if file is not None and videos.is_dir():
             if data_root is None:
-                log.warning("%s: no --data-root is given; lmms-eval's copy in %s is taken", task.name, videos)
+                log.warning("%s: no --data-root is given; lmms-eval's copy in %s is used", task.name, videos)
             return videos, file
         if data_root is None:
             raise UserError(
                 f"{task.name} needs its data: give --data-root DIR with {name}/{expected[0]} in it, as published at "
-                f"{task.catalogue.homepage}; run_eval.py download {name} --data-root DIR fetches it"
+                f"{task.catalogue.homepage}; run_eval.py download {name} --data-root DIR downloads it"
             )
         ids = " or ".join((dataset.lmms_ids if dataset else ()) or ("any dataset",))
         lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {ids}"
@@ -86,9 +97,8 @@ def _snapshot(repo_id: str) -> Path:
     try:
         return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=_ARCHIVES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the dataset {repo_id} cannot be fetched ({reason}): check its name and your connection; "
+            f"the dataset {repo_id} cannot be fetched ({first_line(error)}): check its name and your connection; "
             "a gated dataset needs its terms accepted on its page and a token (hf auth login)"
         ) from error
 
@@ -153,7 +163,7 @@ def _read(path: Path) -> Any:
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         return json.loads(text)
     except (OSError, ValueError, csv.Error) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
-        raise MissingData(f"{path} cannot be read: {str(error).splitlines()[0]}. Download it again") from error
+        raise MissingData(f"{path} cannot be read: {first_line(error)}. Download it again") from error
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:
@@ -184,7 +194,7 @@ def letter_field(row: Mapping[str, Any], name: str, options: Sequence[str], wher
     letter = text_field(row, name).strip()
     if letter in tuple(LETTERS[: len(options)]):
         return letter
-    collector.defect(where, f"the answer {letter!r} is no option's letter", "the question counts as wrong")
+    collector.defect(where, f"the answer {letter!r} is not an option's letter", "the question counts as wrong")
     return ""
 
 

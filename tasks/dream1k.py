@@ -238,7 +238,7 @@ def _extract(caption: str, ask: Ask) -> list[str]:
     def read(text: str) -> list[str]:
         events = ast.literal_eval(_unfenced(text))["events"]
         if not isinstance(events, list) or (events and not isinstance(events[0], str)):
-            raise ValueError("its events are no list of texts")
+            raise ValueError("its events are not a list of texts")
         return events
 
     prompt = _EXTRACT.format(caption=caption.replace('"', "'"))
@@ -257,7 +257,7 @@ def _relate(events: Sequence[str], caption: str, ask: Ask) -> list[str]:
         if len(relationships) != len(events):
             raise ValueError(f"it has {len(relationships)} relationships for {len(events)} events")
         if unknown := [each for each in relationships if each not in _CLASSES]:
-            raise ValueError(f"{unknown[0]!r} is no relationship")
+            raise ValueError(f"{unknown[0]!r} is not a relationship")
         return relationships
 
     if not events:
@@ -285,7 +285,7 @@ def _unfenced(text: str) -> str:
 
 
 def _repaired(text: str) -> str:
-    """JSON as a model writes it, mended as in the reference."""
+    """JSON as a model writes it, repaired as in the reference."""
     text = _unfenced(re.sub(r"\s+", " ", text.strip()))
     text = text if text.startswith("{") else "{" + text
     text = text if text.endswith("}") else text + "}"

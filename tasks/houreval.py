@@ -1,8 +1,8 @@
 """HourEval: the questions of Video-MME, MLVU and LongVideoBench about videos of half an hour or more.
 
 From the Vamba paper (Ren et al., arXiv 2503.11579), whose scripts read lists of such questions that are not published;
-here they are chosen anew. MLVU and LongVideoBench state their videos' durations. Video-MME does not, so this
-task, other than all others, must look at the headers of its video files when it is loaded; what it found is kept in
+here they are chosen again. MLVU and LongVideoBench state their videos' durations. Video-MME does not, so this
+task, unlike all others, must look at the headers of its video files when it is loaded; what it found is kept in
 the user's cache directory.
 """
 
@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from vamba_eval.contracts import (
     Video,
     VideoError,
 )
+from vamba_eval.files import replace_text, user_cache
 
 from ._annotations import check_split
 from .longvideobench import LongVideoBench
@@ -129,8 +128,7 @@ class _Durations:
     """
 
     def __init__(self) -> None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
-        self._file = folder / "durations.json"
+        self._file = user_cache() / "durations.json"
         self._known: dict[str, list[float]] = {}
         self._changed = False
 
@@ -147,15 +145,12 @@ class _Durations:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            # Written aside and renamed, so that another run never reads half of it.
-            with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False, encoding="utf-8") as file:
-                json.dump(self._known, file)
-            os.replace(file.name, self._file)
+            replace_text(self._file, json.dumps(self._known))
         except OSError as error:
             log.warning("durations of videos cannot be kept in %s: %s", self._file, error)
 
     def of(self, path: Path) -> float | None:
-        """Seconds; None where the header says nothing. Raises VideoError for what is no video file."""
+        """Seconds; None where the header says nothing. Raises VideoError for what is not a video file."""
         from vamba_eval.video.read import probe
 
         if path == Path():

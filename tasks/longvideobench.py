@@ -122,7 +122,7 @@ class LongVideoBench(Task):
         elif isinstance(choice, int | float) and not isinstance(choice, bool) and choice in range(len(candidates)):
             answer = LETTERS[int(choice)]  # pandas writes a column with a gap as floats
         else:
-            collector.defect(where, f"correct_choice {choice!r} is no option", "the question counts as wrong")
+            collector.defect(where, f"correct_choice {choice!r} is not an option", "the question counts as wrong")
             answer = ""
         extra = {key: value for key, value in row.items() if key not in (*_GROUPS, "question", "candidates")}
         return Question(

@@ -56,7 +56,7 @@ class LongVideoBenchSubtitles(LongVideoBench):
         duration_s = video.duration_s
         offset_s = video.extra.get("starting_timestamp_for_subtitles")
         if duration_s is None or not isinstance(offset_s, int | float):
-            raise VideoError("its annotation lacks the times by which its subtitles are placed")
+            raise VideoError("its annotation does not hold the times by which its subtitles are placed")
         count = len(clip.frames)
         if protocol == "lmms-eval":
             frame_times_s = _lmms_times(duration_s, count)

@@ -263,7 +263,7 @@ class MLVU(Task):
                 last = len(question.options) - 1 - question.options[::-1].index(right)
                 question = replace(question, answer=LETTERS[last])
             return score_choice(question, response, _extract_official)
-        # lmms-eval looks for A to D alone, in the test set with its six options, too.
+        # lmms-eval looks for A to D alone, in the test set with its six options too.
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
 
     def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str] | None:

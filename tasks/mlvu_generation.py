@@ -190,7 +190,7 @@ class MLVUGeneration(Task):
                 answer = text_field(row, "answer") if kind else None
                 points = row.get("scoring_points")
                 if kind == "sub_scene" and not (points and isinstance(points, list)):
-                    raise BadRow("field 'scoring_points' is missing or no list: it cannot be graded")
+                    raise BadRow("field 'scoring_points' is missing or not a list: it cannot be graded")
             except BadRow as problem:
                 collector.broken(where, str(problem), video_id, path)
                 continue
@@ -256,9 +256,9 @@ def _indented(lines: Sequence[str]) -> str:
 
 
 def _points(text: str, grade: str) -> float:
-    """What follows ``score_GRADE`` at its first place, as the authors read it; ValueError if that is no grade.
+    """What follows ``score_GRADE`` at its first place, as the authors read it; ValueError if that is not a grade.
 
-    They count a judge's answer without grades as 0 points; here it is no judgement.
+    They count a judge's answer without grades as 0 points; here it does not count as a judgement.
     """
     match = re.search(rf"score_{grade}[^:]*:[\s'\"*]*(\d+(?:\.\d+)?)", text)
     if match is None:

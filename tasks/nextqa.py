@@ -101,7 +101,7 @@ class NExTQA(Task):
             collector.defect(where, f"the option {repeated!r} is given twice", "only the published answer counts")
         choice = _identifier(row, "answer")
         if choice not in tuple("01234"):
-            collector.defect(where, f"the answer {choice!r} is no option's number", "the question counts as wrong")
+            collector.defect(where, f"the answer {choice!r} is not an option's number", "the question counts as wrong")
         kind = str(row.get("type") or "unknown")
         used = ("video", "question", "answer", "qid", "type", *_OPTIONS)
         return Question(

@@ -7,9 +7,7 @@ second of video is among 512 uniform frames, so a model that sees them all can a
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +28,7 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
+from vamba_eval.files import replacing, user_cache
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
 
 from ._annotations import HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
@@ -102,9 +101,8 @@ class Synthetic(Task):
         from tqdm import tqdm
 
         check_split(self, split)
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
         local = data_root is not None and not str(data_root).startswith((HUB_PREFIX, LMMS_EVAL_ROOT))
-        folder = (Path(data_root) if data_root and local else cache) / self.name / f"v{self.version}"
+        folder = (Path(data_root) if data_root and local else user_cache()) / self.name / f"v{self.version}"
         folder.mkdir(parents=True, exist_ok=True)
         scripts = [write_script(duration, n) for duration in DURATIONS_S for n in range(VIDEOS_PER_DURATION)]
         paths = {script.name: folder / f"{script.name}.mp4" for script in scripts}
@@ -211,16 +209,12 @@ def _picture(color: str, shape: str, word: str, flash: bool) -> np.ndarray:
 def _encode(script: Script, path: Path) -> None:
     import av
 
-    # Written beside its place and renamed, so that an interrupted run leaves no half video behind.
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        unfinished = Path(folder) / path.name
-        with av.open(str(unfinished), "w") as container:
-            stream = container.add_stream("libx264", rate=FPS)
-            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            # Slower presets and more threads give other bytes from one time to the next.
-            stream.options, stream.thread_count = {"preset": "ultrafast", "crf": "18", "g": "100"}, 1
-            for number in range(script.num_frames):
-                frame = av.VideoFrame.from_ndarray(draw(script, number), format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        os.replace(unfinished, path)
+    with replacing(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        # Slower presets and more threads give other bytes from one time to the next.
+        stream.options, stream.thread_count = {"preset": "ultrafast", "crf": "18", "g": "100"}, 1
+        for number in range(script.num_frames):
+            frame = av.VideoFrame.from_ndarray(draw(script, number), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

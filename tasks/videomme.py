@@ -175,7 +175,7 @@ class VideoMME(Task):
             groups, extra = each.groups, each.question.extra
             if not extra:
                 raise UserError(
-                    f"{self.name}: the run is of an earlier version, whose records lack what the file holds"
+                    f"{self.name}: the run is of an earlier version, whose records do not hold all that the file needs"
                 )
             about: dict[str, Any] = {name: groups[name] for name in ("duration", "domain", "sub_category")}
             about = {"video_id": extra["video_id"], **about, "questions": []}

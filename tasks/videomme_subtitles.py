@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, Defect, Question, UserError, Video, VideoError
+from vamba_eval.contracts import Clip, Defect, Question, UserError, Video, VideoError, first_line
 from vamba_eval.video.subtitles import lines_at, read_subtitles
 
 from .videomme import IN_LMMS_EVAL, INSTRUCTION, VideoMME
@@ -105,8 +105,7 @@ def _lmms_lines(path: Path) -> dict[tuple[float, float], str]:
                 start, end = (_seconds(clock) for clock in rows[1].split(" --> ")[:2])
                 lines[start, end] = " ".join(rows[2:])
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise VideoError(f"the subtitles {path} cannot be read as lmms-eval reads them: {reason}") from error
+        raise VideoError(f"the subtitles {path} cannot be read as lmms-eval reads them: {first_line(error)}") from error
     return lines
 
 
@@ -119,7 +118,7 @@ def _seconds(clock: str) -> float:
 def _stated_rate_and_frames(path: Path) -> tuple[float, int]:
     """Frames a second and number of frames as OpenCV has them, from the header.
 
-    (0, 0) for what is no .mp4: there lmms-eval looks for a file that is not there, and so chooses no line.
+    (0, 0) for what is not an .mp4: there lmms-eval looks for a file that is not there, and so chooses no line.
     """
     import av
 

@@ -60,14 +60,14 @@ def publish(monkeypatch: pytest.MonkeyPatch, name: str, counts: dict[str, Counts
 def test_a_whole_copy(copy: Path, cli: Run) -> None:
     status, said, errors = cli("check", "longvideobench", "--data-root", copy.parent)
     assert status == 0, said + errors
-    assert said.startswith("longvideobench: all is there")
+    assert said.startswith("longvideobench: complete")
     rows = {line[:40].strip(): line[40:].split() for line in said.splitlines() if line[-1:].isdigit()}
     assert rows == {
         "questions": ["6", "6"],
         "questions that can be asked": ["6", "6"],
         "videos in the annotations": ["3", "3"],
         "video files": ["3", "3"],
-        "videos that open, with all their bytes": ["3", "3"],
+        "videos that open and are complete": ["3", "3"],
         "videos as long as annotated": ["3", "3"],
         "subtitle files": ["3", "3"],
     }
@@ -88,8 +88,8 @@ def test_a_missing_video(copy: Path, cli: Run) -> None:
     path.unlink()
     said, problems = report(copy, cli)
     assert [(p["kind"], p["where"]) for p in problems] == [("missing videos", str(path))]
-    assert f"run_eval.py download longvideobench --data-root {copy.parent} fetches" in problems[0]["advice"]
-    assert "something lacks" in said and "1 lack" in said
+    assert f"run_eval.py download longvideobench --data-root {copy.parent} downloads" in problems[0]["advice"]
+    assert "problems found" in said and "1 missing" in said
     assert report(copy, cli, "--quick")[1] == problems
 
 
@@ -102,15 +102,15 @@ def test_damaged_videos(copy: Path, cli: Run, video: Path) -> None:
     _, problems = report(copy, cli)
     assert {p["kind"] for p in problems} == {"videos that cannot be read"}
     unfinished, pointer, empty = (p["problem"] for p in problems)
-    assert unfinished == f"an unfinished download: {len(content) - len(cut):,} bytes lack at its end"
+    assert unfinished == f"an unfinished download: its last {len(content) - len(cut):,} bytes are missing"
     assert "Git LFS pointer" in pointer and "empty" in empty
 
 
-def _hang(job: worker.Job, buffer: str) -> worker.Reply:
-    if job.path.name == "lvb2.mp4":
+def _hang(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
+    if request.path.name == "lvb2.mp4":
         worker._hooks_into(buffer)
         time.sleep(60)
-    return worker.serve(job, buffer)
+    return worker.serve(request, buffer)
 
 
 def test_a_video_that_hangs_does_not_hang_the_check(copy: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,15 +119,15 @@ def test_a_video_that_hangs_does_not_hang_the_check(copy: Path, cli: Run, monkey
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent)]))
     _, problems = report(copy, cli, "--read-timeout", 1)
     assert [(p["kind"], Path(p["where"]).name) for p in problems] == [("videos that cannot be read", "lvb2.mp4")]
-    assert "stood still for 1 s" in problems[0]["problem"]
+    assert "made no progress for 1 s" in problems[0]["problem"]
 
 
 def test_another_length(copy: Path, cli: Run) -> None:
     make_video(copy / "videos" / "lvb2.mp4", frames=105, rate=10, size=(64, 64))  # within 2 s
     make_video(copy / "videos" / "lvb1.mp4", frames=95, rate=10, size=(64, 64))
     _, problems = report(copy, cli)
-    assert [(p["kind"], Path(p["where"]).name) for p in problems] == [("videos of another length", "lvb1.mp4")]
-    assert problems[0]["problem"] == "it lasts 9.5 s, and 12.5 s by the annotations"
+    assert [(p["kind"], Path(p["where"]).name) for p in problems] == [("videos with another length", "lvb1.mp4")]
+    assert problems[0]["problem"] == "it lasts 9.5 s, but 12.5 s according to the annotations"
 
 
 def test_subtitles(copy: Path, cli: Run) -> None:
@@ -171,7 +171,7 @@ def test_annotations(tmp_path: Path, cli: Run, video: Path, monkeypatch: pytest.
         "annotations that are not the published ones",
     ]
     assert "'candidates' is missing" in problems[0]["problem"]
-    assert problems[1]["problem"] == "13 questions in place of 14"
+    assert problems[1]["problem"] == "13 questions instead of 14"
 
     (copy / "json" / "4_count.json").unlink()
     assert "4_count.json is missing" in report(copy, cli)[1][0]["problem"]
@@ -190,7 +190,7 @@ def test_lengths_in_minutes(tmp_path: Path, cli: Run, video: Path, monkeypatch: 
     assert status == 0 and "as long as annotated" in said
     lines[0]["video_info"]["duration_minutes"] = 31
     write_lvbench(tmp_path, lines)
-    assert "1,860.0 s by the annotations" in report(copy, cli)[1][0]["problem"]
+    assert "1,860.0 s according to the annotations" in report(copy, cli)[1][0]["problem"]
 
 
 def test_the_splits(copy: Path, cli: Run) -> None:
@@ -215,7 +215,7 @@ def test_usage_errors(copy: Path, cli: Run) -> None:
 def test_several_tasks_and_the_synthetic_one(copy: Path, cli: Run, tmp_path: Path) -> None:
     status, said, _ = cli("check", "longvideobench,videomme", "--data-root", copy.parent)
     assert status == 1
-    assert "longvideobench: all is there" in said and "videomme: something lacks" in said
+    assert "longvideobench: complete" in said and "videomme: problems found" in said
     assert "run_eval.py download videomme" in said
 
 
@@ -241,7 +241,7 @@ def test_what_is_downloaded_is_whole(tmp_path: Path, video: Path, cli: Run, monk
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         assert cli("download", "videomme", "--data-root", root)[0] == 0
     status, said, _ = cli("check", "videomme", "--data-root", root)
-    assert status == 0 and "all is there" in said
+    assert status == 0 and "videomme: complete" in said
     run = ("--tasks", "videomme", "--models", "random", "--data-root", root, "--output", tmp_path / "results")
     status, said, errors = cli(*run)
     assert status == 0, errors

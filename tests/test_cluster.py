@@ -161,7 +161,7 @@ def test_every_fault_costs_its_own_questions(cluster: Any, data: Path, tmp_path:
     assert errors.keys() == {f"{name}-{n}" for name in ("poison", "broken", "hang") for n in range(2)} | {"large-1"}
     assert "given up after 3 tries: the process of replica" in errors["poison-0"]
     assert errors["large-1"].startswith("out of memory while answering")
-    assert "cannot be read as a video" in errors["broken-0"] and "stood still for 1 s" in errors["hang-1"]
+    assert "cannot be read as a video" in errors["broken-0"] and "made no progress for 1 s" in errors["hang-1"]
     assert len(list(marks.glob("*.started"))) > 3, "new processes for those that died"
 
 
@@ -223,7 +223,7 @@ def test_what_the_cluster_cannot_do_is_said(
     cluster: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for options, message in (
-        ({"gpus": 3}, "3 GPUs were asked for, and Ray knows of 2"),
+        ({"gpus": 3}, "3 GPUs were asked for, but Ray knows of 2"),
         ({"gpus": "all", "gpus_per_model": 2}, "2 GPUs of one machine, and there are 1"),
         ({"gpus": 1, "replicas": 1}, "not both"),
         ({"replicas": 0}, "must be positive"),

@@ -112,7 +112,7 @@ def test_a_folder_of_extracted_frames_is_sampled_like_a_video(tmp_path: Path) ->
     for frame, index in zip(clip.frames, clip.frame_indices, strict=True):
         assert np.array_equal(frame, np.asarray(Image.open(tmp_path / f"frame_{index}.jpg")))
     (tmp_path / "frame_7.jpg").unlink()
-    with pytest.raises(VideoError, match="lacks frame_7"):
+    with pytest.raises(VideoError, match=r"frame_7\.jpg is missing"):
         read_clip(tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_a_folder_of_extracted_frames_with_a_rate_has_times_and_spans(tmp_path: 
             read_clip(tmp_path, sampling, start_s=1.0, end_s=3.0)
     assert probe(tmp_path).width == 60
     (tmp_path / form.format(first + 9)).unlink()
-    with pytest.raises(VideoError, match=f"lacks {form.format(first + 9)}: extract"):
+    with pytest.raises(VideoError, match=f"{form.format(first + 9)} is missing; extract"):
         read_clip(tmp_path)
 
 

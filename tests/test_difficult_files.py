@@ -17,7 +17,7 @@ from videos import MPEG4, VP9, X264_CLOSED, X264_OPEN, X265_CLOSED, X265_OPEN, a
 
 from vamba_eval import FrameSampling, read_clip
 from vamba_eval.contracts import VideoError
-from vamba_eval.video import canvas, pyav, read
+from vamba_eval.video import canvas, pyav
 from vamba_eval.video.canvas import Hooks
 
 try:
@@ -122,7 +122,7 @@ def test_unreferenced_frames_are_passed_over(tmp_path: Path, monkeypatch: pytest
         alive += 1
 
     decoded = []
-    convert = read.rgb
+    convert = pyav.rgb
     monkeypatch.setattr(pyav, "rgb", lambda frame, codec: decoded.append(frame.pts) or convert(frame, codec))
     clip = read_clip(path, full_size(3), threads=1, hooks=Hooks(alive=count))
     assert len(decoded) == 3 and np.array_equal(clip.frames, all_frames(path)[[20, 60, 100]])

@@ -78,6 +78,17 @@ def test_the_table_of_responses() -> None:
                 assert found == cell, (shown, heading, name)
 
 
+def test_the_example_of_a_stop_sequence() -> None:
+    text = re.search(r"of `(.+)`, `(.+)` is left", PROTOCOLS)
+    assert text is not None
+    response, left = (part.replace("\\n", "\n") for part in text.groups())
+    for name in CHOICES:
+        for protocol in load_task(name).protocols:
+            cut = load_task(name).generation(protocol).cut(response)
+            # What is generated here has no protocol of lmms-eval's to follow in this.
+            assert cut == (left if protocol == "lmms-eval" and name != "synthetic" else response), (name, protocol)
+
+
 # ------------------------------------------------------------------------------------------------- benchmarks/
 
 

@@ -386,7 +386,7 @@ def test_another_size_than_stated(
     hub = serve("lmms-lab/Video-MME", repository, lies={"videos_chunked_02.zip": size + difference})
     status, _, errors = cli("download", "videomme", "--data-root", tmp_path / "data")
     assert status == 2
-    assert f"came with {size:,} bytes that are not the {size + difference:,} that the Hub states" in errors
+    assert f"arrived with {size:,} bytes instead of the {size + difference:,} that the Hub states" in errors
     assert not (tmp_path / "data" / "videomme" / "data" / "vid_3.mp4").exists()
     hub.lies.clear()
     assert cli("download", "videomme", "--data-root", tmp_path / "data")[0] == 0
@@ -488,7 +488,7 @@ def test_names_that_are_not_there(tmp_path: Path, video: bytes, serve: Callable[
     assert cli("download", "videomme", "--data-root", root, "--repo", "somebody/copy", "--revision", "x")[0] == 0
     assert all(v.path.exists() for v in load_task("videomme").load(root))
     status, _, errors = cli("download", "videomme,mlvu", "--data-root", root, "--repo", "somebody/copy")
-    assert status == 2 and "--repo is the source of one benchmark" in errors
+    assert status == 2 and "--repo names the source of one benchmark" in errors
     status, _, errors = cli("download", "videome", "--data-root", root)
     assert status == 2 and "did you mean 'videomme'" in errors
     status, _, errors = cli("download", "videomme", "--data-root", "hub:")
@@ -497,7 +497,7 @@ def test_names_that_are_not_there(tmp_path: Path, video: bytes, serve: Callable[
 
 def test_no_network(tmp_path: Path, cli: Run) -> None:
     status, _, errors = cli("download", "videomme", "--data-root", tmp_path)
-    assert status == 2 and "cannot be fetched (Cannot reach" in errors
+    assert status == 2 and "cannot be downloaded (Cannot reach" in errors
 
 
 def test_tasks_that_share_data(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
@@ -534,5 +534,5 @@ def test_two_at_once(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) ->
     serve("lmms-lab/Video-MME", publish_videomme(tmp_path / "published", video))
     own = tmp_path / "data" / "videomme" / ".vamba-eval"
     own.mkdir(parents=True)
-    with FileLock(own / "lock"), pytest.raises(UserError, match="another command is fetching"):
+    with FileLock(own / "lock"), pytest.raises(UserError, match="another command is downloading"):
         download(["videomme"], tmp_path / "data", say=lambda text: None)

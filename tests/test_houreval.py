@@ -27,7 +27,7 @@ from videos import picture
 from vamba_eval import Question, Video, evaluate, load_task
 from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError
 from vamba_eval.score.statistics import summarize
-from vamba_eval.video import canvas, read
+from vamba_eval.video import read
 
 LONG_MLVU = {"2_needle": 18, "4_count": 7, "5_order": 15, "6_anomaly_reco": 8}  # of the published annotations
 SIZES_MLVU = {
@@ -48,7 +48,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     probe = read.probe
 
-    def watched(path: Path) -> canvas.VideoInfo:
+    def watched(path: Path) -> read.VideoInfo:
         names.append(path.name)
         return probe(path)
 

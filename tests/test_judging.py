@@ -22,8 +22,7 @@ from judge_server import Reply, judge_server
 
 from vamba_eval import Leaderboard, evaluate
 from vamba_eval.contracts import Answer, ModelAdapter, UserError
-from vamba_eval.endpoint import Endpoint
-from vamba_eval.score.judge import grade_runs
+from vamba_eval.score.judge import grade_runs, judge_endpoint
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -151,7 +150,7 @@ def test_nothing_is_asked_twice(run: Path, cli: Cli) -> None:
         asked = len(server.requests)
         first = (run / "leaderboard.csv").read_text()
         _, output, _ = judge(cli, run, server.url)
-        assert "0 responses judged, 15 were before, 0 failed. 0 requests" in output
+        assert "0 responses judged, 15 had been judged before, 0 failed. 0 requests" in output
         (run / "dream1k.describer.judged.jsonl").unlink()
         _, output, _ = judge(cli, run, server.url)
         assert "15 responses judged" in output and "0 requests: 0 tokens in, 0 out" in output
@@ -221,14 +220,14 @@ def test_what_concerns_all_responses_ends_it_at_once(run: Path, cli: Cli, reply:
 
 def test_an_endpoint_that_keeps_failing_is_given_up(run: Path) -> None:
     with judge_server(lambda _: Reply(status=503)) as server:
-        endpoint = Endpoint("m", server.url, cache=run / "cache", max_retries=0)
+        endpoint = judge_endpoint("m", server.url, cache=run / "cache", max_retries=0)
         with endpoint, pytest.raises(UserError, match=r"failed 10 times in a row, the last time with: .*503"):
             grade_runs([run], endpoint, requests=1, progress=False)
     assert len(server.requests) <= 11
 
 
 def test_one_that_is_not_there_is_given_up(run: Path) -> None:
-    endpoint = Endpoint("m", "http://127.0.0.1:9/v1", cache=run / "cache", max_retries=0)
+    endpoint = judge_endpoint("m", "http://127.0.0.1:9/v1", cache=run / "cache", max_retries=0)
     with endpoint, pytest.raises(UserError, match="in a row, the last time with: the judge gave no answer: Connection"):
         grade_runs([run], endpoint, progress=False)
 
@@ -284,9 +283,9 @@ def test_an_answer_that_is_not_understood_is_asked_again(run: Path, cli: Cli) ->
         (Reply("", finish="content_filter"), "withheld by a content filter"),
         (Reply(" "), "the judge's answer is empty"),
         (Reply(status=400, code="context_length_exceeded"), "the judge gave no answer: Error code: 400"),
-        (Reply(raw=b"<html>busy</html>", headers={"Content-Type": "text/html"}), "is no chat completion: <html>"),
+        (Reply(raw=b"<html>busy</html>", headers={"Content-Type": "text/html"}), "is not a chat completion: <html>"),
         (Reply(raw=b"{"), "the judge gave no answer: "),
-        (Reply(raw=b'{"choices": []}'), "is no chat completion"),
+        (Reply(raw=b'{"choices": []}'), "is not a chat completion"),
     ],
 )
 def test_one_bad_answer_costs_one_judgement_and_a_rerun_asks_for_it_alone(
@@ -298,13 +297,13 @@ def test_one_bad_answer_costs_one_judgement_and_a_rerun_asks_for_it_alone(
 
     with judge_server(answer) as server:
         status, output, _ = judge(cli, run, server.url)
-        assert status == 1 and "14 responses judged, 0 were before, 1 failed (first reason: " in output
+        assert status == 1 and "14 responses judged, 0 had been judged before, 1 failed (first reason: " in output
         assert reason in output and " of 14/15" in output
         assert f"1 responses (1 failed; first reason: {judged_lines_error(run)})" in output
         asked = len(server.requests)
         server.answer = autodq
         status, output, _ = judge(cli, run, server.url)
-        assert status == 0 and "1 responses judged, 14 were before, 0 failed" in output
+        assert status == 0 and "1 responses judged, 14 had been judged before, 0 failed" in output
         assert " of 14/15" not in output and "NOT JUDGED" not in output
         new = server.requests[asked:]
         assert "The man's step 6 0." in prompt_of(new[0]) and len(new) == 2, "extraction comes from the cache"
@@ -353,7 +352,7 @@ def test_judging_that_is_stopped_goes_on_where_it_was(run: Path, cli: Cli, end: 
         asked = len(server.requests)
         server.seconds = 0.0
         status, output, _ = judge(cli, run, server.url)
-    assert status == 0 and f"{15 - done} responses judged, {done} were before" in output
+    assert status == 0 and f"{15 - done} responses judged, {done} had been judged before" in output
     assert path.read_bytes().startswith(before) and len(judged_lines(run)) == 15
     lost = [r for r in server.requests[asked:] if r in server.requests[:asked]]
     assert len(lost) <= 2, "what was under way when it was killed"
@@ -368,7 +367,7 @@ def test_a_changed_response_is_judged_again(run: Path, cli: Cli) -> None:
         (result,) = Leaderboard.from_runs([run]).results
         assert result.unjudged == 1, "a judgement of another text does not count"
         _, output, _ = judge(cli, run, server.url)
-    assert "1 responses judged, 14 were before" in output
+    assert "1 responses judged, 14 had been judged before" in output
     (result,) = Leaderboard.from_runs([run]).results
     assert result.unjudged == 0
 
@@ -391,7 +390,7 @@ def test_two_judges_stand_in_one_file_and_tables_name_one(run: Path, cli: Cli) -
     _, output, _ = cli("leaderboard", run, "--judge", "gpt-test")
     assert "graded by gpt-test at" in output
     _, output, _ = cli("leaderboard", run, "--judge", "nobody")
-    assert "nobody has judged nothing, but gpt-test at" in output
+    assert "nobody has judged nothing here, but gpt-test at" in output
 
 
 def test_runs_without_free_text_and_bad_prices_are_mistakes(tmp_path: Path, run: Path, cli: Cli) -> None:

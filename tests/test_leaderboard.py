@@ -93,7 +93,7 @@ def test_an_installed_copy_has_the_reported_rows_and_the_reports_page(results: P
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = source.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "site", format="zip")
-    code = "from vamba_eval.cli import main; main(['leaderboard', '--published']); main(['list'])"
+    code = "from vamba_eval.cli.main import main; main(['leaderboard', '--published']); main(['list'])"
     code += f"; main(['report', {str(results / 'few')!r}])"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -118,7 +118,7 @@ def test_notes_name_chance_and_unlike_hardware(results: Path) -> None:
     (results / "many" / "run.json").write_text(json.dumps(info))
     notes = "\n".join(Leaderboard.from_runs([results]).notes())
     assert any(note.startswith("AT CHANCE") and "random" in note for note in notes.splitlines())
-    assert "unlike hardware" in notes and "1 x NVIDIA H100 80GB HBM3" in notes
+    assert "different hardware" in notes and "1 x NVIDIA H100 80GB HBM3" in notes
 
 
 def test_a_missing_plugin_is_named(cli: Cli, results: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_frontier_is_what_no_other_beats_on_the_same_hardware() -> None:
     assert [each.model for each in board.frontier()] == ["exact", "fast", "twin", "elsewhere"]
     marked = [line.split("|")[1].strip() for line in board.headline_markdown().splitlines() if "◆" in line]
     assert marked == ["exact", "fast", "twin", "elsewhere"]
-    assert any("◆" in note for note in board.notes()) and any("unlike hardware" in note for note in board.notes())
+    assert any("◆" in note for note in board.notes()) and any("different hardware" in note for note in board.notes())
     assert "◆" not in Leaderboard(results[:1]).headline_markdown(), "one model is no choice"
 
 
@@ -171,7 +171,7 @@ def test_rows_are_chosen_sorted_and_shown_in_every_form(cli: Cli, results: Path,
     for arguments, words in (
         (("--where", "nonsense == 1"), "--where 'nonsense == 1'"),
         (("--where", "score >"), "Columns: run, model"),
-        (("--sort", "speed"), "--sort 'speed' is no column; there are run, model"),
+        (("--sort", "speed"), "--sort 'speed' is not a column; there are run, model"),
         (("--columns", "model,speed"), "no column 'speed'; there are run, model"),
     ):
         status, _, err = cli("leaderboard", results, *arguments)

@@ -144,7 +144,7 @@ def test_what_is_not_supported_is_said_before_anything_is_computed(videos: list[
         ([str(videos[0]), str(videos[1])], "2 videos in one question"),
         ([str(videos[0]), Image.new("RGB", (64, 64))], "a video and pictures"),
         ([{"type": "audio", "url": "x.wav"}], "audio"),
-        (["https://example.org/x.mp4"], "not addresses"),
+        (["https://example.org/x.mp4"], "not URLs"),
         ([np.zeros(3)], "ndarray"),
     ):
         docs = [{"visual": visual, "text": "What?"}]
@@ -271,11 +271,11 @@ def test_each_process_gets_whole_videos_and_as_many() -> None:
 
 
 def test_batches_hold_each_question_once() -> None:
-    from vamba_eval.lmms.models import Question
+    from vamba_eval.lmms.models import ResolvedRequest
 
     greedy, drawn = GenerationSettings(4), GenerationSettings(4, True)
     questions = [
-        Question(0, n, text, s, "") for n, (text, s) in enumerate([("a", greedy), ("b", drawn), ("a", greedy)])
+        ResolvedRequest(0, n, text, s, "") for n, (text, s) in enumerate([("a", greedy), ("b", drawn), ("a", greedy)])
     ]
-    batches = list(_batches([*questions, Question(1, 0, "c", greedy, "")], 2))
+    batches = list(_batches([*questions, ResolvedRequest(1, 0, "c", greedy, "")], 2))
     assert [[[q.place for q in same] for same in few] for few in batches] == [[[0, 2], [0]], [[1]]]

@@ -60,9 +60,9 @@ def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def _evil_serve(job: worker.Job, buffer: str) -> worker.Reply:
-    name = job.path.name
-    honest = "twice" not in name and job.backend != "pyav"
+def _evil_serve(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
+    name = request.path.name
+    honest = "twice" not in name and request.backend != "pyav"
     if not honest and "hang" in name:
         worker._hooks_into(buffer)
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))  # as deaf as decord's endless loop
@@ -78,10 +78,10 @@ def _evil_serve(job: worker.Job, buffer: str) -> worker.Reply:
 
         worker.read_clip = hungry  # type: ignore[assignment]
         try:
-            return worker.serve(job, buffer)
+            return worker.serve(request, buffer)
         finally:
             worker.read_clip = original
-    return worker.serve(job, buffer)
+    return worker.serve(request, buffer)
 
 
 def workers() -> list[psutil.Process]:
@@ -117,7 +117,7 @@ def test_a_bad_video_costs_one_more_try(folder: Path, tmp_path: Path, evil: None
     assert len(loads) == 10
     assert all(loads[str(n)].clip is not None for n in range(8))
     second = others.installed()[0] if others.installed() else "pyav-plain"
-    said = {"hang": "reading stood still for 1.5 s", "crash": "crashed (SIGSEGV)", "eat": "memory"}[kind]
+    said = {"hang": "reading made no progress for 1.5 s", "crash": "crashed (SIGSEGV)", "eat": "memory"}[kind]
     once = loads[f"{kind}_once"]
     assert once.clip is not None and np.array_equal(once.clip.frames, loads["0"].clip.frames)  # type: ignore[union-attr]
     assert said in once.clip.note and "instead" in once.clip.note
@@ -220,7 +220,7 @@ def test_the_program_is_not_run_again_by_its_workers(folder: Path, tmp_path: Pat
         "import pathlib, sys\n"
         "from vamba_eval import FrameSampling\n"
         "from vamba_eval.contracts import Video\n"
-        "from vamba_eval.loading import Reader, Reading\n"
+        "from vamba_eval.reading.reader import Reader, Reading\n"
         "print('started', flush=True)\n"
         "with Reader(Reading(workers=2)) as reader:\n"
         f"    videos = [Video(p.stem, p, ()) for p in pathlib.Path({str(folder)!r}).iterdir()]\n"
@@ -292,12 +292,12 @@ def test_even_a_hanging_worker_dies_with_a_killed_run(folder: Path, tmp_path: Pa
     script.write_text(
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
         "import test_loading\n"
-        "from vamba_eval import loading\n"
         "from vamba_eval.contracts import Video\n"
+        "from vamba_eval.reading import reader\n"
         "import pathlib\n"
-        "loading.serve = test_loading._evil_serve\n"
-        "with reader.Reader(reader.Reading(workers=1)) as reader:\n"
-        "    list(reader.clips([Video('v', pathlib.Path(sys.argv[1]), ())], test_loading.SAMPLING))\n"
+        "reader.serve = test_loading._evil_serve\n"
+        "with reader.Reader(reader.Reading(workers=1)) as reads:\n"
+        "    list(reads.clips([Video('v', pathlib.Path(sys.argv[1]), ())], test_loading.SAMPLING))\n"
     )
     path = shutil.copy(folder / "0.mp4", tmp_path / "hang_twice.mp4")
     tests = str(Path(__file__).parent)
@@ -323,7 +323,7 @@ def test_a_run_says_how_long_it_waited(cli: Cli, folder: Path, tmp_path: Path) -
     command = ("--tasks", f"{PLUGINS}:FolderTask", "--models", f"careful={PLUGINS}:Careful", "--data-root", folder)
     status, _, err = cli(*command, "--output", tmp_path / "out")
     assert status == 0
-    assert "folder · careful: 8 videos in " in err and "waiting for them" in err
+    assert "folder · careful: 8 videos in " in err and "waiting for clips" in err
     (path,) = (tmp_path / "out").rglob("*.jsonl")
     assert all(record["wait_s"] >= 0 for record in latest_records(path).values())
 
@@ -464,7 +464,7 @@ def test_several_processes_share_a_cache(folder: Path, tmp_path: Path) -> None:
         "import json, pathlib, sys\n"
         "from vamba_eval import FrameSampling\n"
         "from vamba_eval.contracts import Video\n"
-        "from vamba_eval.loading import Reader, Reading\n"
+        "from vamba_eval.reading.reader import Reader, Reading\n"
         "videos = [Video(p.stem, p, ()) for p in sorted(pathlib.Path(sys.argv[1]).iterdir())] * 5\n"
         "with Reader(Reading(workers=1, cache=sys.argv[2], cache_gb=0.0005)) as reader:\n"
         "    loads = list(reader.clips(videos, FrameSampling(num_frames=8, shortest_edge=32, longest_edge=64)))\n"

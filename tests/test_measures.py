@@ -33,9 +33,8 @@ from vamba_eval.contracts import (
     Video,
     mean,
 )
-from vamba_eval.endpoint import Endpoint
 from vamba_eval.report.page import STATES, write_report
-from vamba_eval.score.judge import grade_runs
+from vamba_eval.score.judge import grade_runs, judge_endpoint
 from vamba_eval.score.letters import extract_vamba, score_choice
 from vamba_eval.score.scored import expected_of_guesses, scored_runs, verdict_of
 from vamba_eval.score.statistics import estimate, metric_of, parts, without_parts
@@ -267,7 +266,7 @@ def test_a_benchmark_that_is_partly_judged_is_an_ordinary_one(runs: Path) -> Non
         assert points == "3", "a judge is given all of extra"
         return Reply(str(2 + int(number) % 2))
 
-    with judge_server(grade_by) as server, Endpoint("m", server.url, cache=runs / "cache") as endpoint:
+    with judge_server(grade_by) as server, judge_endpoint("m", server.url, cache=runs / "cache") as endpoint:
         graded = grade_runs([runs / "a"], endpoint, requests=1, progress=False)
     assert (graded.judged, graded.failed) == (40, 0)
     (result,) = Leaderboard.from_runs([runs / "a"]).results

@@ -195,7 +195,7 @@ def test_results_that_cannot_be_written_give_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "out"))
 
-    monkeypatch.setattr("vamba_eval.store.runs.os.replace", full)
+    monkeypatch.setattr("vamba_eval.files.os.replace", full)
     command = ("--tasks", "videomme", "--models", "constant", "--data-root", benchmarks)
     status, _, err = cli(*command, "--output", tmp_path / "out")
     assert status == 2 and "No space left on device" in err and "Traceback" not in err
@@ -246,8 +246,8 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--models", "random", "--model-args", "seed=1"], "write MODEL:KEY=VALUE"),
         (["--models", "random", "--model-args", "vamba:seed=1"], "not among the models"),
         (["--models", "random,random"], "same label"),
-        (["--models", "random", "--num-frames", "0"], "num_frames must be positive, not 0"),
-        (["--models", "random", "--num-frames", "-5"], "num_frames must be positive, not -5"),
+        (["--models", "random", "--num-frames", "0"], "'0' is neither a number of frames nor a range of them"),
+        (["--models", "random", "--num-frames", "-5"], "'-5' is neither a number of frames nor a range of them"),
         (["--models", "random", "--longest-edge", "0"], "longest_edge"),
         (["--models", "random", "--max-new-tokens", "0"], "max_new_tokens must be positive"),
         (["--models", "random", "--limit", "0"], "limit must be a positive number"),
@@ -301,7 +301,7 @@ def test_help_list_and_leaderboard_import_no_torch(cli: Cli, data: Path, tmp_pat
     cli("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
     for arguments in (["list"], ["leaderboard", str(tmp_path / "out"), "--published"]):
         code = (
-            "import sys; from vamba_eval.cli import main; status = main(sys.argv[1:]);"
+            "import sys; from vamba_eval.cli.main import main; status = main(sys.argv[1:]);"
             "heavy = {'torch', 'transformers', 'av', 'pandas'} & set(sys.modules);"
             "print(heavy, file=sys.stderr); sys.exit(bool(heavy) or status)"
         )

@@ -514,7 +514,7 @@ def test_subtitles_that_cannot_be_placed(longvideobench: Path, tmp_path: Path) -
     clip = clip_of(video, strategy="starts", num_frames=4)
     with pytest.raises(VideoError, match="its subtitles are missing"):
         task.captions(Video(video.id, video.path, ()), clip, "official")
-    with pytest.raises(VideoError, match="lacks the times"):
+    with pytest.raises(VideoError, match="does not hold the times"):
         task.captions(Video(video.id, video.path, (), subtitles=video.subtitles), clip, "official")
     unknown = Clip(clip.frames, clip.timestamps_s, clip.frame_indices, float("nan"), float("nan"))
     with pytest.raises(VideoError, match="have no times"):

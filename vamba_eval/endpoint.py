@@ -1,4 +1,7 @@
-"""A language model behind an OpenAI-compatible endpoint, with a cache of its answers on disk."""
+"""A language model behind an OpenAI-compatible endpoint, with a cache of its answers on disk.
+
+Knows nothing of what is asked and why: whoever asks gives the words that messages to the user need.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vamba_eval.contracts import UserError
-from vamba_eval.store.judgements import Judge
 
 
 @dataclass
 class Usage:
-    """Requests and their tokens; what the cache answered is told apart, and costs nothing."""
+    """Requests and their tokens; what came from the cache is counted apart, and costs nothing."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -33,33 +35,42 @@ class Usage:
             setattr(self, name, getattr(self, name) + value)
 
     def cost(self, dollars_in: float, dollars_out: float) -> float:
-        """Dollars, at prices for a million tokens."""
+        """Dollars, at prices per million tokens."""
         return (self.prompt_tokens * dollars_in + self.completion_tokens * dollars_out) / 1e6
 
 
 class EndpointError(Exception):
-    """The endpoint gave no answer. Costs one judgement, unless it goes on."""
+    """The endpoint gave no answer to one request; it may to the next."""
 
 
 @dataclass(frozen=True)
-class _Reply:
+class Reply:
+    """An answer. ``problem`` says why its text is of no use, "" where it may be; ``cached`` if it was there already."""
+
     text: str
     problem: str
     prompt_tokens: int
     completion_tokens: int
     cached: bool = False
 
+    @property
+    def usage(self) -> Usage:
+        spent = (1, self.prompt_tokens, self.completion_tokens)
+        return Usage(0, 0, 0, *spent) if self.cached else Usage(*spent)
+
 
 class Endpoint:
     """A chat model that is asked over HTTP, with its cache; a context manager, used by many threads.
 
     model      its name at the endpoint
-    url        base URL (default: the client library's, OPENAI_BASE_URL or OpenAI's own)
+    url        base URL (default: the client library's, OPENAI_BASE_URL or OpenAI's own); afterwards without credentials
+    cache      directory of the answers
     key_env    the environment variable that holds the key; an endpoint other than OpenAI's may need none
-    cache      directory of the answers (default: in the user's cache directory)
+    role       what messages call the model
+    option     how the user gives its "model", "url", "key-env" and "cache": a form for these, such as "--{}"
 
-    The client library waits and tries again where the endpoint is busy (429, with its Retry-After), out of order
-    (5xx) or out of reach. Raises UserError for what no retrying mends: the key, the model's name, the account.
+    The client library waits and tries again where the endpoint is busy (429, with its Retry-After), failing (5xx) or
+    unreachable. Raises UserError for what a retry cannot change: the key, the model's name, the account.
     """
 
     def __init__(
@@ -67,8 +78,10 @@ class Endpoint:
         model: str,
         url: str | None = None,
         *,
+        cache: str | Path,
         key_env: str = "OPENAI_API_KEY",
-        cache: str | Path | None = None,
+        role: str = "the model",
+        option: str = "{}",
         timeout_s: float = 120.0,
         max_retries: int = 8,
     ) -> None:
@@ -77,25 +90,28 @@ class Endpoint:
         try:
             import openai
         except ImportError:
-            raise UserError("asking a judge needs the library openai: pip install 'vamba-eval[judge]'") from None
+            raise UserError(f"asking {role} needs a library: pip install openai") from None
         self._openai = openai
+        self._role, self._option = role, option.format
         url = url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"the judge's URL {url!r} should look like https://HOST/v1")
+            raise UserError(f"{role}'s URL {url!r} should look like https://HOST/v1")
         host = parts.hostname + (f":{parts.port}" if parts.port else "")
-        self.judge = Judge(model, f"{parts.scheme}://{host}{parts.path.rstrip('/')}")
+        self.model, self.url = model, f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
         self._key_env, key = key_env, os.environ.get(key_env)
         if not key and parts.hostname == "api.openai.com":
-            raise UserError(f"the judge needs a key: set {key_env}, or name another variable with --judge-key-env")
+            raise UserError(
+                f"{role} needs a key: set {key_env}, or name another variable with {self._option('key-env')}"
+            )
         self._client = openai.OpenAI(base_url=url, api_key=key or "none", timeout=timeout_s, max_retries=max_retries)
-        cache = Path(cache).expanduser() if cache else _user_cache() / "judge"
+        cache = Path(cache).expanduser()
         try:
             # Nothing is thrown out: these answers cost money, and take a few KB each.
             self._cache = diskcache.Cache(str(cache), eviction_policy="none", cull_limit=0)
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
             raise UserError(
-                f"the judge's cache {cache} cannot be used ({error}): give another --judge-cache"
+                f"{role}'s cache {cache} cannot be used ({error}): give another {self._option('cache')}"
             ) from error
         self._stopped = threading.Event()
         self._hopeless: UserError | None = None  # what any other request would meet as well
@@ -107,18 +123,22 @@ class Endpoint:
         self._client.close()
         self._cache.close()
 
+    def __str__(self) -> str:
+        return f"{self.model} at {self.url}"
+
     def stop(self) -> None:
         """Send no further request; those that are out are waited for by their threads."""
         self._stopped.set()
 
     def key(self, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any], attempt: int) -> str:
-        asked = [self.judge.model, self.judge.url, [dict(message) for message in messages], options, attempt]
+        """What the cache calls the answer to a request; each attempt at the same request has its own."""
+        asked = [self.model, self.url, [dict(message) for message in messages], options, attempt]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
-    def reply(self, key: str, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]) -> _Reply:
-        """The answer kept under ``key``, or a new one, which is kept."""
+    def reply(self, key: str, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]) -> Reply:
+        """The answer kept under ``key``, or a new one, which is kept. Raises EndpointError and UserError."""
         if (known := self._cache.get(key)) is not None:
-            return _Reply(**json.loads(known), cached=True)
+            return Reply(**json.loads(known), cached=True)
         if self._hopeless is not None:
             raise self._hopeless
         if self._stopped.is_set():
@@ -134,48 +154,45 @@ class Endpoint:
         return reply
 
     def forget(self, keys: Iterable[str]) -> None:
+        """Keep these answers no longer."""
         for key in keys:
             self._cache.delete(key)
 
-    def _ask(self, messages: Any, options: Mapping[str, Any]) -> _Reply:
+    def _ask(self, messages: Any, options: Mapping[str, Any]) -> Reply:
         openai = self._openai
         try:
-            completion: Any = self._client.chat.completions.create(model=self.judge.model, messages=messages, **options)
+            completion: Any = self._client.chat.completions.create(model=self.model, messages=messages, **options)
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise UserError(
-                f"{self.judge} does not accept the key in {self._key_env} ({_reason(error)}): set another, or name its "
-                "variable with --judge-key-env"
+                f"{self} does not accept the key in {self._key_env} ({_in_a_line(error)}): set another, or name its "
+                f"variable with {self._option('key-env')}"
             ) from error
         except openai.NotFoundError as error:
             raise UserError(
-                f"{self.judge} is not there ({_reason(error)}): check --judge-model and --judge-url (which mostly ends "
-                "in /v1)"
+                f"{self} cannot be found ({_in_a_line(error)}): check {self._option('model')} and "
+                f"{self._option('url')} (which usually ends in /v1)"
             ) from error
         except openai.RateLimitError as error:
             if error.code == "insufficient_quota":
-                raise UserError(f"{self.judge}: the account's quota is used up ({_reason(error)})") from error
-            raise EndpointError(_reason(error)) from error
+                raise UserError(f"{self}: the account's quota is used up ({_in_a_line(error)})") from error
+            raise EndpointError(_in_a_line(error)) from error
         except (openai.OpenAIError, ValueError) as error:  # a ValueError: what came was not JSON
-            raise EndpointError(_reason(error)) from error
+            raise EndpointError(_in_a_line(error)) from error
         try:
             choice, usage = completion.choices[0], completion.usage
             text, refusal, finish = choice.message.content or "", choice.message.refusal, choice.finish_reason
         except (AttributeError, IndexError, TypeError):
-            raise EndpointError(f"what came is no chat completion: {str(completion)[:200]}") from None
+            raise EndpointError(f"the response is not a chat completion: {str(completion)[:200]}") from None
         spent = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
         if refusal:
-            problem = f"the judge refused: {refusal}"
+            problem = f"{self._role} refused: {refusal}"
         elif finish == "length":
-            problem = f"the judge's answer was cut off after {spent[1]:,} tokens"
+            problem = f"{self._role}'s answer was cut off after {spent[1]:,} tokens"
         elif finish == "content_filter":
-            problem = "the judge's answer was withheld by a content filter"
+            problem = f"{self._role}'s answer was withheld by a content filter"
         else:
-            problem = "" if text.strip() else "the judge's answer is empty"
-        return _Reply(text, problem, *spent)
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
+            problem = "" if text.strip() else f"{self._role}'s answer is empty"
+        return Reply(text, problem, *spent)
 
 
 def _valid(text: str) -> str:
@@ -183,5 +200,6 @@ def _valid(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _reason(error: Exception) -> str:
+def _in_a_line(error: Exception) -> str:
+    """All of its text: an endpoint's own words may come in any line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

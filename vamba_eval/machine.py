@@ -1,13 +1,15 @@
-"""This machine and this process's environment: cores, driver, package versions. Never loads torch."""
+"""This machine and this process's environment: cores, memory that ran out, driver, package versions. Never loads
+torch."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vamba_eval._version import __version__
 
@@ -55,6 +57,28 @@ def gpu_driver() -> dict[str, Any]:
 def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# What RuntimeErrors of torch's allocator for the CPU say, and C++'s own error behind them.
+_NO_HOST_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+
+
+def out_of_memory(error: BaseException) -> Literal["gpu", "host"] | None:
+    """Whose memory had no room when ``error`` was raised; None where it says something else.
+
+    A MemoryError that is not NumPy's is an adapter's, which says how many frames would fit: it speaks of the GPU where
+    torch uses one.
+    """
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, known without torch
+        return "gpu"
+    if isinstance(error, MemoryError):
+        torch = sys.modules.get("torch")
+        on_gpu = torch is not None and torch.cuda.is_initialized()
+        by_numpy = type(error).__qualname__ == "_ArrayMemoryError"  # whose __name__ is "MemoryError"
+        return "gpu" if on_gpu and not by_numpy else "host"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_HOST_MEMORY):
+        return "host"
+    return None
 
 
 # The packages whose version can change frames, prompts, answers or speed.

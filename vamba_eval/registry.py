@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-from vamba_eval.contracts import Model, ModelAdapter, ServedModel, Task, UserError
+from vamba_eval.contracts import Model, ModelAdapter, ServedModel, Task, UserError, first_line
 
 T = TypeVar("T", Task, Model)
 # The two kinds of plugin. Any, because type checkers refuse an abstract class as a value of type[T].
@@ -48,8 +48,9 @@ def load_adapter(name: str, **args: Any) -> Model:
         return cast(Model, cls(**args))
     except (ValueError, TypeError) as error:
         given = ", ".join(f"{key}={value}" for key, value in args.items())
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"model {name!r} cannot be built with {given or 'its defaults'}: {reason}") from error
+        raise UserError(
+            f"model {name!r} cannot be built with {given or 'its defaults'}: {first_line(error)}"
+        ) from error
 
 
 def load_local(name: str, **args: Any) -> ModelAdapter:

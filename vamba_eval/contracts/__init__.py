@@ -5,7 +5,7 @@ answered from that. Knows no benchmark, no model and no file format, and imports
 """
 
 from vamba_eval.contracts.data import Catalogue, Counts, Dataset, Defect, InLmmsEval
-from vamba_eval.contracts.errors import MissingData, UserError, VideoError
+from vamba_eval.contracts.errors import MissingData, UserError, VideoError, first_line, system_reason
 from vamba_eval.contracts.model import (
     Answer,
     GenerationSettings,
@@ -55,5 +55,7 @@ __all__ = [
     "Verdict",
     "Video",
     "VideoError",
+    "first_line",
     "mean",
+    "system_reason",
 ]

@@ -1,4 +1,4 @@
-"""What can go wrong, and for whom: the caller, the benchmark's files, or one video."""
+"""What can go wrong, and for whom: the caller, the benchmark's files, or one video; and how it is said in a line."""
 
 from __future__ import annotations
 
@@ -13,3 +13,13 @@ class MissingData(UserError):
 
 class VideoError(Exception):
     """A video that cannot be read. Costs its own questions, never the run."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something, else the name of its class."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def system_reason(error: BaseException) -> str:
+    """As ``first_line``; of an error of the system or of FFmpeg what it is called, without its number and its file."""
+    return getattr(error, "strerror", None) or first_line(error)

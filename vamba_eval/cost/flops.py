@@ -26,7 +26,7 @@ _counting: FlopCount | None = None
 
 @contextmanager
 def count_flops() -> Iterator[FlopCount]:
-    """Count the operations of what runs in the block; torch's part is there when it ends.
+    """Count the operations of what runs in the block; torch's part is known when it ends.
 
     torch's FlopCounterMode counts matrix products, convolutions and attention by their shapes: 2 m n k for a product
     of m x k and k x n, attention as if nothing were masked. What it does not see, `add_flops` adds by the same rules.
@@ -70,7 +70,7 @@ def add_flops(kind: str, n: int) -> None:
 
 
 def counting_flops() -> bool:
-    """Whether somebody counts: then nothing may run that cannot be counted, as a CUDA graph."""
+    """Whether operations are being counted: then nothing may run that cannot be, such as a CUDA graph."""
     return _counting is not None
 
 

@@ -1,7 +1,7 @@
 """What work costs: seconds, bytes, joules and FLOPs, measured by the harness and never by the model.
 
 A `Meter` measures phases. An adapter only says where one begins and ends (`phase`, `mark_first_token`), which does
-nothing unless somebody measures. Uses a GPU's own events and counters if torch is loaded and uses one, but never
+nothing unless a meter measures. Uses a GPU's own events and counters if torch is loaded and uses one, but never
 loads torch itself.
 """
 
@@ -87,12 +87,12 @@ class Meter:
         meter.costs["encode"].seconds
 
     Phases nest, those of one meter within each other; a phase that occurs several times is summed, its peaks are the
-    highest. On a GPU the borders are events on the current stream: the GPU is waited for when somebody asks for costs,
+    highest. On a GPU the borders are events on the current stream: the GPU is waited for when costs are asked for,
     and a phase gets the time that the GPU spent on what was queued in it. So the work of the host that hides behind
     that of the GPU costs nothing, and what follows a phase is queued while the GPU still works. Without a GPU it is
     the clock. Phases of other threads are not measured, and none may begin or end while a CUDA graph is captured.
 
-    torch's own peak counters start anew at each border, so read `peak` instead of them. ``gpu`` gives phases their
+    torch's own peak counters are reset at each border, so read `peak` instead of them. ``gpu`` gives phases their
     energy.
     """
 
@@ -155,7 +155,7 @@ class Meter:
         return self._costs
 
     def take(self) -> dict[str, PhaseCost]:
-        """The costs so far; what follows is measured anew."""
+        """The costs so far; what follows is measured from zero."""
         taken, self._costs = self.costs, {}
         return taken
 
@@ -174,10 +174,10 @@ class Meter:
         return resident_peak(), "resident"
 
     def _note_memory(self, everywhere: bool = False) -> None:
-        """Peaks since the last border, for all phases that are open; torch's counters then start anew.
+        """Peaks since the last border, for all phases that are open; torch's counters are then reset.
 
-        Of the GPUs that are known to be in use, or ``everywhere``, which tells anew which are: reading torch's counters
-        is most of what a border costs, so it is done once a GPU.
+        Of the GPUs that are known to be in use, or ``everywhere``, which finds out again which are: reading torch's
+        counters is most of what a border costs, so it is done once per GPU.
         """
         if (gpus := cuda()) is None:
             return
@@ -240,7 +240,7 @@ def _border(devices: list[int]) -> _Border:
     """Now, and as soon as the GPUs have done what is queued."""
     events = {}
     if (gpus := cuda()) is not None:
-        for device in devices:  # an event on a GPU that nobody uses would take memory there
+        for device in devices:  # an event on a GPU that is not used would take memory there
             events[device] = gpus.Event(enable_timing=True)
             events[device].record(gpus.current_stream(device))
     return _Border(time.perf_counter(), events)

@@ -67,7 +67,7 @@ def unpack(archive: Archive, target: Path, state: State, display: Display) -> No
         except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, KeyError, RuntimeError) as error:
             raise UserError(
                 f"{archive.name} cannot be unpacked ({str(error) or type(error).__name__}): it is as published; "
-                f"see whether its authors have mended it, or unpack it yourself in {target}"
+                f"see whether its authors have fixed it, or unpack it yourself in {target}"
             ) from error
     state.note_unpacked(archive, members)
 
@@ -78,7 +78,7 @@ def _members(name: str, stream: IO[bytes], free: int) -> Iterator[tuple[str, int
         with zipfile.ZipFile(stream) as zipped:
             listed = [member for member in zipped.infolist() if not member.is_dir() and not _is_junk(member.filename)]
             if (needed := sum(member.file_size for member in listed)) > free:
-                raise UserError(f"{name} holds {bytes_text(needed)}, but the disk has {bytes_text(free)}: make room")
+                raise UserError(f"{name} holds {bytes_text(needed)}, but the disk has {bytes_text(free)}: free space")
             for member in listed:
                 yield member.filename, member.file_size, zipped.open(member)
         return
@@ -88,7 +88,7 @@ def _members(name: str, stream: IO[bytes], free: int) -> Iterator[tuple[str, int
                 continue
             content = tar.extractfile(entry)
             if content is None:
-                raise tarfile.TarError(f"{entry.name} is no file")
+                raise tarfile.TarError(f"{entry.name} is not a file")
             content.seek(0, io.SEEK_END)
             size = content.tell()
             content.seek(0)

@@ -17,8 +17,8 @@ from vamba_eval.contracts import Counts, MissingData, Task, UserError, Video, Vi
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.registry import load_task
-from vamba_eval.video.canvas import VideoInfo
 from vamba_eval.video.packets import missing_bytes
+from vamba_eval.video.read import VideoInfo
 from vamba_eval.video.subtitles import read_subtitles
 
 # A stated length may be rounded to minutes (LVBench's is), and a file's own may count its sound.
@@ -61,7 +61,7 @@ class Report:
             for what, there, expected in self.counts
         ]
         title = self.task + (f", split {self.split}" if self.split else "")
-        lines = [f"{title}: {'something lacks' if self.problems else 'all is there'}", ""]
+        lines = [f"{title}: {'problems found' if self.problems else 'complete'}", ""]
         if rows:
             table = tabulate(rows, ("", "there", "of", ""), colalign=("left", "right", "right", "left"))
             lines += [table, ""]
@@ -122,7 +122,7 @@ def _check(task: Task, data_root: str | Path | None, split: str | None, quick: b
     paths = {video.path: video for video in videos if video.path != Path()}
     report.counts.append(("videos in the annotations", len(paths), published.videos))
     if published.videos is not None and len(paths) != published.videos:
-        problem = f"{len(paths):,} videos in place of {published.videos:,}"
+        problem = f"{len(paths):,} videos instead of {published.videos:,}"
         report.problems.append(Problem("annotations that are not the published ones", "videos", problem, fetch))
     present = [path for path in paths if path.exists()]
     report.counts.append(("video files", len(present), len(paths)))
@@ -142,14 +142,14 @@ def _how_to_fetch(task: Task, data_root: str | Path | None) -> str:
         return f"the benchmark is published at {task.catalogue.homepage}"
     folder = "DIR" if data_root is None or str(data_root).startswith(("hub:", "lmms-eval:")) else data_root
     sources = ",".join(task.catalogue.reads_data_of or (task.name,))
-    return f"run_eval.py download {sources} --data-root {folder} fetches what lacks"
+    return f"run_eval.py download {sources} --data-root {folder} downloads what is missing"
 
 
 def _check_rows(task: Task, videos: Sequence[Video], published: Counts, fetch: str, report: Report) -> None:
     questions = [question for video in videos for question in video.questions]
     report.counts.append(("questions", len(questions), published.questions or None))
     if published.questions and len(questions) != published.questions:
-        problem = f"{len(questions):,} questions in place of {published.questions:,}"
+        problem = f"{len(questions):,} questions instead of {published.questions:,}"
         report.problems.append(Problem("annotations that are not the published ones", "questions", problem, fetch))
     broken = [question for question in questions if question.problem]
     advice = f"they are recorded as failed by every run; {fetch}"
@@ -184,8 +184,8 @@ def _check_files(videos: Sequence[Video], reading: Reading, fetch: str, report: 
                     f"beyond {_TOLERANCE_S:g} s and {_TOLERANCE_SHARE:.0%} of what is stated: is it another cut, or "
                     f"another video? If so, remove them; {fetch}"
                 )
-                report.problems.append(Problem("videos of another length", str(path), wrong, advice))
-    report.counts.append(("videos that open, with all their bytes", good, len(videos)))
+                report.problems.append(Problem("videos with another length", str(path), wrong, advice))
+    report.counts.append(("videos that open and are complete", good, len(videos)))
     if stated:
         report.counts.append(("videos as long as annotated", right, stated))
 
@@ -198,7 +198,7 @@ def _unfinished(path: Path) -> str | None:
         lacking = missing_bytes(path)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return f"an unfinished download: {lacking:,} bytes lack at its end" if lacking else None
+    return f"an unfinished download: its last {lacking:,} bytes are missing" if lacking else None
 
 
 def _why(path: Path, problem: str) -> str:
@@ -206,7 +206,7 @@ def _why(path: Path, problem: str) -> str:
         if path.is_file():
             with path.open("rb") as file:
                 if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                    return "a Git LFS pointer in place of the video (git lfs pull fetches it)"
+                    return "a Git LFS pointer instead of the video (git lfs pull downloads it)"
     return problem.removeprefix(f"{path}: ")
 
 
@@ -217,7 +217,7 @@ def _wrong_length(video: Video, info: VideoInfo) -> str | None:
     allowed = max(_TOLERANCE_S, _TOLERANCE_SHARE * video.duration_s)
     if abs(info.duration_s - video.duration_s) <= allowed:
         return ""
-    return f"it lasts {info.duration_s:,.1f} s, and {video.duration_s:,.1f} s by the annotations"
+    return f"it lasts {info.duration_s:,.1f} s, but {video.duration_s:,.1f} s according to the annotations"
 
 
 def _check_subtitles(videos: Iterable[Video], published: Counts, quick: bool, fetch: str, report: Report) -> None:
@@ -242,11 +242,11 @@ def _check_subtitles(videos: Iterable[Video], published: Counts, quick: bool, fe
             report.problems.append(Problem("subtitles that cannot be read", str(video.subtitles), str(error), fetch))
             continue
         if not lines:
-            problem = "there is no line in it"
+            problem = "it holds no lines"
             report.problems.append(Problem("subtitles that cannot be read", str(video.subtitles), problem, fetch))
 
 
 def _lacks(there: int, expected: int | None) -> str:
     if expected is None or there == expected:
         return ""
-    return f"{expected - there:,} lack" if there < expected else f"{there - expected:,} too many"
+    return f"{expected - there:,} missing" if there < expected else f"{there - expected:,} too many"

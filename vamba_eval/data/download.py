@@ -76,10 +76,10 @@ def download(
     """
     root = Path(data_root).expanduser()
     if str(data_root).startswith(("hub:", "lmms-eval:")):
-        raise UserError(f"download needs a folder to fetch into, not {data_root}: --data-root DIR")
+        raise UserError(f"download needs a folder, not {data_root}: --data-root DIR")
     tasks = {own.name: own for name in names for own in _with_data(load_task(name))}
     if repo is not None and len(tasks) != 1:
-        raise UserError(f"--repo is the source of one benchmark, not of {', '.join(tasks)}")
+        raise UserError(f"--repo names the source of one benchmark, not of several: {', '.join(tasks)}")
     plans = []
     for task in tasks.values():
         dataset = task.catalogue.dataset if repo is None else _other_source(task, repo)
@@ -95,7 +95,7 @@ def download(
             with state.locked():
                 _carry_out(plan, dataset, state, keep_archives)
             if plan.to_fetch or plan.to_unpack:
-                say(f"{task.name}: all of it is in {plan.folder}")
+                say(f"{task.name}: complete in {plan.folder}")
         if dataset.elsewhere:
             say(f"{task.name}: {dataset.elsewhere}")
     return plans
@@ -143,7 +143,7 @@ def _plan(name: str, dataset: Dataset, revision: str | None, state: State, keep_
         bytes_to_fetch=fetch_bytes,
         disk_bytes=plain + beside + sum(archive.size for archive in to_unpack),
         notes=tuple(
-            f"{file.path} is of a kind that is not unpacked here: unpack it yourself"
+            f"{file.path} is a kind of archive that cannot be unpacked here: unpack it yourself"
             for file in files
             if is_of_another_kind(file.path)
         ),
@@ -156,7 +156,7 @@ def _check_disk(plan: Plan) -> None:
         needed, reserve = bytes_text(plan.disk_bytes), bytes_text(_RESERVE_BYTES)
         raise UserError(
             f"{plan.task} needs about {needed} (and {reserve} to spare) on the disk of {plan.folder}, which has "
-            f"{bytes_text(free)}: make room, or give another --data-root"
+            f"{bytes_text(free)}: free some space, or give another --data-root"
         )
 
 

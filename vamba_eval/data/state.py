@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import zlib
@@ -18,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
-from filelock import FileLock, Timeout
-
 from vamba_eval.contracts import UserError
+from vamba_eval.files import locked, replace_text
 
 _OWN_FOLDER = ".vamba-eval"  # in the benchmark's: what is fetched, and what is unpacked
 
@@ -61,15 +59,8 @@ class State:
     def locked(self) -> Iterator[None]:
         """Keep others from fetching into the same folder. Raises UserError if somebody does already."""
         self._own.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._own / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(f"another command is fetching into {self.folder}: wait until it has ended") from error
-        try:
+        with locked(self._own / "lock", f"another command is downloading into {self.folder}: wait for it"):
             yield
-        finally:
-            lock.release()
 
     def has(self, file: RemoteFile) -> bool:
         """Whether the file is there and whole. One that somebody else put there is looked at."""
@@ -116,9 +107,7 @@ class State:
         path = self._manifest(archive)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"digests": [part.digest for part in archive.parts], "members": members}
-        aside = path.with_suffix(".incomplete")
-        aside.write_text(json.dumps(content, indent=0), encoding="utf-8")
-        os.replace(aside, path)
+        replace_text(path, json.dumps(content, indent=0))
 
     def _manifest(self, archive: Archive) -> Path:
         return self._own / "unpacked" / f"{archive.name.replace('/', '--')}.json"

@@ -38,10 +38,9 @@ def export(
         if submission is None:
             passed_over.append(f"{run.title}: its authors define no file of responses")
             continue
-        if missing := run.info["counts"][run.task_name]["questions"] - len(
-            {record.question for record in run.answered}
-        ):
-            passed_over.append(f"{run.title}, {run.model}: the file lacks {missing:,} questions without a response")
+        answered = {record.question for record in run.answered}
+        if missing := run.info["counts"][run.task_name]["questions"] - len(answered):
+            passed_over.append(f"{run.title}, {run.model}: {missing:,} questions without a response are left out")
         name, content = submission
         written.append(write_text(place / name, content))
     if not written:

@@ -48,7 +48,7 @@ _NOT_MAPPED = {
     "target_hash": "the answer itself is kept",
     "input_media": "the video is named by the annotations",
     "arguments": "the prompt is kept; the rest are settings",
-    "submission": "the response under its id; export writes the file anew",
+    "submission": "the response under its id; export writes the file again",
     "extracted": "computed from the response",
     "accuracy": "computed from the response",
 }
@@ -123,7 +123,7 @@ def import_logs(
     for log in find_logs(paths):
         known = _task_of(log)
         if known is None:
-            done.remarks.append(f"{log.file}: not imported, no task of ours asks what {log.task_name!r} asks")
+            done.remarks.append(f"{log.file}: not imported: none of our tasks asks what {log.task_name!r} asks")
             continue
         task, split = known
         _import(log, task, split, Path(output), name, label, data_root, done)
@@ -164,7 +164,7 @@ def _read_log(file: Path) -> Log:
             if line.strip():
                 sample = json.loads(line)
                 if not isinstance(sample, dict) or "doc_id" not in sample:
-                    raise ValueError(f"no sample of lmms-eval, which has a doc_id: {line[:60]}")
+                    raise ValueError(f"not a sample of lmms-eval, since it has no doc_id: {line[:60]}")
                 samples.append(sample)
         for beside in (f"{stamp}_results.json", f"{stamp}_{task_name}_results.json"):
             if (reading := file.parent / beside).is_file():
@@ -456,13 +456,13 @@ def _remarks(
 ) -> list[str]:
     remarks = []
     if not log.results:
-        remarks.append("no results beside the samples: model and settings are not known")
+        remarks.append("no results file beside the samples: model and settings are not known")
     if videos and unknown:
-        remarks.append(f"{unknown:,} of {len(log.samples):,} samples are none of the annotations' questions")
+        remarks.append(f"{unknown:,} of {len(log.samples):,} samples match none of the annotations' questions")
     if not videos and any(record.video.startswith("doc-") for record in records):
         remarks.append(
-            "the log names no videos, so each question counts as one of its own: intervals are too narrow, and "
-            "comparisons with other runs find no common questions; --data-root gives both"
+            "the log names no videos, so each question counts as a video of its own: intervals are too narrow, and "
+            "comparisons with other runs find no common questions; --data-root avoids both"
         )
     if failed := sum(not record.answered for record in records):
         remarks.append(f"{failed:,} samples hold no response and count as failed")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import UserError, first_line
 from vamba_eval.store.runs import read_info
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def to_wandb(board: Leaderboard, folder: Path, project: str) -> str:
             where = str(run.url or f"offline, in {run.dir}")
     except Exception as error:  # the library raises of its own, of requests' and of the system's kinds
         raise UserError(
-            f"the run could not be logged to Weights & Biases: {_reason(error)}. It is in {folder}"
+            f"the run could not be logged to Weights & Biases: {first_line(error)}. It is in {folder}"
         ) from error
     return where
 
@@ -75,7 +75,7 @@ def to_hub(folder: Path, repo_id: str) -> str:
         )
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise UserError(
-            f"the run could not be uploaded to {repo_id}: {_reason(error)}. It is in {folder}; a token is needed "
+            f"the run could not be uploaded to {repo_id}: {first_line(error)}. It is in {folder}; a token is needed "
             "(hf auth login)"
         ) from error
     return str(commit.repo_url)
@@ -86,7 +86,3 @@ def _cells(row: dict[str, Any], columns: list[str]) -> list[Any]:
     return [
         str(row[column]) if column == "num_frames" and row[column] is not None else row[column] for column in columns
     ]
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

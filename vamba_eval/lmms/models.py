@@ -26,21 +26,26 @@ from vamba_eval import registry
 from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Prompt, UserError, Video, VideoError
 from vamba_eval.cost.meter import Meter
 from vamba_eval.lmms import ranks
-from vamba_eval.lmms.requests import Asked, Content, Unsupported, VideoFile, generation_requests, likelihood_requests
-from vamba_eval.machine import available_cores
+from vamba_eval.lmms.requests import (
+    Content,
+    LmmsRequest,
+    Unsupported,
+    VideoFile,
+    generation_requests,
+    likelihood_requests,
+)
+from vamba_eval.machine import available_cores, out_of_memory
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.run.session import Request, Session
-from vamba_eval.video.pictures import picture
+from vamba_eval.video.pictures import open_image
 from vamba_eval.video.pixels import resized
 
 RANDOM = "random"  # as pretrained=: a small model with random weights, to try things out
-
-
 _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # accelerate's ways to spread a model over devices
 
 
 @dataclass
-class Question:
+class ResolvedRequest:
     """A request whose content is known: its text, and who waits for the answer in which place."""
 
     rank: int
@@ -64,7 +69,7 @@ class Account:
 
 # What answers questions about a clip, all with the same settings: a result for each, in their order, and the
 # number of tokens generated.
-Answering = Callable[[Session, Sequence[Question]], tuple[list[Any], int]]
+Answering = Callable[[Session, Sequence[ResolvedRequest]], tuple[list[Any], int]]
 
 
 class OptionScore(tuple, GenerationResult):
@@ -196,7 +201,7 @@ class _Model(lmms):
         self._world_size = self.accelerator.num_processes
         if self._world_size > 1:
             if device_map in _SPREAD:
-                logger.warning(f"device_map={device_map} is passed over: each process has a device of its own")
+                logger.warning(f"device_map={device_map} is ignored: each process has a device of its own")
             self._rank = self.accelerator.process_index
             adapter_args["device"] = str(self._device)
         elif device_map in _SPREAD:
@@ -261,7 +266,7 @@ class _Model(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("tasks of several rounds are not supported: our models answer one question at a time")
 
-    def _generate(self, session: Session, questions: Sequence[Question]) -> tuple[list[GenerationResult], int]:
+    def _generate(self, session: Session, questions: Sequence[ResolvedRequest]) -> tuple[list[GenerationResult], int]:
         settings = questions[0].settings
         outcomes = session.answers(Request(Prompt(question.text), settings) for question in questions)
         answers, results = [], []
@@ -273,14 +278,16 @@ class _Model(lmms):
             results.append(GenerationResult(settings.cut(answer.text), counts))
         return results, sum(answer.num_tokens for answer in answers)
 
-    def _score(self, session: Session, questions: Sequence[Question]) -> tuple[list[OptionScore], int]:
+    def _score(self, session: Session, questions: Sequence[ResolvedRequest]) -> tuple[list[OptionScore], int]:
         prompts, continuations = zip(*((Prompt(q.text), q.continuation) for q in questions), strict=True)
         found = self.adapter.loglikelihood(session.encoded, prompts, continuations)
         if self.option_score == "logprob":
             return [OptionScore((each.logprob, each.greedy)) for each in found], 0
         return [OptionScore((-each.logprob / max(1, each.num_tokens), each.greedy)) for each in found], 0
 
-    def _answer_all(self, asked: Sequence[Asked], answering: Answering, nothing: Any, together: bool) -> list[Any]:
+    def _answer_all(
+        self, asked: Sequence[LmmsRequest], answering: Answering, nothing: Any, together: bool
+    ) -> list[Any]:
         """A result for each of ``asked``, in their order; ``nothing`` where a video cannot be read.
 
         ``together``: all processes are here, and share the videos.
@@ -304,12 +311,12 @@ class _Model(lmms):
         return [mine[each.place] for each in asked]
 
     def _plan(
-        self, asked: Sequence[Asked], rank: int
-    ) -> tuple[dict[tuple[FrameSampling, VideoFile], list[Question]], list[list[Asked]]]:
+        self, asked: Sequence[LmmsRequest], rank: int
+    ) -> tuple[dict[tuple[FrameSampling, VideoFile], list[ResolvedRequest]], list[list[LmmsRequest]]]:
         """Questions by the video file that they show, and all others by document: pictures may be large, so that
         they are looked at again when it is their turn."""
-        by_file: dict[tuple[FrameSampling, VideoFile], list[Question]] = defaultdict(list)
-        others: dict[Any, list[Asked]] = defaultdict(list)
+        by_file: dict[tuple[FrameSampling, VideoFile], list[ResolvedRequest]] = defaultdict(list)
+        others: dict[Any, list[LmmsRequest]] = defaultdict(list)
         shows_pictures: set[str] = set()
         for each in asked:
             if each.task not in shows_pictures:
@@ -323,9 +330,9 @@ class _Model(lmms):
             others[each.document].append(each)
         return by_file, list(others.values())
 
-    def question(self, asked: Asked, content: Content, rank: int) -> Question:
+    def question(self, asked: LmmsRequest, content: Content, rank: int) -> ResolvedRequest:
         text = content.text.strip() + self.reasoning_prompt if self.reasoning_prompt else content.text
-        return Question(rank, asked.place, text, asked.settings, asked.continuation)
+        return ResolvedRequest(rank, asked.place, text, asked.settings, asked.continuation)
 
     def sampling(self, task: str, functions: frozenset[str] = frozenset()) -> FrameSampling:
         """How frames are chosen for a task of lmms-eval: as for ours of the same benchmark, but for what was given."""
@@ -371,7 +378,7 @@ class _Run:
         self.unanswered = 0
         self.bar = tqdm(total=total, disable=model.rank != 0, desc="Model Responding")
 
-    def files(self, by_file: Mapping[VideoFile, list[Question]], sampling: FrameSampling) -> None:
+    def files(self, by_file: Mapping[VideoFile, list[ResolvedRequest]], sampling: FrameSampling) -> None:
         """Answer about video files, read ahead in processes of their own."""
         files = {str(n): file for n, file in enumerate(by_file)}
         videos = [Video(name, file.path, (), file.start_s, file.end_s) for name, file in files.items()]
@@ -386,7 +393,7 @@ class _Run:
                     self._answer(loaded.clip, questions)
                 del loaded  # the next clip may have come meanwhile
 
-    def document(self, asked: Sequence[Asked]) -> None:
+    def document(self, asked: Sequence[LmmsRequest]) -> None:
         """Answer what is asked about one document that shows pictures, or nothing."""
         try:
             contents = [each.content() for each in asked]
@@ -415,13 +422,13 @@ class _Run:
                 return
             yield loaded
 
-    def _answer(self, clip: Clip | None, questions: Sequence[Question]) -> None:
+    def _answer(self, clip: Clip | None, questions: Sequence[ResolvedRequest]) -> None:
         start = time.perf_counter()
         try:
             session = Session(self.model.adapter, clip, Meter())
         except Exception as error:
             # One video may be too long; where the first is, all are.
-            if not _out_of_memory(error) or not self.results:
+            if not out_of_memory(error) or not self.results:
                 raise
             self._give_up(questions, f"out of memory: {error}")
             return
@@ -434,18 +441,18 @@ class _Run:
             for same, result in zip(few, results, strict=True):
                 self._keep(same, [result] * len(same))
 
-    def _give_up(self, questions: Sequence[Question], reason: str) -> None:
+    def _give_up(self, questions: Sequence[ResolvedRequest], reason: str) -> None:
         logger.error(f"{len(questions)} question(s) without a response: {reason}")
         self.unanswered += len(questions)
         self._keep(questions, [self.nothing] * len(questions))
 
-    def _keep(self, questions: Sequence[Question], results: Sequence[Any]) -> None:
+    def _keep(self, questions: Sequence[ResolvedRequest], results: Sequence[Any]) -> None:
         for question, result in zip(questions, results, strict=True):
             self.results[question.rank, question.place] = result
         self.bar.update(len(questions))
 
 
-def _dealt(by_file: Mapping[Any, list[Question]], rank: int) -> dict[Any, list[Question]]:
+def _dealt(by_file: Mapping[Any, list[ResolvedRequest]], rank: int) -> dict[Any, list[ResolvedRequest]]:
     """The files that are this process's among those of all, with the questions of all about them."""
     everybodys = ranks.all_of(dict(by_file))
     owners = ranks.deal([list(each) for each in everybodys])
@@ -456,10 +463,10 @@ def _dealt(by_file: Mapping[Any, list[Question]], rank: int) -> dict[Any, list[Q
     }
 
 
-def _batches(questions: Sequence[Question], size: int) -> Iterator[list[list[Question]]]:
+def _batches(questions: Sequence[ResolvedRequest], size: int) -> Iterator[list[list[ResolvedRequest]]]:
     """Up to ``size`` distinct questions with the same settings; each with all who ask it (lmms-eval repeats some to
     give each process as many)."""
-    same: dict[tuple[GenerationSettings, str, str], list[Question]] = defaultdict(list)
+    same: dict[tuple[GenerationSettings, str, str], list[ResolvedRequest]] = defaultdict(list)
     for question in questions:
         same[question.settings, question.text, question.continuation].append(question)
     for settings in dict.fromkeys(settings for settings, _, _ in same):
@@ -471,11 +478,11 @@ def _batches(questions: Sequence[Question], size: int) -> Iterator[list[list[Que
 def pictures_clip(pictures: Sequence[Any], sampling: FrameSampling) -> Clip:
     """PIL images or image files as a clip that shows each for a whole time step (two frames), in the first's size.
 
-    Raises VideoError for a file that is no image.
+    Raises VideoError for a file that is not an image.
     """
     frames: list[np.ndarray] = []
     for each in pictures:
-        image = each.convert("RGB") if hasattr(each, "convert") else picture(each)
+        image = each.convert("RGB") if hasattr(each, "convert") else open_image(each)
         frame = resized(np.asarray(image), sampling)
         if frames and frame.shape != frames[0].shape:
             height, width = frames[0].shape[:2]
@@ -496,10 +503,6 @@ def _refuse(*cases: tuple[bool, str]) -> None:
     for is_so, what in cases:
         if is_so:
             raise Unsupported(f"not supported: {what}")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 class _Vamba(_Model):

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import GenerationSettings, UserError
+from vamba_eval.video.pictures import IMAGE_ENDINGS
 
 log = logging.getLogger(__name__)
 
-_IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_IMAGE_MARK = "<image>"  # where lmms-eval's tasks put images; its own Qwen2-VL removes it, too
+_IMAGE_MARK = "<image>"  # where lmms-eval's tasks put images; its own Qwen2-VL removes it too
 _DEFAULT_TOKENS = 128  # of lmms-eval's own Qwen2-VL, where a task sets no limit
 _KNOWN = {"max_new_tokens", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "until", "seed"}
 # Arguments that would change the response, with the values that do not.
@@ -62,7 +62,7 @@ class Content:
 
 
 @dataclass
-class Asked:
+class LmmsRequest:
     """A request: its place in the order in which answers are returned, and how to get its content.
 
     ``document`` identifies (task, split, number); ``content`` calls the task's functions, which may decode media;
@@ -81,7 +81,7 @@ class Asked:
         return self.document[0]
 
 
-def generation_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], chat: bool) -> list[Asked]:
+def generation_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], chat: bool) -> list[LmmsRequest]:
     """Of ``generate_until``: (context, arguments, doc_to_visual, doc_id, task, split), or for chat models
     (context, doc_to_messages, arguments, doc_id, task, split). Nothing in a request is changed.
 
@@ -98,11 +98,11 @@ def generation_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], c
         times[key] = times.get(key, 0) + (not padding)
         settings = generation_settings(given or {}, occurrence)
         content = _content_of(task_dict, (task, split, number), context, media, chat)
-        asked.append(Asked(place, (task, split, number), content, settings, functions=_functions(media)))
+        asked.append(LmmsRequest(place, (task, split, number), content, settings, functions=_functions(media)))
     return asked
 
 
-def likelihood_requests(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[Asked]:
+def likelihood_requests(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[LmmsRequest]:
     """Of ``loglikelihood``: (context, continuation or doc_to_target, doc_to_visual, doc_id, task, split), or a
     context and a continuation alone."""
     asked = []
@@ -112,7 +112,7 @@ def likelihood_requests(requests: Sequence[Any], task_dict: Mapping[str, Any]) -
         continuation = target if isinstance(target, str) else str(target(task_dict[task][split][number]))
         content = _content_of(task_dict, (task, split, number), context, media, False)
         settings, functions = GenerationSettings(), _functions(media)
-        asked.append(Asked(place, (task, split, number), content, settings, continuation, functions))
+        asked.append(LmmsRequest(place, (task, split, number), content, settings, continuation, functions))
     return asked
 
 
@@ -122,7 +122,7 @@ def generation_settings(given: Mapping[str, Any], occurrence: int = 0) -> Genera
         if name in given and given[name] not in harmless:
             raise Unsupported(f"{name}={given[name]}: our models decode greedily or sample, without it")
     if others := sorted(given.keys() - _KNOWN - _UNSUPPORTED.keys()):
-        _warn_once(f"generation arguments that our models do not know are passed over: {', '.join(others)}")
+        _warn_once(f"generation arguments that our models do not know are ignored: {', '.join(others)}")
     temperature = given.get("temperature")
     # As its own Qwen2-VL: a temperature above 0 samples, whatever the task's do_sample says.
     sampled = temperature > 0 if temperature is not None else bool(given.get("do_sample"))
@@ -184,7 +184,7 @@ def _from_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
         if role == "assistant":
             raise Unsupported("a conversation with the model's earlier answers: our models answer one question")
         if role == "system":
-            _warn_once("our models have a system message of their own: that of the task is put before the question")
+            _warn_once("our models have a system message of their own: the task's is put before the question")
         for part in [{"type": "text", "text": parts}] if isinstance(parts, str) else parts:
             if part["type"] == "text":
                 texts.append(part["text"] if role != "system" else f"{part['text']}\n")
@@ -220,8 +220,8 @@ def _add(content: Content, visual: Any, kind: str | None = None) -> None:
     if isinstance(visual, str | Path):
         path = str(visual).removeprefix("file://")
         if "://" in path or path.startswith("data:"):
-            raise Unsupported(f"{path[:60]}: our models read files, not addresses")
-        if kind == "image" or (kind is None and path.lower().endswith(_IMAGE_ENDINGS)):
+            raise Unsupported(f"{path[:60]}: our models read files, not URLs")
+        if kind == "image" or (kind is None and path.lower().endswith(IMAGE_ENDINGS)):
             content.pictures.append(Path(path))
         else:
             content.videos.append(VideoFile(Path(path), start, end))

@@ -1,6 +1,6 @@
 """What one point of a sweep costs: one model, one phase, one number of frames, in a process of its own.
 
-    python -m vamba_eval.profiling_point < request
+    python -m vamba_eval.profile.point < request
 
 The request is one line of JSON on standard input, which stays open for as long as the answer is wanted; the answer is
 one line of JSON on standard output. Frames are noise made in memory: nothing is decoded here, no decoder imported.
@@ -18,28 +18,24 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.contracts import Clip, GenerationSettings, ModelAdapter, UserError, first_line
 from vamba_eval.cost.flops import count_flops
 from vamba_eval.cost.meter import Meter
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+from vamba_eval.machine import out_of_memory
 from vamba_eval.run.session import Session
 
 if TYPE_CHECKING:
     import numpy as np
 
 OK, OUT_OF_MEMORY, OUT_OF_HOST_MEMORY = "ok", "out of memory", "out of host memory"
-
-
 CRASHED, TIMED_OUT, MISTAKE = "crashed", "timed out", "mistake"
-
 
 # An answer of this length is subtracted from the long one: its tokens are those before the steady state.
 FEW_TOKENS = 16
 
-
 # Different pictures; a longer clip repeats them, because making gigabytes of noise takes longer than many a point.
 PICTURES = 64
-
 
 Costs = dict[str, float]
 
@@ -153,7 +149,7 @@ def _decode(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: 
 def _train(adapter: ModelAdapter, clip: Clip, request: Mapping[str, Any], gpu: GpuMonitor) -> dict[str, Any]:
     if type(adapter).train_step is ModelAdapter.train_step:
         raise UserError(
-            f"model {adapter.name!r} cannot be trained: leave --phase train, or give its adapter a train_step"
+            f"model {adapter.name!r} cannot be trained: leave out --phase train, or give its adapter a train_step"
         )
     prompt, answer = (" a" * request[name] for name in ("prompt_tokens", "new_tokens"))
     losses: list[float] = []
@@ -224,7 +220,7 @@ def prompt_of(adapter: ModelAdapter, clip: Clip, tokens: int) -> str:
     """Words that make up a prompt of ``tokens`` tokens with all that the adapter puts around them.
 
     Measured with the adapter's own tokenizer, on the clip's first frames; an adapter that does not say how many
-    tokens a prompt has gets so many words.
+    tokens a prompt has gets that many words.
     """
     start = Clip(clip.frames[:2], clip.timestamps_s[:2], clip.frame_indices[:2], clip.source_fps, clip.duration_s)
     session, one = begin(adapter, start), GenerationSettings(max_new_tokens=1)
@@ -240,20 +236,11 @@ def prompt_of(adapter: ModelAdapter, clip: Clip, tokens: int) -> str:
 
 def outcome_of(error: BaseException) -> dict[str, str]:
     """The outcome of a point that ended in ``error``, and the reason in one line."""
-    detail = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    detail = first_line(error)
     if isinstance(error, UserError):
         return {"outcome": MISTAKE, "detail": str(error)}
-    host = type(error).__name__ == "_ArrayMemoryError" or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("can't allocate memory", "not enough memory", "std::bad_alloc"))
-    )
-    # An adapter that knows how many frames would fit says so in a MemoryError of its own.
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_initialized()
-    if type(error).__name__ == "OutOfMemoryError" or (isinstance(error, MemoryError) and on_gpu and not host):
-        return {"outcome": OUT_OF_MEMORY, "detail": detail}
-    if host or isinstance(error, MemoryError):
-        return {"outcome": OUT_OF_HOST_MEMORY, "detail": detail}
+    if (whose := out_of_memory(error)) is not None:
+        return {"outcome": OUT_OF_MEMORY if whose == "gpu" else OUT_OF_HOST_MEMORY, "detail": detail}
     return {"outcome": CRASHED, "detail": f"{type(error).__name__}: {detail}"}
 
 
@@ -264,7 +251,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no part of the answer
+    os.dup2(2, 1)  # what libraries print is not part of the answer
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -1,8 +1,8 @@
 """Sweeps: what models cost as videos grow longer, and where they no longer fit.
 
 A sweep is a folder: ``sweep.json`` says what its figures are figures of, ``points.jsonl`` holds one line a point,
-written as soon as it is known. Every point is measured in a process of its own (`profiling_point`), so that running
-out of memory is a result like any other. The same sweep goes on where it stopped. Knows no model by name.
+written as soon as it is known. Every point is measured in a process of its own (`vamba_eval.profile.point`), so that
+running out of memory is a result like any other. The same sweep goes on where it stopped. Knows no model by name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,16 +24,15 @@ from typing import Any
 
 from vamba_eval import machine, registry
 from vamba_eval.contracts import UserError
+from vamba_eval.files import locked, replace_text
 from vamba_eval.profile.point import CRASHED, MISTAKE, OK, OUT_OF_HOST_MEMORY, PHASES, TIMED_OUT
 from vamba_eval.store.runs import RecordFile, difference
 from vamba_eval.tables.costs import Distribution
 
 SCHEMA = 1
 
-
 # Outcomes that say nothing about the model's needs.
 FAILURES = (CRASHED, TIMED_OUT)
-
 
 # A search for the longest video ends here: an hour and a half at 12 frames a second.
 MOST_FRAMES = 65_536
@@ -54,7 +53,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSpec:
     """An adapter's name (or path) and its arguments, under a label."""
 
     label: str
@@ -66,7 +65,7 @@ class Model:
 class How:
     """How every point of a sweep is measured.
 
-    prompt_tokens   of the question, with all that surrounds it
+    prompt_tokens   of the question, with the model's chat template
     new_tokens      of an answer: what ``decode`` generates and ``train`` learns
     repeats         timed passes, after one to warm up
     """
@@ -82,7 +81,7 @@ class How:
 
 
 def sweep(
-    models: Sequence[Model],
+    models: Sequence[ModelSpec],
     frames: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     phases: Sequence[str],
@@ -100,12 +99,12 @@ def sweep(
                     than one that did not fit or took too long
     sizes           (width, height) in pixels
     phases          among prefill, decode and train
-    find_longest    besides, search the longest video that fits: to within this factor (1.0: to the frame)
+    find_longest    also search for the longest video that fits, to within this factor (1.0: to the frame)
     timeout_s       of one point
     retry           measure points again that crashed or took too long
     say             told what happens, line by line
 
-    Raises UserError for what the caller can mend; rows measured before are kept.
+    Raises UserError for what the caller can correct; rows measured before are kept.
     """
     how = how or How()
     _check(models, frames, sizes, phases, find_longest)
@@ -120,7 +119,7 @@ def sweep(
 
                         def fits(
                             count: int,
-                            model: Model = model,
+                            model: ModelSpec = model,
                             phase: str = phase,
                             size: tuple[int, int] = (width, height),
                         ) -> bool:
@@ -135,7 +134,7 @@ def sweep(
 
 def _ladder(
     results: Sweep,
-    model: Model,
+    model: ModelSpec,
     phase: str,
     size: tuple[int, int],
     frames: Sequence[int],
@@ -179,36 +178,8 @@ def bisect_longest(fits: Callable[[int], bool], known: Mapping[int, bool], facto
     return low
 
 
-def parse_frames(text: str) -> list[int]:
-    """``8,16`` as it says; ``8..64`` is 8, 16, 32, 64. Raises UserError."""
-    counts: list[int] = []
-    for part in text.split(","):
-        first, dots, last = part.strip().partition("..")
-        try:
-            low, high = int(first), int(last) if dots else int(first)
-        except ValueError:
-            raise UserError(f"--frames {part.strip()!r}: write numbers as 8,16,32, or 8..1024 for doublings") from None
-        if low < 1 or high < low:
-            raise UserError(f"--frames {part.strip()!r}: a video has at least one frame, and a range does not fall")
-        while low <= high:
-            counts.append(low)
-            low *= 2
-    return counts
-
-
-def parse_sizes(text: str) -> list[tuple[int, int]]:
-    """``640x360,480x270`` as (width, height). Raises UserError."""
-    sizes = []
-    for part in text.split(","):
-        width, _, height = part.strip().lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-            raise UserError(f"--size {part.strip()!r}: write WIDTHxHEIGHT in pixels, as 640x360")
-        sizes.append((int(width), int(height)))
-    return sizes
-
-
 def _check(
-    models: Sequence[Model],
+    models: Sequence[ModelSpec],
     frames: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     phases: Sequence[str],
@@ -231,39 +202,28 @@ def _check(
 class Sweep:
     """A sweep's folder, open for writing by one process at a time."""
 
-    def __init__(self, folder: Path, models: Sequence[Model], how: How) -> None:
-        from filelock import FileLock
-
+    def __init__(self, folder: Path, models: Sequence[ModelSpec], how: How) -> None:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{folder} is a file, not a folder: choose another --output") from None
-        self._lock = FileLock(str(folder / ".lock"))
         self._models = {model.label: {"adapter": model.source, **model.arguments} for model in models}
         self._how = asdict(how)
         self._file = RecordFile(folder / "points.jsonl")
         self.rows: dict[Point, dict[str, Any]] = {}
 
     def __enter__(self) -> Sweep:
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"another process is writing to {self.folder}: wait for it, or use another --output"
-            ) from None
-        try:
+        taken = f"another process is writing to {self.folder}: wait for it, or use another --output"
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder / ".lock", taken))
             self._enter()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._lock = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._lock.release()
+        self._lock.close()
 
     def _enter(self) -> None:
         environment = _of_visible_gpus(machine.environment())
@@ -274,7 +234,7 @@ class Sweep:
         self.rows = {_point_of(row): row for row in read_points(self.folder)}
         if self.rows:
             info = read_sweep(self.folder)
-            # Another model may join; what is there must have been measured in the same way on the same machine.
+            # Another model may join; what the folder holds must have been measured in the same way on the same machine.
             measured = {point.model for point in self.rows}
             theirs = {
                 **info,
@@ -284,7 +244,7 @@ class Sweep:
             if changes := difference({key: theirs[key] for key in here}, here):
                 raise UserError(f"{self.folder} holds another sweep:\n{changes}\nUse another --output for this one.")
             info["models"] |= ours["models"]
-        _write(self.folder / "sweep.json", json.dumps(info, indent=2))
+        replace_text(self.folder / "sweep.json", json.dumps(info, indent=2))
 
     def add(self, point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
         full = {**asdict(point), **row}
@@ -321,7 +281,7 @@ def read_sweep(folder: Path) -> dict[str, Any]:
 
 
 def read_points(folder: Path) -> list[dict[str, Any]]:
-    """The last row of each point in ``points.jsonl``; torn and unreadable lines are passed over."""
+    """The last row of each point in ``points.jsonl``; torn and unreadable lines are skipped."""
     rows: dict[Point, dict[str, Any]] = {}
     path = folder / "points.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -350,16 +310,8 @@ def _point_of(row: Mapping[str, Any]) -> Point:
     return Point(*(row[name] for name in Point.__dataclass_fields__))
 
 
-def _write(path: Path, content: str) -> None:
-    # Renamed into place, so that a kill never leaves half a file.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-        file.write(content)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
 def _measure(
-    results: Sweep, model: Model, point: Point, how: How, repeats: int, timeout_s: float, say: Callable[[str], None]
+    results: Sweep, model: ModelSpec, point: Point, how: How, repeats: int, timeout_s: float, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The row of one point, measured in a process of its own and stored. ``repeats`` 0 asks only whether it fits."""
     request = {"source": model.source, "arguments": dict(model.arguments), **asdict(point), **asdict(how)}
@@ -377,9 +329,9 @@ def _measure(
 
 
 def run_point(request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-    """What `profiling_point` answers; where it cannot answer, the outcome that its end means."""
+    """What the process of a point answers; where it cannot answer, the outcome that its end means."""
     # The package that runs here is the one that runs there, wherever it was imported from.
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parent.parent.parent)
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryFile() as errors, _process(errors, {**os.environ, "PYTHONPATH": path}) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -397,7 +349,7 @@ def run_point(request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         said = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
     if status == -signal.SIGKILL:
         # Nobody else does: we kill none that is in time.
-        return {"outcome": OUT_OF_HOST_MEMORY, "detail": "killed by the system (SIGKILL), as where memory runs out"}
+        return {"outcome": OUT_OF_HOST_MEMORY, "detail": "killed by the system (SIGKILL), as when memory runs out"}
     ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     return {"outcome": CRASHED, "detail": f"{ended}{': ' + said[-1] if said else ''}"}
 

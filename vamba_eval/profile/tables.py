@@ -1,6 +1,6 @@
 """A sweep as tables (Markdown, CSV, JSON) and plots (SVG, PNG), beside the Vamba paper's points.
 
-Reads rows as `profiling` stores them; measures nothing, and needs no torch. Plots need matplotlib.
+Reads rows as a sweep stores them; measures nothing, and needs no torch. Plots need matplotlib.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from vamba_eval.profile.point import CRASHED, OK
 from vamba_eval.profile.sweep import MOST_FRAMES, in_order, read_points, read_sweep
 from vamba_eval.tables.costs import Distribution
 from vamba_eval.tables.published import published_folder
+from vamba_eval.tables.text import markdown_table, write_csv
 
 GIB = 2**30
-
 
 # The size of frames in the paper's Figures 3 and 4 (arXiv 2503.11579).
 PAPER_SIZE = (640, 360)
@@ -45,7 +46,6 @@ _MEMORY = (
     Quantity("gpu_reserved", "reserved", "GiB", 1 / GIB),
     Quantity("host_bytes", "host memory", "GiB", 1 / GIB),
 )
-
 
 QUANTITIES: dict[str, tuple[Quantity, ...]] = {
     "prefill": (
@@ -77,7 +77,6 @@ QUANTITIES: dict[str, tuple[Quantity, ...]] = {
     ),
 }
 
-
 _TITLES = {"prefill": "Prefill", "decode": "Decoding", "train": "Training step"}
 
 
@@ -88,7 +87,7 @@ def save(folder: Path) -> list[Path]:
         raise UserError(f"{folder} holds no measured point yet")
     paths = [folder / "profile.md", folder / "profile.csv", folder / "profile.json"]
     paths[0].write_text(markdown(info, rows), encoding="utf-8")
-    _write_csv(paths[1], [_flat(info, row) for row in rows])
+    write_csv(paths[1], [_flat(info, row) for row in rows])
     paths[2].write_text(json.dumps({**info, "points": rows}, indent=1) + "\n", encoding="utf-8")
     return paths + plot(folder, info, rows)
 
@@ -148,17 +147,19 @@ def _table(phase: str, rows: Sequence[Mapping[str, Any]]) -> str:
     quantities = [q for q in QUANTITIES[phase] if any(spread_of(row, q) for row in rows)]
     if not rows:
         return ""
-    head = ["model", "frames", "video tokens", *(f"{q.title}, {q.unit}" for q in quantities)]
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    titles = [f"{q.title}, {q.unit}" for q in quantities] or ["outcome"]
+    table = []
     for row in rows:
-        cells = [row["model"], f"{row['frames']:,}", f"{row['video_tokens']:,}" if row.get("video_tokens") else ""]
+        tokens = f"{row['video_tokens']:,}" if row.get("video_tokens") else ""
+        cells = {"model": row["model"], "frames": f"{row['frames']:,}", "video tokens": tokens}
         if row["outcome"] == OK:
-            cells += [_cell(row, quantity) for quantity in quantities]
+            said = [_cell(row, quantity) for quantity in quantities]
         else:
-            cells += [f"**{row['outcome']} at {row['frames']:,}**", *[""] * (len(quantities) - 1)]
-        lines.append("| " + " | ".join(cells) + " |")
+            said = [f"**{row['outcome']} at {row['frames']:,}**"]
+        table.append(cells | dict(zip_longest(titles, said, fillvalue="")))
     reasons = [f"- {row['model']}, {row['frames']:,} frames: {row['detail']}" for row in rows if row["outcome"] != OK]
-    return "\n".join(lines) + ("\n\n" + "\n".join(reasons) if reasons else "")
+    parts = [markdown_table(table, right=["frames", "video tokens", *titles]), "\n".join(reasons)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _cell(row: Mapping[str, Any], quantity: Quantity) -> str:
@@ -199,13 +200,15 @@ def longest(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _longest_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        f"| {each['model']} | {each['phase']} | {each['size']} | {each['fits']:,} | "
-        + (f"{each['because']} at {each['ends_at']:,} |" if each["ends_at"] else f"{each['because']} |")
+    table = [
+        {
+            **{name: each[name] for name in ("model", "phase", "size")},
+            "frames that fit": f"{each['fits']:,}",
+            "and then": f"{each['because']} at {each['ends_at']:,}" if each["ends_at"] else each["because"],
+        }
         for each in longest(rows)
     ]
-    head = ["| model | phase | size | frames that fit | and then |", "| --- | --- | --- | ---: | --- |"]
-    return "\n".join(head + lines) if lines else ""
+    return markdown_table(table, right=["frames that fit"]) if table else ""
 
 
 def _flat(info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,14 +248,6 @@ def _flat(info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         "measured": row.get("measured"),
     }
     return flat
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, int], list[Mapping[str, Any]]]:

@@ -23,7 +23,6 @@ from vamba_eval.video.canvas import Hooks
 # Raise it when the same file under the same sampling gives other frames than before.
 _READER_VERSION = 2
 
-
 _SAMPLE_BYTES = 65_536
 
 
@@ -68,7 +67,7 @@ class ClipCache:
             info = json.loads(about)
             frames = hooks.empty(tuple(info["shape"]))
             file.readinto(frames.data.cast("B"))  # type: ignore[attr-defined]
-        if frames_digest(frames) != info["digest"]:  # a disk forgets, too
+        if frames_digest(frames) != info["digest"]:  # damaged on the disk
             self._cache.delete(key)
             return None
         times, indices = np.array(info["timestamps_s"]), np.array(info["frame_indices"], dtype=np.int64)

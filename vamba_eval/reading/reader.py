@@ -24,20 +24,17 @@ from typing import TYPE_CHECKING
 from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, Video
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.cache import ClipCache, frames_digest
-from vamba_eval.reading.worker import Buffer, Job, Reply, begin_worker, read, serve
+from vamba_eval.reading.worker import Buffer, ReadRequest, ReadResult, begin_worker, read, serve
 from vamba_eval.video import others
-from vamba_eval.video.canvas import Hooks, VideoInfo
-from vamba_eval.video.read import check_backend
+from vamba_eval.video.canvas import Hooks
+from vamba_eval.video.read import VideoInfo, check_backend
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
 
 log = logging.getLogger(__name__)
 
-
 _WATCH_EVERY_S = 0.5
-
-
 _LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
 
 
@@ -48,7 +45,7 @@ class Reading:
     backend     the decoder: "pyav", "pyav-plain", "torchcodec" or "decord"
     workers     processes that read; None for as many as the cores suggest, 0 to read in the calling process,
                 where nothing can be killed
-    stall_s     reading that shows no sign of life for so many seconds is ended
+    stall_s     reading that makes no progress for this many seconds is ended
     memory_gb   what one worker may use beside its clip, in GiB
     cache       a directory that keeps clips for later runs
     cache_gb    its size in GiB; what was not used for longest goes first
@@ -168,100 +165,100 @@ class Reader:
         self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None, stop: threading.Event
     ) -> Generator[Loaded]:
         waiting = deque(videos)
-        flights: list[_Flight] = []
+        reads: list[_PendingRead] = []
 
-        def job(video: Video, threads: int) -> Job:
+        def request_for(video: Video, threads: int) -> ReadRequest:
             how = self.reading
             bounds = (video.start_s, video.end_s)
             cache = (how.cache, how.cache_gb)
-            return Job(video.path, sampling, *bounds, how.backend, threads, *cache, video.frames_per_second)
+            return ReadRequest(video.path, sampling, *bounds, how.backend, threads, *cache, video.frames_per_second)
 
         if self.workers == 0:
             for video in videos:
                 if stop.is_set():
                     return
-                yield self._loaded(video, read(job(video, self._cores), Hooks()))
+                yield self._loaded(video, read(request_for(video, self._cores), Hooks()))
             return
 
         def top_up() -> None:
-            while waiting and len(flights) <= self.workers:
+            while waiting and len(reads) <= self.workers:
                 # The last few videos share all cores.
                 threads = max(1, self._cores // min(self.workers, len(waiting)))
                 video = waiting.popleft()
-                flights.append(_Flight(video, job(video, threads)))
-                self._send(flights[-1])
+                reads.append(_PendingRead(video, request_for(video, threads)))
+                self._send(reads[-1])
 
         try:
             top_up()
-            while flights:
-                flight = self._next_landed(flights, stop)
-                if flight is None:
+            while reads:
+                pending = self._next_done(reads, stop)
+                if pending is None:
                     return
-                flights.remove(flight)
+                reads.remove(pending)
                 top_up()  # before the model begins with this clip
-                yield self._loaded(flight.video, flight.landed())
-                del flight
+                yield self._loaded(pending.video, pending.in_place())
+                del pending
         finally:
-            for flight in flights:
-                flight.abandon()
+            for pending in reads:
+                pending.abandon()
 
-    def _loaded(self, video: Video, reply: Reply) -> Loaded:
-        if reply.cache_problem and self._cache_works:
-            log.warning("the clip cache does not work, so videos are decoded: %s", reply.cache_problem)
+    def _loaded(self, video: Video, result: ReadResult) -> Loaded:
+        if result.cache_problem and self._cache_works:
+            log.warning("the clip cache does not work, so videos are decoded: %s", result.cache_problem)
             self._cache_works = False
-        if reply.clip is not None and reply.clip.note:
-            log.warning("%s: %s", video.path, reply.clip.note)
-        return Loaded(video, reply.clip, reply.problem, reply.digest, reply.seconds, reply.saved_s, reply.info)
+        if result.clip is not None and result.clip.note:
+            log.warning("%s: %s", video.path, result.clip.note)
+        return Loaded(video, result.clip, result.problem, result.digest, result.seconds, result.saved_s, result.info)
 
-    def _next_landed(self, flights: Sequence[_Flight], stop: threading.Event) -> _Flight | None:
+    def _next_done(self, reads: Sequence[_PendingRead], stop: threading.Event) -> _PendingRead | None:
         """The first that is ready, in the order of their start; None once ``stop`` is set."""
         while not stop.is_set():
-            for flight in flights:
-                if flight.future.done() and self._land(flight):
-                    return flight
-            wait([flight.future for flight in flights], timeout=_WATCH_EVERY_S, return_when=FIRST_COMPLETED)
-            for flight in flights:
-                if not flight.future.done() and flight.buffer.silent_s() > self.reading.stall_s:
-                    flight.stalled = True
-                    flight.buffer.kill_worker()
+            for pending in reads:
+                if pending.future.done() and self._take(pending):
+                    return pending
+            wait([pending.future for pending in reads], timeout=_WATCH_EVERY_S, return_when=FIRST_COMPLETED)
+            for pending in reads:
+                if not pending.future.done() and pending.buffer.silent_s() > self.reading.stall_s:
+                    pending.stalled = True
+                    pending.buffer.kill_worker()
         return None
 
-    def _land(self, flight: _Flight) -> bool:
+    def _take(self, pending: _PendingRead) -> bool:
         """Take the outcome of a finished attempt; False if another one was begun."""
         from pebble import ProcessExpired
 
         try:
-            reply = flight.future.result()
+            result = pending.future.result()
         except ProcessExpired as error:
-            stood_still = f"reading stood still for {self.reading.stall_s:g} s"
+            stood_still = f"reading made no progress for {self.reading.stall_s:g} s"
             crashed = f"the reading process crashed ({_cause(error.exitcode)})"
-            reply = Reply(problem=stood_still if flight.stalled else crashed, try_another=True)
+            result = ReadResult(problem=stood_still if pending.stalled else crashed, try_another=True)
         except BrokenProcessPool as error:  # a worker died at rest, or none could be started
             self._restart_pool(error)
-            self._send(flight)
+            self._send(pending)
             return False
         self._broken_pools = 0
-        if reply.problem is not None and (reply.try_another or flight.problems):
-            flight.problems.append(f"{flight.job.backend}: {reply.problem}")
-            if flight.fallbacks and (len(flight.problems) == 1 or reply.not_installed):
-                flight.job = replace(flight.job, backend=flight.fallbacks.pop(0))
-                flight.renew_buffer()  # who had the old one may not be dead yet
-                self._send(flight)
+        if result.problem is not None and (result.try_another or pending.problems):
+            pending.problems.append(f"{pending.request.backend}: {result.problem}")
+            if pending.fallbacks and (len(pending.problems) == 1 or result.not_installed):
+                pending.request = replace(pending.request, backend=pending.fallbacks.pop(0))
+                pending.renew_buffer()  # who had the old one may not be dead yet
+                self._send(pending)
                 return False
-        flight.reply = reply
+        pending.result = result
         return True
 
-    def _send(self, flight: _Flight) -> None:
+    def _send(self, pending: _PendingRead) -> None:
         """Have a worker read the video."""
         try:
             # By a thread that lives as long as the pool: workers die with the thread that started them.
-            flight.future = self._starter.submit(self._schedule, flight.job, flight.buffer.path).result()
+            pending.future = self._starter.submit(self._schedule, pending.request, pending.buffer.path).result()
         except RuntimeError as error:  # the pool broke since it was last used
             self._restart_pool(error)
-            self._send(flight)
+            self._send(pending)
 
-    def _schedule(self, job: Job, buffer: str) -> ProcessFuture[Reply]:
-        return self._processes().schedule(serve, args=[job, buffer])
+    def _schedule(self, request: ReadRequest, buffer: str) -> ProcessFuture[ReadResult]:
+        return self._processes().schedule(serve, args=[request, buffer])
 
     def _processes(self) -> ProcessPool:
         if self._pool is None:
@@ -285,16 +282,16 @@ class Reader:
         self._stop_pool()
 
 
-class _Flight:
+class _PendingRead:
     """A video on its way: who reads it into which memory, and what went wrong so far."""
 
-    reply: Reply
+    result: ReadResult
 
-    def __init__(self, video: Video, job: Job) -> None:
-        self.video, self.job = video, job
-        self.future: Future[Reply] = Future()
+    def __init__(self, video: Video, request: ReadRequest) -> None:
+        self.video, self.request = video, request
+        self.future: Future[ReadResult] = Future()
         self.buffer = Buffer()
-        self.fallbacks = [name for name in (*others.installed(), "pyav-plain") if name != job.backend]
+        self.fallbacks = [name for name in (*others.installed(), "pyav-plain") if name != request.backend]
         self.problems: list[str] = []
         self.stalled = False
 
@@ -303,19 +300,19 @@ class _Flight:
         self.buffer.close()
         self.buffer = Buffer()
 
-    def landed(self) -> Reply:
-        """The reply with its frames in place."""
-        reply = self.reply
-        if reply.clip is not None:
-            # A copy: the pool may keep the reply itself for a while, and must not keep the frames with it.
-            reply = replace(reply, clip=replace(reply.clip, frames=self.buffer.frames(reply.shape)))
-            if self.problems and reply.clip is not None:
-                notes = [*self.problems, f"read with {self.job.backend} instead", reply.clip.note]
-                reply.clip.note = "; ".join(note for note in notes if note)
+    def in_place(self) -> ReadResult:
+        """The result with its frames in place."""
+        result = self.result
+        if result.clip is not None:
+            # A copy: the pool may keep the result itself for a while, and must not keep the frames with it.
+            result = replace(result, clip=replace(result.clip, frames=self.buffer.frames(result.shape)))
+            if self.problems and result.clip is not None:
+                notes = [*self.problems, f"read with {self.request.backend} instead", result.clip.note]
+                result.clip.note = "; ".join(note for note in notes if note)
         elif self.problems:
-            reply.problem = f"{self.video.path}: {'; '.join(self.problems)}"
+            result.problem = f"{self.video.path}: {'; '.join(self.problems)}"
         self.buffer.close()
-        return reply
+        return result
 
     def abandon(self) -> None:
         self.future.cancel()

@@ -1,4 +1,4 @@
-"""One video read in a process that somebody watches: what it is asked, what it says, and the memory shared.
+"""One video read in a process that is watched: what it is asked, what it says, and the memory shared.
 
 Knows the decoder and the clip cache; knows nothing of pools, other videos or questions.
 """
@@ -24,26 +24,21 @@ from typing import IO, Any
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, VideoError
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, VideoError, system_reason
 from vamba_eval.reading.cache import ClipCache, clip_key, frames_digest
-from vamba_eval.video.canvas import Hooks, VideoInfo, reason
+from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.others import preload
-from vamba_eval.video.read import probe, read_clip
+from vamba_eval.video.read import VideoInfo, probe, read_clip
 
 log = logging.getLogger(__name__)
 
-
 _HEADER_BYTES = mmap.ALLOCATIONGRANULARITY  # a clip's frames begin behind it
-
-
 _SIGN = struct.Struct("=dq")  # a sign of life: time.monotonic() and the process
-
-
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
-class Job:
+class ReadRequest:
     """A clip to read; with no ``sampling``, only whether the video opens."""
 
     path: Path
@@ -58,10 +53,10 @@ class Job:
 
 
 @dataclass
-class Reply:
-    """What came of a job.
+class ReadResult:
+    """What came of a request.
 
-    problem         why there is no clip, in a line
+    problem         why there is no clip, in one line
     try_another     the decoder failed in a way that another one may not
     not_installed   the decoder is not there
     digest          identifies the frames' bytes
@@ -84,62 +79,64 @@ class Reply:
     info: VideoInfo | None = None
 
 
-def read(job: Job, hooks: Hooks) -> Reply:
-    """Do a job. Never raises: whatever a video does to a decoder becomes a reason."""
+def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
+    """Read what is asked for. Never raises: whatever a video does to a decoder becomes a reason."""
     start = time.perf_counter()
-    reply = Reply()
+    result = ReadResult()
     try:
-        if job.sampling is None:
-            reply.info = probe(job.path)
+        if request.sampling is None:
+            result.info = probe(request.path)
         else:
-            _read_or_recall(job, job.sampling, hooks, reply)
+            _read_or_recall(request, request.sampling, hooks, result)
     except VideoError as error:
-        reply.problem = str(error)
+        result.problem = str(error)
     except UserError as error:
-        reply.problem, reply.not_installed = str(error), True
+        result.problem, result.not_installed = str(error), True
     except MemoryError as error:
-        reply.problem, reply.try_another = f"out of memory ({error or 'no more is allowed'})", True
+        result.problem, result.try_another = f"out of memory ({error or 'no more is allowed'})", True
     except Exception as error:
         log.debug("reading failed", exc_info=error)
-        reply.problem = f"reading failed: {type(error).__name__}: {reason(error)}"
-    reply.seconds = time.perf_counter() - start
-    return reply
+        result.problem = f"reading failed: {type(error).__name__}: {system_reason(error)}"
+    result.seconds = time.perf_counter() - start
+    return result
 
 
-def _read_or_recall(job: Job, sampling: FrameSampling | Ladder, hooks: Hooks, reply: Reply) -> None:
+def _read_or_recall(request: ReadRequest, sampling: FrameSampling | Ladder, hooks: Hooks, result: ReadResult) -> None:
     key = None
-    if job.cache is not None and job.path.exists():
-        key = clip_key(job.path, sampling, job.start_s, job.end_s, job.frames_per_second, job.backend)
+    if request.cache is not None and request.path.exists():
+        key = clip_key(
+            request.path, sampling, request.start_s, request.end_s, request.frames_per_second, request.backend
+        )
         start = time.perf_counter()
-        recalled = _with_cache(job, reply, lambda cache: cache.get(key, hooks))
+        recalled = _with_cache(request, result, lambda cache: cache.get(key, hooks))
         if recalled is not None:
-            reply.clip, reply.digest, first_s = recalled
-            reply.saved_s = max(0.0, first_s - (time.perf_counter() - start))
+            result.clip, result.digest, first_s = recalled
+            result.saved_s = max(0.0, first_s - (time.perf_counter() - start))
             return
     start = time.perf_counter()
     clip = read_clip(
-        job.path,
+        request.path,
         sampling,
-        start_s=job.start_s,
-        end_s=job.end_s,
-        frames_per_second=job.frames_per_second,
-        backend=job.backend,
-        threads=job.threads,
+        start_s=request.start_s,
+        end_s=request.end_s,
+        frames_per_second=request.frames_per_second,
+        backend=request.backend,
+        threads=request.threads,
         hooks=hooks,
     )
     seconds = time.perf_counter() - start
-    reply.clip, reply.digest = clip, frames_digest(clip.frames)
+    result.clip, result.digest = clip, frames_digest(clip.frames)
     if key is not None:
-        _with_cache(job, reply, lambda cache: cache.put(key, clip, reply.digest or "", seconds))
+        _with_cache(request, result, lambda cache: cache.put(key, clip, result.digest or "", seconds))
 
 
-def _with_cache(job: Job, reply: Reply, use: Any) -> Any:
+def _with_cache(request: ReadRequest, result: ReadResult, use: Any) -> Any:
     """A cache that fails (a full disk) costs time, not clips."""
     try:
-        with ClipCache(job.cache or "", job.cache_gb) as cache:
+        with ClipCache(request.cache or "", request.cache_gb) as cache:
             return use(cache)
     except (UserError, OSError, ValueError, KeyError, sqlite3.Error, TimeoutError) as error:
-        reply.cache_problem = f"{type(error).__name__}: {reason(error)}"
+        result.cache_problem = f"{type(error).__name__}: {system_reason(error)}"
         return None
 
 
@@ -156,14 +153,14 @@ def begin_worker(memory_bytes: int, parent: int) -> None:
             os._exit(1)
 
 
-def serve(job: Job, buffer: str) -> Reply:
-    """Do a job into the buffer at that path: the reply's clip comes without its frames."""
-    preload(job.backend)  # before the first sign of life, from which on silence counts
-    reply = read(job, _hooks_into(buffer))
-    if reply.clip is not None:
-        reply.shape = reply.clip.frames.shape
-        reply.clip.frames = np.empty(0, dtype=np.uint8)
-    return reply
+def serve(request: ReadRequest, buffer: str) -> ReadResult:
+    """Read into the buffer at that path: the result's clip comes without its frames."""
+    preload(request.backend)  # before the first sign of life, from which on silence counts
+    result = read(request, _hooks_into(buffer))
+    if result.clip is not None:
+        result.shape = result.clip.frames.shape
+        result.clip.frames = np.empty(0, dtype=np.uint8)
+    return result
 
 
 def _hooks_into(path: str) -> Hooks:
@@ -183,7 +180,7 @@ def _hooks_into(path: str) -> Hooks:
                 file.truncate(size)
             return _mapped(file, shape)
         except OSError as error:
-            raise MemoryError(f"no room for a clip of {size / 2**20:,.0f} MiB ({error.strerror})") from error
+            raise MemoryError(f"no room for a clip of {size / 2**20:,.0f} MiB ({system_reason(error)})") from error
 
     alive()
     return Hooks(empty, alive)

@@ -318,7 +318,7 @@ class _Content:
         if len(text) > _LONGEST_TEXT:
             left_out = len(text) - _LONGEST_TEXT
             text = f"{text[:2000]}\n[… {left_out:,} characters are left out here …]\n{text[2000 - _LONGEST_TEXT :]}"
-        # Half a surrogate pair, which a model can produce, is no text that a file can hold.
+        # Half a surrogate pair, which a model can produce, is not text that a file can hold.
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._strings.setdefault(text, len(self._strings))
 

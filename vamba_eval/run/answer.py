@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, Prompt, Question, Seen
+from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, Prompt, Question, Seen, first_line
 from vamba_eval.cost.meter import Meter, PhaseCost
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
+from vamba_eval.machine import out_of_memory
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job, log
 from vamba_eval.run.session import Outcome, Request, Session
@@ -217,10 +218,10 @@ def _add_costs(record: Record, measured: Mapping[str, PhaseCost]) -> None:
 def failure(phase: str, error: Exception) -> str:
     """One line for the record; the traceback is for --debug."""
     log.debug("%s failed", phase, exc_info=error)
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+    if out_of_memory(error):
         with suppress(Exception):
             sys.modules["torch"].cuda.empty_cache()
         hint = str(error) if isinstance(error, MemoryError) and str(error) else "use fewer frames or smaller ones"
         return f"out of memory while {phase}: {hint} (--num-frames, --longest-edge)"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    reason = first_line(error) if str(error).strip() else "no message"
     return f"{phase} failed: {type(error).__name__}: {reason}"

@@ -93,7 +93,7 @@ def evaluate(
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
         raise UserError(
             f"{greedy[0]} is answered greedily, so {seeds} seeds would give one response: sample (--temperature 1), "
-            "or leave --seeds"
+            "or leave out --seeds"
         )
     labelled = labelled_models(models, model_args or {})
     check_captions(jobs, labelled)

@@ -10,21 +10,43 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import Task, UserError
 from vamba_eval.endpoint import Endpoint, EndpointError, Usage
+from vamba_eval.files import locked, user_cache
 from vamba_eval.progress import Display
 from vamba_eval.score.scored import recorded_task
-from vamba_eval.store.judgements import digest, judged_path, read_judgements
+from vamba_eval.store.judgements import Judge, digest, judged_path, read_judgements
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import RecordFile, find_runs, latest_records, read_info
 
 # After so many failures of the endpoint in a row, and none that went well between them, it is given up.
 _FAILURES_IN_A_ROW = 10
+
+
+def judge_endpoint(
+    model: str,
+    url: str | None = None,
+    *,
+    key_env: str = "OPENAI_API_KEY",
+    cache: str | Path | None = None,
+    max_retries: int = 8,
+) -> Endpoint:
+    """The endpoint of a judge, as ``run_eval.py judge`` names it. Its answers are kept in ``cache``, by default in the
+    user's cache directory."""
+    return Endpoint(
+        model,
+        url,
+        cache=cache or user_cache() / "judge",
+        key_env=key_env,
+        role="the judge",
+        option="--judge-{}",
+        max_retries=max_retries,
+    )
 
 
 class Asking:
@@ -46,13 +68,7 @@ class Asking:
         self._keys_of_last = [*(self._keys_of_last if self._attempts[request] else []), key]
         self._attempts[request] += 1
         reply = self._endpoint.reply(key, messages, options)
-        kind = "cached_" if reply.cached else ""
-        for name, value in (
-            ("requests", 1),
-            ("prompt_tokens", reply.prompt_tokens),
-            ("completion_tokens", reply.completion_tokens),
-        ):
-            setattr(self.usage, kind + name, getattr(self.usage, kind + name) + value)
+        self.usage.add(reply.usage)
         if reply.problem:
             raise ValueError(reply.problem)
         return reply.text
@@ -75,7 +91,7 @@ class Graded:
 
     def describe(self, prices: tuple[float, float] | None = None) -> str:
         """What was done and what it took, in a line; ``prices`` are dollars for a million tokens, in and out."""
-        text = f"{self.judged:,} responses judged, {self.already:,} were before, {self.failed:,} failed"
+        text = f"{self.judged:,} responses judged, {self.already:,} had been judged before, {self.failed:,} failed"
         if self.reasons:
             text += f" (first reason: {self.reasons[0]}; the same command tries them again)"
         u = self.usage
@@ -101,7 +117,7 @@ def grade_runs(paths: Sequence[Path], endpoint: Endpoint, *, requests: int = 8, 
         raise UserError("the runs there hold no responses in free text, so there is nothing to judge")
     for folder in dict.fromkeys(folder for folder, _, _ in files):
         graded.folders.append(folder)
-        with _alone(folder):
+        with locked(folder / ".judge.lock", f"another process is judging {folder}: wait for it"):
             for _, task, path in (entry for entry in files if entry[0] == folder):
                 _grade_file(task, path, endpoint, requests, progress, graded)
     return graded
@@ -122,19 +138,8 @@ def _for_judge(task: Task, path: Path) -> list[Record]:
     return [record for record in latest_records(path) if record.answered and task.needs_judge(record.asked())]
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(str(folder / ".judge.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"another process is judging {folder}: wait for it") from None
-
-
 def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progress: bool, graded: Graded) -> None:
-    judge = endpoint.judge
+    judge = Judge(endpoint.model, endpoint.url)
     known = read_judgements(path, f"{judge.model}@{judge.url}")
     answered = _for_judge(task, path)
     todo = [record for record in answered if known.of(task, record) is None]
@@ -190,7 +195,7 @@ def _judge_one(task: Task, record: Record, endpoint: Endpoint) -> tuple[dict[str
         "question": record.question,
         "seed": record.seed,
         "digest": digest(task, record),
-        "judge": asdict(endpoint.judge),
+        "judge": {"model": endpoint.model, "url": endpoint.url},
         "judgement": judgement,
         "error": error,
         "usage": asdict(ask.usage),

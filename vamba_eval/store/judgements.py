@@ -80,7 +80,7 @@ def read_judgements(records: Path, judge: str | None = None) -> Judgements:
         named = sorted(who for who, known in by_judge.items() if known) or sorted(by_judge)
     if not named:
         others = ", ".join(map(str, sorted(by_judge)))
-        return Judgements(note=f"{judge} has judged nothing, but {others} has" if others else "")
+        return Judgements(note=f"{judge} has judged nothing here, but {others} has" if others else "")
     if len(named) > 1:
         return Judgements(note=f"judged by {' and by '.join(map(str, named))}: name one with --judge MODEL[@URL]")
     who = named[0]

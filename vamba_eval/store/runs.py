@@ -8,15 +8,15 @@ cannot take records made in another way. Knows nothing of scoring.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import UserError, system_reason
+from vamba_eval.files import locked, replace_text
 from vamba_eval.store.records import Record
 
 SCHEMA = 1
@@ -30,38 +30,27 @@ class Run:
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, Any], *, accept_environment: bool = False) -> None:
-        from filelock import FileLock
-
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{folder} is a file, not a folder: choose another --output or --name") from None
         except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-        self._lock = FileLock(str(folder / ".lock"))
+            raise UserError(f"cannot write to {folder}: {system_reason(error)}") from error
         self._environment, self._accept_environment = json.loads(json.dumps(environment)), accept_environment
 
     def __enter__(self) -> Run:
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"another process is writing to {self.folder}: wait for it, or use another --name"
-            ) from None
-        try:
+        taken = f"another process is writing to {self.folder}: wait for it, or use another --name"
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder / ".lock", taken))
             self.info = read_info(self.folder) if (self.folder / "run.json").exists() else self._new_info()
             self._enter_environment()
             self._save()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._lock = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._lock.close()
 
     def _enter_environment(self) -> None:
         environments, ours = self.info["environments"], self._environment
@@ -127,11 +116,7 @@ class Run:
         return info | {"tasks": {}, "counts": {}, "defects": {}, "models": {}, "environments": []}
 
     def _save(self) -> None:
-        # Renamed into place, so that a kill never leaves half a file.
-        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            json.dump(self.info, file, indent=2)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, self.folder / "run.json")
+        replace_text(self.folder / "run.json", json.dumps(self.info, indent=2))
 
 
 class RecordFile:

@@ -11,26 +11,18 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vamba_eval.contracts import Clip
+from vamba_eval.files import replace_bytes
 
 log = logging.getLogger(__name__)
 
-
 FOLDER = "thumbnails"
-
-
 FRAMES = 8
-
-
 WIDTH = 160  # pixels of one frame; upright ones get less, so that none is higher than wide
-
-
 _QUALITY = 60
 
 
@@ -68,16 +60,12 @@ class Thumbnails:
         path = self._folder / f"{digest}.jpg"
         if self._broken or path.exists():
             return
-        partial = path.with_suffix(".tmp")
         try:
             self._folder.mkdir(exist_ok=True)
-            partial.write_bytes(make())
-            os.replace(partial, path)
+            replace_bytes(path, make())
         except Exception as error:
             self._broken = True
             log.warning("no more thumbnails are kept in %s (%s); answers are not affected", self._folder, error)
-            with suppress(OSError):
-                partial.unlink()
 
 
 def strip_of(clip: Clip) -> bytes:

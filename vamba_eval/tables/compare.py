@@ -103,7 +103,7 @@ class Comparison:
         units = " or ".join(dict.fromkeys(each.unit for each in self.differences)) or "%"
         notes = [
             f"In {units}, on the questions that both answered; intervals (95 %) and p are paired by question and "
-            "clustered by video. Groups are many: a few of them differ by luck.",
+            "clustered by video. There are many groups: a few of them differ by chance.",
             f"{len(self.flips):,} questions flipped: {gained:,} for B, {len(self.flips) - gained:,} for A",
             *self.notes,
         ]
@@ -184,7 +184,7 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
         if missing := len(own.keys() - both):
             notes.append(f"{missing:,} questions were answered by {name} alone and are left out")
     if unlike := {q for q in both if questions_a[q].asked != questions_b[q].asked}:
-        notes.append(f"{len(unlike):,} questions have other options or answers in the two runs and are left out")
+        notes.append(f"{len(unlike):,} questions have different options or answers in the two runs and are left out")
     both -= unlike
     if unknown := {q for q in both if not (questions_a[q].is_scored and questions_b[q].is_scored)}:
         judged = sum(a.task.needs_judge(questions_a[q].records[0].question) for q in unknown)

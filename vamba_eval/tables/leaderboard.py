@@ -104,7 +104,7 @@ class Leaderboard:
         if sort is not None:
             columns = list(self.results[0].row()) if self.results else [sort]
             if sort not in columns:
-                raise UserError(f"--sort {sort!r} is no column; there are {', '.join(columns)}")
+                raise UserError(f"--sort {sort!r} is not a column; there are {', '.join(columns)}")
             chosen = sorted(chosen, key=lambda result: _rank(sort, result.row()[sort]))
         return Leaderboard(chosen)
 
@@ -206,7 +206,7 @@ class Leaderboard:
             notes.append(f"{before}{_named(about, with_protocol=len(protocols) > 1)}{behind}")
         hardware = unique(r.hardware for r in self.results if r.hardware)
         if len(hardware) > 1:
-            notes.append(f"seconds and memory come from unlike hardware: {'; '.join(hardware)}")
+            notes.append(f"seconds and memory come from different hardware: {'; '.join(hardware)}")
         return notes
 
     def save(self, folder: str | Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,18 +18,19 @@ def signed(value: float, unit: str = "%") -> str:
     return f"{100 * value:+.1f}" if unit == "%" else f"{value:+.2f}"
 
 
-def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table with the rows' keys as columns, "-" where a row lacks one."""
-    return tabulated(rows, "markdown")
+def markdown_table(rows: Sequence[dict[str, Any]], right: Collection[str] = ()) -> str:
+    """A Markdown table with the rows' keys as columns, those in ``right`` flush right; "-" where a row lacks one."""
+    return tabulated(rows, "markdown", right)
 
 
-def tabulated(rows: Sequence[dict[str, Any]], form: str) -> str:
+def tabulated(rows: Sequence[dict[str, Any]], form: str, right: Collection[str] = ()) -> str:
     from tabulate import tabulate
 
     columns = unique(column for row in rows for column in row)
     cells = [[row.get(column, "-") for column in columns] for row in rows]
     style = {"markdown": "pipe", "latex": "latex_booktabs"}[form]
-    return tabulate(cells, headers=columns, tablefmt=style, disable_numparse=True)
+    sides = ["right" if column in right else "left" for column in columns]
+    return tabulate(cells, headers=columns, tablefmt=style, disable_numparse=True, colalign=sides)
 
 
 def plain_cell(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""What every decoder shares: which frames are wanted, and the clip as it fills."""
+"""What every decoder shares: what is to be read, which frames of it are wanted, and the clip as it fills.
+
+Knows neither files nor decoders: it is told a video's times and handed its frames.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,6 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError
 from vamba_eval.video.pixels import resized
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file's header says. ``duration_s`` is None if it says nothing."""
-
-    codec: str
-    width: int
-    height: int
-    fps: float
-    duration_s: float | None
 
 
 @dataclass(frozen=True)
@@ -130,13 +122,3 @@ class Canvas:
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
         parts = tuple(np.searchsorted(self._wanted, rung) for rung in self._rungs)
         return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note, parts=parts)
-
-
-def unreadable(path: Path, error: Exception) -> VideoError:
-    return VideoError(f"{path} cannot be read as a video: {reason(error)} (not a video, or damaged: download it again)")
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, in one line."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -1,7 +1,7 @@
-"""The same frames through decord or torchcodec: to compare with, and for files that PyAV fails on.
+"""The same frames through decord or torchcodec: for comparison, and for files that PyAV fails on.
 
 Their seeking and colors are their own. They know how many frames a file has and each one's time; which
-frames and which size is decided as for PyAV.
+frames and which size is decided as for PyAV. Neither is imported before it is to read.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, UserError, VideoError
-
-if TYPE_CHECKING:
-    from vamba_eval.video.canvas import Source
+from vamba_eval.contracts import Clip, UserError, VideoError, first_line
+from vamba_eval.video.canvas import Canvas, Source
+from vamba_eval.video.packets import best_stream, index_packets, open_video
 
 NAMES = ("torchcodec", "decord")  # the better first
-
-
 _BATCH = 8
 
 
@@ -35,8 +31,7 @@ def read(source: Source, backend: str) -> Clip:
     except (VideoError, MemoryError):
         raise
     except Exception as error:  # decord has errors of its own for each kind of file, torchcodec RuntimeErrors
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise VideoError(f"{source.path} cannot be read by {backend}: {text}") from error
+        raise VideoError(f"{source.path} cannot be read by {backend}: {first_line(error)}") from error
 
 
 def installed() -> list[str]:
@@ -53,8 +48,6 @@ def preload(backend: str) -> None:
 
 def _read_decord(source: Source) -> Clip:
     from decord import VideoReader, cpu
-
-    from vamba_eval.video.canvas import Canvas
 
     reader = VideoReader(str(source.path), ctx=cpu(0), num_threads=source.threads)
     times = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
@@ -75,8 +68,6 @@ def _read_decord(source: Source) -> Clip:
 def _read_torchcodec(source: Source) -> Clip:
     from torchcodec.decoders import VideoDecoder
 
-    from vamba_eval.video.canvas import Canvas
-
     decoder = VideoDecoder(str(source.path), dimension_order="NHWC", num_ffmpeg_threads=source.threads)
     about = decoder.metadata
     total, fps = len(decoder), float(about.average_fps or "nan")
@@ -94,8 +85,7 @@ def _read_torchcodec(source: Source) -> Clip:
 
 
 def _times_by_packets(source: Source, total: int, otherwise: np.ndarray) -> np.ndarray:
-    from vamba_eval.video.packets import best_stream, index_packets, open_video
-
+    """Of all frames, if the packets name as many as the decoder has; else ``otherwise``."""
     with open_video(source.path) as container:
         stream = best_stream(container, source.path)
         index, time_base = index_packets(container, stream, source.path, source.hooks.alive), stream.time_base

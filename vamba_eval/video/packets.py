@@ -1,6 +1,6 @@
 """What a video file holds, learned from its packets without decoding a frame.
 
-Knows containers and their promises; knows neither pixels nor which frames are wanted.
+Knows containers and their promises; knows neither pixels nor how wanted frames are chosen.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# The share of its declared length that a file may lack (headers round, and the last frame's duration may
+# The share of its declared length that may be missing from a file (headers round, and the last frame's duration may
 # be missing) before it counts as cut off.
 _MISSING_SHARE = 0.02
-
 
 # FFmpeg's names of the containers that state every frame's time themselves. In others (MPEG-PS and TS, AVI,
 # raw streams) FFmpeg derives times as it reads, and after a seek it may derive others.
 _STATES_TIMES = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
-
 
 # Codecs whose decoder drops exactly the frames that no other frame refers to when asked to: ITU-T H.264
 # marks them (nal_ref_idc 0), and the B-frames of MPEG-1, 2 and 4 are never referred to.
@@ -96,14 +94,14 @@ def skips_unreferenced(stream: VideoStream) -> bool:
     return name in _MARK_UNREFERENCED
 
 
-def packets(container: InputContainer, stream: VideoStream | None = None) -> Iterator[Packet]:
+def packets_of(container: InputContainer, stream: VideoStream | None = None) -> Iterator[Packet]:
     """The packets of ``stream`` or of all, from where the container stands; the last ones are empty."""
     while True:
         try:
             yield from container.demux() if stream is None else container.demux(stream)
             return
         except IndexError:
-            # A stream that begins within the file is not known to PyAV: this one packet of it is passed over.
+            # A stream that begins within the file is not known to PyAV: this one packet of it is skipped.
             continue
 
 
@@ -122,7 +120,7 @@ def index_packets(
     every_stream = stream.duration is None  # a container may state one length for all its streams
     number = stream.index
     try:
-        for packet in packets(container, None if every_stream else stream):
+        for packet in packets_of(container, None if every_stream else stream):
             alive()
             if packet.size == 0:
                 continue
@@ -219,9 +217,9 @@ def _cut_off(
         promised = (container.duration or 0) / 1_000_000
         held = end_s
     if promised - held > max(_MISSING_SHARE * promised, 1.0):
-        return f"its header promises {promised:.1f} s, {max(held, 0.0):.1f} s are there"
+        return f"its header promises {promised:.1f} s, but it holds {max(held, 0.0):.1f} s"
     if trouble and stream.frames and num_frames < stream.frames:
-        return f"its header promises {stream.frames} frames, {num_frames} are there"
+        return f"its header promises {stream.frames} frames, but it holds {num_frames}"
     return None
 
 

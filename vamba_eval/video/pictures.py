@@ -1,4 +1,4 @@
-"""Image files: folders of extracted frames, and single pictures."""
+"""Image files as clips: folders of extracted frames, and single pictures. Knows no decoder of videos."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vamba_eval.contracts import Clip, FrameSampling, VideoError
-from vamba_eval.video.canvas import Canvas, Source, reason
+from vamba_eval.contracts import Clip, FrameSampling, VideoError, system_reason
+from vamba_eval.video.canvas import Canvas, Source
 from vamba_eval.video.pixels import resized
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -17,8 +17,32 @@ IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 def read_image(path: Path, sampling: FrameSampling) -> Clip:
     """A still image as a clip of one frame, sized as a frame would be. Raises VideoError."""
-    image = resized(np.array(picture(path)), sampling)
+    image = resized(np.array(open_image(path)), sampling)
     return Clip(image[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)
+
+
+def open_image(file: Path) -> Image.Image:
+    """An image file in RGB. Raises VideoError."""
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoError(f"{file} cannot be read as an image: {system_reason(error)}") from error
+
+
+def read_folder(source: Source, frames_per_second: float | None) -> Clip:
+    """Read a clip from a folder of extracted frames, whose times are unknown without ``frames_per_second``. Raises
+    VideoError."""
+    files, first_number = folder_frames(source.path)
+    width, height = open_image(files[0]).size
+    fps = float("nan") if frames_per_second is None else frames_per_second
+    if frames_per_second is None and (source.start_s is not None or source.end_s is not None):
+        raise VideoError(f"{source.path}: extracted frames have no times, so no part between two times can be read")
+    times = np.arange(len(files)) / fps
+    canvas = Canvas(source, source.choose(times, fps, height, width, first_number))
+    for position, index in enumerate(canvas.distinct):
+        canvas.place(position, np.asarray(open_image(files[index])))
+    return canvas.clip(times, fps)
 
 
 # How frames are called, and the number of the first: the Vamba scripts' folders, and TVQA's (in MVBench).
@@ -43,27 +67,5 @@ def _in_order(path: Path, named: list[tuple[int, Path]], first: int) -> list[Pat
     if missing is not None:
         example = numbered[min(numbered)].name
         name = re.sub(r"\d+", lambda digits: str(missing).zfill(len(digits[0])), example)
-        raise VideoError(f"{path} lacks {name}: extract its frames again")
+        raise VideoError(f"{path}: {name} is missing; extract its frames again")
     return [numbered[number] for number in sorted(numbered)]
-
-
-def picture(file: Path) -> Image.Image:
-    """An image file in RGB. Raises VideoError."""
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{file} cannot be read as an image: {reason(error)}") from error
-
-
-def read_folder(source: Source, frames_per_second: float | None) -> Clip:
-    files, first_number = folder_frames(source.path)
-    width, height = picture(files[0]).size
-    fps = float("nan") if frames_per_second is None else frames_per_second
-    if frames_per_second is None and (source.start_s is not None or source.end_s is not None):
-        raise VideoError(f"{source.path}: extracted frames have no times, so no part between two times can be read")
-    times = np.arange(len(files)) / fps
-    canvas = Canvas(source, source.choose(times, fps, height, width, first_number))
-    for position, index in enumerate(canvas.distinct):
-        canvas.place(position, np.asarray(picture(files[index])))
-    return canvas.clip(times, fps)

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 # table (unspecified, RGB, YCgCo) is left to FFmpeg, which takes it as BT.601.
 _BT601, _BT601_NTSC = 5, 6
 
-
 _MATRIX = {1: 1, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
-
-
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 
 

@@ -1,4 +1,12 @@
-"""The sampled frames of a video file by PyAV: by intervals where its index can be trusted, else from its start."""
+"""The sampled frames of a video file by PyAV.
+
+Frames are identified by presentation time in an index of all packets: frame i is the i-th to be shown, as in decord.
+Only the intervals of the file that hold wanted frames are decoded, in several threads, and each frame is resized as
+it comes, so memory holds a few full-size frames and the clip at its final size. Where the index cannot be trusted the
+file is decoded from its start, and what decodes is the truth.
+
+Knows nothing of other decoders, and leaves it to its caller to say what FFmpeg's errors mean.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +31,7 @@ from vamba_eval.video.packets import (
     index_packets,
     intervals,
     open_video,
-    packets,
+    packets_of,
     skips_unreferenced,
 )
 from vamba_eval.video.pixels import rgb
@@ -39,7 +47,8 @@ class _IndexMismatch(Exception):
     """The file does not decode as its packets promised."""
 
 
-def read_file(source: Source, *, plainly: bool) -> Clip:
+def read(source: Source, *, plainly: bool) -> Clip:
+    """Read a clip; ``plainly`` from the file's start in any case. Raises VideoError, and FFmpeg's own errors."""
     path = source.path
     with open_video(path) as container:
         stream = best_stream(container, path)
@@ -72,7 +81,7 @@ def _check_beginning(source: Source, stream_number: int, index: Index) -> None:
         context = stream.codec_context
         _begin(context, 1, strict=index.closed)
         try:
-            incoming = (packet for packet in packets(container, stream) if packet.size)  # type: ignore[arg-type]
+            incoming = (packet for packet in packets_of(container, stream) if packet.size)  # type: ignore[arg-type]
             for packet in itertools.islice(incoming, _CHECKED_FRAMES):
                 source.hooks.alive()
                 pts += [frame.pts for frame in packet.decode()]
@@ -139,7 +148,7 @@ def _decode_interval(
         container.seek(interval.key_pts, stream=stream, backward=True)
         unsent = set(remaining)
         begun = False
-        for packet in packets(container, stream):
+        for packet in packets_of(container, stream):
             source.hooks.alive()
             if stop.is_set():
                 return
@@ -232,7 +241,7 @@ def _all_frames(source: Source) -> Iterator[tuple[av.VideoFrame, str]]:
         stream = best_stream(container, source.path)
         context = stream.codec_context
         context.thread_count = 1
-        incoming = packets(container, stream)
+        incoming = packets_of(container, stream)
         while True:
             try:
                 packet = next(incoming, None)

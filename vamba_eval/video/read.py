@@ -1,27 +1,22 @@
-"""The sampled frames of a video file, exactly: one file in, one Clip out.
+"""The sampled frames of a video file or of a folder of frames, exactly: one path in, one Clip out.
 
-Only the stretches of the file that hold wanted frames are decoded, in several threads, and each frame is
-resized as it comes, so memory holds a few full-size frames and the clip at its final size. Frames are
-identified by presentation time in an index of all packets: frame i is the i-th to be shown, as in decord.
-Where the index cannot be trusted the file is decoded from its start and what decodes is the truth.
-
-Knows nothing of benchmarks, models or worker processes.
+Chooses who reads a path, and says in one line why none can. Knows nothing of benchmarks, models or worker processes.
 """
 
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError, system_reason
 from vamba_eval.machine import available_cores
-from vamba_eval.video import others
-from vamba_eval.video.canvas import Hooks, Source, VideoInfo, reason, unreadable
+from vamba_eval.video import others, pyav
+from vamba_eval.video.canvas import Hooks, Source
 from vamba_eval.video.packets import average_fps, best_stream, open_video
-from vamba_eval.video.pictures import folder_frames, picture, read_folder
-from vamba_eval.video.pyav import read_file
+from vamba_eval.video.pictures import folder_frames, open_image, read_folder
 
 BACKENDS = ("pyav", "pyav-plain", *others.NAMES)
 
@@ -59,24 +54,35 @@ def read_clip(
     if backend in others.NAMES:
         return others.read(source, backend)
     try:
-        return read_file(source, plainly=backend == "pyav-plain")
+        return pyav.read(source, plainly=backend == "pyav-plain")
     except (av.FFmpegError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
-            raise MemoryError(reason(error)) from error
-        raise unreadable(path, error) from error
+            raise MemoryError(system_reason(error)) from error
+        raise _unreadable(path, error) from error
 
 
 def check_backend(backend: str) -> None:
-    """Raises ValueError for a name that is no backend."""
+    """Raises ValueError for a name that is not a backend."""
     if backend not in BACKENDS:
         raise ValueError(f"unknown video backend {backend!r}; choose from {', '.join(BACKENDS)}")
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file's header says. ``duration_s`` is None if it says nothing."""
+
+    codec: str
+    width: int
+    height: int
+    fps: float
+    duration_s: float | None
 
 
 def probe(path: str | Path) -> VideoInfo:
     """What the header of a video file says; decodes nothing. Raises VideoError."""
     path = Path(path)
     if _is_folder(path):
-        width, height = picture(folder_frames(path)[0][0]).size
+        width, height = open_image(folder_frames(path)[0][0]).size
         return VideoInfo("jpeg", width, height, float("nan"), None)
     try:
         with open_video(path) as container:
@@ -85,7 +91,7 @@ def probe(path: str | Path) -> VideoInfo:
             context = stream.codec_context
             info = VideoInfo(context.name, context.width, context.height, average_fps(stream), duration)
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
     return info
 
 
@@ -99,5 +105,10 @@ def _is_folder(path: Path) -> bool:
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty (0 bytes): download it again")
     except OSError as error:
-        raise VideoError(f"{path} cannot be read: {error.strerror}") from error
+        raise VideoError(f"{path} cannot be read: {system_reason(error)}") from error
     return False
+
+
+def _unreadable(path: Path, error: Exception) -> VideoError:
+    what = f"{system_reason(error)} (not a video, or damaged: download it again)"
+    return VideoError(f"{path} cannot be read as a video: {what}")

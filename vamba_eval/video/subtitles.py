@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import VideoError
+from vamba_eval.contracts import VideoError, first_line, system_reason
 
 # Times of single words within a line of WebVTT, which pysubs2 takes for text or for a new line's times.
 _WORD_TIME = re.compile(r"<(?:\d+:)?\d{2}:\d{2}\.\d{3}>")
@@ -46,7 +46,7 @@ def read_subtitles(path: str | Path, offset_s: float = 0.0, *, keep_empty: bool 
         text = _decoded(path.read_bytes())
         lines = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_pysubs2(text)
     except OSError as error:
-        raise VideoError(f"the subtitles {path} cannot be read: {error.strerror}") from error
+        raise VideoError(f"the subtitles {path} cannot be read: {system_reason(error)}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise VideoError(f"the subtitles {path} cannot be understood ({type(error).__name__}: {error})") from error
     return [
@@ -87,7 +87,7 @@ def _from_pysubs2(text: str) -> list[Line]:
     try:
         events = pysubs2.SSAFile.from_string(text)
     except pysubs2.Pysubs2Error as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(first_line(error)) from error
     return [
         Line(
             event.start / 1000,
@@ -101,7 +101,7 @@ def _from_pysubs2(text: str) -> list[Line]:
 
 
 def _from_json(entries: Any) -> list[Line]:
-    """LongVideoBench's entries: ``{"timestamp": [start, end], "text"}`` in seconds, where an end that is no float
+    """LongVideoBench's entries: ``{"timestamp": [start, end], "text"}`` in seconds, where an end that is not a float
     (mostly the last, null) stands for the video's, or ``{"start": "h:m:s.ms", "end", "line"}``."""
     if not isinstance(entries, list):
         raise ValueError("expected a list of lines")

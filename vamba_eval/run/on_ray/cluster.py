@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from vamba_eval import machine
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import UserError, first_line
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.on_ray.workers import Setting, environment_there, packages
@@ -66,7 +66,7 @@ class Cluster:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:
             where = "Ray cannot be started here" if address == "local" else f"no Ray cluster answers at {address}"
-            raise UserError(f"{where}: {str(error).strip().partition(chr(10))[0]}") from error
+            raise UserError(f"{where}: {first_line(error)}") from error
         finally:
             if main and on_term is not None:  # Ray puts its own in place
                 signal.signal(signal.SIGTERM, on_term)
@@ -97,13 +97,12 @@ class Cluster:
             return
         wanted = gpus if layout.gpus in (None, "all") else float(cast(int, layout.gpus))
         if not gpus:
-            raise UserError("Ray knows of no GPU: --replicas N runs N replicas of each model without")
+            raise UserError("Ray knows of no GPU: --replicas N runs N replicas of each model without one")
         if wanted > gpus:
-            raise UserError(f"{wanted:g} GPUs were asked for, and Ray knows of {gpus:g}")
+            raise UserError(f"{wanted:g} GPUs were asked for, but Ray knows of {gpus:g}")
         if layout.gpus_per_model > min(largest, wanted):
             raise UserError(
-                f"a model is to have {layout.gpus_per_model:g} GPUs of one machine, and there are "
-                f"{min(largest, wanted):g}"
+                f"a model needs {layout.gpus_per_model:g} GPUs of one machine, but there are {min(largest, wanted):g}"
             )
         self.gpus_per_model = layout.gpus_per_model
         self.num_replicas = int(wanted / layout.gpus_per_model + 1e-9)
@@ -127,5 +126,5 @@ def last_line(error: BaseException) -> str:
     """The last line of what Ray says, which names the cause; what comes before it is a traceback or advice."""
     if isinstance(error, RayTaskError):
         error = error.cause
-        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return str(error).strip().partition("\n")[0]
+        return f"{type(error).__name__}: {first_line(error)}"
+    return first_line(error)

@@ -1,0 +1,291 @@
+"""The verbs that work on stored runs: tables, comparisons, the report, exports, judges, and lmms-eval's logs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.cli import arguments
+from vamba_eval.cli.arguments import Parser, Verbs, add_verb
+from vamba_eval.contracts import UserError
+
+
+def add_parsers(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "leaderboard", _leaderboard, "tables from stored runs")
+    _add_tables(parser)
+
+    parser = add_verb(
+        verbs,
+        "rescore",
+        _rescore,
+        "tables by the rules of another protocol, or of all",
+        "Score stored responses again, by another protocol's rules. Prompts stay those of the run. With --protocol "
+        "all: by every protocol's rules, and which responses change between right and wrong.",
+    )
+    _add_tables(parser)
+    parser.add_argument("--protocol", required=True, help="vamba, lmms-eval, official (where a task has it), or all")
+
+    _add_compare(verbs)
+    _add_report(verbs)
+    _add_export(verbs)
+    _add_judge(verbs)
+    _add_import_lmms(verbs)
+
+
+# Arguments of several verbs.
+_RESULTS: dict[str, Any] = {"type": Path, "metavar": "RESULTS", "help": "run folders, or folders of runs"}
+_JUDGE: dict[str, Any] = {"metavar": "MODEL[@URL]", "help": "whose grades to show, where several models graded"}
+_PUBLISHED: dict[str, Any] = {"action": "store_true", "help": "add the Vamba paper's rows, marked as reported"}
+
+
+# ------------------------------------------------------------------------------------- leaderboard, rescore
+
+
+def _add_tables(parser: Parser) -> None:
+    add = parser.add_argument
+    add("results", nargs="*", default=[], **_RESULTS)  # none with --published
+    add("--judge", **_JUDGE)
+    add("--published", **_PUBLISHED)
+    add("--sort", metavar="COLUMN", help="best first by a column of the CSV, such as score or first_answer_s")
+    add("--where", metavar="QUERY", help="""only some rows, such as 'num_frames >= 64 and task == "mlvu"'""")
+    add(
+        "--columns",
+        type=arguments.names,
+        metavar="C,...",
+        help="show these columns of the CSV, one row per model and benchmark",
+    )
+    add(
+        "--format",
+        choices=("markdown", "latex", "csv", "json"),
+        default="markdown",
+        help="default: markdown with notes",
+    )
+    add("--output", type=Path, metavar="DIR", help="also write leaderboard.md, .csv, .tex, .json, ...")
+
+
+def _leaderboard(args: Namespace) -> int:
+    _tables(args, None)
+    return 0
+
+
+def _rescore(args: Namespace) -> int:
+    _tables(args, args.protocol)
+    if args.protocol == "all":
+        from vamba_eval.tables.compare import changed_by_protocol, changed_markdown
+        from vamba_eval.tables.text import write_csv
+
+        changed = changed_by_protocol(args.results)
+        print(f"\n{changed_markdown(changed)}")
+        if args.output:
+            write_csv(args.output / "rescored.csv", [each.row() for each in changed])
+            print(f"  {args.output / 'rescored.csv'}  (all of them)")
+    return 0
+
+
+def _tables(args: Namespace, protocol: str | None) -> None:
+    from vamba_eval.tables.leaderboard import Leaderboard
+
+    if not args.results and not args.published:
+        raise UserError("name at least one folder of runs (or --published alone, for the paper's tables)")
+    board = Leaderboard.from_runs(args.results, protocol=protocol, published=args.published, judge=args.judge)
+    if not board.results:
+        raise UserError("the runs there have no answers yet")
+    board = board.select(where=args.where, sort=args.sort)
+    paths = board.save(args.output) if args.output else []
+    if args.format != "markdown":  # for another program: nothing but the table
+        print(board.render(args.format, args.columns))
+    else:
+        show_board(board, paths, args.columns)
+
+
+def show_board(board: Any, paths: Sequence[Path], columns: Sequence[str] | None = None) -> None:
+    """Print a Leaderboard and its notes, then ``paths``, where it is written."""
+    print(f"\n{board.render('markdown', columns) if board.results else 'No results.'}\n")
+    for note in board.notes():
+        print(f"- {note}")
+    if paths:
+        print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
+        records = sorted(paths[0].parent.glob("*.jsonl"))
+        print(*(f"  {path}  (one line per question)" for path in records), sep="\n")
+
+
+# -------------------------------------------------------------------------------------------------- compare
+
+
+def _add_compare(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "compare",
+        _compare,
+        "two runs or models on the same questions",
+        "The difference between two models on the questions that both answered, overall and by group, with its "
+        "interval (paired by question, clustered by video), and the questions on which they differ.",
+    )
+    for name in ("run_a", "run_b"):
+        parser.add_argument(name, metavar=name.upper(), help="a run's folder, or FOLDER:MODEL where it holds several")
+    parser.add_argument("--protocol", help="score both by this one's rules (default: each by its own)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="also write compare.md, differences.csv and flips.csv"
+    )
+
+
+def _compare(args: Namespace) -> int:
+    from vamba_eval.tables.compare import compare
+
+    comparisons = compare(args.run_a, args.run_b, protocol=args.protocol)
+    for comparison in comparisons:
+        print(f"\n{comparison.to_markdown()}")
+        if args.output:
+            prefix = f"{comparison.key}." if len(comparisons) > 1 else ""
+            print("\nWritten:", *(f"  {path}" for path in comparison.save(args.output, prefix)), sep="\n")
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------- report
+
+
+def _add_report(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "report",
+        _report,
+        "one HTML page: tables, plots, questions with frames",
+        "Make one self-contained HTML page from stored runs: tables, plots, and every question with its frames and the "
+        "models' responses.",
+    )
+    add = parser.add_argument
+    add("results", nargs="+", **_RESULTS)
+    add("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
+    add("--title", default="Long-video evaluation", help="the page's heading")
+    add("--protocol", help="score by this one's rules (default: each run by its own)")
+    add("--published", **_PUBLISHED)
+    add("--judge", **_JUDGE)
+    add("--max-thumbnails", type=int, default=1000, metavar="N", help="clips whose frames are shown (default: 1000)")
+    add("--no-images", action="store_true", help="show no frames, for a small page")
+
+
+def _report(args: Namespace) -> int:
+    from vamba_eval.report.page import write_report
+
+    page = write_report(
+        args.results,
+        args.output,
+        protocol=args.protocol,
+        published=args.published,
+        judge=args.judge,
+        title=args.title,
+        max_thumbnails=0 if args.no_images else args.max_thumbnails,
+    )
+    print(f"Written:\n  {page}")
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------- export
+
+
+def _add_export(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "export",
+        _export,
+        "benchmarks' own files of responses, or lmms-eval's logs",
+        "Write stored runs in other formats. official: the file that a benchmark's authors evaluate or take as a "
+        "submission. lmms-eval: logs of samples as lmms-eval writes them.",
+    )
+    add = parser.add_argument
+    add("results", nargs="+", **_RESULTS)
+    add("--format", choices=("official", "lmms-eval"), default="official", help="default: official")
+    add("--protocol", help="by whose rules answers are read from the responses (default: the run's)")
+    add("--output", type=Path, required=True, metavar="DIR", help="where the files go")
+
+
+def _export(args: Namespace) -> int:
+    from vamba_eval.exchange.export import export
+
+    paths, remarks = export(args.results, args.output, args.format, args.protocol)
+    print("Written:", *(f"  {path}" for path in paths), sep="\n")
+    for remark in remarks:
+        print(f"- {remark}")
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------- judge
+
+
+def _add_judge(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "judge",
+        _judge,
+        "have a language model grade responses in free text",
+        "Have a language model grade the stored responses of tasks in free text, by each task's own rules. Every grade "
+        "is kept: the same command goes on where it stopped, and asks nothing twice.",
+    )
+    add = parser.add_argument
+    add("results", nargs="+", **_RESULTS)
+    add("--judge-model", required=True, metavar="NAME", help="the judge's name at its endpoint")
+    add("--judge-url", metavar="URL", help="an OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's)")
+    add("--judge-key-env", default="OPENAI_API_KEY", metavar="NAME", help="the variable that holds its key")
+    add("--judge-cache", type=Path, metavar="DIR", help="keeps its answers (default: in the user's cache directory)")
+    add("--judge-requests", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
+    add(
+        "--judge-price",
+        type=arguments.prices,
+        metavar="IN,OUT",
+        help="dollars per million tokens in and out, such as 0.5,1.5, to state the cost",
+    )
+
+
+def _judge(args: Namespace) -> int:
+    from vamba_eval.score.judge import grade_runs, judge_endpoint
+    from vamba_eval.tables.leaderboard import Leaderboard
+
+    if args.judge_requests < 1:
+        raise UserError(f"--judge-requests must be positive, not {args.judge_requests}")
+    model, url = args.judge_model, args.judge_url
+    with judge_endpoint(model, url, key_env=args.judge_key_env, cache=args.judge_cache) as endpoint:
+        graded = grade_runs(args.results, endpoint, requests=args.judge_requests)
+    judge = f"{endpoint.model}@{endpoint.url}"
+    for folder in graded.folders:
+        Leaderboard.from_runs([folder], judge=judge).save(folder)
+    show_board(Leaderboard.from_runs(graded.folders, judge=judge), [])
+    print(f"\n{graded.describe(args.judge_price)}")
+    return 1 if graded.failed else 0
+
+
+# ---------------------------------------------------------------------------------------------- import-lmms
+
+
+def _add_import_lmms(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "import-lmms",
+        _import_lmms,
+        "make runs of lmms-eval's logs",
+        "Make runs of what lmms-eval logged (--log_samples --output_path DIR), of any of its models, and show their "
+        "table. Beside its records, each run says what became of each logged field.",
+    )
+    add = parser.add_argument
+    add("logs", nargs="+", type=Path, metavar="LOGS", help="folders, or files *_samples_*.jsonl")
+    add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
+    add("--name", help="the run's folder below --output (default: by model and time)")
+    add("--label", help="what to call the model (default: lmms-eval's name for it)")
+    add(
+        "--data-root",
+        metavar="DIR",
+        help="the benchmarks' annotations, as for a run: questions, videos and groups are then known exactly",
+    )
+
+
+def _import_lmms(args: Namespace) -> int:
+    from vamba_eval.exchange.lmms_logs import import_logs
+    from vamba_eval.tables.leaderboard import Leaderboard
+
+    done = import_logs(args.logs, args.output, name=args.name, label=args.label, data_root=args.data_root)
+    show_board(Leaderboard.from_runs(done.folders), [])
+    print(f"\n{done.num_records:,} responses imported:", *(f"  {folder}" for folder in done.folders), sep="\n")
+    for remark in done.remarks:
+        print(f"- {remark}")
+    return 0

@@ -1,0 +1,237 @@
+"""The verbs ``run``, which is the default, and ``list``, which shows what can be run."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.cli import arguments
+from vamba_eval.cli.arguments import Parser, Verbs, add_verb
+from vamba_eval.cli.results import show_board
+from vamba_eval.contracts import STRATEGIES, Model, Task
+
+_BASELINES = ("random", "constant")
+
+
+def add_parsers(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "run",
+        _run,
+        "evaluate models on benchmarks (the default command)",
+        "Evaluate models on benchmarks and print their leaderboard. A run that was interrupted continues when the same "
+        "command is given again. Exit status: 0 when every question has a response, 1 when some failed, 2 for a "
+        "mistake in the command.",
+    )
+    _add_what(parser)
+    _add_frames(parser)
+    _add_reading(parser)
+    _add_gpus(parser)
+    _add_answers(parser)
+    add_verb(verbs, "list", _list, "list the tasks and models that can be named")
+
+
+def _add_what(parser: Parser) -> None:
+    add = parser.add_argument_group("what to run").add_argument
+    add("--tasks", type=arguments.names, default="synthetic", metavar="T,...", help="benchmarks (default: %(default)s)")
+    add(
+        "--models",
+        type=arguments.names,
+        default="random,qwen2_vl,vamba",
+        metavar="M,...",
+        help="models, or label=model (default: %(default)s)",
+    )
+    add(
+        "--model-args",
+        type=arguments.model_args,
+        action="append",
+        default=[],
+        metavar="M:K=V,...",
+        help="a model's arguments, such as vamba:pretrained=PATH,dtype=bfloat16; may be repeated",
+    )
+    add(
+        "--data-root",
+        metavar="DIR",
+        help="holds one folder per benchmark, named after the task; hub: downloads the task's dataset from the Hub, "
+        "hub:OWNER/NAME another one; lmms-eval: uses lmms-eval's copy",
+    )
+    add("--split", help="another split than the task's own (videomme: long; longvideobench: test)")
+    add("--protocol", default="vamba", help="prompts and scoring: vamba (default), lmms-eval, or a task's official")
+    add("--limit", type=int, metavar="N", help="only the first N videos of each task")
+    add("--blind", action="store_true", help="also ask each model without the videos, as MODEL-blind")
+    add(
+        "--baselines",
+        action="store_true",
+        help=f"also run baselines that see no video: {', '.join(_BASELINES)}, and each model without the videos",
+    )
+
+
+def _add_frames(parser: Parser) -> None:
+    add = parser.add_argument_group("which frames (default: each task's own)").add_argument
+    add(
+        "--num-frames",
+        type=arguments.frame_counts,
+        metavar="N,...",
+        help="frames per video (512 for most tasks); several (8,16,32, or 8..512, which doubles) make a run with each, "
+        "reading each video once",
+    )
+    add("--strategy", choices=STRATEGIES, help="how frames are chosen")
+    add("--fps", type=float, help="frames per second, for --strategy fps")
+    add("--token-budget", type=int, metavar="N", help="14x14 patches per video, for --strategy auto")
+    add("--shortest-edge", type=int, metavar="PX", help="enlarge edges that are shorter")
+    add("--longest-edge", type=int, metavar="PX", help="shrink frames whose longer edge is longer")
+    add("--keep-size", action="store_true", help="do not resize frames")
+
+
+def _add_reading(parser: Parser) -> None:
+    add = parser.add_argument_group("how videos are read").add_argument
+    add("--workers", type=int, metavar="N", help="processes that read ahead (default: by the cores; 0: none)")
+    add(
+        "--read-timeout",
+        type=float,
+        metavar="S",
+        help="give up a video whose reading makes no progress for S seconds (default: 60)",
+    )
+    add("--worker-memory-gb", type=float, metavar="N", help="GiB that one process may use for decoding (default: 8)")
+    add(
+        "--clip-cache",
+        type=Path,
+        metavar="DIR",
+        help="keep clips there, so that another model or a later run decodes nothing",
+    )
+    add(
+        "--clip-cache-gb",
+        type=float,
+        metavar="N",
+        help="size of the cache in GiB (default: 100); the least recently used clips are removed first",
+    )
+    add(
+        "--video-backend",
+        choices=("pyav", "pyav-plain", "torchcodec", "decord"),
+        help="the decoder (default: pyav; the others are for comparison)",
+    )
+
+
+def _add_gpus(parser: Parser) -> None:
+    add = parser.add_argument_group("many GPUs, many machines (needs Ray; see docs/cluster.md)").add_argument
+    add("--gpus", type=arguments.gpus, metavar="N|all", help="a replica of each model on each of N GPUs, or of all")
+    add("--gpus-per-model", type=float, default=1, metavar="N", help="GPUs per replica (default: 1)")
+    add("--replicas", type=int, metavar="N", help="N replicas of each model without GPUs, instead of --gpus")
+    add(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="a running Ray cluster, as HOST:PORT or auto (default: $RAY_ADDRESS, else Ray is started here)",
+    )
+
+
+def _add_answers(parser: Parser) -> None:
+    add = parser.add_argument_group("answers and results").add_argument
+    add("--max-new-tokens", type=int, metavar="N", help="longest response (default: the protocol's)")
+    add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="sample with this temperature; 0: greedy (default: the protocol's)",
+    )
+    add("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P")
+    add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
+    add(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="ask with N seeds; tables give mean and spread (only with sampling)",
+    )
+    add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
+    add("--name", help="the run's folder below --output (default: the tasks' names)")
+    add("--wandb", metavar="PROJECT", help="log the finished run to Weights & Biases (PROJECT or ENTITY/PROJECT)")
+    add("--push-to-hub", metavar="REPO", help="upload the finished run to a dataset on the Hub (OWNER/NAME)")
+    add(
+        "--accept-environment",
+        action="store_true",
+        help="continue a run that was begun with other package versions or hardware",
+    )
+    add("--no-thumbnails", action="store_true", help="keep no small pictures of the frames (reports show them)")
+
+
+def _run(args: Namespace) -> int:
+    from vamba_eval.run.evaluate import evaluate
+
+    models = args.models
+    if args.baselines:
+        models = models + [name for name in _BASELINES if name not in models]
+    counts = args.num_frames or []
+    board = evaluate(
+        args.tasks,
+        models,
+        data_root=args.data_root,
+        output=args.output,
+        name=args.name,
+        protocol=args.protocol,
+        split=args.split,
+        sampling=_sampling(args),
+        generation=_generation(args),
+        model_args=arguments.by_label(args.model_args),
+        reading=arguments.reading(
+            backend=args.video_backend,
+            workers=args.workers,
+            stall_s=args.read_timeout,
+            memory_gb=args.worker_memory_gb,
+            cache=args.clip_cache,
+            cache_gb=args.clip_cache_gb,
+        ),
+        limit=args.limit,
+        ladder=counts if len(counts) > 1 else (),
+        seeds=args.seeds,
+        blind=args.blind or args.baselines,
+        accept_environment=args.accept_environment,
+        thumbnails=not args.no_thumbnails,
+        gpus=args.gpus,
+        gpus_per_model=args.gpus_per_model,
+        replicas=args.replicas,
+        ray_address=args.ray_address,
+    )
+    folder = board.folder
+    show_board(board, board.save(folder))
+    if args.wandb or args.push_to_hub:
+        from vamba_eval.exchange.share import to_hub, to_wandb
+
+        if args.wandb:
+            print(f"\nLogged: {to_wandb(board, folder, args.wandb)}")
+        if args.push_to_hub:
+            print(f"\nUploaded: {to_hub(folder, args.push_to_hub)}")
+    return 1 if board.num_failed else 0
+
+
+def _sampling(args: Namespace) -> dict[str, Any]:
+    """What the options say of the frames; what they leave open is the task's."""
+    sampling = {
+        "strategy": args.strategy,
+        "num_frames": args.num_frames[0] if args.num_frames and len(args.num_frames) == 1 else None,
+        "shortest_edge": args.shortest_edge,
+        "longest_edge": args.longest_edge,
+        "fps": args.fps,
+        "token_budget": args.token_budget,
+    }
+    sampling = {name: value for name, value in sampling.items() if value is not None}
+    return sampling | {"shortest_edge": None, "longest_edge": None} if args.keep_size else sampling
+
+
+def _generation(args: Namespace) -> dict[str, Any]:
+    """What the options say of how answers are generated; what they leave open is the protocol's."""
+    given = {"max_new_tokens": args.max_new_tokens, "top_p": args.top_p, "top_k": args.top_k}
+    generation = {name: value for name, value in given.items() if value is not None}
+    if args.temperature is not None:
+        generation |= {"do_sample": args.temperature > 0, "temperature": args.temperature or 1.0}
+    return generation
+
+
+def _list(args: Namespace) -> int:
+    from vamba_eval import registry
+
+    for title, kind in (("Tasks", Task), ("Models", Model)):
+        print(f"{title}:")
+        for name, summary in registry.describe_all(kind).items():
+            print(f"  {name:<24} {summary}")
+    return 0

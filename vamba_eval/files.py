@@ -1,0 +1,64 @@
+"""Files that no kill leaves half written, locks that keep other processes out, and the user's cache directory.
+
+Knows nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vamba_eval.contracts import UserError
+
+
+def user_cache() -> Path:
+    """Where what can be had again is kept from run to run; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """An empty file ``*.tmp`` beside ``path`` to write into. When the block ends well it becomes ``path``, readable
+    for all; else it is removed and ``path`` stays as it was. Raises OSError."""
+    number, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(number)
+    aside = Path(name)
+    try:
+        yield aside
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in UTF-8, all at once. Raises OSError."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``, all at once. Raises OSError."""
+    with replacing(path) as aside:
+        aside.write_bytes(content)
+
+
+@contextmanager
+def locked(path: Path, taken: str) -> Iterator[None]:
+    """Hold the lock file ``path``, which stays there. Raises UserError(``taken``) while another process holds it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(str(path))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(taken) from None
+    try:
+        yield
+    finally:
+        lock.release()
