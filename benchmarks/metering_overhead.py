@@ -29,12 +29,12 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 import torch  # noqa: E402
 from benchmark_files import videomme_rows, write_videomme  # noqa: E402
+from stored import latest_records  # noqa: E402
 
 from vamba_eval import evaluate  # noqa: E402
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter  # noqa: E402
 from vamba_eval.cost.meter import Meter, mark_first_token, phase  # noqa: E402
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory  # noqa: E402
-from vamba_eval.store.runs import latest_records  # noqa: E402
 from vamba_eval.tables.costs import Distribution  # noqa: E402
 
 VIDEOS, QUESTIONS = 12, 3
@@ -113,8 +113,8 @@ def unmetered() -> Iterator[None]:
     """A run in this block has none of its meters: each is replaced where the run takes it from."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch("vamba_eval.run.answer.Meter", Nothing))
-        stack.enter_context(mock.patch("vamba_eval.run.evaluate.HostMemory", NoMonitor))
-        stack.enter_context(mock.patch("vamba_eval.run.evaluate.GpuMonitor", NoMonitor))
+        stack.enter_context(mock.patch("vamba_eval.run.places.HostMemory", NoMonitor))
+        stack.enter_context(mock.patch("vamba_eval.run.places.GpuMonitor", NoMonitor))
         yield
 
 
@@ -128,7 +128,7 @@ def overhead(rounds: int, encode_s: float, generate_s: float) -> None:
             evaluate(["videomme"], [model], data_root=folder, output=folder / f"{start}", progress=False)
             taken = time.perf_counter() - start, time.process_time() - cpu
         records = latest_records(folder / f"{start}" / "videomme" / "videomme.fixed.jsonl").values()
-        assert {bool(record["cost"] and record["host_bytes"]) for record in records} == {metered}
+        assert {bool(record.get("cost") and record.get("host_bytes")) for record in records} == {metered}
         return taken
 
     pairs = []

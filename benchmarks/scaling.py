@@ -140,7 +140,7 @@ def simulated_reading() -> Any:
     """One process that sleeps for everybody who reads, in place of ``workers.read_video``."""
     import ray
 
-    from vamba_eval.run.on_ray.workers import Landed
+    from vamba_eval.run.on_ray.workers import ReadFacts
 
     @ray.remote(num_cpus=0, max_concurrency=2000)
     class Readers:
@@ -164,7 +164,7 @@ def simulated_reading() -> Any:
                 self.free.notify_all()
             times = np.array([encode_s(video.duration_s or 0.0), QUESTION_S]) * video.extra["clock"]
             clip = Clip(np.zeros((1, 8, 8, 3), np.uint8), times, np.zeros(1, np.int64), 1.0, 0.0)
-            return Landed(Loaded(video, None, seconds=seconds), "", 192, ""), Loaded(video, clip)
+            return ReadFacts(Loaded(video, None, seconds=seconds), "", 192, ""), Loaded(video, clip)
 
     class Read:
         """As the driver calls it."""
@@ -182,13 +182,13 @@ def simulated_reading() -> Any:
 
 
 def works_of(videos: Sequence[tuple[float, int]], clock: float) -> list[Any]:
-    from vamba_eval.run.work import Open, Work
+    from vamba_eval.run.work import OpenQuestion, Work
 
     works = []
     for number, (seconds, questions) in enumerate(videos):
         asked = tuple(Question(f"{number}-{n}", "?", ("a", "b"), "A") for n in range(questions))
         video = Video(str(number), Path("nowhere"), asked, duration_s=seconds, extra={"clock": clock})
-        works.append(Work(video, [[Open(question, [0]) for question in asked]]))
+        works.append(Work(video, [[OpenQuestion(question, [0]) for question in asked]]))
     return works
 
 

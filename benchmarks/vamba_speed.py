@@ -256,7 +256,7 @@ def main() -> None:
         print("| " + " | ".join(f"{row[n]:.4g}" if n in row else "-" for n in names) + " |", flush=True)
     print(f"\n| stage, {args.stages} frames | s |\n| --- | --- |")
     for name, seconds in stages(adapter, args.stages, size):
-        print(f"| {name} | {seconds:.3f} |", flush=True)
+        print(f"| {name} | {seconds:.3g} |", flush=True)
     if args.longest:
         torch.cuda.empty_cache()
         forget_peak()

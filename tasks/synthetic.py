@@ -29,6 +29,7 @@ from vamba_eval.contracts import (
     Video,
 )
 from vamba_eval.files import replacing, user_cache
+from vamba_eval.progress import Display
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
 
 from ._annotations import HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
@@ -98,8 +99,6 @@ class Synthetic(Task):
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         """The videos, generated into ``data_root/synthetic`` (or the user's cache) if they are not there yet."""
-        from tqdm import tqdm
-
         check_split(self, split)
         local = data_root is not None and not str(data_root).startswith((HUB_PREFIX, LMMS_EVAL_ROOT))
         folder = (Path(data_root) if data_root and local else user_cache()) / self.name / f"v{self.version}"
@@ -107,8 +106,10 @@ class Synthetic(Task):
         scripts = [write_script(duration, n) for duration in DURATIONS_S for n in range(VIDEOS_PER_DURATION)]
         paths = {script.name: folder / f"{script.name}.mp4" for script in scripts}
         if missing := [script for script in scripts if not paths[script.name].exists()]:
-            for script in tqdm(missing, desc="generating videos", unit="video"):
-                _encode(script, paths[script.name])
+            with Display() as display, display.bar("generating videos", len(missing)) as bar:
+                for script in missing:
+                    _encode(script, paths[script.name])
+                    bar.advance()
         return [Video(script.name, paths[script.name], tuple(_questions(script))) for script in scripts]
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:

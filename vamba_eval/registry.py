@@ -77,7 +77,8 @@ def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str 
 
     ``functions`` are the names of those that the task is defined by: a task of another name is known by them.
     """
-    tasks = [(cls, cls.catalogue.in_lmms_eval) for ours in names(Task) if (cls := _find(_TASK, ours)).in_lmms_eval]
+    built_in = [_find(_TASK, ours) for ours in names(Task)]
+    tasks = [(cls, cls.catalogue.in_lmms_eval) for cls in built_in if cls.catalogue.in_lmms_eval]
     for cls, there in tasks:
         for pattern, split in there.tasks.items():
             if fnmatch.fnmatchcase(name, pattern):

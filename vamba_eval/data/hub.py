@@ -43,7 +43,7 @@ def find_repository(hub_id: str, revision: str | None) -> Repository:
     for entry in about.siblings or []:
         digest = entry.lfs.sha256 if entry.lfs else entry.blob_id
         if entry.size is None or digest is None:
-            raise UserError(f"the Hub states no size of {entry.rfilename} in {hub_id}")
+            raise UserError(f"the Hub states no size for {entry.rfilename} in {hub_id}")
         path_inside(Path(), entry.rfilename, hub_id)
         files.append(RemoteFile(entry.rfilename, entry.size, digest))
     return Repository(hub_id, str(about.sha), tuple(sorted(files, key=lambda file: file.path)))
@@ -97,9 +97,10 @@ def _fetch_one(file: RemoteFile, repository: Repository, state: State, bar: Bar,
     if not is_whole(incomplete, file):
         size = incomplete.stat().st_size
         incomplete.unlink()
+        wrong = f"{size:,} bytes instead of the {file.size:,}" if size != file.size else "other bytes than those"
         raise UserError(
-            f"{file.path} of {hub_id} came with {size:,} bytes that are not the {file.size:,} that the Hub "
-            "states: give the command again to fetch it anew"
+            f"{file.path} of {hub_id} arrived with {wrong} that the Hub states: give the command again to download it "
+            "again"
         )
     target = state.folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -152,5 +153,5 @@ def _hub_errors(hub_id: str) -> Iterator[None]:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{hub_id} cannot be fetched ({reason}); what has come is kept, and the same command goes on"
+            f"{hub_id} cannot be downloaded ({reason}); what has arrived is kept, and the same command goes on"
         ) from error
