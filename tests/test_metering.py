@@ -18,7 +18,8 @@ from stored import latest_records
 from videos import make_video
 
 from vamba_eval import evaluate
-from vamba_eval.cost import meter, monitor
+from vamba_eval.cost import meter as meter_module
+from vamba_eval.cost import monitor
 from vamba_eval.cost.meter import Meter, mark_first_token, phase
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory, tree_memory
 from vamba_eval.tables.costs import Distribution
@@ -40,7 +41,7 @@ def nvmlSystemGetCudaDriverVersion(): return 13020
 def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path) -> None:
     """NVML is put in place by a module, since the machine may have no GPU."""
     code = (
-        "import sys; from vamba_eval import metering; print(machine.environment()['hardware']); "
+        "import sys; from vamba_eval import machine; print(machine.environment()['hardware']); "
         "sys.exit('torch' in sys.modules)"
     )
 
@@ -123,7 +124,7 @@ def test_without_a_meter_nothing_is_measured() -> None:
         pass
     with phase("encode"):
         mark_first_token()
-    assert meter.costs == {} and meter._active.get() is None
+    assert meter.costs == {} and meter_module._active.get() is None
 
 
 def test_what_fails_is_measured_and_leaves_no_phase_open() -> None:
@@ -139,8 +140,8 @@ def test_what_fails_is_measured_and_leaves_no_phase_open() -> None:
     with meter.phase("encode"), pytest.raises(RuntimeError, match="one at a time"), other.phase("encode"):
         pass
     with other.phase("encode"):
-        assert meter._active.get() is other
-    assert meter._active.get() is None
+        assert meter_module._active.get() is other
+    assert meter_module._active.get() is None
 
 
 def test_phases_of_other_threads_do_not_mix_in() -> None:
@@ -158,8 +159,8 @@ def test_phases_of_other_threads_do_not_mix_in() -> None:
 
 
 def test_costs_as_a_record_holds_them() -> None:
-    assert meter.PhaseCost(1.23456789).to_json() == {"s": 1.234568}
-    known = meter.PhaseCost(1.0, gpu_allocated=0, gpu_reserved=7, energy_j=0.0)
+    assert meter_module.PhaseCost(1.23456789).to_json() == {"s": 1.234568}
+    known = meter_module.PhaseCost(1.0, gpu_allocated=0, gpu_reserved=7, energy_j=0.0)
     assert known.to_json() == {"s": 1.0, "gpu_allocated": 0, "gpu_reserved": 7, "energy_j": 0.0}
 
 
@@ -195,8 +196,8 @@ class FakeGpus:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.busy_until, self.waits = 100.0, [0.0, 0.0], 0
         self.held, self.peaks = [0, 0], [0, 0]
-        monkeypatch.setattr(meter.time, "perf_counter", lambda: self.now)
-        for module in (meter, monitor):
+        monkeypatch.setattr(meter_module.time, "perf_counter", lambda: self.now)
+        for module in (meter_module, monitor):
             monkeypatch.setattr(module, "cuda", lambda: self)
 
     def queue(self, seconds: float, device: int = 0) -> None:

@@ -402,15 +402,15 @@ def _states(runs: Path) -> dict[str, dict[str, tuple[str, str | None, dict[str, 
     for run in scored_runs([runs]):
         scores = {record.question_id: record.score for record in run.scored}
         for record in run.records:
-            score = scores.get(record["question"])
+            score = scores.get(record.question)
             if score is None:
                 state = "failed"
             elif not score.parsed:
                 state = "unparsed"
             else:
                 state = "right" if score.correct else "wrong"
-            key = f"{run.task_name}/{record['question']}"
-            states.setdefault(key, {})[run.model] = (state, score and score.extracted, record)
+            key = f"{run.task_name}/{record.question}"
+            states.setdefault(key, {})[run.model] = (state, score and score.extracted, record.to_json())
     return states
 
 

@@ -98,12 +98,12 @@ def test_kill_loses_at_most_the_question_in_flight(data: Path, tmp_path: Path, a
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = path.read_bytes()
-    kept = [record["question"] for record in read_records(path)]
+    kept = [record.question for record in read_records(path)]
     assert kept and len(kept) < 6
     finished = subprocess.run(slow, cwd=REPOSITORY, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1]), "what was answered is untouched"
-    assert Counter(record["question"] for record in read_records(path)) == Counter(
+    assert Counter(record.question for record in read_records(path)) == Counter(
         f"{video}-{n}" for video in ("one", "two", "three") for n in range(2)
     )
 

@@ -97,11 +97,9 @@ class Occupation:
         return self._of_one(elapsed) if self._workers == 1 and not self._cores else self._of_many(elapsed)
 
     def _of_one(self, elapsed: float) -> str:
-        waited = self._waited_s[0]
-        text = (
-            f"{len(self._finished):,} videos in {elapsed:,.1f} s, of it {waited:,.1f} s ({_percent(waited, elapsed)}) "
-        )
-        return f"{text}waiting for them{self._of_cache()}"
+        videos, waited = len(self._finished), self._waited_s[0]
+        waiting = f"{waited:,.1f} s ({_percent(waited, elapsed)}) waiting for clips"
+        return f"{videos:,} videos in {elapsed:,.1f} s, {waiting}{self._of_cache()}"
 
     def _of_many(self, elapsed: float) -> str:
         end, dry = self._begun + elapsed, min(self._idle_since)
