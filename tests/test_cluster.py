@@ -85,7 +85,7 @@ def run(data: Path, output: Path, **options: Any) -> Path:
 def records_of(run: Path) -> dict[str, dict[str, Any]]:
     """What a run recorded, without what it measured; no question twice."""
     path = run / "folder.seeing.jsonl"
-    counts = Counter(record["question"] for record in read_records(path))
+    counts = Counter(record.question for record in read_records(path))
     assert set(counts.values()) <= {1}, counts
     measured = {"load_s", "encode_s", "generate_s", "wait_s", "peak_bytes", "host_bytes", "cost", "warmup"}
     return {
@@ -224,7 +224,7 @@ def test_what_the_cluster_cannot_do_is_said(
 ) -> None:
     for options, message in (
         ({"gpus": 3}, "3 GPUs were asked for, but Ray knows of 2"),
-        ({"gpus": "all", "gpus_per_model": 2}, "2 GPUs of one machine, and there are 1"),
+        ({"gpus": "all", "gpus_per_model": 2}, "2 GPUs of one machine, but there are 1"),
         ({"gpus": 1, "replicas": 1}, "not both"),
         ({"replicas": 0}, "must be positive"),
         ({"replicas": 1, "model_args": {"seeing": {"sekonds": 1}}}, "no argument 'sekonds'"),
