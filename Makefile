@@ -17,6 +17,7 @@ check: $(VENV)/test.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # uv installs what pip would, many times faster; where it cannot (it does not read pip's own configuration),
 # pip does.
