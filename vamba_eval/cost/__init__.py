@@ -1,0 +1,1 @@
+"""What work costs: seconds, memory, energy and FLOPs, measured by the harness."""

@@ -1,0 +1,1 @@
+"""Benchmarks' files: downloaded, unpacked and checked."""

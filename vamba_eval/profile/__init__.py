@@ -1,0 +1,1 @@
+"""What models cost as videos grow longer."""

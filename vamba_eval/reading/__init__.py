@@ -1,0 +1,1 @@
+"""Many clips ahead of time, read in processes that can be killed."""

@@ -1,0 +1,1 @@
+"""A run: what is to be asked, who answers it, and where answers go."""

@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import Answer, Clip, FrameSampling, GenerationSettings, UserError, Video, VideoError
+from vamba_eval.contracts import (
+    Answer,
+    Clip,
+    FrameSampling,
+    GenerationSettings,
+    UserError,
+    Video,
+    VideoError,
+    first_line,
+)
 from vamba_eval.cost.meter import Meter
+from vamba_eval.machine import out_of_memory
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.run.session import Session
 from vamba_eval.video.pictures import IMAGE_ENDINGS, read_image
@@ -43,8 +53,10 @@ def ask(
             print(f"{count} frames of {width}x{height}, encoded in {seconds:.1f} s", file=sys.stderr)
             for question in questions:
                 yield session.answer(question, settings)
-    except MemoryError as error:
-        raise UserError(f"out of memory: {error} (--num-frames, --longest-edge)") from error
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"out of memory: {first_line(error)} (--num-frames, --longest-edge)") from error
     finally:
         adapter.close()
 

@@ -1,0 +1,1 @@
+"""Responses to values, and values to numbers with their uncertainty."""
