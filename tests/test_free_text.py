@@ -205,7 +205,7 @@ def test_dream1k_interval_agrees_with_a_jackknife_over_videos() -> None:
     without = np.array([f1(i) for i in range(500)])
     error = np.sqrt(499 / 500 * ((without - without.mean()) ** 2).sum())
     assert metric.high is not None and metric.low is not None
-    assert (metric.high - metric.low) / 2 / 1.959963984540054 == pytest.approx(error, rel=0.02)
+    assert (metric.high - metric.low) / 2 / 1.959963984540054 == pytest.approx(error, rel=0.04)
 
 
 def test_dream1k_with_seeds_has_a_spread() -> None:

@@ -180,7 +180,7 @@ def test_questions_that_count_together_are_compared_as_such(runs: Path) -> None:
     assert quartets.difference == pytest.approx(truth[1] - truth[0])
     assert quartets.low is not None and quartets.high is not None and quartets.p is not None
     spread = np.std(bootstrap(Mixed.measures["quartets"], a, b))
-    assert (quartets.high - quartets.low) / 2 == pytest.approx(1.96 * spread, rel=0.12)
+    assert (quartets.high - quartets.low) / 2 == pytest.approx(2.02 * spread, rel=0.12)
     assert quartets.low < quartets.difference < quartets.high and quartets.p > 0.001
     assert quartets.difference != pytest.approx(by_name["accuracy"].difference)
 
@@ -189,7 +189,7 @@ def test_a_threshold_that_neither_passes_makes_no_difference(runs: Path) -> None
     (found,) = compare(str(runs / "a"), str(runs / "b"))
     by_name = {each.value: each for each in found.differences if each.group == "all"}
     recall, overlap = by_name["R@0.5"], by_name["mIoU"]
-    assert (recall.score_a, recall.score_b, recall.low, recall.high) == (0, 0, 0, 0) and recall.p == 1
+    assert (recall.score_a, recall.score_b, recall.low, recall.high) == (0, 0, 0, 0) and recall.p is None
     assert overlap.difference == pytest.approx(-0.1) and overlap.p is None, "as much on every video: no spread, no p"
     choices = [flip for flip in found.flips if not flip.question.endswith("when")]
     assert choices == found.flips, "two overlaps of less than 1 are both partly right"
@@ -316,10 +316,10 @@ def test_parts_of_many_videos_do_not_keep_step_with_their_order() -> None:
     records = [ScoredRecord(f"{n}", f"v{n:04}", {}, Score({"correct": float(n % 50 != 0)})) for n in range(2000)]
     mean_of = mean("correct")
     exact, cut = metric_of(mean_of, records), metric_of(Measure(mean_of.function), records)
-    assert exact is not None and cut is not None and None not in (exact.high, cut.high)
-    truth = 1.96 * np.sqrt(0.02 * 0.98 / 2000)
-    assert exact.high - exact.value == pytest.approx(truth, rel=0.01)  # type: ignore[operator]
-    assert cut.high - cut.value == pytest.approx(truth, rel=0.3)  # type: ignore[operator]
+    assert exact is not None and cut is not None
+    truth = 2 * 1.96 * np.sqrt(0.02 * 0.98 / 2000)
+    assert exact.high - exact.low == pytest.approx(truth, rel=0.08)  # type: ignore[operator]
+    assert cut.high - cut.low == pytest.approx(truth, rel=0.3)  # type: ignore[operator]
     sizes = list(parts([record.video_id for record in records]).values())
     assert {sizes.count(part) for part in sizes} == {20} and len(set(sizes)) == 100
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from vamba_eval.contracts import Metric, Question, Score, ScoredRecord, mean
 from vamba_eval.score.letters import extract_lmms_first, extract_vamba, score_choice
 from vamba_eval.score.statistics import metric_of, summarize
+from vamba_eval.tables.compare import differences_of
 
 
 @pytest.mark.parametrize(
@@ -75,12 +77,57 @@ def accuracy(values: Sequence[float], videos: Sequence[str], strata: Sequence[st
     return metric
 
 
-def test_interval_of_one_question_a_video_is_the_textbook_one() -> None:
+def test_interval_of_one_question_a_video_is_the_exact_binomial_one() -> None:
+    """Clopper and Pearson's, for 8 answers of which the spread is estimated: worth 7, by t of 7 degrees of freedom."""
     values = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     metric = accuracy(values, [f"v{i}" for i in range(8)])
-    error = np.std(values, ddof=1) / math.sqrt(8)
+    n = 7 * (1.959964 / 2.364624) ** 2
+    low, high = beta.ppf(0.025, 0.625 * n, 0.375 * n + 1), beta.ppf(0.975, 0.625 * n + 1, 0.375 * n)
     assert metric.value == pytest.approx(0.625)
-    assert (metric.low, metric.high) == pytest.approx((0.625 - 1.959964 * error, 0.625 + 1.959964 * error), abs=1e-6)
+    assert (metric.low, metric.high) == pytest.approx((low, high), abs=1e-6)
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_all_wrong_or_all_right_is_no_certainty(right: float) -> None:
+    metric = accuracy([right] * 42, [f"v{i // 3}" for i in range(42)])
+    low, high = metric.low, metric.high
+    assert low is not None and high is not None and 0 <= low <= high <= 1 and metric.value == right
+    # 14 videos, each one answer at worst: by the rule of three the other end is about 3 / 14 away.
+    assert high - low == pytest.approx(1 - 0.025 ** (1 / (14 * (1.959964 / 2.160369) ** 2)), abs=1e-6)
+    assert 0.2 < high - low < 0.3
+
+
+@pytest.mark.parametrize("videos", [5, 8, 30])
+@pytest.mark.parametrize("p", [0.5, 0.9])
+@pytest.mark.parametrize("alike", [0.0, 0.3, 0.7])
+def test_intervals_cover_as_often_as_they_say(videos: int, p: float, alike: float) -> None:
+    """Questions about one video are alike (intra-video correlation), and their number differs from video to video."""
+    rng, covered, rounds = np.random.default_rng(7), 0, 400
+    for _ in range(rounds):
+        ease = rng.beta(p * (1 - alike) / alike, (1 - p) * (1 - alike) / alike, videos) if alike else [p] * videos
+        counts = rng.integers(1, 6, videos)
+        values = [float(rng.random() < ease[v]) for v in range(videos) for _ in range(counts[v])]
+        metric = accuracy(values, [f"v{v}" for v in range(videos) for _ in range(counts[v])])
+        assert metric.low is not None and metric.high is not None
+        covered += metric.low <= p <= metric.high
+    assert covered / rounds > 0.93 - 0.03, "the second number is what so few rounds may miss"
+
+
+@pytest.mark.parametrize("videos", [5, 30])
+@pytest.mark.parametrize("p", [0.5, 0.9])
+def test_equal_models_seldom_seem_to_differ(videos: int, p: float) -> None:
+    rng, found, rounds = np.random.default_rng(9), 0, 400
+    for _ in range(rounds):
+        sides: list[list[ScoredRecord]] = [[], []]
+        for v in range(videos):
+            ease = rng.beta(2 * p, 2 * (1 - p))
+            for q in range(int(rng.integers(1, 6))):
+                for side in sides:
+                    right = {"correct": float(rng.random() < ease)}
+                    side.append(ScoredRecord(f"{v}-{q}", f"v{v}", {}, Score(right)))
+        (difference,) = differences_of({"accuracy": mean("correct")}, *sides)
+        found += difference.p is not None and difference.p < 0.05
+    assert found / rounds < 0.06 + 0.02, "as above"
 
 
 def correlated(videos: int, each: int, seed: int) -> tuple[list[float], list[str]]:

@@ -16,20 +16,24 @@ from statistics import fmean, stdev
 
 from vamba_eval.contracts import Mean, Measure, Metric, ScoredRecord, Summary
 
-Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal distribution
 # A measure that is no mean is computed anew without each part of the videos: more parts tell the error more exactly
 # (100 to a fourteenth of itself) and take as many times longer.
 _PARTS = 100
+_NOTHING = 1e-12  # what sums of equal numbers leave is no spread
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure's number, and what it would be ``without`` each video (or each part of the videos, by its number)."""
+    """A measure's number, and what it would be ``without`` each video (or each part of the videos, by its number).
+
+    ``all_or_nothing``: it is a mean of values each of which is the best or the worst possible.
+    """
 
     value: float
     without: Mapping[str, float]
     num_questions: int
     num_videos: int
+    all_or_nothing: bool = False
 
 
 def summarize(measures: Mapping[str, Measure], records: Iterable[ScoredRecord]) -> Summary:
@@ -70,19 +74,52 @@ def metric_of(measure: Measure, records: Sequence[ScoredRecord]) -> Metric | Non
     found = estimate(measure, records)
     if found is None:
         return None
-    low, high = interval(found.value, standard_error(found.without.values()), measure)
+    low, high = interval(found, measure)
     by_seed = [value for some in _by_seed(records).values() if (value := measure.function(some)) is not None]
     spread = stdev(by_seed) if len(by_seed) > 1 else None
     counts = (found.num_questions, found.num_videos)
     return Metric(found.value, low, high, *counts, best=measure.best, spread=spread, unit=measure.unit)
 
 
-def interval(value: float, error: float | None, measure: Measure) -> tuple[float | None, float | None]:
-    """The normal 95 % interval, between the measure's best and worst; None without a standard error."""
+def interval(found: Estimate, measure: Measure) -> tuple[float | None, float | None]:
+    """The 95 % interval of a number between the measure's worst and best; None where one video alone gives none.
+
+    That of Korn and Graubard (Survey Methodology 24, 1998) for shares in clustered samples: the exact binomial one of
+    Clopper and Pearson, for as many independent answers as tell as much as these do, fewer where videos are few (by
+    Student's t). At 0 and 100 % the spread seen is nothing but says little: each video then counts as one answer.
+    """
+    from scipy.special import betaincinv, ndtri, stdtrit
+
+    error, videos = standard_error(found.without.values()), len(found.without)
     if error is None:
         return None, None
-    least, most = sorted((measure.best, measure.worst))
-    return max(least, value - Z_95 * error), min(most, value + Z_95 * error)
+    low, high = sorted((measure.best, measure.worst))
+    if not math.isfinite(high - low):
+        return difference_interval(found.value, error, videos)
+    share = min(1.0, max(0.0, (found.value - low) / (high - low)))
+    spread = error / (high - low)
+    most = float(found.num_questions) if found.all_or_nothing else math.inf
+    worth = float(videos) if spread < _NOTHING else min(most, share * (1 - share) / spread**2)
+    worth = min(most, worth * (float(ndtri(0.975)) / float(stdtrit(videos - 1, 0.975))) ** 2)
+    right, wrong = share * worth, (1 - share) * worth
+    least = float(betaincinv(right, wrong + 1, 0.025)) if right > 0 else 0.0
+    greatest = float(betaincinv(right + 1, wrong, 0.975)) if wrong > 0 else 1.0
+    return low + least * (high - low), low + greatest * (high - low)
+
+
+def difference_interval(difference: float, error: float, videos: int) -> tuple[float, float]:
+    """By Student's t with one degree of freedom less than there are videos."""
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(videos - 1, 0.975)) * error
+    return difference - half, difference + half
+
+
+def p_value(difference: float, error: float, videos: int) -> float | None:
+    """Two-sided, by the same t; None where all videos differ by as much, so that nothing tells how sure that is."""
+    from scipy.special import stdtr
+
+    return None if error < _NOTHING else 2 * float(stdtr(videos - 1, -abs(difference) / error))
 
 
 def standard_error(without: Collection[float]) -> float | None:
@@ -106,7 +143,10 @@ def estimate(measure: Measure, records: Sequence[ScoredRecord]) -> Estimate | No
         return None
     without = _mean_without(measure, counted) if isinstance(measure, Mean) else without_parts(measure, counted)
     questions, videos = {record.question_id for record in counted}, {record.video_id for record in counted}
-    return Estimate(value, without, len(questions), len(videos))
+    extremes = isinstance(measure, Mean) and all(
+        record.values[measure.value] in (measure.best, measure.worst) for record in counted
+    )
+    return Estimate(value, without, len(questions), len(videos), extremes)
 
 
 def over_seeds(measure: Measure, records: Sequence[ScoredRecord]) -> float | None:

@@ -10,12 +10,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import Any
 
 from vamba_eval.contracts import Groups, Measure, Score, ScoredRecord, UserError
 from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, scored_runs, verdict_of
-from vamba_eval.score.statistics import Z_95, broken_down, estimate, members_of, standard_error
+from vamba_eval.score.statistics import (
+    broken_down,
+    difference_interval,
+    estimate,
+    members_of,
+    p_value,
+    standard_error,
+)
 from vamba_eval.tables.text import markdown_table, shown, signed, write_csv
 
 _LISTED = 20  # questions shown in the terminal; files have all
@@ -26,8 +33,8 @@ class Difference:
     """B's score minus A's, on the questions that both answered.
 
     ``low`` and ``high`` bound its 95 % interval; None where the questions are about one video alone. ``p`` is the
-    two-sided probability of so large a difference between equal models (normal approximation); None there too, and
-    where the two differ by as much about every video, so that nothing tells how sure that is.
+    two-sided probability of so large a difference between equal models (by Student's t); None there too, and where the
+    two differ by as much about every video, so that nothing tells how sure that is.
     """
 
     group: str
@@ -279,16 +286,11 @@ def _difference(
     low = high = p = None
     if error is not None:
         most = abs(measure.best - measure.worst)
-        low, high = max(-most, difference - Z_95 * error), min(most, difference + Z_95 * error)
-        p = _p(difference, error)
+        low, high = difference_interval(difference, error, len(without))
+        low, high = max(-most, low), min(most, high)
+        p = p_value(difference, error, len(without))
     scores = (of_a.value, of_b.value, difference, low, high, p)
     return Difference(group, value, *scores, of_a.num_questions, of_a.num_videos, measure.best, measure.unit)
-
-
-def _p(difference: float, error: float) -> float | None:
-    if error > 1e-12:  # what sums of equal numbers leave is no spread
-        return 2 * (1 - NormalDist().cdf(abs(difference) / error))
-    return 1.0 if abs(difference) < 1e-12 else None
 
 
 def _name(run: ScoredRun) -> str:

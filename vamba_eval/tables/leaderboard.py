@@ -223,6 +223,9 @@ class Leaderboard:
         return paths
 
 
+_MANY = 0.1  # of the responses: more that cannot be read say more about the reading than about the model
+
+
 def _remarks(r: Result) -> Iterator[tuple[str, str]]:
     """What must be known of one result: words before and behind its name."""
     if r.source:
@@ -237,6 +240,15 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
         yield "", f": graded by {r.judge}"
     if r.unjudged:
         yield "NOT JUDGED: ", f": {r.unjudged_why}"
+    if r.cut_off:
+        counts = f"{r.cut_off:,} of {r.answered:,} responses"
+        yield "CUT OFF: ", f": {counts} end at the longest length, not where the model ended them (--max-new-tokens)"
+    if r.unparsed > _MANY * r.answered:
+        counts = f"{r.unparsed:,} of {r.answered:,} responses"
+        yield (
+            "UNPARSED: ",
+            f": {counts} yield no answer and count as wrong; rescore --protocol all reads them otherwise",
+        )
     if r.drawn:
         yield "", f": {r.drawn:,} responses held no option; the protocol drew one at random (seeded)"
     if r.batched:
@@ -346,8 +358,10 @@ def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
     if most.costs.latency_s is not None:  # another thing than seconds of a model's own work, so in columns of its own
         price = [result.costs.price for result in results if result.costs.price is not None]
         served = {"Latency s": _spread_cell(most.costs.latency_s), "Price $": f"{sum(price):.4g}" if price else "-"}
+    cut_off = sum(result.cut_off for result in results)
     return {
         "Unparsed": f"{sum(result.unparsed for result in results):,}",
+        **({"Cut off": f"{cut_off:,}"} if cut_off else {}),
         "Failed": f"{sum(result.failed for result in results):,}",
         "Load s/video": _spread_cell(most.costs.load_s_per_video),
         "Encode s/video": _spread_cell(most.costs.encode_s_per_video),

@@ -34,6 +34,7 @@ class Result:
     answered: int = 0
     failed: int = 0
     unparsed: int = 0
+    cut_off: int = 0
     drawn: int = 0
     videos: int = 0
     costs: Costs = field(default_factory=Costs)
@@ -90,6 +91,7 @@ class Result:
             "not_asked": self.asked_for - self.answered - self.failed,
             "coverage": self.answered / self.asked_for if self.questions else None,
             "unparsed": self.unparsed,
+            "cut_off": self.cut_off,
             "drawn": self.drawn,
             "judge": self.judge,
             "not_judged": self.unjudged,
@@ -127,6 +129,7 @@ def result_of(run: ScoredRun) -> Result:
         answered=len(answered),
         failed=len(run.records) - len(answered),
         unparsed=sum(not record.score.parsed for record in run.scored),
+        cut_off=sum(record.finish_reason == "length" for record in answered),
         drawn=sum(record.score.drawn for record in run.scored),
         videos=counts["videos"],
         costs=costs_of(answered, reads_video=reads),
