@@ -31,8 +31,10 @@ class Distribution:
         """With linear interpolation between values (NumPy's default). None without any; a None among them does not
         count."""
         known = [float(value) for value in values if value is not None]
-        if len(known) < 2:
-            return cls(*known * 3, count=1) if known else None
+        if not known:
+            return None
+        if len(known) == 1:
+            return cls(known[0], known[0], known[0], 1)
         twentieths = statistics.quantiles(known, n=20, method="inclusive")
         return cls(statistics.median(known), twentieths[0], twentieths[-1], len(known))
 
