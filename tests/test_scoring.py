@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from scipy.stats import beta
+from statsmodels.stats.multitest import multipletests
 
 from vamba_eval.contracts import Metric, Question, Score, ScoredRecord, mean
 from vamba_eval.score.letters import extract_lmms_first, extract_vamba, score_choice
-from vamba_eval.score.statistics import metric_of, summarize
+from vamba_eval.score.statistics import holm, metric_of, p_value, smallest_shown, summarize
 from vamba_eval.tables.compare import differences_of
 
 
@@ -165,6 +166,26 @@ def test_interval_of_a_mean_of_types_agrees_with_a_bootstrap_over_videos() -> No
 def test_one_video_gives_no_interval() -> None:
     metric = accuracy([1.0, 0.0], ["v", "v"])
     assert metric.value == 0.5 and metric.low is None and metric.high is None
+
+
+def test_many_p_values_are_adjusted_as_statsmodels_does() -> None:
+    rng = np.random.default_rng(2)
+    for count in (1, 2, 7, 40):
+        values = (rng.random(count) ** 3).tolist()
+        assert holm(values) == pytest.approx(multipletests(values, method="holm")[1].tolist())
+    assert holm([0.01, None, 0.04]) == pytest.approx([0.02, None, 0.04])
+
+
+def test_the_smallest_difference_is_found_four_times_of_five() -> None:
+    """Of samples with a true difference of that size, by the same test."""
+    rng, videos, found, rounds = np.random.default_rng(3), 30, 0, 600
+    least = smallest_shown(0.1 / math.sqrt(videos), videos)
+    for _ in range(rounds):
+        differences = rng.normal(least, 0.1, videos)
+        error = float(np.std(differences, ddof=1) / math.sqrt(videos))
+        p = p_value(float(differences.mean()), error, videos)
+        found += p is not None and p < 0.05
+    assert found / rounds == pytest.approx(0.8, abs=0.05)
 
 
 def test_summaries_count_each_group() -> None:

@@ -135,6 +135,31 @@ def standard_error(without: Collection[float]) -> float | None:
     return math.sqrt((parts - 1) / parts * math.fsum((value - middle) ** 2 for value in without))
 
 
+def smallest_shown(error: float, videos: int, power: float = 0.8) -> float:
+    """The smallest true difference that would be seen with p < 0.05 in ``power`` of all samples of so many videos.
+
+    Of t with one degree of freedom less: the usual approximation (Miller 2024, arXiv 2411.00640, section 5), with the
+    error that was measured, so that discordance and the likeness of a video's questions are in it.
+    """
+    from scipy.special import stdtrit
+
+    return (float(stdtrit(videos - 1, 0.975)) + float(stdtrit(videos - 1, power))) * error
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """p values adjusted for being many (Holm 1979): the smallest times their number, the next times one less, ...
+
+    None stays None and does not count.
+    """
+    known = sorted((value, place) for place, value in enumerate(values) if value is not None)
+    adjusted: list[float | None] = [None] * len(values)
+    highest = 0.0
+    for rank, (value, place) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * value))
+        adjusted[place] = highest
+    return adjusted
+
+
 def estimate(measure: Measure, records: Sequence[ScoredRecord]) -> Estimate | None:
     """A measure's number, the mean over seeds, and what it is without some of the videos; None where not defined."""
     counted = [record for record in records if measure.counts(record)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,8 +19,10 @@ from vamba_eval.score.statistics import (
     broken_down,
     difference_interval,
     estimate,
+    holm,
     members_of,
     p_value,
+    smallest_shown,
     standard_error,
 )
 from vamba_eval.tables.text import markdown_table, shown, signed, write_csv
@@ -34,7 +36,9 @@ class Difference:
 
     ``low`` and ``high`` bound its 95 % interval; None where the questions are about one video alone. ``p`` is the
     two-sided probability of so large a difference between equal models (by Student's t); None there too, and where the
-    two differ by as much about every video, so that nothing tells how sure that is.
+    two differ by as much about every video, so that nothing tells how sure that is. ``p_adjusted`` is that of a group
+    after Holm, for being one of many. ``smallest_shown`` is the smallest true difference that so many questions would
+    show in four of five cases.
     """
 
     group: str
@@ -49,6 +53,8 @@ class Difference:
     num_videos: int
     best: float = 1.0
     unit: str = "%"
+    smallest_shown: float | None = None
+    p_adjusted: float | None = None
 
     def row(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -102,7 +108,7 @@ class Comparison:
                     if each.low is not None and each.high is not None
                     else ""
                 ),
-                "p": "-" if each.p is None else f"{each.p:.3f}" if each.p >= 0.001 else "< 0.001",
+                "p": _p_cell(each),
             }
             for each in self.differences
         ]
@@ -110,7 +116,8 @@ class Comparison:
         units = " or ".join(dict.fromkeys(each.unit for each in self.differences)) or "%"
         notes = [
             f"In {units}, on the questions that both answered; intervals (95 %) and p are paired by question and "
-            "clustered by video. There are many groups: a few of them differ by chance.",
+            "clustered by video; p of groups is adjusted for their number (Holm).",
+            *self._power(),
             f"{len(self.flips):,} questions flipped: {gained:,} for B, {len(self.flips) - gained:,} for A",
             *self.notes,
         ]
@@ -135,6 +142,16 @@ class Comparison:
             if len(chosen) < len(self.flips):
                 parts.append(f"... and {len(self.flips) - len(chosen):,} more (--output DIR writes all)")
         return "\n\n".join(parts)
+
+    def _power(self) -> list[str]:
+        headline = next(iter(self.differences), None)
+        if headline is None or not headline.smallest_shown:
+            return []
+        least = shown(headline.smallest_shown, headline.unit)
+        return [
+            f"These questions could have shown a difference of {least} {headline.unit} in {headline.value} (80 % power)"
+            + ("; this one is smaller" if abs(headline.difference) < headline.smallest_shown else "")
+        ]
 
     def save(self, folder: str | Path, prefix: str = "") -> list[Path]:
         """Write ``compare.md`` and the differences and flips as CSV; their paths."""
@@ -211,7 +228,7 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
             notes.append(f"the two differ in {what}: {of_a} and {of_b}")
     pairs = [(answered, questions_b[q]) for q, answered in questions_a.items() if q in both]
     records_a, records_b = ([record for pair in pairs for record in pair[side].records] for side in (0, 1))
-    differences = list(differences_of(a.task.measures, records_a, records_b))
+    differences = adjusted(list(differences_of(a.task.measures, records_a, records_b)))
     flips = [_flip(of_a, of_b) for of_a, of_b in pairs if _verdicts(a, of_a) != _verdicts(a, of_b)]
     return Comparison(a.task_name, a.title, _name(a), _name(b), differences, flips, notes)
 
@@ -283,14 +300,28 @@ def _difference(
     difference = of_b.value - of_a.value
     without = [of_b.without[part] - of_a.without[part] for part in of_a.without.keys() & of_b.without.keys()]
     error = standard_error(without)
-    low = high = p = None
+    low = high = p = smallest = None
     if error is not None:
         most = abs(measure.best - measure.worst)
         low, high = difference_interval(difference, error, len(without))
         low, high = max(-most, low), min(most, high)
         p = p_value(difference, error, len(without))
+        smallest = smallest_shown(error, len(without))
     scores = (of_a.value, of_b.value, difference, low, high, p)
-    return Difference(group, value, *scores, of_a.num_questions, of_a.num_videos, measure.best, measure.unit)
+    counts = (of_a.num_questions, of_a.num_videos)
+    return Difference(group, value, *scores, *counts, measure.best, measure.unit, smallest)
+
+
+def adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    """Those of groups with their p adjusted for being many; a benchmark's own measures are what one asks for."""
+    groups = [each for each in differences if each.group != "all"]
+    values = iter(holm([each.p for each in groups]))
+    return [each if each.group == "all" else replace(each, p_adjusted=next(values)) for each in differences]
+
+
+def _p_cell(each: Difference) -> str:
+    p = each.p if each.group == "all" else each.p_adjusted
+    return "-" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _name(run: ScoredRun) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from vamba_eval.contracts import Metric, UserError
 from vamba_eval.score.scored import scored_runs
 from vamba_eval.tables.costs import Distribution
 from vamba_eval.tables.published import published_results
+from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, result_of
 from vamba_eval.tables.text import markdown_table, plain_cell, shown, tabulated, unique, write_csv, write_rows
 
@@ -50,7 +52,7 @@ class Leaderboard:
         Raises UserError where there is no run.
         """
         runs = scored_runs(paths, protocol, judge)
-        results = [result_of(run) for run in runs]
+        results = [replace(result_of(run), rank=rank) for run, rank in zip(runs, ranks_of(runs), strict=True)]
         if published:
             # What is reported is of the split that is loaded by default, never of another or a part.
             whole = {run.task_name for run in runs if run.title == run.task.catalogue.title}
@@ -175,6 +177,8 @@ class Leaderboard:
             for title in titles:
                 cells = [_cell(result) + " ◆" * (id(result) in frontier) for result in own if result.title == title]
                 row[title] = cells[0] if cells else "-"
+            if len(titles) == 1 and any(result.rank for result in self.results):
+                row["Rank"] = _rank_cell(first)
             row |= _cost_cells(own)
             rows.append(row)
         return rows
@@ -191,6 +195,10 @@ class Leaderboard:
             "Accuracies in %, with 95 % intervals clustered by video; seconds are medians (5th to 95th percentile) on "
             "the benchmark with most videos."
         ]
+        if len({r.title for r in self.results}) == 1 and any(r.rank for r in self.results):
+            notes.append(
+                "ranks are those on the questions that all answered, with the ranks that other videos may give"
+            )
         if self._marked_frontier():
             notes.append("◆: no other model here, on the same hardware, is as accurate and as fast to a first answer")
         protocols = {r.protocol for r in self.results if not r.source}
@@ -342,6 +350,13 @@ def _expected_guesses(results: Sequence[Result]) -> list[str]:
 
 def _unit(result: Result) -> str:
     return result.summary.headline[1].unit if result.summary.metrics else "%"
+
+
+def _rank_cell(result: Result) -> str:
+    rank = result.rank
+    if rank is None:
+        return "-"
+    return f"{rank.rank}" if rank.low == rank.high else f"{rank.rank} ({rank.low} to {rank.high})"
 
 
 def _row_key(result: Result) -> tuple[Any, ...]:

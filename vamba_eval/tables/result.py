@@ -8,6 +8,7 @@ from typing import Any
 from vamba_eval.contracts import Summary
 from vamba_eval.score.scored import ScoredRun
 from vamba_eval.tables.costs import Costs, costs_of
+from vamba_eval.tables.ranks import Rank
 from vamba_eval.tables.text import unique
 
 
@@ -49,6 +50,7 @@ class Result:
     unjudged: int = 0
     unjudged_why: str = ""
     batched: int = 0
+    rank: Rank | None = None
 
     @property
     def asked_for(self) -> int:
@@ -79,6 +81,9 @@ class Result:
             "score": headline and headline.value,
             "ci95_low": headline and headline.low,
             "ci95_high": headline and headline.high,
+            "rank": self.rank and self.rank.rank,
+            "rank_low": self.rank and self.rank.low,
+            "rank_high": self.rank and self.rank.high,
             "best": headline and headline.best,
             "unit": headline and headline.unit,
             "seeds": self.seeds,
