@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from statistics import multimode
 from typing import Any
 
 from vamba_eval import registry
@@ -29,11 +30,36 @@ PROTOCOL = "lmms-eval"
 _OUR_MODELS = ("vamba", "vamba_qwen2_vl")
 
 
+# What lmms-eval's models (0.7.3, below lmms_eval/models) return in place of a response, each with where it is written.
+# Its parsers take these for answers: of "[LMMS_EVAL_REQUEST_FAILED ...]" they read a D.
+_FAILURES = (
+    # chat/openai.py, chat/async_openai.py, chat/gemini.py, simple/openai.py, simple/gemini.py
+    r"\[LMMS_EVAL_REQUEST_FAILED\b",
+    # chat/openai.py, chat/async_openai.py, chat/gemini.py
+    r"\[LMMS_EVAL_BUDGET_EXCEEDED\]",
+    # simple/gemini.py, chat/gemini.py
+    r"\[SAFETY_BLOCKED\b",
+    # chat/async_openai.py, where a message has no content; after a tool's call there can be an answer behind it
+    r"Error: (?!.*<tool_call>)",
+    # simple/cosmos_wm.py, simple/diffusers_wm_base.py, simple/magi1_wm.py, simple/wan2_1_t2i.py
+    r"\[GENERATION_FAILED\]",
+    # simple/generation_api.py and those of GENERATION_FAILED
+    r"\[ERROR\]",
+    # simple/batch_gpt4.py
+    r"Batch failed\s*\Z",
+    # simple/llava_vid.py, simple/oryx.py
+    r"Video .* can not load, check the source\s*\Z",
+    # simple/oryx.py
+    r"Video .* generate failed, check the source\s*\Z",
+)
+_FAILURE = re.compile(r"\s*(?:" + "|".join(_FAILURES) + ")", re.DOTALL)
+
+
 # What becomes of a sample's fields; a task's own are read for the question and for the check of our scoring.
 _MAPPED = {
     "doc_id": "question, where nothing names it; the order",
     "filtered_resps": "response",
-    "resps": "response, one a seed where there are several",
+    "resps": "response, one a seed where the task asks repeatedly",
     "input": "prompt",
     "target": "answer",
     "token_counts": "num_tokens, prompt_tokens",
@@ -80,6 +106,22 @@ class Log:
     @property
     def config(self) -> Mapping[str, Any]:
         return self.results.get("configs", {}).get(self.task_name) or {}
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our own export wrote it."""
+        return isinstance(self.config.get("source"), str)
+
+    @property
+    def repeats(self) -> int:
+        """How often each question was asked.
+
+        Where the configuration is not there, it is what most samples tell, since padding adds to few of them.
+        """
+        repeats = self.config.get("repeats")
+        if isinstance(repeats, int) and repeats > 0:
+            return repeats
+        return max(multimode(len(_all_responses(sample) or [None]) for sample in self.samples), default=1)
 
     @property
     def model(self) -> str:
@@ -177,8 +219,8 @@ def _read_log(file: Path) -> Log:
 
 def _task_of(log: Log) -> tuple[Task, str | None] | None:
     """Ours, by what our own export says, by lmms-eval's name, or by the functions that its task is defined by."""
-    if isinstance(source := log.config.get("source"), str):
-        return registry.load_task(source), log.config.get("split")
+    if log.is_ours:
+        return registry.load_task(log.config["source"]), log.config.get("split")
     functions = {
         match[1]
         for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")
@@ -203,10 +245,11 @@ def _import(
     label = safe_name(label or log.model)
     stamp = log.file.stem.partition("_samples_")[0]
     folder = output / safe_name(name or f"lmms-eval-{label}-{stamp}")
+    repeats = log.repeats
     records = [
         record
         for sample, known in zip(log.samples, matched, strict=True)
-        for record in _records(log, sample, known or _told(log, sample, there), task.name, label, task.kept)
+        for record in _records(log, sample, known or _told(log, sample, there), task.name, label, task.kept, repeats)
     ]
     unknown = sum(known is None for known in matched)
     remarks = _remarks(log, task, videos, records, unknown, there)
@@ -336,10 +379,11 @@ def _records(
     task_name: str,
     label: str,
     kept_names: Sequence[str],
+    repeats: int,
 ) -> list[Record]:
     """One record a response."""
     video, question = known
-    responses = _responses(sample)
+    responses = _responses(sample, repeats)
     counts = sample.get("token_counts") or []
     records = []
     kept = {name: value for name, value in question.extra.items() if name in kept_names}
@@ -364,6 +408,8 @@ def _records(
             record.num_tokens, record.prompt_tokens = tokens.get("output_tokens"), tokens.get("input_tokens")
         if response is None:
             record.error = "the log holds no response in words (option scores, or none)"
+        elif not log.is_ours and _FAILURE.match(response):
+            record.response, record.error = None, f"lmms-eval logged a failure: {response.strip()}"
         elif response == "" and not tokens and log.model in _OUR_MODELS:
             # Our models say nothing where a video cannot be read; lmms-eval has no other way to say so.
             record.response, record.error = None, "no response: see lmms-eval's output of that run"
@@ -371,17 +417,29 @@ def _records(
     return records
 
 
-def _responses(sample: Mapping[str, Any]) -> list[str | None]:
-    """The response, or those to each repetition; None where it is not text."""
+def _responses(sample: Mapping[str, Any], repeats: int) -> list[str | None]:
+    """The response, or those to each of ``repeats`` repetitions; None where it is not text.
+
+    Processes of lmms-eval that have fewer questions than others ask their last one again, so that all are busy alike;
+    versions before 0.7.3 log those responses behind the first ones (``[["B", "B"]]``). They are left out.
+    """
+    several = _all_responses(sample)
+    if several and repeats > 1:
+        return list(several[:repeats])
+    response = sample.get("filtered_resps", sample.get("resps"))
+    while isinstance(response, list) and (len(response) == 1 or (several and response)):
+        response = response[0]
+    return [response if isinstance(response, str) else None]
+
+
+def _all_responses(sample: Mapping[str, Any]) -> list[str] | None:
+    """Those to one question where the log holds several in words."""
     repeated = sample.get("resps")
     while isinstance(repeated, list) and len(repeated) == 1 and isinstance(repeated[0], list):
         repeated = repeated[0]
     if isinstance(repeated, list) and len(repeated) > 1 and all(isinstance(each, str) for each in repeated):
-        return list(repeated)
-    response = sample.get("filtered_resps", repeated)
-    while isinstance(response, list) and len(response) == 1:
-        response = response[0]
-    return [response if isinstance(response, str) else None]
+        return repeated
+    return None
 
 
 def _fingerprint(log: Log, task: Task, split: str | None) -> dict[str, Any]:
