@@ -1,8 +1,9 @@
 """lmms-eval's logs as runs of ours: its samples become records, its results what they are records of.
 
 lmms-eval (0.7, and those before it) logs a line a document: its number, the prompt, the response and what its
-task made of it, but not the document itself. With the benchmark's annotations at hand, each line is found to be one
-of our questions; without, the question is what the line tells. Needs no torch, no lmms-eval and no video.
+task made of it, but not the document itself; early versions wrote one object a task. With the benchmark's annotations
+at hand, each sample is found to be one of our questions; without, the question is what the sample tells. Needs no
+torch, no lmms-eval and no video.
 """
 
 from __future__ import annotations
@@ -15,10 +16,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from statistics import multimode
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import LETTERS, GenerationSettings, InLmmsEval, Question, Task, UserError, Video
+from vamba_eval.contracts import (
+    LETTERS,
+    GenerationSettings,
+    InLmmsEval,
+    Question,
+    Task,
+    UserError,
+    Video,
+    VideoError,
+)
 from vamba_eval.score.scored import ScoredRun, scored_record
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import Run, safe_name
@@ -29,11 +40,36 @@ PROTOCOL = "lmms-eval"
 _OUR_MODELS = ("vamba", "vamba_qwen2_vl")
 
 
+# What lmms-eval's models (0.7.3, below lmms_eval/models) return in place of a response, each with where it is written.
+# Its parsers take these for answers: of "[LMMS_EVAL_REQUEST_FAILED ...]" they read a D.
+_FAILURES = (
+    # chat/openai.py, chat/async_openai.py, chat/gemini.py, simple/openai.py, simple/gemini.py
+    r"\[LMMS_EVAL_REQUEST_FAILED\b",
+    # chat/openai.py, chat/async_openai.py, chat/gemini.py
+    r"\[LMMS_EVAL_BUDGET_EXCEEDED\]",
+    # simple/gemini.py, chat/gemini.py
+    r"\[SAFETY_BLOCKED\b",
+    # chat/async_openai.py, where a message has no content; after a tool's call there can be an answer behind it
+    r"Error: (?!.*<tool_call>)",
+    # simple/cosmos_wm.py, simple/diffusers_wm_base.py, simple/magi1_wm.py, simple/wan2_1_t2i.py
+    r"\[GENERATION_FAILED\]",
+    # simple/generation_api.py and those of GENERATION_FAILED
+    r"\[ERROR\]",
+    # simple/batch_gpt4.py
+    r"Batch failed\s*\Z",
+    # simple/llava_vid.py, simple/oryx.py
+    r"Video .* can not load, check the source\s*\Z",
+    # simple/oryx.py
+    r"Video .* generate failed, check the source\s*\Z",
+)
+_FAILURE = re.compile(r"\s*(?:" + "|".join(_FAILURES) + ")", re.DOTALL)
+
+
 # What becomes of a sample's fields; a task's own are read for the question and for the check of our scoring.
 _MAPPED = {
     "doc_id": "question, where nothing names it; the order",
     "filtered_resps": "response",
-    "resps": "response, one a seed where there are several",
+    "resps": "response, one a seed where the task asks repeatedly",
     "input": "prompt",
     "target": "answer",
     "token_counts": "num_tokens, prompt_tokens",
@@ -65,21 +101,49 @@ _RESULTS_MAPPED = {
     "model_name": "models",
     "model_source": "models",
     "task_hashes": "tasks",
+    "scored_under": "the check of our scoring",
 }
 
 
 @dataclass
 class Log:
-    """One file of samples and the results beside it."""
+    """One file of samples and the results beside it; ``stamp`` tells the logs of one run from those of others."""
 
     file: Path
     task_name: str
     results: Mapping[str, Any]
     samples: list[dict[str, Any]]
+    stamp: str
 
     @property
     def config(self) -> Mapping[str, Any]:
         return self.results.get("configs", {}).get(self.task_name) or {}
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our own export wrote it."""
+        return isinstance(self.config.get("source"), str)
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that the questions were asked under."""
+        return str((self.config.get("protocol") if self.is_ours else None) or PROTOCOL)
+
+    @property
+    def scored_under(self) -> str:
+        """That of the logged scores: an export can be of another than the run's own."""
+        return str((self.results.get("scored_under") if self.is_ours else None) or self.protocol)
+
+    @property
+    def repeats(self) -> int:
+        """How often each question was asked.
+
+        Where the configuration is not there, it is what most samples tell, since padding adds to few of them.
+        """
+        repeats = self.config.get("repeats")
+        if isinstance(repeats, int) and repeats > 0:
+            return repeats
+        return max(multimode(len(_all_responses(sample) or [None]) for sample in self.samples), default=1)
 
     @property
     def model(self) -> str:
@@ -133,52 +197,100 @@ def import_logs(
 
 
 def find_logs(paths: Iterable[str | Path]) -> list[Log]:
-    """Every ``*_samples_<task>.jsonl`` with the results of the same time in the same folder, if they are there."""
+    """Every ``*_samples_<task>.jsonl`` with the results of the same time in the same folder, if they are there.
+
+    And every ``<task>.json`` that early versions wrote, with settings and samples in one.
+    """
     files: dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"no such file or folder: {path}")
-        found = [path] if path.is_file() and path.suffix == ".jsonl" else []
-        folder = path if path.is_dir() else None
-        if path.is_file() and path.name.endswith("_results.json"):
-            folder = path.parent
-        if folder is not None:
-            prefix = "" if path.is_dir() else path.name.removesuffix("_results.json")
-            found = sorted(folder.rglob(f"{prefix}*_samples_*.jsonl"))
+        if path.is_dir():
+            found = [*sorted(path.rglob("*_samples_*.jsonl")), *filter(_is_whole, sorted(path.rglob("*.json")))]
+        elif path.name.endswith("_results.json"):
+            found = sorted(path.parent.rglob(f"{path.name.removesuffix('_results.json')}*_samples_*.jsonl"))
+        elif path.name == "results.json":
+            found = [*filter(_is_whole, sorted(path.parent.glob("*.json")))]
+        else:
+            found = [path] if path.suffix == ".jsonl" or _is_whole(path) else []
         files |= dict.fromkeys(found)
     if not files:
         raise UserError(
-            "no logs of samples there: expected *_samples_<task>.jsonl, which lmms-eval writes with "
-            "--log_samples --output_path DIR"
+            "no logs of samples there: expected *_samples_<task>.jsonl (of early versions: <task>.json), which "
+            "lmms-eval writes with --log_samples --output_path DIR"
         )
-    return [_read_log(file) for file in files]
+    return [_read_whole(file) if file.suffix == ".json" else _read_log(file) for file in files]
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file is one that holds settings and samples: by how it begins, as it can be large."""
+    if file.suffix != ".json" or not file.is_file():
+        return False
+    with open(file, encoding="utf-8", errors="replace") as opened:
+        return re.match(r'\s*\{\s*"args"\s*:\s*\{', opened.read(200)) is not None
 
 
 def _read_log(file: Path) -> Log:
     stamp, _, task_name = file.stem.partition("_samples_")
-    samples = []
     results: Any = {}
     reading = file
     try:
-        for line in file.read_text(encoding="utf-8").split("\n"):
-            if line.strip():
-                sample = json.loads(line)
-                if not isinstance(sample, dict) or "doc_id" not in sample:
-                    raise ValueError(f"not a sample of lmms-eval, since it has no doc_id: {line[:60]}")
-                samples.append(sample)
+        lines = file.read_text(encoding="utf-8").split("\n")
+        samples = [_sample(json.loads(line)) for line in lines if line.strip()]
         for beside in (f"{stamp}_results.json", f"{stamp}_{task_name}_results.json"):
             if (reading := file.parent / beside).is_file():
                 results = json.loads(reading.read_text(encoding="utf-8"))
                 break
     except (OSError, ValueError) as error:
         raise UserError(f"{reading} cannot be read: {error}") from error
-    return Log(file, task_name, results if isinstance(results, dict) else {}, samples)
+    return Log(file, task_name, results if isinstance(results, dict) else {}, samples, stamp)
+
+
+def _read_whole(file: Path) -> Log:
+    """A log of an early version: ``args``, the task's configuration and the samples as ``logs`` in one object.
+
+    So lmms-eval's own reader of logs, models/simple/from_log.py, expects it still in 0.7.3.
+    ``results.json`` lies beside it, in a folder that is named by the time. Documents are logged, without what is
+    neither text nor a number; the prompt is the first of a request's ``arguments``.
+    """
+    beside: Any = {}
+    reading = file
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        # The first versions called the task's configuration "config".
+        config = content.get("model_configs") or content.get("config") or {}
+        samples = [_sample(each) for each in content.get("logs") or ()]
+        if (reading := file.parent / "results.json").is_file():
+            beside = json.loads(reading.read_text(encoding="utf-8"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{reading} cannot be read: {error}") from error
+    task_name = str(config.get("task") or file.stem)
+    for sample in samples:
+        prompt = sample.get("arguments")
+        while isinstance(prompt, list) and prompt:
+            prompt = prompt[0]
+        if isinstance(prompt, str):
+            sample.setdefault("input", prompt)
+    results = {
+        "config": {key: content["args"].get(key) for key in ("model", "model_args")},
+        "configs": {task_name: config},
+        "date": content.get("time"),
+        "args": content["args"],
+        **(beside if isinstance(beside, dict) else {}),
+    }
+    return Log(file, task_name, results, samples, file.parent.name)
+
+
+def _sample(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or "doc_id" not in value:
+        raise ValueError(f"not a sample of lmms-eval, since it has no doc_id: {json.dumps(value)[:60]}")
+    return value
 
 
 def _task_of(log: Log) -> tuple[Task, str | None] | None:
     """Ours, by what our own export says, by lmms-eval's name, or by the functions that its task is defined by."""
-    if isinstance(source := log.config.get("source"), str):
-        return registry.load_task(source), log.config.get("split")
+    if log.is_ours:
+        return registry.load_task(log.config["source"]), log.config.get("split")
     functions = {
         match[1]
         for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")
@@ -201,15 +313,14 @@ def _import(
     there = task.catalogue.in_lmms_eval or InLmmsEval({}, frozenset())
     matched = _match(log, task, videos)
     label = safe_name(label or log.model)
-    stamp = log.file.stem.partition("_samples_")[0]
-    folder = output / safe_name(name or f"lmms-eval-{label}-{stamp}")
+    folder = output / safe_name(name or f"lmms-eval-{label}-{log.stamp}")
+    repeats = log.repeats
     records = [
         record
         for sample, known in zip(log.samples, matched, strict=True)
-        for record in _records(log, sample, known or _told(log, sample, there), task.name, label, task.kept)
+        for record in _records(log, sample, known or _told(log, sample, there), task.name, label, task.kept, repeats)
     ]
-    unknown = sum(known is None for known in matched)
-    remarks = _remarks(log, task, videos, records, unknown, there)
+    remarks = _remarks(log, task, videos, records, matched)
     environment: dict[str, Any] = {
         "imported_from": "lmms-eval",
         "lmms_eval": log.results.get("lmms_eval_version"),
@@ -253,22 +364,40 @@ def _match(log: Log, task: Task, videos: Sequence[Video]) -> list[tuple[str, Que
         return found
     by_prompt: dict[str, list[tuple[str, Question]]] = defaultdict(list)
     for video, question in asked:
-        by_prompt[task.prompt(video, question, PROTOCOL, None)].append((video.id, question))
+        if (prompt := _prompt_of(task, video, question, log.protocol)) is not None:
+            by_prompt[_without_images(prompt)].append((video.id, question))
     used: Counter[tuple[str, int]] = Counter()
     for n in sorted(range(len(found)), key=lambda n: _number(log.samples[n])):
-        if found[n] is None and (same := by_prompt.get(_prompt(log.samples[n]))):
+        prompt = _without_images(_prompt(log.samples[n]))
+        if found[n] is None and (same := by_prompt.get(prompt)):
             # Videos can be asked in the same words: then in the annotation's order.
-            key = (_prompt(log.samples[n]), log.samples[n].get("seed") or 0)
+            key = (prompt, log.samples[n].get("seed") or 0)
             found[n] = same[used[key] % len(same)]
             used[key] += 1
     return found
 
 
+def _prompt_of(task: Task, video: Video, question: Question, protocol: str) -> str | None:
+    """What ``protocol`` asks; None where it takes frames to tell, and for subtitles that cannot be read."""
+    if protocol not in task.protocols or (task.prompts_need_clip and protocol != PROTOCOL):
+        return None
+    try:
+        return task.prompt(video, question, protocol, None)
+    except VideoError:
+        return None
+
+
+def _without_images(prompt: str) -> str:
+    """Where images stand is a matter of models: some want marks in the prompt."""
+    return re.sub(r"<image>\s*", "", prompt)
+
+
 def _told(log: Log, sample: Mapping[str, Any], there: InLmmsEval) -> tuple[str, Question]:
     """The video and the question, as far as the log tells: options from the prompt, groups from what is logged."""
     told = {key: value for each in _dictionaries(sample) for key, value in each.items()}
-    if isinstance(told.get("options"), list) and isinstance(sample.get("doc"), dict) and "video" in told:
-        return _exported(told)
+    doc = sample.get("doc")
+    if isinstance(doc, dict) and {"question_id", "video", "options"} <= doc.keys() and isinstance(doc["options"], list):
+        return _exported(doc)
     options = _options(_prompt(sample))
     groups = {ours: str(told[theirs]) for theirs, ours in there.groups.items() if theirs in told}
     if "*" in there.groups:
@@ -282,10 +411,11 @@ def _told(log: Log, sample: Mapping[str, Any], there: InLmmsEval) -> tuple[str, 
 
 def _exported(doc: Mapping[str, Any]) -> tuple[str, Question]:
     """Of a log that we wrote ourselves."""
-    known = ("question_id", "video", "options", "answer")
+    known = ("question_id", "video", "options", "answer", "extra")
     others = {key: value for key, value in doc.items() if key not in known and isinstance(value, str | list)}
     groups = {key: tuple(value) if isinstance(value, list) else value for key, value in others.items()}
-    question = Question(str(doc["question_id"]), "", tuple(doc["options"]), doc["answer"], groups)
+    extra = doc.get("extra") or {}
+    question = Question(str(doc["question_id"]), "", tuple(doc["options"]), doc.get("answer"), groups, extra)
     return str(doc["video"]), question
 
 
@@ -336,10 +466,11 @@ def _records(
     task_name: str,
     label: str,
     kept_names: Sequence[str],
+    repeats: int,
 ) -> list[Record]:
     """One record a response."""
     video, question = known
-    responses = _responses(sample)
+    responses = _responses(sample, repeats)
     counts = sample.get("token_counts") or []
     records = []
     kept = {name: value for name, value in question.extra.items() if name in kept_names}
@@ -364,6 +495,8 @@ def _records(
             record.num_tokens, record.prompt_tokens = tokens.get("output_tokens"), tokens.get("input_tokens")
         if response is None:
             record.error = "the log holds no response in words (option scores, or none)"
+        elif not log.is_ours and _FAILURE.match(response):
+            record.response, record.error = None, f"lmms-eval logged a failure: {response.strip()}"
         elif response == "" and not tokens and log.model in _OUR_MODELS:
             # Our models say nothing where a video cannot be read; lmms-eval has no other way to say so.
             record.response, record.error = None, "no response: see lmms-eval's output of that run"
@@ -371,17 +504,29 @@ def _records(
     return records
 
 
-def _responses(sample: Mapping[str, Any]) -> list[str | None]:
-    """The response, or those to each repetition; None where it is not text."""
+def _responses(sample: Mapping[str, Any], repeats: int) -> list[str | None]:
+    """The response, or those to each of ``repeats`` repetitions; None where it is not text.
+
+    Processes of lmms-eval that have fewer questions than others ask their last one again, so that all are busy alike;
+    versions before 0.7.3 log those responses behind the first ones (``[["B", "B"]]``). They are left out.
+    """
+    several = _all_responses(sample)
+    if several and repeats > 1:
+        return list(several[:repeats])
+    response = sample.get("filtered_resps", sample.get("resps"))
+    while isinstance(response, list) and (len(response) == 1 or (several and response)):
+        response = response[0]
+    return [response if isinstance(response, str) else None]
+
+
+def _all_responses(sample: Mapping[str, Any]) -> list[str] | None:
+    """Those to one question where the log holds several in words."""
     repeated = sample.get("resps")
     while isinstance(repeated, list) and len(repeated) == 1 and isinstance(repeated[0], list):
         repeated = repeated[0]
     if isinstance(repeated, list) and len(repeated) > 1 and all(isinstance(each, str) for each in repeated):
-        return list(repeated)
-    response = sample.get("filtered_resps", repeated)
-    while isinstance(response, list) and len(response) == 1:
-        response = response[0]
-    return [response if isinstance(response, str) else None]
+        return repeated
+    return None
 
 
 def _fingerprint(log: Log, task: Task, split: str | None) -> dict[str, Any]:
@@ -451,13 +596,12 @@ def _remarks(
     task: Task,
     videos: Sequence[Video],
     records: Sequence[Record],
-    unknown: int,
-    there: InLmmsEval,
+    matched: Sequence[tuple[str, Question] | None],
 ) -> list[str]:
     remarks = []
     if not log.results:
         remarks.append("no results file beside the samples: model and settings are not known")
-    if videos and unknown:
+    if videos and (unknown := sum(known is None for known in matched)):
         remarks.append(f"{unknown:,} of {len(log.samples):,} samples match none of the annotations' questions")
     if not videos and any(record.video.startswith("doc-") for record in records):
         remarks.append(
@@ -466,20 +610,48 @@ def _remarks(
         )
     if failed := sum(not record.answered for record in records):
         remarks.append(f"{failed:,} samples hold no response and count as failed")
+    if differing := _other_prompts(log, task, videos, matched):
+        remarks.append(
+            f"{len(differing):,} of {len(log.samples):,} prompts are not those of our protocol {log.protocol!r}, "
+            f"the first is that of question {differing[0]}"
+        )
     if others := _disagreements(log, task, records):
         remarks.append(f"our scoring differs from the logged one on {others:,} questions")
     return remarks
 
 
+def _other_prompts(
+    log: Log, task: Task, videos: Sequence[Video], matched: Sequence[tuple[str, Question] | None]
+) -> list[str]:
+    """Questions by id whose logged prompt is another than the protocol's, in the log's order.
+
+    Of protocols that put text between the frames only lmms-eval logs that text, so theirs are not compared.
+    """
+    by_id = {video.id: video for video in videos}
+    if log.protocol in task.interleaved:
+        return []
+    differing = []
+    for sample, known in zip(log.samples, matched, strict=True):
+        if known is None or not (logged := _prompt(sample)):
+            continue
+        video, question = known
+        ours = _prompt_of(task, by_id[video], question, log.protocol)
+        if ours is not None and _without_images(logged) != _without_images(ours):
+            differing.append(question.id)
+    return differing
+
+
 def _disagreements(log: Log, task: Task, records: Sequence[Record]) -> int:
     """Questions with one response that lmms-eval and we score differently; drawn options do not count."""
+    if log.scored_under not in task.protocols:
+        return 0
     logged = {}
     for sample, record in zip(log.samples, records, strict=False):
         if len(records) == len(log.samples) and record.answered:
             logged[record.question] = (_logged_score(sample), record)
     number = 0
     for correct, record in logged.values():
-        score = scored_record(task, record, PROTOCOL).score
+        score = scored_record(task, record, log.scored_under).score
         if correct is not None and "correct" in score.values and not score.drawn:
             number += bool(score.values["correct"]) != correct
     return number
@@ -529,7 +701,7 @@ def export_logs(run: ScoredRun, place: Path) -> list[Path]:
             "options": record.options,
             "answer": record.answer,
             **record.groups,
-            **record.extra,
+            **({"extra": record.extra} if record.extra else {}),
         }
         target = str(record.answer)
         lines.append(
@@ -568,6 +740,7 @@ def export_logs(run: ScoredRun, place: Path) -> list[Path]:
         "model_source": run.identity["adapter"],
         "config": {"model": run.model, "model_args": run.identity},
         "date": run.info["begun"],
+        "scored_under": run.protocol,
     }
     samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
     return [
