@@ -16,6 +16,7 @@ from vamba_eval.contracts import FrameSampling, Model, ScoredRecord, Task, UserE
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import record_of
+from vamba_eval.run.check_task import check_questions, try_a_prompt
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import Job, Layout, check_captions, labelled_models, prepare_task, rungs_of, warn_of_defects
 from vamba_eval.run.progress import ModelProgress
@@ -102,7 +103,9 @@ def evaluate(
     for job, videos in zip(jobs, videos_of, strict=True):
         if not videos:
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
+        check_questions(job.task, videos)
         warn_of_defects(job)
+        try_a_prompt(job, videos)
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
     folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
