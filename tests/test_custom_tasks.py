@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from benchmark_files import (
 )
 
 from vamba_eval import Leaderboard, evaluate, load_task
-from vamba_eval.contracts import Catalogue, Clip, Question, Score, Task, UserError, Video
+from vamba_eval.contracts import Catalogue, Clip, Measure, Question, Score, ScoredRecord, Task, UserError, Video
+from vamba_eval.report.page import write_report
 from vamba_eval.run.check_task import check_questions
 from vamba_eval.score.letters import extract_vamba, score_choice
 from vamba_eval.store.runs import read_info, read_records
@@ -82,8 +83,8 @@ def _as_written(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cls, "videos", [video("v0"), video("v1")])
 
 
-def run(output: Path, *tasks: Task, models: Any = ("constant",), **more: Any) -> Leaderboard:
-    return evaluate(tasks or [Own()], models, output=output, name="run", progress=False, **more)
+def run(output: Path, *tasks: Task, models: Any = ("constant",), name: str = "run", **more: Any) -> Leaderboard:
+    return evaluate(tasks or [Own()], models, output=output, name=name, progress=False, **more)
 
 
 # ------------------------------------------------------------------------------------------------ questions
@@ -221,3 +222,88 @@ def test_prompts_that_need_the_clip_are_in_no_digest(tmp_path: Path, monkeypatch
     assert "prompts" not in job.fingerprint(Own.videos)
     (result,) = run(tmp_path).results  # whose files are not there
     assert (result.answered, result.failed) == (0, 4)
+
+
+# --------------------------------------------------------------------------------------------------- tables
+
+
+def failing(question: Question, response: str) -> Score:
+    if question.id == "v1-0":
+        raise KeyError("span")
+    return score_choice(question, response, extract_vamba)
+
+
+def test_a_task_that_fails_to_score_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Own, "score_of", failing)
+    board = run(tmp_path, Own(), Other(), models=["constant", "random"])
+    assert {(r.task, r.model, r.answered) for r in board.results} == {
+        ("other", "constant", 4),
+        ("other", "random", 4),
+    }
+    assert len(board.left_out) == 2 and all("'v1-0'" in line and "KeyError: 'span'" in line for line in board.left_out)
+    assert sum("responses are kept" in line for line in caplog.messages) == 2, "one line a model"
+    for model in ("constant", "random"):
+        assert len(list(read_records(tmp_path / "run" / f"own.{model}.jsonl"))) == 4
+    monkeypatch.setattr(Own, "score_of", Other.score_of)
+    mended = run(tmp_path, Own(), Other(), models=["constant", "random"])
+    assert len(mended.results) == 4 and not mended.left_out
+    assert len(list(read_records(tmp_path / "run" / "own.constant.jsonl"))) == 4, "nothing is asked again"
+
+
+def test_where_nothing_can_be_scored_that_is_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path)
+    caplog.clear()
+    monkeypatch.setattr(Own, "score_of", failing)
+    with pytest.raises(UserError, match=r"run, own, constant: question 'v1-0' cannot be scored .*KeyError: 'span'"):
+        Leaderboard.from_runs([tmp_path])
+    monkeypatch.setattr(Own, "score_of", lambda question, response: None)
+    with pytest.raises(UserError, match=r"TypeError: Own gives NoneType for a response, not a Score"):
+        Leaderboard.from_runs([tmp_path])
+    assert not caplog.messages, "an error is not said twice"
+
+
+def test_measures_that_fail_cost_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, Own(), Other())
+
+    def divided(records: Sequence[ScoredRecord]) -> float:
+        return len(records) / 0
+
+    monkeypatch.setattr(Other, "measures", {"ratio": Measure(divided)})
+    board = Leaderboard.from_runs([tmp_path])
+    assert [result.task for result in board.results] == ["own"]
+    reason = "its measures fail: ZeroDivisionError: division by zero"
+    assert board.left_out == [f"{tmp_path / 'run'}, other, constant: {reason}"]
+    assert board.select(sort="score").notes()[-1] == f"LEFT OUT: {board.left_out[0]}"
+    page = write_report([tmp_path], tmp_path / "page.html").path
+    assert "LEFT OUT: " in page.read_text() and "division by zero" in page.read_text()
+
+
+def test_tables_of_several_runs_leave_out_what_moved(cli: Cli, tmp_path: Path) -> None:
+    moved, sound = tmp_path / "moved", tmp_path / "sound"
+    run(tmp_path, Own(), Other(), name="moved")
+    run(tmp_path, Other(), name="sound")
+    lost(moved, "own", "/gone/my_task.py")
+    for command in (("leaderboard",), ("rescore", "--protocol", "vamba"), ("rescore", "--protocol", "all")):
+        status, out, err = cli(*command, tmp_path)
+        assert status == 1 and f"left out: {moved}, own: no such file: /gone/my_task.py" in err
+        assert out.count("| constant") == 2 and f"- LEFT OUT: {moved}, own: no such file" in out
+    status, out, err = cli("leaderboard", tmp_path, "--format", "json", "--where", "task == 'other'")
+    assert status == 1 and [row["task"] for row in json.loads(out)] == ["other", "other"] and "left out" in err
+    status, out, err = cli("leaderboard", moved)
+    assert status == 2 and not out and "/gone/my_task.py" in err, "the only run is mended first"
+    lost(moved, "other", "no_such_module:Other")
+    lost(sound, "other", "no_such_module:Other")
+    status, out, err = cli("leaderboard", tmp_path)
+    assert status == 2 and not out and "left out" not in err
+    assert err.count("/gone/my_task.py") == 1 and err.count("cannot be imported") == 2
+
+
+def lost(folder: Path, task: str, source: str) -> None:
+    """The run says that ``task`` comes from a ``source`` that is not there."""
+    info = read_info(folder)
+    info["tasks"][task]["source"] = source
+    (folder / "run.json").write_text(json.dumps(info))
