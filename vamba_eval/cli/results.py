@@ -66,12 +66,11 @@ def _add_tables(parser: Parser) -> None:
 
 
 def _leaderboard(args: Namespace) -> int:
-    _tables(args, None)
-    return 0
+    return _tables(args, None)
 
 
 def _rescore(args: Namespace) -> int:
-    _tables(args, args.protocol)
+    status = _tables(args, args.protocol)
     if args.protocol == "all":
         from vamba_eval.tables.compare import changed_by_protocol, changed_markdown
         from vamba_eval.tables.text import write_csv
@@ -81,10 +80,11 @@ def _rescore(args: Namespace) -> int:
         if args.output:
             write_csv(args.output / "rescored.csv", [each.row() for each in changed])
             print(f"  {args.output / 'rescored.csv'}  (all of them)")
-    return 0
+    return status
 
 
-def _tables(args: Namespace, protocol: str | None) -> None:
+def _tables(args: Namespace, protocol: str | None) -> int:
+    """Show the tables; the exit status, 1 where a run had to be left out."""
     from vamba_eval.tables.leaderboard import Leaderboard
 
     if not args.results and not args.published:
@@ -98,6 +98,7 @@ def _tables(args: Namespace, protocol: str | None) -> None:
         print(board.render(args.format, args.columns))
     else:
         show_board(board, paths, args.columns)
+    return 1 if board.left_out else 0
 
 
 def show_board(board: Any, paths: Sequence[Path], columns: Sequence[str] | None = None) -> None:

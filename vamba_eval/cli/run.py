@@ -201,7 +201,7 @@ def _run(args: Namespace) -> int:
             print(f"\nLogged: {to_wandb(board, folder, args.wandb)}")
         if args.push_to_hub:
             print(f"\nUploaded: {to_hub(folder, args.push_to_hub)}")
-    return 1 if board.num_failed else 0
+    return 1 if board.num_failed or board.left_out else 0
 
 
 def _sampling(args: Namespace) -> dict[str, Any]:

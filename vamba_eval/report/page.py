@@ -20,7 +20,7 @@ from typing import Any
 
 from vamba_eval._version import __version__
 from vamba_eval.contracts import Metric, Score, UserError
-from vamba_eval.score.scored import ScoredRun, scored_runs, verdict_of
+from vamba_eval.score.scored import ScoredRun, score_runs, verdict_of
 from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
 from vamba_eval.tables.leaderboard import Leaderboard
@@ -85,8 +85,7 @@ def write_report(
     except ImportError as error:
         raise UserError(f"reports need Plotly and Jinja2 ({error}): pip install 'vamba-eval[report]'") from error
     paths, output = list(paths), Path(output)
-    runs = scored_runs(paths, protocol, judge)
-    board = Leaderboard.from_runs(paths, protocol=protocol, published=published, judge=judge)
+    board, runs = Leaderboard.with_runs(score_runs(paths, protocol, judge), published=published)
     if not board.results:
         raise UserError("the runs there have no answers yet")
     content = _Content(board, runs, max_thumbnails)

@@ -151,7 +151,7 @@ def requests_of(
     for one in open_questions:
         for seed in one.seeds:
             try:
-                text = job.task.prompt(loaded.video, one.question, job.protocol, loaded.clip)
+                text = job.prompt(loaded.video, one.question, loaded.clip)
             except Exception as error:
                 reason = failure("making the prompt", error)
                 broken.append(record_of(job, replace(base, seed=seed), one.question, error=reason))

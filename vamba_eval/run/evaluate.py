@@ -12,12 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vamba_eval.contracts import FrameSampling, Model, ScoredRecord, Task, UserError, Video
+from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import record_of
+from vamba_eval.run.check_task import check_questions, try_a_prompt
 from vamba_eval.run.places import Places
-from vamba_eval.run.plan import Job, Layout, check_captions, labelled_models, prepare_task, rungs_of, warn_of_defects
+from vamba_eval.run.plan import (
+    Job,
+    Layout,
+    check_captions,
+    labelled_models,
+    log,
+    prepare_task,
+    rungs_of,
+    warn_of_defects,
+)
 from vamba_eval.run.progress import ModelProgress
 from vamba_eval.run.work import Assignment, Recorder, Subject, Work
 from vamba_eval.run.workplace import Workplace
@@ -102,7 +112,9 @@ def evaluate(
     for job, videos in zip(jobs, videos_of, strict=True):
         if not videos:
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
+        check_questions(job.task, videos)
         warn_of_defects(job)
+        try_a_prompt(job, videos)
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
     folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
@@ -134,14 +146,16 @@ def evaluate(
                         if not (subject.looks or jobs[number].task.prompts_need_clip):
                             del recorders[1:]  # who sees no frame answers alike whatever their number
                         _answer_all(recorders, videos[:limit], subject, workplace, display)
-    return Leaderboard(Leaderboard.from_runs([folder]).results, folder)
+    board = Leaderboard.from_runs([folder])
+    return Leaderboard(board.results, folder, board.left_out)
 
 
 def _answer_all(
     recorders: Sequence[Recorder], videos: Sequence[Video], subject: Subject, workplace: Workplace, display: Display
 ) -> None:
     """One model on one benchmark: under one job, or under one for each rung of a ladder."""
-    lines = [_begin_line(each, videos, subject, display, ladder=len(recorders) > 1) for each in recorders]
+    scores = _Scores()
+    lines = [_begin_line(each, videos, subject, display, scores, ladder=len(recorders) > 1) for each in recorders]
     works = []
     for video in videos:
         open_by_job = []
@@ -163,13 +177,13 @@ def _answer_all(
                     lines[number].video()
                 else:
                     recorders[number].file.append(record)
-                    lines[number].add(_scored(recorders[number].job, record))
+                    lines[number].add(scores.of(recorders[number].job, record))
     for line in lines:
         line.finish(workplace.summary() if works else "nothing left to ask")
 
 
 def _begin_line(
-    recorder: Recorder, videos: Sequence[Video], subject: Subject, display: Display, *, ladder: bool
+    recorder: Recorder, videos: Sequence[Video], subject: Subject, display: Display, scores: _Scores, *, ladder: bool
 ) -> ModelProgress:
     asked_for = {question.id for video in videos for question in video.questions}
     known = [record for record in recorder.known if record.question in asked_for]
@@ -177,9 +191,25 @@ def _begin_line(
     name = f"{job.name} · {subject.label}" + (f" · {job.sampling.num_frames} frames" if ladder else "")
     total = len(asked_for) * len(recorder.seeds)
     done = sum(record.seed in recorder.seeds for record in known)
-    scored = [score for record in known if (score := _scored(job, record)) is not None]
+    scored = [score for record in known if (score := scores.of(job, record)) is not None]
     return ModelProgress(display, job.task, name, total, scored, done)
 
 
-def _scored(job: Job, record: Record) -> ScoredRecord | None:
-    return scored_record(job.task, record, job.protocol) if record.answered else None
+class _Scores:
+    """Scores for the display. A task that fails to score says so once: its responses are kept for tables made later."""
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+
+    def of(self, job: Job, record: Record) -> ScoredRecord | None:
+        if not record.answered:
+            return None
+        try:
+            return scored_record(job.task, record, job.protocol)
+        except Exception as error:
+            if job.name not in self._failed:
+                self._failed.add(job.name)
+                log.debug("scoring failed", exc_info=error)
+                what = f"{type(error).__name__}: {first_line(error)}"
+                log.warning("%s: question %r cannot be scored: %s; responses are kept", job.name, record.question, what)
+            return ScoredRecord(record.question, record.video, record.groups, Score(), record.seed)

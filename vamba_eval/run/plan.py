@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vamba_eval import registry
-from vamba_eval.contracts import FrameSampling, GenerationSettings, Model, Task, UserError, Video
+from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Model, Question, Task, UserError, Video
 from vamba_eval.store.runs import safe_name
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,30 @@ class Job:
             "sampling": {**self.sampling.describe(), **self._backend_if_another()},
             "generation": self.generation.describe(),
             "annotations": _annotations_digest(videos),
+            **({} if self.task.prompts_need_clip else {"prompts": self._prompts_digest(videos)}),
         }
+
+    def prompt(self, video: Video, question: Question, clip: Clip | None = None) -> str:
+        """The task's prompt. Raises what the task raises, and TypeError where it returns no text."""
+        text = self.task.prompt(video, question, self.protocol, clip)
+        if not isinstance(text, str):
+            raise TypeError(f"{type(self.task).__name__}.prompt returned {type(text).__name__}, not str")
+        return text
+
+    def _prompts_digest(self, videos: Iterable[Video]) -> str:
+        """Of what is asked, so that prompts edited under the same ``version`` do not mix in one run."""
+        digest = hashlib.sha256()
+        for video in videos:
+            for question in video.questions:
+                if question.problem is None:
+                    digest.update(json.dumps([question.id, self._prompt_or_failure(video, question)]).encode())
+        return digest.hexdigest()[:16]
+
+    def _prompt_or_failure(self, video: Video, question: Question) -> str | None:
+        try:
+            return self.prompt(video, question)
+        except Exception:  # a failed question, when it is asked
+            return None
 
     def _backend_if_another(self) -> dict[str, str]:
         # Its frames can be others; those of pyav-plain cannot.

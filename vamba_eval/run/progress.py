@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
-from vamba_eval.contracts import ScoredRecord, Task
+from vamba_eval.contracts import Metric, ScoredRecord, Task
 from vamba_eval.progress import Display, duration_text
 from vamba_eval.score.statistics import summarize
 from vamba_eval.tables.text import shown
@@ -70,7 +71,9 @@ class ModelProgress:
     def _figures(self) -> str:
         """How many responses, the headline so far, seconds a video, memory, failures."""
         parts = [f"{self._done:,} of {self._total:,}"]
-        metrics = summarize(self._task.measures, self._scored).metrics if self._scored else {}
+        metrics: Mapping[str, Metric] = {}
+        with suppress(Exception):  # measures may be somebody's own; tables say what is wrong with them
+            metrics = summarize(self._task.measures, self._scored).metrics if self._scored else {}
         if metrics:
             name, metric = next(iter(metrics.items()))
             text = f"{name} {shown(metric.value, metric.unit)}"

@@ -7,9 +7,10 @@ data, no GPU and no torch.
 from __future__ import annotations
 
 import importlib
+import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,11 +27,14 @@ from vamba_eval.contracts import (
     Task,
     UserError,
     Verdict,
+    first_line,
 )
 from vamba_eval.score.statistics import over_seeds, summarize
 from vamba_eval.store.judgements import Judgements, read_judgements
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import find_runs, latest_records, read_info
+
+log = logging.getLogger(__name__)
 
 ALL_PROTOCOLS = "all"
 # Guesses drawn where a measure is no mean: with so many in all, what guessing reaches is known to about 0.1 %.
@@ -115,18 +119,53 @@ def _expected(scores: Sequence[Score], value: str) -> dict[str, float]:
     return {value: fmean(score.values.get(value, 0.0) for score in scores)}
 
 
+@dataclass
+class Scored:
+    """Runs that were scored, and a line for each that could not be."""
+
+    runs: list[ScoredRun] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def leave_out(self, what: str, error: Exception) -> None:
+        """Note that ``what`` cannot be shown."""
+        log.debug("%s", what, exc_info=error)
+        reason = first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+        self.left_out.append(f"{what}: {reason}")
+
+    def warn(self, already: int = 0) -> None:
+        """Say what is left out, but for the first ``already``. Raises UserError where nothing else is there."""
+        if self.left_out and not self.runs:
+            raise UserError("\n".join(self.left_out))
+        for line in self.left_out[already:]:
+            log.warning("left out: %s", line)
+
+
 def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: str | None = None) -> list[ScoredRun]:
+    """As ``score_runs``, without the lines about what is left out (they are logged as warnings)."""
+    return score_runs(paths, protocol, judge).runs
+
+
+def score_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: str | None = None) -> Scored:
     """Every task and model of all runs at or below ``paths``, scored under ``protocol``.
 
     ``judge`` says whose grades count where several language models graded.
     By default the protocol that each was run with; ``all``: once under each that its task has, its own first.
-    Raises UserError where there is no run, and for a protocol that a task does not have.
+    Responses to a task that fails to score one, or that cannot be imported, are left out, with a warning.
+    Raises UserError where there is no run, where nothing is left, where there is but one run and a task of it cannot
+    be imported, and for a protocol that a task does not have.
     """
-    found = []
-    for folder in find_runs([Path(path) for path in paths]):
+    found = Scored()
+    folders = find_runs([Path(path) for path in paths])
+    for folder in folders:
         info = read_info(folder)
         for task_name, fingerprint in info["tasks"].items():
-            task = recorded_task(fingerprint["source"], folder)
+            try:
+                task = recorded_task(fingerprint["source"], folder)
+            except Exception as error:  # the module may be somebody's own
+                found.leave_out(f"{folder}, {task_name}", error)
+                if len(folders) == 1:
+                    raise UserError(found.left_out[-1]) from error
+                continue
             for model in info["models"]:
                 path = folder / f"{task_name}.{model}.jsonl"
                 if not path.exists():
@@ -134,8 +173,17 @@ def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge:
                 records = latest_records(path)
                 judgements = read_judgements(path, judge)
                 for used in _protocols(task, fingerprint["protocol"], protocol):
-                    scored = [scored_record(task, record, used, judgements) for record in records if record.answered]
-                    found.append(ScoredRun(folder, info, task, task_name, model, used, records, scored, judgements))
+                    scored: list[ScoredRecord] = []
+                    answered = [record for record in records if record.answered]
+                    try:
+                        scored.extend(scored_record(task, record, used, judgements) for record in answered)
+                    except Exception as error:  # the task's own, as above
+                        at = f"question {answered[len(scored)].question!r} cannot be scored (protocol {used})"
+                        found.leave_out(f"{folder}, {task_name}, {model}: {at}", error)
+                        continue
+                    run = ScoredRun(folder, info, task, task_name, model, used, records, scored, judgements)
+                    found.runs.append(run)
+    found.warn()
     return found
 
 
@@ -148,6 +196,8 @@ def scored_record(task: Task, record: Record, protocol: str, judgements: Judgeme
         score = task.grade(question, judgement)
     else:
         score = Score()
+    if not isinstance(score, Score):
+        raise TypeError(f"{type(task).__name__} gives {type(score).__name__} for a response, not a Score")
     return ScoredRecord(question.id, record.video, question.groups, score, record.seed, question, response)
 
 

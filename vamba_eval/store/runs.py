@@ -20,6 +20,8 @@ from vamba_eval.files import locked, replace_text
 from vamba_eval.store.records import Record
 
 SCHEMA = 1
+# What fingerprints of tasks say since some version: a run begun before it says it from its next use on.
+_ADDED = ("prompts",)
 
 
 class Run:
@@ -101,6 +103,8 @@ class Run:
     def _register(self, kind: str, name: str, fingerprint: Mapping[str, Any]) -> None:
         fingerprint = json.loads(json.dumps(fingerprint))
         known = self.info[kind].get(name)
+        if known is not None and kind == "tasks":
+            known = {**known, **{key: fingerprint[key] for key in _ADDED if key in fingerprint and key not in known}}
         if known is not None and known != fingerprint:
             raise UserError(
                 f"{self.folder} holds another run of {name!r}:\n{difference(known, fingerprint)}\n"

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Metric, UserError
-from vamba_eval.score.scored import scored_runs
+from vamba_eval.score.scored import Scored, ScoredRun, score_runs
 from vamba_eval.tables.costs import Distribution
 from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
-from vamba_eval.tables.result import Result, result_of
+from vamba_eval.tables.result import Result, results_of
 from vamba_eval.tables.text import markdown_table, plain_cell, shown, tabulated, unique, write_csv, write_rows
 
 if TYPE_CHECKING:
@@ -29,11 +29,15 @@ _GIB = 1 << 30
 
 
 class Leaderboard:
-    """The results of runs, and reported ones on request. ``folder`` is where tables of theirs belong."""
+    """The results of runs, and reported ones on request.
 
-    def __init__(self, results: Sequence[Result], folder: str | Path = ".") -> None:
+    ``folder`` is where tables of theirs belong; ``left_out`` says, a line each, which runs could not be scored.
+    """
+
+    def __init__(self, results: Sequence[Result], folder: str | Path = ".", left_out: Sequence[str] = ()) -> None:
         self.results = list(results)
         self.folder = Path(folder)
+        self.left_out = list(left_out)
 
     @classmethod
     def from_runs(
@@ -49,15 +53,22 @@ class Leaderboard:
 
         ``judge`` (MODEL or MODEL@URL) says whose grades count where several language models graded.
         ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
-        Raises UserError where there is no run.
+        Raises UserError where there is no run, and where none can be scored.
         """
-        runs = scored_runs(paths, protocol, judge)
-        results = [replace(result_of(run), rank=rank) for run, rank in zip(runs, ranks_of(runs), strict=True)]
+        board, _ = cls.with_runs(score_runs(paths, protocol, judge), published=published)
+        return board
+
+    @classmethod
+    def with_runs(cls, scored: Scored, *, published: bool = False) -> tuple[Leaderboard, list[ScoredRun]]:
+        """As ``from_runs``, of runs that are scored; and the run of each result that is not a reported one."""
+        measured, shown = results_of(scored)
+        ranks = ranks_of(shown.runs)
+        results = [replace(result, rank=rank) for result, rank in zip(measured, ranks, strict=True)]
         if published:
             # What is reported is of the split that is loaded by default, never of another or a part.
-            whole = {run.task_name for run in runs if run.title == run.task.catalogue.title}
-            results += published_results(whole) if whole or not runs else []
-        return cls(results)
+            whole = {run.task_name for run in shown.runs if run.title == run.task.catalogue.title}
+            results += published_results(whole) if whole or not shown.runs else []
+        return cls(results, left_out=shown.left_out), shown.runs
 
     @property
     def num_failed(self) -> int:
@@ -108,7 +119,7 @@ class Leaderboard:
             if sort not in columns:
                 raise UserError(f"--sort {sort!r} is not a column; there are {', '.join(columns)}")
             chosen = sorted(chosen, key=lambda result: _rank(sort, result.row()[sort]))
-        return Leaderboard(chosen)
+        return Leaderboard(chosen, left_out=self.left_out)
 
     def frontier(self) -> list[Result]:
         """The models that no other one beats on the same benchmark, protocol and hardware: none is at least as accurate
@@ -215,6 +226,7 @@ class Leaderboard:
         hardware = unique(r.hardware for r in self.results if r.hardware)
         if len(hardware) > 1:
             notes.append(f"seconds and memory come from different hardware: {'; '.join(hardware)}")
+        notes += [f"LEFT OUT: {line}" for line in self.left_out]
         return notes
 
     def save(self, folder: str | Path) -> list[Path]:

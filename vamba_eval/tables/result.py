@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vamba_eval.contracts import Summary
-from vamba_eval.score.scored import ScoredRun
+from vamba_eval.score.scored import Scored, ScoredRun
 from vamba_eval.tables.costs import Costs, costs_of
 from vamba_eval.tables.ranks import Rank
 from vamba_eval.tables.text import unique
@@ -108,6 +109,23 @@ class Result:
             "reported": bool(self.source),
             "source": self.source,
         }
+
+
+def results_of(scored: Scored) -> tuple[Sequence[Result], Scored]:
+    """A result for each run, and what they are of: runs whose measures fail are left out of both, with a warning.
+
+    Raises UserError where all of them are.
+    """
+    results, shown = [], Scored(left_out=list(scored.left_out))
+    for run in scored.runs:
+        try:
+            results.append(result_of(run))
+        except Exception as error:  # a task's measures and its scores of guesses may be somebody's own
+            shown.leave_out(f"{run.folder}, {run.task_name}, {run.model}: its measures fail", error)
+        else:
+            shown.runs.append(run)
+    shown.warn(already=len(scored.left_out))
+    return results, shown
 
 
 def result_of(run: ScoredRun) -> Result:

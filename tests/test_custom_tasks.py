@@ -1,0 +1,309 @@
+"""Benchmarks of somebody's own: what is checked when they are loaded, and what a mistake in one of them costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_files import (
+    dream1k_rows,
+    hourvideo_annotations,
+    longvideobench_rows,
+    lvbench_rows,
+    lvbench_videos,
+    videomme_rows,
+    write_dream1k,
+    write_hourvideo,
+    write_longvideobench,
+    write_lvbench,
+    write_mlvu,
+    write_mvbench,
+    write_videomme,
+)
+
+from vamba_eval import Leaderboard, evaluate, load_task
+from vamba_eval.contracts import Catalogue, Clip, Measure, Question, Score, ScoredRecord, Task, UserError, Video
+from vamba_eval.report.page import write_report
+from vamba_eval.run.check_task import check_questions
+from vamba_eval.score.letters import extract_vamba, score_choice
+from vamba_eval.store.runs import read_info, read_records
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+class Own(Task):
+    """Its videos, prompts and scores are as a test sets them."""
+
+    name = "own"
+    version = "1"
+    catalogue = Catalogue("Own")
+    videos: list[Video] = []
+
+    @staticmethod
+    def prompt_of(question: Question) -> Any:
+        return question.text
+
+    @staticmethod
+    def score_of(question: Question, response: str) -> Score:
+        return score_choice(question, response, extract_vamba)
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        return self.videos
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        return type(self).prompt_of(question)
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return type(self).score_of(question, response)
+
+
+class Other(Own):
+    name = "other"
+    catalogue = Catalogue("Other")
+
+
+def question(id: str = "q", **fields: Any) -> Question:
+    return replace(Question(id, f"What is {id}?", ("yes", "no"), "A"), **fields)
+
+
+def video(id: str, *questions: Question) -> Video:
+    return Video(id, Path(f"{id}.mp4"), questions or (question(f"{id}-0"), question(f"{id}-1", answer="B")))
+
+
+@pytest.fixture(autouse=True)
+def _as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cls in (Own, Other):
+        for name in ("prompt_of", "score_of"):
+            monkeypatch.setattr(cls, name, vars(Own)[name])
+        monkeypatch.setattr(cls, "videos", [video("v0"), video("v1")])
+
+
+def run(output: Path, *tasks: Task, models: Any = ("constant",), name: str = "run", **more: Any) -> Leaderboard:
+    return evaluate(tasks or [Own()], models, output=output, name=name, progress=False, **more)
+
+
+# ------------------------------------------------------------------------------------------------ questions
+
+
+@pytest.mark.parametrize(
+    "videos, words",
+    [
+        ([video("v0", question("q")), video("v1", question("q"))], ["'q'", "'v0'", "'v1'", "unique"]),
+        ([video("v0", question("q"), question("q"))], ["'q'", "twice at the video 'v0'"]),
+        ([video("v0"), video("v0", question("q"))], ["two videos", "'v0'"]),
+        ([video("v0", question(answer="C"))], ["'q'", "'v0'", "'C'", "A to B"]),
+        ([video("v0", question(answer="a"))], ["'a'", "A to B"]),
+        ([video("v0", question(answer="B", options=("only",)))], ["'B'", "(A)"]),
+        ([video("v0", question(answer=0))], ["answer", "int (0)"]),
+        ([video("v0", question(options=("yes", 2)))], ["options", "int (2)"]),
+        ([video("v0", question(options="yes"))], ["options", "tuple of str, not str"]),
+        ([video("v0", question(text=None))], ["text", "NoneType"]),
+        ([video("v0", question(groups={"length": 3}))], ["'length'", "int (3)"]),
+        ([video("v0", question(groups={"kinds": ("a", 1)}))], ["'kinds'", "('a', 1)"]),
+    ],
+)
+def test_what_breaks_the_contract_is_named_before_anything_is_asked(
+    videos: list[Video], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Own, "videos", [video("sound"), *videos])
+    with pytest.raises(UserError) as raised:
+        run(tmp_path)
+    assert str(raised.value).startswith("own: ") and "\n" not in str(raised.value)
+    assert all(word in str(raised.value) for word in words), raised.value
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_contract_allows_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = [
+        question("impossible", answer=""),
+        question("withheld", answer=None),
+        question("free", options=(), answer="X"),
+        question("reference", answer="yes, it is"),
+        question("groups", groups={"kind": "x", "tags": ("a", "b"), "none": ()}),
+        question("broken", answer="Q", problem="its row has no options"),
+    ]
+    monkeypatch.setattr(Own, "videos", [video("v0", *allowed)])
+    (result,) = run(tmp_path).results
+    assert (result.answered, result.failed) == (5, 1)
+
+
+def test_benchmarks_of_the_project_pass(tmp_path: Path) -> None:
+    write_videomme(tmp_path, videomme_rows(6))
+    write_mlvu(tmp_path, 4)
+    write_longvideobench(tmp_path, longvideobench_rows(12))
+    write_lvbench(tmp_path, lvbench_rows(lvbench_videos(4, 3), "video_path"))
+    write_hourvideo(tmp_path, hourvideo_annotations(3, 8))
+    write_mvbench(tmp_path, 3)
+    write_dream1k(tmp_path, dream1k_rows(4))
+    for name in ("videomme", "mlvu", "longvideobench", "lvbench", "hourvideo", "mvbench", "dream1k", "houreval"):
+        task = load_task(name)
+        videos = task.load(tmp_path)
+        assert videos
+        check_questions(task, videos)
+
+
+def test_checking_and_prompts_of_many_questions_take_no_time(tmp_path: Path) -> None:
+    from vamba_eval.run.plan import prepare_task
+
+    groups = {"kind": "x", "tags": ("a", "b")}
+    videos = [
+        video(f"v{n}", *(question(f"{n}-{i}", options=tuple("abcde"), groups=groups) for i in range(10)))
+        for n in range(1000)
+    ]
+    job = prepare_task(Own(), "vamba", None, None, None, "pyav")
+    start = time.process_time()
+    check_questions(job.task, videos)
+    checked = time.process_time()
+    job.fingerprint(videos)
+    assert checked - start < 0.5 and time.process_time() - checked < 1.0
+
+
+# -------------------------------------------------------------------------------------------------- prompts
+
+
+def test_a_mistake_in_the_prompt_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = video("v0", question("broken", problem="no row"), question("asked"))
+    monkeypatch.setattr(Own, "videos", [first])
+    monkeypatch.setattr(Own, "prompt_of", lambda question: question.extra["missing"])
+    with pytest.raises(UserError, match=r"own: the prompt of question 'asked' at the video 'v0'.*KeyError: 'missing'"):
+        run(tmp_path)
+    monkeypatch.setattr(Own, "prompt_of", lambda question: None)
+    with pytest.raises(UserError, match=r"TypeError: Own\.prompt returned NoneType, not str"):
+        run(tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_later_prompt_that_is_no_text_costs_its_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Own, "prompt_of", lambda question: question.text if question.id != "v1-0" else 7)
+    (result,) = run(tmp_path).results
+    assert (result.answered, result.failed) == (3, 1)
+    assert result.failures == ["making the prompt failed: TypeError: Own.prompt returned int, not str"]
+
+
+def test_an_edited_prompt_does_not_mix_with_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    before = read_info(tmp_path / "run")["tasks"]["own"]["prompts"]
+    run(tmp_path, models=["constant", "random"])
+    monkeypatch.setattr(Own, "prompt_of", lambda question: f"{question.text} Answer with a letter.")
+    with pytest.raises(UserError, match=rf"another run of 'own':\n  prompts: {before} there, [0-9a-f]+ now\n"):
+        run(tmp_path)
+    assert read_info(tmp_path / "run")["tasks"]["own"]["prompts"] == before
+
+
+def test_a_run_begun_without_a_digest_of_prompts_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, limit=1)
+    path = tmp_path / "run" / "run.json"
+    info = json.loads(path.read_text())
+    digest = info["tasks"]["own"].pop("prompts")
+    path.write_text(json.dumps(info))
+    assert run(tmp_path).results[0].answered == 4
+    assert read_info(tmp_path / "run")["tasks"]["own"]["prompts"] == digest
+    assert len(list(read_records(tmp_path / "run" / "own.constant.jsonl"))) == 4, "nothing is asked twice"
+    del info["tasks"]["own"]["annotations"]
+    path.write_text(json.dumps(info))
+    with pytest.raises(UserError, match="annotations: absent there"):
+        run(tmp_path)
+
+
+def test_prompts_that_need_the_clip_are_in_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vamba_eval.run.plan import prepare_task
+
+    def never(question: Question) -> str:
+        raise AssertionError("made without a clip")
+
+    monkeypatch.setattr(Own, "prompts_need_clip", True)
+    monkeypatch.setattr(Own, "prompt_of", never)
+    job = prepare_task(Own(), "vamba", None, None, None, "pyav")
+    assert "prompts" not in job.fingerprint(Own.videos)
+    (result,) = run(tmp_path).results  # whose files are not there
+    assert (result.answered, result.failed) == (0, 4)
+
+
+# --------------------------------------------------------------------------------------------------- tables
+
+
+def failing(question: Question, response: str) -> Score:
+    if question.id == "v1-0":
+        raise KeyError("span")
+    return score_choice(question, response, extract_vamba)
+
+
+def test_a_task_that_fails_to_score_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Own, "score_of", failing)
+    board = run(tmp_path, Own(), Other(), models=["constant", "random"])
+    assert {(r.task, r.model, r.answered) for r in board.results} == {
+        ("other", "constant", 4),
+        ("other", "random", 4),
+    }
+    assert len(board.left_out) == 2 and all("'v1-0'" in line and "KeyError: 'span'" in line for line in board.left_out)
+    assert sum("responses are kept" in line for line in caplog.messages) == 2, "one line a model"
+    for model in ("constant", "random"):
+        assert len(list(read_records(tmp_path / "run" / f"own.{model}.jsonl"))) == 4
+    monkeypatch.setattr(Own, "score_of", Other.score_of)
+    mended = run(tmp_path, Own(), Other(), models=["constant", "random"])
+    assert len(mended.results) == 4 and not mended.left_out
+    assert len(list(read_records(tmp_path / "run" / "own.constant.jsonl"))) == 4, "nothing is asked again"
+
+
+def test_where_nothing_can_be_scored_that_is_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path)
+    caplog.clear()
+    monkeypatch.setattr(Own, "score_of", failing)
+    with pytest.raises(UserError, match=r"run, own, constant: question 'v1-0' cannot be scored .*KeyError: 'span'"):
+        Leaderboard.from_runs([tmp_path])
+    monkeypatch.setattr(Own, "score_of", lambda question, response: None)
+    with pytest.raises(UserError, match=r"TypeError: Own gives NoneType for a response, not a Score"):
+        Leaderboard.from_runs([tmp_path])
+    assert not caplog.messages, "an error is not said twice"
+
+
+def test_measures_that_fail_cost_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, Own(), Other())
+
+    def divided(records: Sequence[ScoredRecord]) -> float:
+        return len(records) / 0
+
+    monkeypatch.setattr(Other, "measures", {"ratio": Measure(divided)})
+    board = Leaderboard.from_runs([tmp_path])
+    assert [result.task for result in board.results] == ["own"]
+    reason = "its measures fail: ZeroDivisionError: division by zero"
+    assert board.left_out == [f"{tmp_path / 'run'}, other, constant: {reason}"]
+    assert board.select(sort="score").notes()[-1] == f"LEFT OUT: {board.left_out[0]}"
+    page = write_report([tmp_path], tmp_path / "page.html").path
+    assert "LEFT OUT: " in page.read_text() and "division by zero" in page.read_text()
+
+
+def test_tables_of_several_runs_leave_out_what_moved(cli: Cli, tmp_path: Path) -> None:
+    moved, sound = tmp_path / "moved", tmp_path / "sound"
+    run(tmp_path, Own(), Other(), name="moved")
+    run(tmp_path, Other(), name="sound")
+    lost(moved, "own", "/gone/my_task.py")
+    for command in (("leaderboard",), ("rescore", "--protocol", "vamba"), ("rescore", "--protocol", "all")):
+        status, out, err = cli(*command, tmp_path)
+        assert status == 1 and f"left out: {moved}, own: no such file: /gone/my_task.py" in err
+        assert out.count("| constant") == 2 and f"- LEFT OUT: {moved}, own: no such file" in out
+    status, out, err = cli("leaderboard", tmp_path, "--format", "json", "--where", "task == 'other'")
+    assert status == 1 and [row["task"] for row in json.loads(out)] == ["other", "other"] and "left out" in err
+    status, out, err = cli("leaderboard", moved)
+    assert status == 2 and not out and "/gone/my_task.py" in err, "the only run is mended first"
+    lost(moved, "other", "no_such_module:Other")
+    lost(sound, "other", "no_such_module:Other")
+    status, out, err = cli("leaderboard", tmp_path)
+    assert status == 2 and not out and "left out" not in err
+    assert err.count("/gone/my_task.py") == 1 and err.count("cannot be imported") == 2
+
+
+def lost(folder: Path, task: str, source: str) -> None:
+    """The run says that ``task`` comes from a ``source`` that is not there."""
+    info = read_info(folder)
+    info["tasks"][task]["source"] = source
+    (folder / "run.json").write_text(json.dumps(info))

@@ -1,0 +1,83 @@
+"""A loaded benchmark, checked before anything is asked of it: its questions, and that its prompts can be made.
+
+A mistake in a task of one's own is an error here, at once, and not as many failed or mixed-up records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vamba_eval.contracts import LETTERS, Question, Task, UserError, Video, first_line
+from vamba_eval.run.plan import Job, log
+
+
+def check_questions(task: Task, videos: Sequence[Video]) -> None:
+    """Raise UserError, naming the first of them, where ``videos`` are not as the contract has them.
+
+    The ids of videos and of questions are unique over the whole benchmark (records know a question by its id alone),
+    texts and options are text, groups are text or tuples of it, and a single letter as the answer to a question with
+    options is one of theirs ("" and None: there is no right one, it is withheld). Of a question that has a ``problem``,
+    so that nobody is asked it, only the id matters.
+    """
+    seen: set[str] = set()
+    video_of: dict[str, str] = {}
+    for video in videos:
+        if video.id in seen:
+            raise UserError(f"{task.name}: two videos have the id {video.id!r}: give each Video an id of its own")
+        seen.add(video.id)
+        for question in video.questions:
+            if (other := video_of.get(question.id)) is not None:
+                where = f"twice at the video {other!r}" if other == video.id else f"at {other!r} and at {video.id!r}"
+                raise UserError(
+                    f"{task.name}: the question id {question.id!r} is used {where}: ids must be unique over the whole "
+                    "benchmark, as records know a question by its id alone"
+                )
+            video_of[question.id] = video.id
+            if question.problem is None and (mistake := _mistake(question)) is not None:
+                raise UserError(f"{task.name}: question {question.id!r} at the video {video.id!r}: {mistake}")
+
+
+def _mistake(question: Question) -> str | None:
+    if not isinstance(question.text, str):
+        return f"its text must be a str, not {_kind(question.text)}"
+    if not isinstance(question.options, tuple | list):
+        return f"its options must be a tuple of str, not {_kind(question.options)}"
+    for option in question.options:
+        if not isinstance(option, str):
+            return f"its options must be str, not {_kind(option)} ({option!r})"
+    for group, value in question.groups.items():
+        if not isinstance(value, str) and not (isinstance(value, tuple) and all(isinstance(one, str) for one in value)):
+            return f"its group {group!r} must be a str or a tuple of str, not {_kind(value)} ({value!r})"
+    answer = question.answer
+    if answer is not None and not isinstance(answer, str):
+        return f"its answer must be a str or None, not {_kind(answer)} ({answer!r})"
+    letters = LETTERS[: len(question.options)]
+    if letters and answer and len(answer) == 1 and answer not in letters:
+        of = f"{letters[0]} to {letters[-1]}" if len(letters) > 1 else letters
+        return f"its answer {answer!r} is none of its options' letters ({of}); use None where it is withheld"
+    return None
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def try_a_prompt(job: Job, videos: Sequence[Video]) -> None:
+    """Raise UserError, naming the exception, if the prompt of the first question cannot be made.
+
+    Without a clip: nothing is done for a task whose prompts need one.
+    """
+    if job.task.prompts_need_clip:
+        return
+    first = next(((v, q) for v in videos for q in v.questions if q.problem is None), None)
+    if first is None:
+        return
+    video, question = first
+    try:
+        job.prompt(video, question)
+    except Exception as error:
+        log.debug("making the prompt failed", exc_info=error)
+        raise UserError(
+            f"{job.task.name}: the prompt of question {question.id!r} at the video {video.id!r} cannot be made: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
