@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from statistics import mean
 
@@ -24,6 +25,7 @@ from benchmark_files import (
     write_videomme,
 )
 from plugins import FolderTask
+from videos import make_video
 
 from vamba_eval import Question, Task, evaluate, load_task
 from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Prompt, Video
@@ -119,8 +121,9 @@ def test_questions_of_one_text_are_guessed_apart() -> None:
 
 
 def test_a_run_of_one_text_is_guessed_apart(tmp_path: Path) -> None:
-    for n in range(20):
-        (tmp_path / f"{n}.mp4").write_bytes(b"nobody looks")
+    make_video(tmp_path / "0.mp4", frames=3)
+    for n in range(1, 20):
+        shutil.copy(tmp_path / "0.mp4", tmp_path / f"{n}.mp4")
     board = evaluate([OneText()], ["random"], data_root=tmp_path, output=tmp_path / "out", progress=False)
     assert 0 < board.table.iloc[0]["score"] < 1 and board.table.iloc[0]["answered"] == 40
     (path,) = (tmp_path / "out").rglob("*.random.jsonl")
