@@ -17,17 +17,19 @@ class RandomAdapter(ModelAdapter):
         self.seed = int(seed)
 
     def describe(self) -> dict[str, Any]:
-        return {"seed": self.seed}
+        return {"seed": self.seed, "seeded_by": "question"}
 
     def encode(self, clip: Clip | None) -> None:
         return None
 
     def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
-        # Seeded by the prompt, so that a guess depends on neither the order of questions nor a restart.
+        # Seeded by the question, so that a guess depends on neither the order of questions nor a restart, and differs
+        # where questions have the same text.
         seed = self.seed + settings.seed
         return [Answer(self._guess(prompt, seed), num_tokens=1) for prompt in prompts]
 
     @staticmethod
     def _guess(prompt: str, seed: int) -> str:
         options = getattr(prompt, "num_options", 0) or 4
-        return random.Random(f"{seed} {prompt}").choice(LETTERS[:options])
+        question = getattr(prompt, "question_id", "") or prompt
+        return random.Random(f"{seed} {question}").choice(LETTERS[:options])

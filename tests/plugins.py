@@ -76,6 +76,15 @@ class Careful(ModelAdapter):
         return [Answer("A", 1) for _ in prompts]
 
 
+class Weightless(Careful):
+    """Says that it was never trained."""
+
+    name = "weightless"
+
+    def describe(self) -> dict[str, Any]:
+        return {"weights": "random"}
+
+
 class OutOfMemoryError(RuntimeError):
     """As torch's, without torch."""
 

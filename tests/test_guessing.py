@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from pathlib import Path
 from statistics import mean
 
@@ -22,15 +24,26 @@ from benchmark_files import (
     write_nextqa,
     write_videomme,
 )
+from plugins import FolderTask
+from videos import make_video
 
 from vamba_eval import Question, Task, evaluate, load_task
-from vamba_eval.contracts import LETTERS
+from vamba_eval.contracts import LETTERS, Clip, GenerationSettings, Prompt, Video
+from vamba_eval.registry import load_local
 from vamba_eval.score.scored import scored_runs
+from vamba_eval.store.runs import read_records
 
 TASKS = (
     *("videomme", "mlvu", "longvideobench", "lvbench", "hourvideo", "mvbench", "nextqa"),
     *("houreval", "synthetic"),
 )
+
+
+class OneText(FolderTask):
+    """Asks the same about every video."""
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        return "What happens first?"
 
 
 def expectation(task: Task, question: Question, protocol: str) -> float:
@@ -89,3 +102,29 @@ def test_a_letter_that_a_protocol_never_reads_is_worth_nothing(tmp_path: Path) -
         earned.setdefault(record.groups["question_type"], []).append(readable / len(record.options))
     assert any(value == 0 for values in earned.values() for value in values)
     assert run.chance() == pytest.approx(mean(mean(values) for values in earned.values()))
+
+
+def test_questions_of_one_text_are_guessed_apart() -> None:
+    """Benchmarks ask one text about many videos; guesses that were all alike would be right or wrong together."""
+    guesser, settings = load_local("random"), GenerationSettings()
+
+    def guesses(prompts: list[str]) -> list[str]:
+        return [answer.text for answer in guesser.generate(None, prompts, settings)]
+
+    prompts = [Prompt("What happens first?", 4, f"q{n}") for n in range(40)]
+    told_apart = guesses(prompts)
+    assert set(told_apart) == set("ABCD")
+    assert guesses(prompts[::-1])[::-1] == told_apart == guesses(pickle.loads(pickle.dumps(prompts)))
+    assert guesses([Prompt("In other words?", 4, f"q{n}") for n in range(40)]) == told_apart
+    assert len(set(guesses([Prompt("What happens first?", 4)] * 9))) == 1, "no question is known"
+    assert guesser.describe() == {"seed": 0, "seeded_by": "question"}
+
+
+def test_a_run_of_one_text_is_guessed_apart(tmp_path: Path) -> None:
+    make_video(tmp_path / "0.mp4", frames=3)
+    for n in range(1, 20):
+        shutil.copy(tmp_path / "0.mp4", tmp_path / f"{n}.mp4")
+    board = evaluate([OneText()], ["random"], data_root=tmp_path, output=tmp_path / "out", progress=False)
+    assert 0 < board.table.iloc[0]["score"] < 1 and board.table.iloc[0]["answered"] == 40
+    (path,) = (tmp_path / "out").rglob("*.random.jsonl")
+    assert {record.response for record in read_records(path)} == {"A", "B"}

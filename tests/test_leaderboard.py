@@ -156,6 +156,47 @@ def test_the_frontier_is_what_no_other_beats_on_the_same_hardware() -> None:
     assert "◆" not in Leaderboard(results[:1]).headline_markdown(), "one model is no choice"
 
 
+def test_who_guesses_is_on_no_frontier() -> None:
+    def measured(value: float, low: float | None, **more: Any) -> Summary:
+        return Summary({"accuracy": Metric(value, low, None if low is None else 1.0, 10, 10, **more)}, {})
+
+    results = [result(name, 0.0, seconds, chance=0.25) for name, seconds in zip("abcde", (5, 4, 3, 2, 1), strict=True)]
+    results[0].summary = measured(0.5, 0.26)
+    results[1].summary = measured(0.6, 0.25)  # better and faster, but perhaps by chance
+    results[2].summary = measured(0.2, 0.1)
+    results[3].summary = measured(0.25, None)
+    results[4].summary, results[4].random_weights = measured(0.9, 0.8), True
+    assert [each.model for each in Leaderboard(results).frontier()] == ["a"]
+    (marked,) = [line for line in Leaderboard(results).headline_markdown().splitlines() if "◆" in line]
+    assert marked.split("|")[1].strip() == "a"
+    assert "◆" not in Leaderboard(results[1:]).to_markdown(), "nor in the notes"
+    for each in results:
+        each.random_weights, each.chance = False, None
+    assert [each.model for each in Leaderboard(results).frontier()] == ["e"], "where chance is not known"
+    error = result("error", 0.0, 1.0, chance=0.5)
+    for low, high, taking in ((0.2, 0.4, True), (0.2, 0.6, False)):
+        error.summary = Summary({"error": Metric(0.3, low, high, 10, 10, best=0.0)}, {})
+        assert bool(Leaderboard([error]).frontier()) == taking, "less is better"
+
+
+def test_percentages_are_not_asked_of_fractions(cli: Cli, results: Path) -> None:
+    for query, column in (
+        ("score > 20", "score"),
+        ("score < 60", "score"),
+        ("20 < accuracy <= 60", "accuracy"),
+        ("num_frames >= 8 & (chance >= 25.5)", "chance"),
+        ('model == "random" and ci95_low > 5', "ci95_low"),
+    ):
+        status, out, err = cli("leaderboard", results, "--where", query)
+        assert (status, out) == (2, "") and f"{column} is a fraction from 0 to 1" in err, query
+    assert "write 0.2 for 20 %" in cli("leaderboard", results, "--where", "score > 20")[2]
+    for query in ("score > 0.2", "score <= 1", "num_frames > 20 and score < 1", "20 < num_frames", "`score` >= 0"):
+        assert cli("leaderboard", results, "--where", query)[0] == 0, query
+    points = result("graded", 3.5, 1.0)
+    points.summary = Summary({"points": Metric(3.5, 3.0, 4.0, 10, 10, best=5.0, unit="points")}, {})
+    assert len(Leaderboard([points]).select(where="score > 3").results) == 1
+
+
 def test_rows_are_chosen_sorted_and_shown_in_every_form(cli: Cli, results: Path, tmp_path: Path) -> None:
     columns = ("--columns", "model,task,num_frames,score", "--sort", "score")
     status, out, _ = cli("leaderboard", results, "--where", 'task == "mlvu"', *columns, "--format", "json")

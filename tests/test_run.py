@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import plugins
@@ -20,7 +21,10 @@ from stored import latest_records
 from videos import make_video
 
 from vamba_eval import evaluate
+from vamba_eval.contracts import FrameSampling, GenerationSettings, UserError
 from vamba_eval.registry import _module_at
+from vamba_eval.run.ask import ask
+from vamba_eval.run.plan import prepare_task, sampling_with
 from vamba_eval.store.runs import read_info, read_records
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -250,6 +254,26 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--models", "random", "--num-frames", "-5"], "'-5' is neither a number of frames nor a range of them"),
         (["--models", "random", "--longest-edge", "0"], "longest_edge"),
         (["--models", "random", "--max-new-tokens", "0"], "max_new_tokens must be positive"),
+        (["--strategy", "middle", "--fps", "2"], "--fps is for the strategy 'fps', but the strategy is to be 'middle'"),
+        (["--strategy", "fps", "--token-budget", "99"], "--token-budget is for the strategy 'auto', but"),
+        (["--fps", "2", "--token-budget", "99"], "leave out --token-budget, or use --strategy auto"),
+        (["--token-budget", "99", "--num-frames", "8"], "leave out --num-frames, or use another --strategy"),
+        (["--strategy", "auto", "--num-frames", "8..32"], "leave out --num-frames, or use another --strategy"),
+        (["--fps", "inf"], "fps must be a number of frames a second"),
+        (["--fps", "nan"], "fps must be positive"),
+        (["--top-p", "0.9"], "synthetic is answered greedily, where --top-p has no effect: sample (--temperature 1"),
+        (["--temperature", "0", "--top-k", "5"], "where --top-k has no effect: sample (--temperature 1"),
+        (["--temperature", "-1"], "temperature must be a finite number from 0 (greedy), not -1.0"),
+        (["--temperature", "nan"], "temperature must be a finite number"),
+        (["--temperature", "inf"], "temperature must be a finite number"),
+        (["--temperature", "1", "--top-p", "0"], "top_p must be above 0 and at most 1, not 0.0"),
+        (["--temperature", "1", "--top-p", "1.5"], "top_p must be above 0 and at most 1, not 1.5"),
+        (["--temperature", "1", "--top-k", "0"], "top_k must be at least 1, not 0"),
+        (["--temperature", "1", "--top-k", "-5"], "top_k must be at least 1, not -5"),
+        (["--tasks", "videomme", "--longest-edge", "224"], "224 pixels is below the shortest edge of 256"),
+        (["--tasks", "videomme", "--shortest-edge", "500"], "480 pixels is below the shortest edge of 500"),
+        (["--keep-size", "--longest-edge", "224"], "--keep-size does not resize frames, --longest-edge does"),
+        (["--keep-size", "--shortest-edge", "224"], "--keep-size does not resize frames, --shortest-edge does"),
         (["--models", "random", "--limit", "0"], "limit must be a positive number"),
         (["--models", "random", "--protocol", "gpt"], "no protocol 'gpt'; it has vamba, lmms-eval"),
         (["--tasks", "videomme"], "needs its data: give --data-root"),
@@ -282,6 +306,65 @@ def test_mistakes_get_one_line_and_status_2(cli: Cli, tmp_path: Path, arguments:
     place = [] if arguments[0].startswith("leader") else ["--output", tmp_path / "out"]
     status, _, err = cli(*arguments, *place)
     assert status == 2 and message in err and "Traceback" not in err
+
+
+def test_options_of_the_frames_imply_their_strategy() -> None:
+    def frames(task: str, **given: object) -> dict[str, object]:
+        return prepare_task(task, "vamba", None, given, None, "pyav").fingerprint([])["sampling"]
+
+    edges = {"shortest_edge": 256, "longest_edge": 480}
+    assert frames("videomme", fps=2.0) == {"strategy": "fps", "num_frames": 512, "fps": 2.0, **edges}
+    assert frames("mvbench", fps=2.0, strategy="fps", num_frames=64)["num_frames"] == 64, "at most"
+    assert frames("videomme", token_budget=9000) == {"strategy": "auto", "token_budget": 9000, **edges}
+    assert frames("videomme", longest_edge=224, shortest_edge=112)["longest_edge"] == 224
+    assert frames("videomme", longest_edge=256)["longest_edge"] == 256
+
+
+def test_only_a_given_edge_is_judged() -> None:
+    """The rule that raises edges is the reference's, and so are its numbers."""
+    own = FrameSampling(shortest_edge=300, longest_edge=200)
+    assert sampling_with(own, {"num_frames": 8}) == replace(own, num_frames=8)
+    with pytest.raises(UserError, match="the longest edge of 200 pixels is below the shortest edge of 250"):
+        sampling_with(own, {"shortest_edge": 250})
+
+
+def test_settings_of_sampling_need_sampling() -> None:
+    def settings(task: str, **given: object) -> dict[str, object]:
+        return prepare_task(task, "vamba", None, None, given, "pyav").fingerprint([])["generation"]
+
+    assert settings("hourvideo", top_k=5)["top_k"] == 5, "its protocol samples"
+    assert settings("videomme", do_sample=True, temperature=0.7, top_p=0.9)["top_p"] == 0.9
+    assert settings("videomme", do_sample=False, temperature=1.0) == settings("videomme"), "--temperature 0"
+    for given in ({"top_p": 0.9}, {"temperature": 0.7}, {"do_sample": False, "top_k": 5}):
+        with pytest.raises(UserError, match=r"videomme is answered greedily, where .* has no effect: sample"):
+            settings("videomme", **given)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"temperature": value} for value in (-1.0, float("nan"), float("inf"))),
+        *({"top_p": value} for value in (0.0, -0.5, 1.5, float("nan"))),
+        *({"top_k": -1}, {"do_sample": True, "temperature": 0.0}),
+    ],
+)
+def test_settings_that_no_decoding_has_are_refused(fields: dict[str, float]) -> None:
+    (name, *_) = reversed(fields)
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        GenerationSettings(**{"do_sample": True, **fields})
+
+
+def test_ask_says_that_weights_are_random(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    for model, said in (("Weightless", True), ("Careful", False)):
+        answers = [answer.text for answer in ask(data / "one.mp4", ["Who?"], f"{PLUGINS}:{model}", {}, 4)]
+        out, err = capsys.readouterr()
+        assert answers == ["A"] and out == ""
+        assert ("has random weights" in err) == ("its answers mean nothing" in err) == said
+
+
+def test_ask_refuses_edges_that_bend_frames(cli: Cli, data: Path) -> None:
+    status, _, err = cli("ask", data / "one.mp4", "Who?", "--model", "constant", "--longest-edge", 224)
+    assert status == 2 and "224 pixels is below the shortest edge of 256" in err
 
 
 def test_another_run_in_the_same_place_is_an_error(cli: Cli, data: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from vamba_eval.cli import arguments
 from vamba_eval.cli.arguments import Parser, Verbs, add_verb
 from vamba_eval.cli.results import show_board
-from vamba_eval.contracts import STRATEGIES, Model, Task
+from vamba_eval.contracts import STRATEGIES, Model, Task, UserError
 
 _BASELINES = ("random", "constant")
 
@@ -77,8 +77,8 @@ def _add_frames(parser: Parser) -> None:
         "reading each video once",
     )
     add("--strategy", choices=STRATEGIES, help="how frames are chosen")
-    add("--fps", type=float, help="frames per second, for --strategy fps")
-    add("--token-budget", type=int, metavar="N", help="14x14 patches per video, for --strategy auto")
+    add("--fps", type=float, help="frames per second, --num-frames at most (implies --strategy fps)")
+    add("--token-budget", type=int, metavar="N", help="14x14 patches per video (implies --strategy auto)")
     add("--shortest-edge", type=int, metavar="PX", help="enlarge edges that are shorter")
     add("--longest-edge", type=int, metavar="PX", help="shrink frames whose longer edge is longer")
     add("--keep-size", action="store_true", help="do not resize frames")
@@ -134,8 +134,8 @@ def _add_answers(parser: Parser) -> None:
         metavar="T",
         help="sample with this temperature; 0: greedy (default: the protocol's)",
     )
-    add("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P")
-    add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
+    add("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P; needs sampling")
+    add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens; needs sampling")
     add(
         "--seeds",
         type=int,
@@ -206,6 +206,9 @@ def _run(args: Namespace) -> int:
 
 def _sampling(args: Namespace) -> dict[str, Any]:
     """What the options say of the frames; what they leave open is the task's."""
+    if args.keep_size and (args.shortest_edge is not None or args.longest_edge is not None):
+        edge = "--shortest-edge" if args.shortest_edge is not None else "--longest-edge"
+        raise UserError(f"--keep-size does not resize frames, {edge} does: give one of them")
     sampling = {
         "strategy": args.strategy,
         "num_frames": args.num_frames[0] if args.num_frames and len(args.num_frames) == 1 else None,

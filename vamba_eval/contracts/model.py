@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ class GenerationSettings:
     """How a response is decoded. The defaults are the Vamba paper's: greedy, at most 512 new tokens.
 
     ``until`` are texts at whose first occurrence the response ends, without them; adapters need not know of it.
+    Raises ValueError for values that no decoding has.
     """
 
     max_new_tokens: int = 512
@@ -32,6 +34,14 @@ class GenerationSettings:
             raise ValueError(f"max_new_tokens must be positive, not {self.max_new_tokens}")
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature must be a finite number from 0 (greedy), not {self.temperature}")
+        if self.do_sample and not self.temperature:
+            raise ValueError("temperature must be positive where answers are sampled")
+        if self.top_p is not None and not 0 < self.top_p <= 1:  # lmms-eval's logs may hold a null
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if self.top_k is not None and self.top_k < 0:  # 0 is how transformers and lmms-eval write no limit
+            raise ValueError(f"top_k must be at least 1, not {self.top_k}")
 
     def describe(self) -> dict[str, Any]:
         """What decides a response, for a fingerprint."""
@@ -50,13 +60,18 @@ class GenerationSettings:
 
 
 class Prompt(str):
-    """The text put to a model, which also knows how many options it offers (baselines need no more)."""
+    """The text put to a model, which also knows how many options it offers and whose text it is (baselines need no
+    more).
+
+    question_id   of the question, unique within its task; "" where a text is no benchmark's
+    """
 
     num_options: int
+    question_id: str
 
-    def __new__(cls, text: str, num_options: int = 0) -> Prompt:
+    def __new__(cls, text: str, num_options: int = 0, question_id: str = "") -> Prompt:
         prompt = super().__new__(cls, text)
-        prompt.num_options = num_options
+        prompt.num_options, prompt.question_id = num_options, question_id
         return prompt
 
 

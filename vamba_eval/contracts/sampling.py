@@ -7,6 +7,7 @@ paper's evaluation scripts (arXiv 2503.11579), because a score is comparable onl
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +57,8 @@ class FrameSampling:
         for name in ("num_frames", "fps", "token_budget"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if math.isinf(self.fps):
+            raise ValueError("fps must be a number of frames a second, not infinite")
         if (self.shortest_edge is None) != (self.longest_edge is None):
             raise ValueError("give both shortest_edge and longest_edge, or neither (which keeps the frame size)")
         for name in ("shortest_edge", "longest_edge"):

@@ -156,7 +156,7 @@ def requests_of(
                 reason = failure("making the prompt", error)
                 broken.append(record_of(job, replace(base, seed=seed), one.question, error=reason))
                 continue
-            prompt = Prompt(text, len(one.question.options))
+            prompt = Prompt(text, len(one.question.options), one.question.id)
             requests.append(Request(prompt, replace(job.generation, seed=seed), one.question))
     return requests, broken
 

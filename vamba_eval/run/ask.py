@@ -21,6 +21,7 @@ from vamba_eval.contracts import (
 from vamba_eval.cost.meter import Meter
 from vamba_eval.machine import out_of_memory
 from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.run.plan import sampling_with
 from vamba_eval.run.session import Session
 from vamba_eval.video.pictures import IMAGE_ENDINGS, read_image
 
@@ -39,12 +40,15 @@ def ask(
     """The model's answer to each question, as it is asked. Raises UserError for a file that cannot be read."""
     registry.check_adapter(model)
     try:
-        sampling = FrameSampling(num_frames=num_frames, shortest_edge=shortest_edge, longest_edge=longest_edge)
+        sizes = {"shortest_edge": shortest_edge, "longest_edge": longest_edge}
+        sampling = sampling_with(FrameSampling(), {"num_frames": num_frames, **sizes})
         settings = GenerationSettings(max_new_tokens=max_new_tokens)
         clip = read_image(path, sampling) if path.suffix.lower() in IMAGE_ENDINGS else _read_video(path, sampling)
     except (ValueError, VideoError) as error:
         raise UserError(str(error)) from error
     adapter = registry.load_local(model, **model_args)
+    if adapter.describe().get("weights") == "random":
+        print(f"{model} has random weights, it is not a trained model: its answers mean nothing", file=sys.stderr)
     try:
         with Meter() as meter:
             session = Session(adapter, clip if adapter.reads_video else None, meter)

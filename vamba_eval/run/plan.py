@@ -33,6 +33,56 @@ def rungs_of(
     return [{**(sampling or {}), "num_frames": count} for count in ladder]
 
 
+def sampling_with(own: FrameSampling, given: Mapping[str, Any]) -> FrameSampling:
+    """``own`` with the fields that a user gives; ``fps`` and ``token_budget`` imply the strategy that uses them.
+
+    Raises UserError where a given field would have no effect, or would bend every frame.
+    """
+    given = dict(given)
+    for name, option, strategy in (("fps", "--fps", "fps"), ("token_budget", "--token-budget", "auto")):
+        if name in given and given.setdefault("strategy", strategy) != strategy:
+            raise UserError(
+                f"{option} is for the strategy {strategy!r}, but the strategy is to be {given['strategy']!r}: leave "
+                f"out {option}, or use --strategy {strategy}"
+            )
+    try:
+        sampling = replace(own, **given)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    if sampling.strategy == "auto" and "num_frames" in given:
+        raise UserError(
+            "the strategy 'auto' shows as many frames as fit the token budget, whatever --num-frames says: leave out "
+            "--num-frames, or use another --strategy"
+        )
+    shortest, longest = sampling.shortest_edge, sampling.longest_edge
+    if given.keys() & {"shortest_edge", "longest_edge"} and shortest and longest and longest < shortest:
+        raise UserError(
+            f"the longest edge of {longest} pixels is below the shortest edge of {shortest}, to which both would be "
+            f"raised, so that frames lose their aspect ratio: give --shortest-edge and --longest-edge, the first at "
+            "most the second (--shortest-edge 1 raises nothing)"
+        )
+    return sampling
+
+
+def _settings_with(own: GenerationSettings, given: Mapping[str, Any], task: str) -> GenerationSettings:
+    """``own`` with the fields that a user gives. Raises UserError where one of them would have no effect."""
+    try:
+        settings = replace(own, **given)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    if "top_k" in given and settings.top_k == 0:
+        raise UserError("top_k must be at least 1, not 0; to sample among all tokens, leave out --top-k")
+    unused = [f"--{name.replace('_', '-')}" for name in ("top_p", "top_k") if name in given]
+    if given.get("temperature", 1.0) not in (0, 1):  # those two are said of greedy decoding as well
+        unused.append("temperature")
+    if unused and not settings.do_sample:
+        raise UserError(
+            f"{task} is answered greedily, where {' and '.join(unused)} has no effect: sample (--temperature 1; "
+            "do_sample=True in Python), or leave it out"
+        )
+    return settings
+
+
 def warn_of_defects(job: Job) -> None:
     for defect in job.task.defects[:20]:
         log.warning("%s: %s", job.name, defect)
@@ -149,12 +199,9 @@ def prepare_task(
         task = registry.load_task(task)
     if protocol not in task.protocols:
         raise UserError(f"{task.name} has no protocol {protocol!r}; it has {', '.join(task.protocols)}")
-    try:
-        if not isinstance(sampling, FrameSampling):
-            sampling = replace(task.sampling_under(protocol), **(sampling or {}))
-        settings = replace(task.generation(protocol), **(generation or {}))
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
+    if not isinstance(sampling, FrameSampling):
+        sampling = sampling_with(task.sampling_under(protocol), sampling or {})
+    settings = _settings_with(task.generation(protocol), generation or {}, task.name)
     return Job(task, source, protocol, split, sampling, settings, backend)
 
 

@@ -7,7 +7,9 @@ importing it takes longer than all the rest.
 
 from __future__ import annotations
 
+import ast
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -105,7 +107,8 @@ class Leaderboard:
         """The results for which ``where`` holds, best first by the column ``sort``.
 
         ``where`` is a pandas query over the columns of ``table``, as ``num_frames >= 64 and model == "vamba"``. More is
-        better of scores, less of everything else. Raises UserError for what is no query or no column.
+        better of scores, less of everything else. Raises UserError for what is no query or no column, and for a
+        percentage where the column holds fractions.
         """
         chosen = self.results
         if where is not None:
@@ -113,6 +116,7 @@ class Leaderboard:
                 kept = self.table.query(where, engine="python").index
             except Exception as error:  # pandas raises what its parser, its columns and Python itself raise
                 raise UserError(f"--where {where!r}: {error}. Columns: {', '.join(self.table.columns)}") from error
+            _check_fractions(where, chosen)
             chosen = [chosen[i] for i in kept]
         if sort is not None:
             columns = list(self.results[0].row()) if self.results else [sort]
@@ -123,8 +127,9 @@ class Leaderboard:
 
     def frontier(self) -> list[Result]:
         """The models that no other one beats on the same benchmark, protocol and hardware: none is at least as accurate
-        and as fast to a first answer, and better in one of the two. Models that see no video do not take part."""
-        return [result for result in self.results if result.reads_video and _is_unbeaten(result, self.results)]
+        and as fast to a first answer, and better in one of the two. Models that see no video, have random weights or
+        are not above chance do not take part."""
+        return [result for result in self.results if _is_unbeaten(result, self.results)]
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows of ``table``, floats at full precision."""
@@ -211,7 +216,10 @@ class Leaderboard:
                 "ranks are those on the questions that all answered, with the ranks that other videos may give"
             )
         if self._marked_frontier():
-            notes.append("◆: no other model here, on the same hardware, is as accurate and as fast to a first answer")
+            notes.append(
+                "◆: no other model here that is above chance is, on the same hardware, as accurate and as fast to a "
+                "first answer"
+            )
         protocols = {r.protocol for r in self.results if not r.source}
         if expected := _expected_guesses(self.results):
             notes.append(f"guessing is expected to reach {', '.join(expected)}")
@@ -304,6 +312,21 @@ def _named(results: Sequence[Result], *, with_protocol: bool) -> str:
     return "; ".join(parts)
 
 
+def takes_part(result: Result) -> bool:
+    """Whether a result can be on a frontier: of a model that saw the videos, answered everything and knows something.
+
+    One that guesses is fast for nothing, so it may neither be marked nor beat another.
+    """
+    if not (result.reads_video and result.complete and result.summary.metrics) or result.random_weights:
+        return False
+    if result.chance is None:
+        return True
+    metric = result.summary.headline[1]
+    if metric.best > 0:
+        return (metric.value if metric.low is None else metric.low) > result.chance
+    return (metric.value if metric.high is None else metric.high) < result.chance  # less is better
+
+
 def _is_unbeaten(result: Result, others: Iterable[Result]) -> bool:
     if (own := _position(result)) is None:
         return False
@@ -311,19 +334,41 @@ def _is_unbeaten(result: Result, others: Iterable[Result]) -> bool:
         position
         for other in others
         if (other.title, other.protocol, other.hardware) == (result.title, result.protocol, result.hardware)
-        and other.reads_video
         and (position := _position(other)) is not None
     ]
     return not any(score >= own[0] and seconds <= own[1] and (score, seconds) != own for score, seconds in alike)
 
 
 def _position(result: Result) -> tuple[float, float] | None:
-    """Accuracy and seconds to a first answer; None where one of them was not measured."""
-    if not result.summary.metrics or result.costs.first_answer_s is None or not result.complete:
+    """Accuracy and seconds to a first answer; None where one of them was not measured or ``takes_part`` is False."""
+    if not takes_part(result) or result.costs.first_answer_s is None:
         return None
     headline = result.summary.headline[1]
     value = headline.value if headline.best > 0 else -headline.value  # where nothing is best, less is better
     return value, result.costs.first_answer_s.median
+
+
+_FRACTIONS = ("score", "accuracy", "ci95_low", "ci95_high", "chance")
+
+
+def _check_fractions(where: str, results: Sequence[Result]) -> None:
+    """Raise UserError where the query ``where`` compares a fraction, which tables show in %, with a number above 1."""
+    if any(result.summary.metrics and result.summary.headline[1].unit != "%" for result in results):
+        return
+    try:
+        query = ast.parse(where.replace("&", " and ").replace("|", " or ").strip(), mode="eval")
+    except SyntaxError:  # pandas understands more than Python
+        return
+    for node in ast.walk(query):
+        terms = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        for one, other in (*itertools.pairwise(terms), *itertools.pairwise(reversed(terms))):
+            if isinstance(one, ast.Name) and one.id in _FRACTIONS and isinstance(other, ast.Constant):
+                number = other.value
+                if isinstance(number, int | float) and number > 1:
+                    raise UserError(
+                        f"--where {where!r}: {one.id} is a fraction from 0 to 1, which tables show in %: "
+                        f"write {number / 100:g} for {number:g} %"
+                    )
 
 
 _MORE_IS_BETTER = ("score", "accuracy", "ci95_low", "ci95_high", "coverage", "answered", "tokens_per_s")
