@@ -15,6 +15,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from vamba_eval.contracts import LETTERS, Question, Score
@@ -124,8 +125,10 @@ def _option_begun(text: str, options: tuple[str, ...]) -> str:
     return ""
 
 
-_NEGATION = r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]?t\b)"
-_NEGATED = re.compile(_NEGATION + r"[^.,;:!?\n]{0,60}$")
+_NEGATED = re.compile(
+    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]?t\b)"
+    r"[^.,;:!?\n]{0,60}$"
+)
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:but|because|since|so|and|while|hence|therefore|thus|whereas)\b")
 
 
@@ -339,14 +342,24 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
     return None, at, linked
 
 
-def _said(this: _Response, depth: int) -> tuple[list[tuple[int, str]], list[tuple[int, str]], set[str], set[str]]:
-    """Explicit answers and conclusions, each with where it stands; options mentioned alone, and options spoken of."""
-    answers, conclusions = list(_containers(this, depth)) if depth < 3 else [], []
-    alone: set[str] = set()
-    spoken: set[str] = set()
-    for start, end, kind in _heads(this):
-        if kind in ("qualifier",) and this.lowered[end : end + 1] not in (":", " ", "的"):
-            continue
+@dataclass
+class _Said:
+    """What a response says of its choice: answers and conclusions, each with where it ends ("": several, or no option),
+    and options that it mentions, at a sentence's end or in the course of one."""
+
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    conclusions: list[tuple[int, str]] = field(default_factory=list)
+    at_an_end: set[str] = field(default_factory=set)
+    within: set[str] = field(default_factory=set)
+
+
+# So many words that may lead to an answer are looked at, the last ones.
+_MOST_HEADS = 1000
+
+
+def _said(this: _Response, depth: int) -> _Said:
+    said = _Said(answers=list(_containers(this, depth)) if depth < 3 else [])
+    for start, end, kind in reversed(sorted(_heads(this))[-_MOST_HEADS:]):
         letter, at, linked = _after(this, end, kind)
         if letter is None:
             continue
@@ -356,16 +369,18 @@ def _said(this: _Response, depth: int) -> tuple[list[tuple[int, str]], list[tupl
         if kind == "correction":
             word, mark = this.lowered[start:end], this.lowered[end : end + 1]
             if word not in ("no", "wait", "sorry") or mark in tuple(",.:;!-–—"):
-                answers.append((at, letter))
+                said.answers.append((at, letter))
         elif _DENIED.search(before):
             continue
         elif kind == "conclusion":
-            conclusions.append((at, letter))
+            said.conclusions.append((at, letter))
         elif kind == "verb" or linked:
-            answers.append((at, letter))
+            said.answers.append((at, letter))
         elif kind != "qualifier":
-            is_alone = re.match(r"[)\]\ue001\"']*\s*(?:[.!。]|\n|$)", this.text[at : at + 20]) is not None
-            (alone if is_alone else spoken).add(letter)
+            ends = re.match(r"[)\]\ue001\"']*\s*(?:[.!。]|\n|$)", this.text[at : at + 20])
+            (said.at_an_end if ends else said.within).add(letter)
+        if said.answers and said.answers[-1] == (at, letter):
+            break  # what stands before it is no later answer
     for match in _IS_RIGHT.finditer(this.lowered):
         at = match.start("letter")
         letter = this.text[at]
@@ -373,13 +388,13 @@ def _said(this: _Response, depth: int) -> tuple[list[tuple[int, str]], list[tupl
         asked = this.lowered[match.end() : match.end() + 1] == "?"
         before = this.lowered[max(0, at - 20) : at]
         if shown and not asked and not _negated(this.lowered, at) and not _NOT_ALONE.search(before):
-            answers.append((match.end(), this.known(letter.upper())))
-    return sorted(answers, key=lambda answer: answer[0]), sorted(conclusions, key=lambda each: each[0]), alone, spoken
+            said.answers.append((match.end(), this.known(letter.upper())))
+    return said
 
 
 def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
     """The last answer, unless it is taken back afterwards."""
-    at, letter = answers[-1]
+    at, letter = max(answers, key=lambda answer: answer[0])
     for denial in re.finditer(r"(?:\bnot|n['’]t)\s+(?:the\s+answer\s+)?(?:option\s+)?", this.lowered[at:]):
         found = this.letter_at(at + denial.end(), capital=True)
         if found is not None and found[0] == letter:
@@ -485,21 +500,21 @@ def _read(text: str, options: tuple[str, ...], depth: int = 0) -> str:
     if len(text) <= 1000 and (letter := _option_of(text, options)):
         return letter
     this = _Response(_without_list(text, options), options)
-    answers, conclusions, alone, spoken = _said(this, depth)
-    if answers:
-        return _last(this, answers)
+    said = _said(this, depth)
+    if said.answers:
+        return _last(this, said.answers)
     placed = _by_place(this)
     if placed is not None:
         return placed
-    if conclusions:
-        return _last(this, conclusions)
+    if said.conclusions:
+        return _last(this, said.conclusions)
+    shown = said.at_an_end
     for match in _SHOWN.finditer(this.text):
-        at = match.start(1)
-        denied = _negated(this.lowered, match.start()) or this.is_refused(at + 1)
+        denied = _negated(this.lowered, match.start()) or this.is_refused(match.end(1))
         if not denied and this.text[match.end() : match.end() + 1] != "?":
-            alone.add(this.known(match.group(1).upper()))
-    if alone or spoken:
-        return alone.pop() if len(alone) == 1 and spoken <= alone else ""
+            shown.add(this.known(match.group(1).upper()))
+    if shown or said.within:
+        return shown.pop() if len(shown) == 1 and said.within <= shown else ""
     return _by_text(this)
 
 
