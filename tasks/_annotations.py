@@ -17,6 +17,7 @@ from vamba_eval.contracts import (
     LETTERS,
     Dataset,
     Defect,
+    GenerationSettings,
     MissingData,
     Question,
     ScoredRecord,
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 
 HUB_PREFIX = "hub:"
 LMMS_EVAL_ROOT = "lmms-eval:"
+# The protocol whose prompt is another one's, whose responses may hold reasoning, and which read_choice reads.
+FLEXIBLE = "flexible"
+# Models that reason write thousands of tokens before they answer; 16,384 cut off few, and a loop ends. All others stop
+# by themselves long before.
+FLEXIBLE_SETTINGS = GenerationSettings(max_new_tokens=16384)
 # Archives of videos must be unpacked before use; fetching them with the annotations would be of no use.
 _ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
 
@@ -243,6 +249,11 @@ def letter_prompt(text: str, options: Sequence[str], letters: str = "A, B, C, or
         f"Respond with only the letter ({letters}) of the correct option."
     )
     return "\n".join([instruction, text, *lettered(options)])
+
+
+def asked_as(protocol: str, source: str) -> str:
+    """The protocol by which is asked: ``source`` under ``flexible``, which has no words of its own."""
+    return source if protocol == FLEXIBLE else protocol
 
 
 def first_responses(responses: Iterable[ScoredRecord]) -> dict[str, ScoredRecord]:

@@ -44,7 +44,7 @@ class HourEval(Task):
 
     name = "houreval"
     version = "1"
-    protocols = ("vamba", "lmms-eval")
+    protocols = ("vamba", "lmms-eval", "flexible")
     catalogue = Catalogue(
         title="HourEval",
         homepage="https://github.com/TIGER-AI-Lab/Vamba",

@@ -7,6 +7,7 @@ show their file names, so there a model can but guess.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,9 +24,12 @@ from vamba_eval.contracts import (
     Video,
     mean,
 )
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_vamba, score_choice
 
 from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
     BadRow,
     Collector,
     check_split,
@@ -61,12 +65,13 @@ class HourVideo(Task):
     )
     measures: ClassVar = {"accuracy": mean("correct"), "mean over tasks": mean("correct", over="task")}
     splits = ("dev",)
-    protocols = ("vamba",)  # lmms-eval 0.7 has no such task
+    protocols = ("vamba", "flexible")  # lmms-eval 0.7 has no such task
     sampling = FrameSampling(num_frames=128, longest_edge=360)
 
     def generation(self, protocol: str) -> GenerationSettings:
         """The Vamba scripts sample here, and only here."""
-        return GenerationSettings(do_sample=True, temperature=1.0, top_p=0.9)
+        settings = FLEXIBLE_SETTINGS if protocol == FLEXIBLE else GenerationSettings()
+        return replace(settings, do_sample=True, temperature=1.0, top_p=0.9)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
         check_split(self, split)
@@ -120,4 +125,6 @@ class HourVideo(Task):
         )
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         return score_choice(question, response, extract_vamba)

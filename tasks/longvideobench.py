@@ -26,11 +26,15 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms_first, extract_vamba, score_choice
 
 from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
     BadRow,
     Collector,
+    asked_as,
     check_split,
     find_folder,
     first_responses,
@@ -77,14 +81,16 @@ class LongVideoBench(Task):
         ),
     )
     splits = tuple(_SPLITS)
-    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
+    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official", "flexible")
 
     def generation(self, protocol: str) -> GenerationSettings:
+        if protocol == FLEXIBLE:
+            return FLEXIBLE_SETTINGS
         return GenerationSettings.lmms_eval(32) if protocol == "lmms-eval" else GenerationSettings()
 
     def sampling_under(self, protocol: str) -> FrameSampling:
         """The authors' loader shows at most 256 frames unless told otherwise."""
-        if protocol == "official":
+        if asked_as(protocol, "official") == "official":
             return replace(self.sampling, strategy="starts", num_frames=256)
         return self.sampling
 
@@ -135,6 +141,7 @@ class LongVideoBench(Task):
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        protocol = asked_as(protocol, "official")
         if protocol == "vamba":
             return letter_prompt(question.text, question.options)
         options = lettered(question.options)
@@ -144,6 +151,8 @@ class LongVideoBench(Task):
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         """Of the authors' scoring only lmms-eval's copy is published, which says that it is theirs."""
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         if protocol == "vamba":
             return score_choice(question, response, extract_vamba)
         return score_choice(question, response, extract_lmms_first, draw_if_unparsed=True)

@@ -29,7 +29,7 @@ class LongVideoBenchSubtitles(LongVideoBench):
         reads_data_of=("longvideobench",),
         in_lmms_eval=None,
     )
-    protocols = ("official", "lmms-eval")
+    protocols = ("official", "lmms-eval", "flexible")
     interleaved = protocols
 
     def sampling_under(self, protocol: str) -> FrameSampling:

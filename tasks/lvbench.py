@@ -24,11 +24,15 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
 
 from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
     BadRow,
     Collector,
+    asked_as,
     check_split,
     find_folder,
     first_existing,
@@ -81,10 +85,12 @@ class LVBench(Task):
             tasks={"lvbench": None}, functions=frozenset({"lvbench_doc_to_visual", "lvbench_doc_to_text"})
         ),
     )
-    protocols = ("vamba", "lmms-eval", "official")
+    protocols = ("vamba", "lmms-eval", "official", "flexible")
     sampling = FrameSampling(num_frames=1024, longest_edge=560)
 
     def generation(self, protocol: str) -> GenerationSettings:
+        if protocol == FLEXIBLE:
+            return FLEXIBLE_SETTINGS
         return GenerationSettings.lmms_eval(16) if protocol == "lmms-eval" else GenerationSettings()
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
@@ -129,6 +135,7 @@ class LVBench(Task):
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        protocol = asked_as(protocol, "official")
         if protocol == "lmms-eval":
             return f"{question.extra['lmms_question']}\nAnswer the question with the option letter"
         if protocol == "official":
@@ -142,6 +149,8 @@ class LVBench(Task):
         )
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         extract = {"lmms-eval": extract_lmms, "official": extract_official}.get(protocol, extract_vamba)
         return score_choice(question, response, extract)
 

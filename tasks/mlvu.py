@@ -29,11 +29,15 @@ from vamba_eval.contracts import (
     Video,
     mean,
 )
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
 
 from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
     BadRow,
     Collector,
+    asked_as,
     check_split,
     find_folder,
     first_existing,
@@ -108,9 +112,11 @@ class MLVU(Task):
     )
     measures: ClassVar = {"M-Avg": mean("correct", over="question_type"), "accuracy": mean("correct")}
     splits = ("dev", "test")
-    protocols = ("vamba", "lmms-eval", "official")
+    protocols = ("vamba", "lmms-eval", "official", "flexible")
 
     def generation(self, protocol: str) -> GenerationSettings:
+        if protocol == FLEXIBLE:
+            return FLEXIBLE_SETTINGS
         if protocol == "lmms-eval":
             return GenerationSettings.lmms_eval(16)
         return GenerationSettings(max_new_tokens=100 if protocol == "official" else 512)
@@ -242,6 +248,7 @@ class MLVU(Task):
             collector.add(where, name, path, question, duration_s=seconds_field(row, "duration"))
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        protocol = asked_as(protocol, "official")
         is_test = question.extra.get("split") == "test"
         if protocol == "lmms-eval":  # its task file of the test set adds nothing to the question
             asked: str = question.extra["lmms_question"]
@@ -257,6 +264,8 @@ class MLVU(Task):
         return letter_prompt(question.text, question.options)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         if protocol == "official":
             if question.answer:  # of equal candidates the last one is right there
                 right = question.options[LETTERS.index(question.answer)]

@@ -34,11 +34,15 @@ from vamba_eval.contracts import (
     Video,
     mean,
 )
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms_word, extract_vamba, score_choice
 
 from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
     BadRow,
     Collector,
+    asked_as,
     check_split,
     find_folder,
     first_existing,
@@ -123,10 +127,12 @@ class MVBench(Task):
         ),
     )
     measures: ClassVar = {"mean over tasks": mean("correct", over="task"), "accuracy": mean("correct")}
-    protocols = ("vamba", "lmms-eval", "official")
+    protocols = ("vamba", "lmms-eval", "official", "flexible")
     sampling = FrameSampling(strategy="segments")
 
     def generation(self, protocol: str) -> GenerationSettings:
+        if protocol == FLEXIBLE:
+            return FLEXIBLE_SETTINGS
         if protocol == "lmms-eval":
             return GenerationSettings.lmms_eval(16)
         return GenerationSettings(max_new_tokens=100 if protocol == "official" else 512)
@@ -182,6 +188,7 @@ class MVBench(Task):
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        protocol = asked_as(protocol, "official")
         if protocol == "lmms-eval":
             options = lettered(question.options, "({}) {}")
             return "\n".join([f"Question:{question.text}", "Option:", *options, "Only give the best option.", ""])
@@ -194,6 +201,8 @@ class MVBench(Task):
         return "\n".join([f"Question: {question.text}", *lettered(question.options), instruction])
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         if protocol == "official":
             return _score_official(question, response)
         if protocol != "lmms-eval":

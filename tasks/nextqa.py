@@ -24,9 +24,12 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms_choice, extract_vamba, score_choice
 
 from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
     BadRow,
     Collector,
     check_split,
@@ -47,7 +50,7 @@ _CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the fir
 class NExTQA(Task):
     name = "nextqa"
     version = "1"
-    protocols = ("vamba", "lmms-eval")
+    protocols = ("vamba", "lmms-eval", "flexible")
     catalogue = Catalogue(
         title="NExT-QA (multiple choice)",
         homepage="https://huggingface.co/datasets/lmms-lab/NExTQA",
@@ -67,6 +70,8 @@ class NExTQA(Task):
     )
 
     def generation(self, protocol: str) -> GenerationSettings:
+        if protocol == FLEXIBLE:
+            return FLEXIBLE_SETTINGS
         # lmms-eval's task sets no limit; 128 is that of its Qwen2-VL adapter for such tasks.
         return GenerationSettings.lmms_eval(128) if protocol == "lmms-eval" else GenerationSettings()
 
@@ -120,6 +125,8 @@ class NExTQA(Task):
         return letter_prompt(question.text, question.options, "A, B, C, D, or E")
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         if protocol == "lmms-eval":
             options = _stripped(question)
             return score_choice(

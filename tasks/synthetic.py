@@ -30,9 +30,10 @@ from vamba_eval.contracts import (
 )
 from vamba_eval.files import replacing, user_cache
 from vamba_eval.progress import Display
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
 
-from ._annotations import HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
+from ._annotations import FLEXIBLE, FLEXIBLE_SETTINGS, HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
 
 WIDTH, HEIGHT, FPS = 224, 140, 10
 DURATIONS_S = {"short": 120, "medium": 240, "long": 480}
@@ -85,7 +86,7 @@ class Script:
 class Synthetic(Task):
     name = "synthetic"
     version = "1"
-    protocols = ("vamba", "lmms-eval")
+    protocols = ("vamba", "lmms-eval", "flexible")
     catalogue = Catalogue(
         title="Synthetic long videos",
         homepage="generated on this machine",
@@ -95,6 +96,8 @@ class Synthetic(Task):
     sampling = FrameSampling(num_frames=512, shortest_edge=None, longest_edge=None)
 
     def generation(self, protocol: str) -> GenerationSettings:
+        if protocol == FLEXIBLE:
+            return FLEXIBLE_SETTINGS
         return GenerationSettings(max_new_tokens=16)
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
@@ -121,6 +124,8 @@ class Synthetic(Task):
         return letter_prompt(question.text, question.options)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
 
 

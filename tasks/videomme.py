@@ -28,11 +28,15 @@ from vamba_eval.contracts import (
     Video,
     mean,
 )
+from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, extract_vamba, extract_videomme, score_choice
 
 from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
     BadRow,
     Collector,
+    asked_as,
     check_split,
     find_folder,
     first_existing,
@@ -97,10 +101,12 @@ class VideoMME(Task):
     # The second is what the authors' script prints: of the responses that yield an option.
     measures: ClassVar = {"accuracy": mean("correct"), "accuracy_of_parsed": Measure(_accuracy_of_parsed)}
     splits = ("test", *_PARTS)
-    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official")
+    protocols: ClassVar[tuple[str, ...]] = ("vamba", "lmms-eval", "official", "flexible")
     kept = ("video_id", "question", "options")
 
     def generation(self, protocol: str) -> GenerationSettings:
+        if protocol == FLEXIBLE:
+            return FLEXIBLE_SETTINGS
         return GenerationSettings.lmms_eval(16) if protocol == "lmms-eval" else GenerationSettings()
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
@@ -152,6 +158,7 @@ class VideoMME(Task):
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        protocol = asked_as(protocol, "official")
         options = question.extra["options"]
         if protocol == "vamba":
             instruction = INSTRUCTION.format("the video").replace(". Respond", ".\nRespond")
@@ -163,6 +170,8 @@ class VideoMME(Task):
         return "\n".join([INSTRUCTION.format("the video and the subtitles"), question.text, *options, *ending])
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
+        if protocol == FLEXIBLE:
+            return score_flexible(question, response)
         return score_choice(question, response, _EXTRACT[protocol])
 
     def submission(self, responses: Sequence[ScoredRecord]) -> tuple[str, str] | None:

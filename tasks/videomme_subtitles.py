@@ -17,6 +17,7 @@ import numpy as np
 from vamba_eval.contracts import Clip, Defect, Question, UserError, Video, VideoError, first_line
 from vamba_eval.video.subtitles import lines_at, read_subtitles
 
+from ._annotations import asked_as
 from .videomme import IN_LMMS_EVAL, INSTRUCTION, VideoMME
 
 _LMMS_FRAMES = 32  # lmms-eval's default frame_num
@@ -55,6 +56,7 @@ class VideoMMESubtitles(VideoMME):
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         """Raises VideoError for subtitles that cannot be read, and for frames that have no time."""
+        protocol = asked_as(protocol, "official")
         if protocol == "lmms-eval":
             text = "No subtitles available" if video.subtitles is None else _lmms_text(video.path, video.subtitles)
             instruction = INSTRUCTION.format("the video and the subtitles")

@@ -123,7 +123,12 @@ def test_prompts_are_quoted_word_for_word(write: Callable[[Path], None], tmp_pat
     write(tmp_path)
     task = load_task(name)
     video = task.load(tmp_path)[0]
-    assert quoted.keys() == set(task.protocols)
+    assert quoted.keys() == set(task.protocols) - {"flexible"}
+    asked_as = re.search(r"`flexible` asks as `(\w+)`", page)
+    assert asked_as is not None
+    assert task.prompt(video, video.questions[0], "flexible", None) == task.prompt(
+        video, video.questions[0], asked_as.group(1), None
+    )
     for protocol, text in quoted.items():
         prompt = task.prompt(video, video.questions[0], protocol, None)
         assert prompt.removesuffix("\n") == text

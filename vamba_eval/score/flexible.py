@@ -1,0 +1,550 @@
+"""Which option a response chooses, however a model says it: the reading of the protocol ``flexible``.
+
+Plain functions on plain values; no torch, no benchmark, never a language model. Unlike the rules in ``letters``, which
+follow other people's code, these are our own, and where a response can be understood in two ways they read nothing.
+
+Reasoning is taken off first (``final_text``). What is left is read by the first of these that applies: the last
+explicit answer ("The answer is B", a box, a tag); a letter that stands alone, or at the start or the end; the last
+conclusion ("so B"); a letter that is marked as one and the only one so marked ("(B)"); the one option whose text is
+said. Every pattern is searched in one pass and looks ahead a bounded way, so that time grows with the length alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from vamba_eval.contracts import LETTERS, Question, Score
+from vamba_eval.score.letters import score_choice
+from vamba_eval.score.phrases import (
+    ANSWER_NOUNS,
+    CONCLUSIONS,
+    COPULAS,
+    CORRECTIONS,
+    FILLERS,
+    KEYS,
+    OPTION_NOUNS,
+    QUALIFIERS,
+    VERBS,
+)
+from vamba_eval.score.reasoning import final_text
+
+# ---------------------------------------------------------------------------------------------- plain text
+
+# Around a letter that was set apart by bold or italic type, by code or by formula marks.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), 0x2060, 0xFEFF, 0xFE0E, 0xFE0F, 0x20E3, 0xAD, 0x0307])
+# Letters in squares and circles that NFKC leaves, and regional indicators; İ has a lower case of two characters.
+_PICTURED = {
+    **{first + n: f" {letter} " for first in (0x1F150, 0x1F170, 0x1F1E6) for n, letter in enumerate(LETTERS)},
+    ord("İ"): "I",
+}
+_MACRO = re.compile(r"\\(?:text|math|operator|bold)[a-z]*\s*\{([^{}]*)\}|\{\\(?:bf|rm|it|sf)\s+([^{}]*)\}")
+_SPACING = re.compile(r"\\[,;:! ]|\\quad|\\displaystyle|\\(?=[()\[\]])")
+_HTML = re.compile(r"<(b|strong|i|em|u|code|mark|span|center)\b[^<>]*>([^<]*)</\1\s*>", re.IGNORECASE)
+_BREAK = re.compile(r"<br\s*/?>|</?p>", re.IGNORECASE)
+# In a run of type marks: the letter, with brackets or a mark, and what may follow in the same type.
+_SET_APART = re.compile(
+    r"(\*{1,3}|(?<![^\W_])_{1,3}|`{1,3}|\${1,2})\s?([(\[]?)([A-Za-z])([)\]]?[.:)]?)(\s[^\n*`$]{0,400})?\s?\1(?!\w)"
+)
+_TYPE_MARKS = re.compile(r"[*`$]+|__+|^[ \t]*#+[ \t]*|^[ \t]*>[ \t]*", re.MULTILINE)
+
+
+def _set_apart(match: re.Match[str]) -> str:
+    _, opening, letter, mark, more = match.groups()
+    if more and not mark:
+        return match.group()  # "**A man**" is no letter
+    return f"{opening}{_OPEN}{letter}{_CLOSE}{mark}{more or ''}"
+
+
+def _plain(text: str) -> str:
+    """``text`` in the characters and with the marks that the patterns below know; ``lower()`` keeps its length."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE).translate(_PICTURED))
+        text = "".join(char if len(char.lower()) == 1 else "?" for char in text)
+    if "\\" in text:
+        for _ in range(3):
+            text = _MACRO.sub(lambda match: match.group(1) or match.group(2) or "", text)
+        text = _SPACING.sub("", text)
+    if "<" in text:
+        text = _BREAK.sub("\n", _HTML.sub(r"**\2**", text))
+    return _TYPE_MARKS.sub("", _SET_APART.sub(_set_apart, text))
+
+
+# ------------------------------------------------------------------------------------------ options' texts
+
+_CJK = "\u3040-\u30ff\u3400-\u9fff"
+_TOKEN = re.compile(rf"\d+(?:[.,:]\d+)+|[{_CJK}]|[^\W_{_CJK}]+(?:['’][^\W_{_CJK}]+)*")
+_ARTICLES = {"a", "an", "the"}
+
+
+@lru_cache(maxsize=4096)
+def _texts(options: tuple[str, ...]) -> dict[tuple[str, ...], str]:
+    """Letters by the words of their options; "" where several options have the same words, or where there are none."""
+    known: dict[tuple[str, ...], str] = {}
+    for letter, option in zip(LETTERS, options, strict=False):
+        words = tuple(word for word, _, _ in _words(_plain(option)))
+        known[words] = "" if words in known or not words else letter
+    return known
+
+
+def _words(text: str) -> list[tuple[str, int, int]]:
+    """The words in lower case, without articles, with where they stand; articles where there is nothing else."""
+    every = [(token.group().lower().replace("’", "'"), *token.span()) for token in _TOKEN.finditer(text)]
+    return [word for word in every if word[0] not in _ARTICLES] or every
+
+
+def _option_of(text: str, options: tuple[str, ...]) -> str:
+    """The letter of the option that ``text`` is."""
+    same = [
+        letter
+        for letter, option in zip(LETTERS, options, strict=False)
+        if option.strip() and option.strip().lower() == text.strip().lower()
+    ]
+    if len(same) == 1:
+        return same[0]
+    return _texts(options).get(tuple(word for word, _, _ in _words(text)), "")
+
+
+_GOES_ON = re.compile(
+    r"\s*(?:[.,;:!)\]}\n\"'”’»」』】|\ue001]|[-–—]\s|$)|\s+(?:because|since|as|which|based|due|given)\b"
+)
+
+
+def _option_begun(text: str, options: tuple[str, ...]) -> str:
+    """The letter of the longest option with whose whole text ``text`` begins, up to a mark or a reason."""
+    words = _words(text)
+    texts = _texts(options)
+    for own in sorted(texts, key=len, reverse=True):
+        if own and tuple(word for word, _, _ in words[: len(own)]) == own:
+            return texts[own] if _GOES_ON.match(text, words[len(own) - 1][2]) else ""
+    return ""
+
+
+_NEGATED = re.compile(
+    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]?t\b)"
+    r"[^.,;:!?\n]{0,60}$"
+)
+_CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:but|because|since|so|and|while|hence|therefore|thus|whereas)\b")
+
+
+def _negated(lowered: str, at: int) -> bool:
+    """Whether the clause that leads to ``at`` denies what follows."""
+    before = lowered[max(0, at - 60) : at]
+    starts = [end.end() for end in _CLAUSE.finditer(before)]
+    return _NEGATED.search(before, starts[-1] if starts else 0) is not None
+
+
+# ------------------------------------------------------------------------------------------------ one letter
+
+# What may stand before a letter, beside spaces: marks, brackets and quotes.
+_MARKS = r"\s:=→⇒⟹▶►➡•~|,\-–—\"'“”„‘’«»‹›「」『』【】〔〕《》〈〉<>\[\](){}\ue000\ue001✅☑✔👉"
+_WORD = "0-9a-zß-öø-ɏͰ-ϿЀ-ӿ"
+_LETTER = re.compile(rf"[{_MARKS}]*([a-z])(?![{_WORD}_])")
+_CLOSED = re.compile(
+    rf"\s*(?:$|[)\]}}>\n\"”»」』】,;:!|\ue001]|\.(?![{_WORD}]\.)|[-–—]+\s|['’](?![a-z])|[^\x00-\u02ff\s])"
+)
+# Words after which "a" is no article and "i" no pronoun.
+_LETTER_WORDS = re.compile(
+    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|in\s+this)\b"
+)
+_REFUSED = re.compile(
+    r"[)\]}\"'”’\ue001:.]*\s*(?:(?:is|are|was|were|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
+    r"(?:not|n['’]t|isn['’]t|wasn['’]t|can['’]?t|wrong|incorrect|false|ruled|eliminated|excluded|unlikely|impossible|"
+    r"falsch|faux|incorrecta|incorreta|sbagliata)\b"
+)
+_AND = re.compile(
+    r"[)\]}\"'”’\ue001\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는)"
+    rf"\s*(?:(?:option|choice|answer)\s+)?[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
+)
+
+
+_BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”", "''", "‘’", _OPEN + _CLOSE)
+
+
+class _Response:
+    """What is left of a response, as the patterns read it, and its question's options."""
+
+    def __init__(self, text: str, options: tuple[str, ...]) -> None:
+        self.text = text
+        self.lowered = text.lower()
+        self.options = options
+        self.letters = LETTERS[: len(options)]
+
+    def known(self, letter: str) -> str:
+        return letter if letter in self.letters else ""
+
+    def letter_at(self, at: int, *, capital: bool = False) -> tuple[str, int] | None:
+        """The letter that stands at ``at``, behind marks, and where it ends; None where a word or nothing does.
+
+        The letter is "" where several are named together, or one that no option has. ``capital``: in lower case
+        it counts only in brackets.
+        """
+        match = _LETTER.match(self.lowered, at)
+        if match is None:
+            return None
+        place, after = match.start(1), match.end(1)
+        letter = self.text[place]
+        before, behind = self.text[place - 1 : place], self.text[after : after + 1]
+        bracketed = before + behind in _BRACKETS
+        if self.text[after : after + 3].lstrip(f")]}} .*{_CLOSE}").startswith("?") or self.is_refused(after):
+            return None
+        if not bracketed:
+            if letter.islower() and capital:
+                return None
+            if behind in ("-", "'", "’", "+", "#", "&", "_") and re.match(r"\S[^\s.]", self.text[after : after + 2]):
+                if not re.match(r"['’][dt][iıuü]r", self.lowered[after : after + 4]):  # Turkish "is"
+                    return None
+            elif not _CLOSED.match(self.lowered, after):
+                doubtful = letter.islower() or letter in "AI"
+                joined = self.joined(after)
+                if doubtful and joined is None and not _LETTER_WORDS.match(self.lowered, after):
+                    return None
+        own, other = letter.upper(), self.joined(after)
+        return ("" if other not in (None, own) else self.known(own)), after
+
+    def is_refused(self, after: int) -> bool:
+        """Whether the letter that ends there is said to be wrong."""
+        return _REFUSED.match(self.lowered, after) is not None
+
+    def joined(self, after: int) -> str | None:
+        """Another option's letter that is named in one breath with the one that ends there."""
+        match = _AND.match(self.lowered, after)
+        if match is None:
+            return None
+        place, end = match.span(1)
+        letter = self.text[place]
+        if self.known(letter.upper()) == "" or (letter.islower() and self.text[after - 1].isupper()):
+            return None
+        if not _CLOSED.match(self.lowered, end) and not _LETTER_WORDS.match(self.lowered, end) and letter in "AIai":
+            return None
+        return letter.upper()
+
+
+# ------------------------------------------------------------------------------------------- explicit answers
+
+
+def _any(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in sorted(set(words), key=len, reverse=True))
+
+
+# Scripts whose words are not set apart by spaces, or hold signs that a pattern does not take for letters.
+_UNSPACED = re.compile("[\u0900-\u1dff\u2e80-\uffff]")
+
+
+def _word(words: Iterable[str]) -> str:
+    """One of ``words`` as a whole word; in scripts without spaces anywhere."""
+    spaced = [word for word in words if not _UNSPACED.search(word)]
+    parts = [rf"(?:{_any(spaced)})(?![a-zß-öø-ɏͰ-ϿЀ-ӿ])"] if spaced else []
+    joined = [word for word in words if _UNSPACED.search(word)]
+    return "|".join([*parts, *([_any(joined)] if joined else [])])
+
+
+_KINDS = {
+    "answer": ANSWER_NOUNS,
+    "option": OPTION_NOUNS,
+    "qualifier": QUALIFIERS,
+    "verb": VERBS,
+    "correction": CORRECTIONS,
+    "conclusion": CONCLUSIONS,
+}
+_HEAD = {word: kind for kind, words in _KINDS.items() for word in words if " " not in word}
+_PHRASES: dict[str, dict[str, str]] = {}
+for _kind, _words_of in _KINDS.items():
+    for _phrase in _words_of:
+        if " " in _phrase:
+            _PHRASES.setdefault(_phrase.split(" ")[0], {})[_phrase] = _kind
+_HEAD_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_HEAD_UNSPACED = re.compile(_any(word for words in _KINDS.values() for word in words if _UNSPACED.search(word)))
+_STEP = re.compile(rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|[{_MARKS}]|(?P<filler>{_word(FILLERS)})")
+_QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
+# What may lead from a denial, a doubt or a condition to an answer that is therefore none.
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|neither|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]?t|不|非|没)"
+    r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|"
+    r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
+)
+_IS_RIGHT = re.compile(
+    rf"(?<![{_WORD}_])(?P<letter>[a-z])[)\]\"'”’\ue001]*\s*(?:"
+    r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
+    r"likely|therefore|thus|only|my|probably|obviously|also)\s+){0,4}"
+    r"(?:correct|right|best|true|accurate|answer|final answer|appropriate|choice)\b|"
+    r"(?:es|est|ist|é|è)\s+(?:(?:la|le|die|a|el|il)\s+)?(?:correct[aeo]?|bonne|richtig\w*|korrekt\w*|corret[ao]|certa|"
+    r"corretta|giusta|respuesta|réponse|antwort|resposta|risposta)|"
+    r"(?:是|为)?(?:正确|正確|对的|最佳|答案)|が正解|が正しい|です|だ(?:$|。)|(?:가|이)\s*정답|입니다|이다)"
+)
+_NOT_ALONE = re.compile(r"\b(?:if|whether|why|and|or)\s+(?:option\s+)?[(\[]?$")
+_BOX = re.compile(r"\\f?box(?:ed)?\s*\{+([^{}]*)\}")
+_TAG = re.compile(
+    r"<\s*(answer|final[_ -]?answer|final|choice|option|response|result|ans|correct[_ -]?answer|solution|prediction|"
+    r"letter)"
+    r"(?:\s[^<>]{0,200})?>([^<]*)(?:<|$)"
+)
+_FIELD = re.compile(
+    rf"[\"'](?:{_any(KEYS)})[\"']\s*:\s*(?:\"([^\"\n]{{0,1000}})\"|'([^'\n]{{0,1000}})'|(\[[^\]\n]{{0,1000}}\]|[^,}}\n]{{0,200}}))"
+)
+
+
+def _containers(this: _Response, depth: int) -> Iterator[tuple[int, str]]:
+    """Answers in boxes, tags and fields of JSON, with where they end; "" where what is inside is no option."""
+    for pattern in (_BOX, _TAG, _FIELD):
+        for match in pattern.finditer(this.lowered):
+            group = match.lastindex or 0
+            if pattern is _TAG and match.group(1) in ("option", "choice") and this.text[match.end(1) :][:1] != ">":
+                continue
+            if group:
+                start, end = match.span(group)
+                if this.lowered[start:end].strip() or pattern is not _TAG:
+                    yield match.end(), _read(this.text[start:end], this.options, depth + 1)
+
+
+def _heads(this: _Response) -> Iterator[tuple[int, int, str]]:
+    """Words after which an answer may stand: start, end and kind."""
+    lowered = this.lowered
+    for match in _HEAD_WORD.finditer(lowered):
+        word, at = match.group().replace("’", "'"), match.start()
+        for phrase, kind in _PHRASES.get(word, {}).items():
+            if lowered.startswith(phrase, at):
+                yield at, at + len(phrase), kind
+                break
+        else:
+            if word in _HEAD:
+                yield at, match.end(), _HEAD[word]
+    if not lowered.isascii():
+        for match in _HEAD_UNSPACED.finditer(lowered):
+            kind = next(kind for kind, words in _KINDS.items() if match.group() in words)
+            yield match.start(), match.end(), kind
+
+
+def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]:
+    """What is said after a head: a letter ("" for several), or None; where it ends; whether a verb or colon leads."""
+    at, linked, first = end, False, -1
+    capital = kind in ("correction", "conclusion")
+    for _ in range(24):
+        found = this.letter_at(at, capital=capital)
+        if found is not None:
+            linked = linked or re.search("[:=\n]", this.text[at : found[1]]) is not None
+            return found[0], found[1], linked
+        step = _STEP.match(this.lowered, at)
+        if step is None:
+            break
+        if step.group("copula"):
+            linked, first = True, step.end() if first < 0 else first
+        at = step.end()
+    if (linked or kind == "verb") and not capital and kind != "qualifier":
+        for start in dict.fromkeys((first if first >= 0 else end, at)):
+            if letter := _option_begun(this.text[start : start + 400], this.options):
+                return letter, start, True
+    return None, at, linked
+
+
+@dataclass
+class _Said:
+    """What a response says of its choice: answers and conclusions, each with where it ends ("": several, or no option),
+    and options that it mentions, at a sentence's end or in the course of one."""
+
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    conclusions: list[tuple[int, str]] = field(default_factory=list)
+    at_an_end: set[str] = field(default_factory=set)
+    within: set[str] = field(default_factory=set)
+
+
+# So many words that may lead to an answer are looked at, the last ones.
+_MOST_HEADS = 1000
+
+
+def _said(this: _Response, depth: int) -> _Said:
+    said = _Said(answers=list(_containers(this, depth)) if depth < 3 else [])
+    for start, end, kind in reversed(sorted(_heads(this))[-_MOST_HEADS:]):
+        letter, at, linked = _after(this, end, kind)
+        if letter is None:
+            continue
+        before = this.lowered[max(0, start - 80) : start]
+        if kind in ("answer", "option") and not linked:
+            linked = _QUALIFIED.search(before) is not None
+        if kind == "correction":
+            word, mark = this.lowered[start:end], this.lowered[end : end + 1]
+            if word not in ("no", "wait", "sorry") or mark in tuple(",.:;!-–—"):
+                said.answers.append((at, letter))
+        elif _DENIED.search(before):
+            continue
+        elif kind == "conclusion":
+            said.conclusions.append((at, letter))
+        elif kind == "verb" or linked:
+            said.answers.append((at, letter))
+        elif kind != "qualifier":
+            ends = re.match(r"[)\]\ue001\"']*\s*(?:[.!。]|\n|$)", this.text[at : at + 20])
+            (said.at_an_end if ends else said.within).add(letter)
+        if said.answers and said.answers[-1] == (at, letter):
+            break  # what stands before it is no later answer
+    for match in _IS_RIGHT.finditer(this.lowered):
+        at = match.start("letter")
+        letter = this.text[at]
+        shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + _OPEN)
+        asked = this.lowered[match.end() : match.end() + 1] == "?"
+        before = this.lowered[max(0, at - 20) : at]
+        if shown and not asked and not _negated(this.lowered, at) and not _NOT_ALONE.search(before):
+            said.answers.append((match.end(), this.known(letter.upper())))
+    return said
+
+
+def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
+    """The last answer, unless it is taken back afterwards."""
+    at, letter = max(answers, key=lambda answer: answer[0])
+    for denial in re.finditer(r"(?:\bnot|n['’]t)\s+(?:the\s+answer\s+)?(?:option\s+)?", this.lowered[at:]):
+        found = this.letter_at(at + denial.end(), capital=True)
+        if found is not None and found[0] == letter:
+            return ""
+    return letter
+
+
+# ------------------------------------------------------------------------- letters by their place, and texts
+
+_LONE = re.compile(r"[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*([a-z])[\W_]*")
+_FIRST = re.compile(
+    rf"[^\w]*([a-z])(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since)\b|\s+\()"
+)
+_LINE = re.compile(r"^[^\w\n]{0,10}([A-Z])[)\].:\ue001]", re.MULTILINE)
+_SHOWN = re.compile(r"[(\[\ue000]([A-Za-z])[)\]\ue001]")
+_LETTERED = re.compile(rf"(?<![{_WORD}])([a-z])[)\]\ue001.:\s]{{1,5}}$")
+
+
+def _without_list(text: str, options: tuple[str, ...]) -> str:
+    """``text`` without a list of all options with their letters, in order: a repetition of the question."""
+    lowered = text.lower()
+    at, first = 0, -1
+    for letter, option in zip(LETTERS.lower(), options, strict=False):
+        wanted = " ".join(_plain(option).lower().split()).rstrip(".")
+        place = lowered.find(wanted, at)
+        mark = _LETTERED.search(lowered, max(at, place - 8), place) if wanted and place >= 0 else None
+        if mark is None or mark.group(1) != letter or (first >= 0 and place - at > 30):
+            return text
+        first, at = (mark.start(1) if first < 0 else first), place + len(wanted)
+    return f"{text[:first]}\n\n{text[at:].lstrip('.')}"
+
+
+def _by_place(this: _Response) -> str | None:
+    """The letter that is the first or last line, or that begins the response with a mark; "" if these differ."""
+    stripped = this.text.strip()
+    first, last = stripped.partition("\n")[0], stripped.rpartition("\n")[2]
+    alone = [
+        this.known(match.group(1).upper())
+        for line in dict.fromkeys((first, last))
+        if len(line) < 60 and (match := _LONE.fullmatch(line.lower()))
+    ]
+    if alone:
+        return alone[0] if len(set(alone)) == 1 else ""
+    lines = {match.group(1) for match in _LINE.finditer(this.text) if not this.is_refused(match.end(1))}
+    lines |= {
+        letter
+        for letter, option in zip(this.letters, this.options, strict=True)
+        if (place := this.lowered.find(option.strip().lower())) >= 0
+        and (mark := _LETTERED.search(this.lowered, max(0, place - 8), place))
+        and mark.group(1) == letter.lower()
+        and not this.is_refused(place + len(option.strip()))
+    }
+    if len(lines & set(this.letters)) > 1:
+        return None
+    offset = len(this.text) - len(this.text.lstrip())
+    for line in dict.fromkeys((first, last)):
+        at = offset if line is first else len(this.text.rstrip()) - len(last)
+        if match := _FIRST.match(line.lower()):
+            end = at + match.end(1)
+            letter = line[match.start(1)]
+            if this.is_refused(end) or (letter in "Ii" and line[match.end(1) : match.end()] == ","):
+                continue
+            if line is last and line is not first and not _option_begun(line[match.end() :], this.options):
+                continue
+            other = this.joined(end)
+            return "" if other not in (None, letter.upper()) else this.known(letter.upper())
+        begun = re.match(r"[^\w]*([A-Z])\s+", line)
+        if begun and begun.group(1) not in "AI" and _option_begun(line[begun.end() :], this.options) == begun.group(1):
+            return begun.group(1)
+    return None
+
+
+def _by_text(this: _Response) -> str:
+    """The only option whose text is said as whole words, and not denied; within a longer option's text it is not."""
+    words = _words(this.text)
+    joined = f" {' '.join(word for word, _, _ in words)} "
+    starts, length = [], 1
+    for word, _, _ in words:
+        starts.append(length)
+        length += len(word) + 1
+    place_of = {start: number for number, start in enumerate(starts)}
+    named = set()
+    for own, letter in sorted(_texts(this.options).items(), key=lambda each: len(" ".join(each[0])), reverse=True):
+        wanted = f" {' '.join(own)} "
+        at = joined.find(wanted) if own else -1
+        while at >= 0:
+            number = place_of[at + 1]
+            after = this.text[words[number + len(own) - 1][2] :][:1]
+            if not _negated(this.lowered, words[number][1]) and after != "?":
+                named.add(letter)
+            joined = f"{joined[:at]} {'_' * (len(wanted) - 2)} {joined[at + len(wanted) :]}"
+            at = joined.find(wanted, at + len(wanted) - 1)
+    return named.pop() if len(named) == 1 else ""
+
+
+def _read(text: str, options: tuple[str, ...], depth: int = 0) -> str:
+    text = text.strip()
+    if match := _LONE.fullmatch(text[:80].lower()) if len(text) <= 80 else None:
+        letter = match.group(1).upper()
+        return letter if letter in LETTERS[: len(options)] else ""
+    if not text:
+        return ""
+    if len(text) <= 1000 and (letter := _option_of(text, options)):
+        return letter
+    this = _Response(_without_list(text, options), options)
+    said = _said(this, depth)
+    if said.answers:
+        return _last(this, said.answers)
+    placed = _by_place(this)
+    if placed is not None:
+        return placed
+    if said.conclusions:
+        return _last(this, said.conclusions)
+    shown = said.at_an_end
+    for match in _SHOWN.finditer(this.text):
+        denied = _negated(this.lowered, match.start()) or this.is_refused(match.end(1))
+        if not denied and this.text[match.end() : match.end() + 1] != "?":
+            shown.add(this.known(match.group(1).upper()))
+    if shown or said.within:
+        return shown.pop() if len(shown) == 1 and said.within <= shown else ""
+    return _by_text(this)
+
+
+def _whole_json(text: str) -> object:
+    """The answer in a response that is one JSON object; None where it is none, or has no such field."""
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0 or end < start or len(text) - (end - start) > 40:
+        return None
+    try:
+        value = json.loads(text[start : end + 1], strict=False)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    fields = {str(key).lower(): each for key, each in value.items()}
+    return next((fields[key] for key in KEYS if key in fields), None)
+
+
+def read_choice(response: str, options: Sequence[str]) -> str:
+    """The letter of the option that ``response`` chooses, or "" where it chooses none, or several.
+
+    ``options`` are their texts, 2 to 26 of them. A letter beyond them is no choice.
+    """
+    text = final_text(response)
+    value = _whole_json(text)
+    if isinstance(value, str | int | float):
+        text = str(value)
+    return _read(_plain(text), tuple(options))
+
+
+def score_flexible(question: Question, response: str) -> Score:
+    """Score a multiple-choice response by ``read_choice``."""
+    return score_choice(question, response, lambda text: read_choice(text, question.options))

@@ -1,0 +1,62 @@
+"""Words with which a response tells its answer, in the languages that models answer in. All in lower case."""
+
+from __future__ import annotations
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.replace("\n", ",").split(",") if word.strip())
+
+
+# "Answer: B", "the answer is B".
+ANSWER_NOUNS = _words("""
+    answer, answers, ans, conclusion, prediction, guess, solution
+    答案, 正解, 答え, 解答, 回答, 정답, 답
+    respuesta, réponse, reponse, antwort, lösung, resposta, risposta, ответ, відповідь
+    đáp án, câu trả lời, cevap, cevabı, yanıt, الإجابة, الاجابة, إجابة, الجواب, جواب, پاسخ
+    उत्तर, जवाब, jawaban, antwoord, odpowiedź, คำตอบ, svar, svaret, odpověď, উত্তর, התשובה
+""")
+# No answer by itself: it takes one of the qualifiers before it, or a verb or a colon behind it.
+OPTION_NOUNS = _words("""
+    option, choice, letter, result, response, 选项, 選項, 选择, 選択肢, 옵션, 선택지, 보기
+    opción, opcion, opção, opcao, opzione, alternativa, choix, вариант, lựa chọn, seçenek
+    الخيار, विकल्प, pilihan, optie
+""")
+QUALIFIERS = _words("""
+    correct, right, best, final, my, accurate, appropriate, suitable, fitting, likely, true
+    正确, 正確, 最佳, 最终, 正しい, correcta, correcto, bonne, exacte, richtige, korrekte, correta
+    certa, corretta, giusta, правильный, верный, đúng, doğru, الصحيحة, الصحيح, सही, benar
+""")
+VERBS = _words("""
+    choose, chose, chosen, choosing, pick, picked, picking, select, selected, selecting
+    go with, going with, opt for, opting for, vote for, settle on, settled on, lean towards
+    故选, 应选, 應選, 选, 選, chọn, elijo, escolho, scelgo, je choisis, ich wähle, выбираю
+""")
+# They replace what was said before.
+CORRECTIONS = _words("but, wait, actually, no, rather, correction, instead, sorry")
+CONCLUSIONS = _words("""
+    so, therefore, thus, hence, consequently, it is, it's, must be, i think, i believe, i'd say
+    i would say, i guess, indicates, points to, matches, corresponds to, supports, concluded, 所以, 因此
+    i say, would be, should be, seems to be, i will answer, i'll answer, i would answer, i'd answer
+""")
+COPULAS = _words("""
+    is, are, was, be, would, should, must, will, seems, appears, to, comes, out, as, with
+    es, est, ist, é, è, lautet, это, là, هي, هو, है, adalah, jest, är, je, คือ
+    是, 为, 為, 应该, 應該, 应, は, が, 은, 는, 이, 가, sería, serait, wäre, seria, sarebbe
+""")
+# What may stand between an answer's noun or verb and its letter, and says nothing.
+FILLERS = _words("""
+    the, this, that, it, option, choice, answer, letter, question, here, above, correct, right
+    best, final, most, likely, probably, clearly, definitely, therefore, thus, then, hence, i
+    think, believe, indeed, obviously, certainly, simply, just, of, in, for, on, video, given
+    number, labeled, labelled, marked, accurate, appropriate, one, my, i'd, say, so, would
+    la, le, el, die, der, das, il, a, l'opzione, l'option, opción, opcion, letra
+    opção, opcao, opzione, alternativa, lettre, lettera, buchstabe, choix, вариант, буква
+    correcta, correcto, bonne, richtige, richtig, correta, certa, corretta, esatta, giusta
+    правильный, верный, đúng, đáp, án, doğru, şık, seçenek, الصحيحة, الصحيح, الخيار, सही
+    विकल्प, 选项, 選項, 項, 项, 选, 正确, 的, 选择, 番, 選択肢, 옵션, 선택지, 보기, 번, yang, benar
+""")
+# Fields of JSON that hold an answer.
+KEYS = _words("""
+    answer, final_answer, final answer, finalanswer, choice, option, selected_option, selected, letter
+    correct_answer, correct_option, prediction, result, response, answer_letter, selection, 答案
+""")

@@ -1,0 +1,70 @@
+"""The answer in a response that also holds the model's reasoning, as the families of models mark it.
+
+Plain functions on plain values. A server that separates the two itself leaves nothing to do here.
+"""
+
+from __future__ import annotations
+
+import re
+
+_REASONING_NAMES = (
+    *("think", "thinking", "thought", "thoughts", "thought_process", "reasoning", "reason", "reflection", "reflect"),
+    *("analysis", "rationale", "scratchpad", "deliberation", "cot", "chain_of_thought", "inner_monologue"),
+    *("internal_monologue", "seed:think", "seed:cot_budget_reflect"),
+)
+_REASONING = re.compile(
+    rf"[<\[]\s*(/?)\s*({'|'.join(sorted(_REASONING_NAMES, key=len, reverse=True))})(?:\s[^<>\[\]]*|\s*/)?[>\]]",
+    re.IGNORECASE,
+)
+# Marks of single model families, as the tags that they mean.
+_FAMILY_MARKS = (
+    *(("◁think▷", "<think>"), ("◁/think▷", "</think>")),  # Kimi
+    *(("<unused94>", "<think>"), ("<unused95>", "</think>")),  # Gemma
+    *(("<|START_THINKING|>", "<think>"), ("<|END_THINKING|>", "</think>")),  # Command
+    *(("<|begin_of_thought|>", "<think>"), ("<|end_of_thought|>", "</think>")),
+    *(("<|begin_of_solution|>", ""), ("<|end_of_solution|>", "")),
+    *(("<|begin_of_box|>", "<answer>"), ("<|end_of_box|>", "</answer>")),  # GLM
+)
+_FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>")
+_END_OF_CHANNEL = re.compile(r"<\|(?:return|end|call|start|channel)\|>")
+# gpt-oss where a tokenizer has dropped the special tokens.
+_FINAL_WITHOUT_MARKS = re.compile(r"assistant\s{0,3}final(?![a-z])")
+_ANALYSIS_WITHOUT_MARKS = re.compile(r"\s*analysis(?=[A-Z])")
+_SPECIAL_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>|</?s>|<eos>|<end_of_turn>|<end_of_utterance>")
+
+
+def final_text(response: str) -> str:
+    """``response`` without its reasoning; "" where the reasoning never ends, so that the answer never came."""
+    text = response
+    if "<|channel|>" in text:
+        finals = list(_FINAL_CHANNEL.finditer(text))
+        if not finals:
+            return ""
+        text = text[finals[-1].end() :]
+        closing = _END_OF_CHANNEL.search(text)
+        text = text[: closing.start()] if closing else text
+    elif finals := list(_FINAL_WITHOUT_MARKS.finditer(text)):
+        text = text[finals[-1].end() :]
+    elif _ANALYSIS_WITHOUT_MARKS.match(text):
+        return ""
+    for mark, meaning in _FAMILY_MARKS:
+        text = text.replace(mark, meaning)
+    if "<" not in text and "[" not in text:
+        return text.strip()
+    kept: list[str] = []
+    start, opened = 0, ""
+    for tag in _REASONING.finditer(text):
+        name = tag.group(2).lower()[:5]  # think and thinking close each other
+        if tag.group().rstrip(">]").endswith("/"):
+            continue
+        if not tag.group(1):
+            if not opened:
+                kept.append(text[start : tag.start()])
+                opened = name
+        elif not opened:  # opened in the prompt, or once more before
+            kept, start = [], tag.end()
+        elif name == opened or {name, opened} == {"think", "thoug"}:
+            start, opened = tag.end(), ""
+    if opened:
+        return ""
+    return _SPECIAL_TOKEN.sub("", "".join([*kept, text[start:]])).strip()
