@@ -25,7 +25,9 @@ def add_parsers(verbs: Verbs) -> None:
         "all: by every protocol's rules, and which responses change between right and wrong.",
     )
     _add_tables(parser)
-    parser.add_argument("--protocol", required=True, help="vamba, lmms-eval, official (where a task has it), or all")
+    parser.add_argument(
+        "--protocol", required=True, help="vamba, lmms-eval, official, flexible (what a task has), or all"
+    )
 
     _add_compare(verbs)
     _add_report(verbs)

@@ -57,7 +57,7 @@ def _add_what(parser: Parser) -> None:
         "hub:OWNER/NAME another one; lmms-eval: uses lmms-eval's copy",
     )
     add("--split", help="another split than the task's own (videomme: long; longvideobench: test)")
-    add("--protocol", default="vamba", help="prompts and scoring: vamba (default), lmms-eval, or a task's official")
+    add("--protocol", default="vamba", help="prompts and scoring: vamba (default), lmms-eval, official, flexible")
     add("--limit", type=int, metavar="N", help="only the first N videos of each task")
     add("--blind", action="store_true", help="also ask each model without the videos, as MODEL-blind")
     add(

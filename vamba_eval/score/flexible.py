@@ -126,7 +126,7 @@ def _option_begun(text: str, options: tuple[str, ...]) -> str:
 
 
 _NEGATED = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]?t\b)"
+    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]t\b)"
     r"[^.,;:!?\n]{0,60}$"
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:but|because|since|so|and|while|hence|therefore|thus|whereas)\b")
@@ -153,7 +153,8 @@ _LETTER_WORDS = re.compile(
     r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|in\s+this)\b"
 )
 _REFUSED = re.compile(
-    r"[)\]}\"'”’\ue001:.]*\s*(?:(?:is|are|was|were|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
+    r"[)\]}\"'”’\ue001]*(?:\.\s*(?=wrong|incorrect|false)|:)?\s*"
+    r"(?:(?:is|are|was|were|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
     r"(?:not|n['’]t|isn['’]t|wasn['’]t|can['’]?t|wrong|incorrect|false|ruled|eliminated|excluded|unlikely|impossible|"
     r"falsch|faux|incorrecta|incorreta|sbagliata)\b"
 )
@@ -260,11 +261,13 @@ for _kind, _words_of in _KINDS.items():
             _PHRASES.setdefault(_phrase.split(" ")[0], {})[_phrase] = _kind
 _HEAD_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _HEAD_UNSPACED = re.compile(_any(word for words in _KINDS.values() for word in words if _UNSPACED.search(word)))
-_STEP = re.compile(rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|[{_MARKS}]|(?P<filler>{_word(FILLERS)})")
+_STEP = re.compile(
+    rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|[\"“][^\"”\n]{{2,300}}[\"”]|[{_MARKS}]|(?P<filler>{_word(FILLERS)})"
+)
 _QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
 # What may lead from a denial, a doubt or a condition to an answer that is therefore none.
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]?t|不|非|没)"
+    r"(?:\b(?:not|never|cannot|neither|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
     r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|"
     r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
 )
@@ -273,17 +276,19 @@ _IS_RIGHT = re.compile(
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
     r"likely|therefore|thus|only|my|probably|obviously|also)\s+){0,4}"
     r"(?:correct|right|best|true|accurate|answer|final answer|appropriate|choice)\b|"
+    r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
     r"(?:es|est|ist|é|è)\s+(?:(?:la|le|die|a|el|il)\s+)?(?:correct[aeo]?|bonne|richtig\w*|korrekt\w*|corret[ao]|certa|"
     r"corretta|giusta|respuesta|réponse|antwort|resposta|risposta)|"
     r"(?:是|为)?(?:正确|正確|对的|最佳|答案)|が正解|が正しい|です|だ(?:$|。)|(?:가|이)\s*정답|입니다|이다)"
 )
-_NOT_ALONE = re.compile(r"\b(?:if|whether|why|and|or)\s+(?:option\s+)?[(\[]?$")
+_NOT_ALONE = re.compile(r"\b(?:if|whether|why|and|or)\s+(?:option\s+)?[(\[]?$|(?<![a-z])[a-z]\s*[,/]\s*[(\[]?$")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{+([^{}]*)\}")
 _TAG = re.compile(
     r"<\s*(answer|final[_ -]?answer|final|choice|option|response|result|ans|correct[_ -]?answer|solution|prediction|"
     r"letter)"
     r"(?:\s[^<>]{0,200})?>([^<]*)(?:<|$)"
 )
+_LAST_TAG = re.compile(r"</\s*(?:answer|final[_ -]?answer|final|choice|option|response)\s*>\s*$", re.IGNORECASE)
 _FIELD = re.compile(
     rf"[\"'](?:{_any(KEYS)})[\"']\s*:\s*(?:\"([^\"\n]{{0,1000}})\"|'([^'\n]{{0,1000}})'|(\[[^\]\n]{{0,1000}}\]|[^,}}\n]{{0,200}}))"
 )
@@ -312,8 +317,9 @@ def _heads(this: _Response) -> Iterator[tuple[int, int, str]]:
                 yield at, at + len(phrase), kind
                 break
         else:
-            if word in _HEAD:
-                yield at, match.end(), _HEAD[word]
+            elided = word.partition("'")[2]  # French and Italian articles
+            if known := _HEAD.get(word) or _HEAD.get(elided):
+                yield at, match.end(), known
     if not lowered.isascii():
         for match in _HEAD_UNSPACED.finditer(lowered):
             kind = next(kind for kind, words in _KINDS.items() if match.group() in words)
@@ -368,7 +374,7 @@ def _said(this: _Response, depth: int) -> _Said:
             linked = _QUALIFIED.search(before) is not None
         if kind == "correction":
             word, mark = this.lowered[start:end], this.lowered[end : end + 1]
-            if word not in ("no", "wait", "sorry") or mark in tuple(",.:;!-–—"):
+            if word not in ("no", "yes", "wait", "sorry") or mark in tuple(",.:;!-–—"):
                 said.answers.append((at, letter))
         elif _DENIED.search(before):
             continue
@@ -404,7 +410,7 @@ def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
 
 # ------------------------------------------------------------------------- letters by their place, and texts
 
-_LONE = re.compile(r"[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*([a-z])[\W_]*")
+_LONE = re.compile(r"(?:\d{1,3}[.):])?[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*([a-z])(?![+#])[\W_]*")
 _FIRST = re.compile(
     rf"[^\w]*([a-z])(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since)\b|\s+\()"
 )
@@ -476,17 +482,27 @@ def _by_text(this: _Response) -> str:
         starts.append(length)
         length += len(word) + 1
     place_of = {start: number for number, start in enumerate(starts)}
-    named = set()
+    found: list[tuple[str, int, int]] = []  # letter, start and end
     for own, letter in sorted(_texts(this.options).items(), key=lambda each: len(" ".join(each[0])), reverse=True):
         wanted = f" {' '.join(own)} "
         at = joined.find(wanted) if own else -1
         while at >= 0:
             number = place_of[at + 1]
-            after = this.text[words[number + len(own) - 1][2] :][:1]
-            if not _negated(this.lowered, words[number][1]) and after != "?":
-                named.add(letter)
+            found.append((letter, words[number][1], words[number + len(own) - 1][2]))
             joined = f"{joined[:at]} {'_' * (len(wanted) - 2)} {joined[at + len(wanted) :]}"
             at = joined.find(wanted, at + len(wanted) - 1)
+            if len(found) > 100:  # said over and over: nothing more is to be learnt
+                break
+    # A "no" or "not" within an option denies nothing.
+    told = list(this.lowered)
+    for _, start, end in found:
+        told[start:end] = "_" * (end - start)
+    around = "".join(told)
+    named = {
+        letter
+        for letter, start, end in found
+        if this.text[end : end + 1] != "?" and not _negated(around, start) and not _REFUSED.match(around, end)
+    }
     return named.pop() if len(named) == 1 else ""
 
 
@@ -542,7 +558,7 @@ def read_choice(response: str, options: Sequence[str]) -> str:
     value = _whole_json(text)
     if isinstance(value, str | int | float):
         text = str(value)
-    return _read(_plain(text), tuple(options))
+    return _read(_plain(_LAST_TAG.sub("", text)), tuple(options))
 
 
 def score_flexible(question: Question, response: str) -> Score:

@@ -32,7 +32,7 @@ VERBS = _words("""
     故选, 应选, 應選, 选, 選, chọn, elijo, escolho, scelgo, je choisis, ich wähle, выбираю
 """)
 # They replace what was said before.
-CORRECTIONS = _words("but, wait, actually, no, rather, correction, instead, sorry")
+CORRECTIONS = _words("but, wait, actually, no, yes, rather, correction, instead, sorry")
 CONCLUSIONS = _words("""
     so, therefore, thus, hence, consequently, it is, it's, must be, i think, i believe, i'd say
     i would say, i guess, indicates, points to, matches, corresponds to, supports, concluded, 所以, 因此
@@ -49,9 +49,10 @@ FILLERS = _words("""
     best, final, most, likely, probably, clearly, definitely, therefore, thus, then, hence, i
     think, believe, indeed, obviously, certainly, simply, just, of, in, for, on, video, given
     number, labeled, labelled, marked, accurate, appropriate, one, my, i'd, say, so, would
+    clear, obvious, simple, follows, esatta
     la, le, el, die, der, das, il, a, l'opzione, l'option, opción, opcion, letra
     opção, opcao, opzione, alternativa, lettre, lettera, buchstabe, choix, вариант, буква
-    correcta, correcto, bonne, richtige, richtig, correta, certa, corretta, esatta, giusta
+    correcta, correcto, correcte, exacte, bonne, richtige, richtig, correta, certa, corretta, giusta
     правильный, верный, đúng, đáp, án, doğru, şık, seçenek, الصحيحة, الصحيح, الخيار, सही
     विकल्प, 选项, 選項, 項, 项, 选, 正确, 的, 选择, 番, 選択肢, 옵션, 선택지, 보기, 번, yang, benar
 """)
