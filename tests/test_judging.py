@@ -136,6 +136,31 @@ def test_grades_become_the_benchmarks_score(run: Path, cli: Cli, tmp_path: Path)
     assert status == 0 and f"{100 * float(row['score']):.1f} [" in again
 
 
+class Thinker(Describer):
+    """As ``Describer``, with its thoughts in the response."""
+
+    def generate(self, encoded: Any, prompts: Sequence[str], settings: Any) -> list[Answer]:
+        (answer,) = super().generate(encoded, prompts, settings)
+        return [Answer(f"<think>It may be step 99.</think>\n\n{answer.text}", num_tokens=5)]
+
+
+def test_thoughts_of_judges_and_of_models_change_no_grade(run: Path, cli: Cli, tmp_path: Path) -> None:
+    def thinking(request: dict[str, Any]) -> Reply:
+        assert "step 99" not in prompt_of(request) and "<think>" not in prompt_of(request)
+        thought = '<think>Perhaps {"events": ["x"]}, or [{"relationship": "neutral"}]?</think>\n'
+        return Reply(thought + autodq(request).text)
+
+    output = tmp_path / "thinking"
+    evaluate(["dream1k"], [Thinker()], data_root=tmp_path, output=output, progress=False)
+    with judge_server(autodq) as server:
+        judge(cli, run, server.url)
+    with judge_server(thinking) as server:
+        status, _, _ = judge(cli, output / "dream1k", server.url)
+    assert status == 0
+    (plain,), (thought,) = (csv.DictReader((each / "leaderboard.csv").open()) for each in (run, output / "dream1k"))
+    assert thought["score"] == plain["score"] and thought["not_judged"] == "0"
+
+
 def test_a_run_says_what_is_not_judged_and_never_asks(run: Path, cli: Cli) -> None:
     status, output, _ = cli("leaderboard", run)
     assert status == 0 and "| not judged" in output

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import pytest
 from benchmark_files import longvideobench_rows, write_longvideobench, write_mlvu
 
 from vamba_eval import Leaderboard, evaluate
-from vamba_eval.contracts import Metric, Summary
+from vamba_eval.contracts import Answer, Metric, ModelAdapter, Summary
+from vamba_eval.score.scored import scored_runs
 from vamba_eval.store.records import Record
 from vamba_eval.tables.costs import Costs, Distribution, costs_of
 from vamba_eval.tables.result import Result
@@ -119,6 +120,40 @@ def test_notes_name_chance_and_unlike_hardware(results: Path) -> None:
     notes = "\n".join(Leaderboard.from_runs([results]).notes())
     assert any(note.startswith("AT CHANCE") and "random" in note for note in notes.splitlines())
     assert "different hardware" in notes and "1 x NVIDIA H100 80GB HBM3" in notes
+
+
+class InTags(ModelAdapter):
+    """Always answers B, in tags."""
+
+    name = "tags"
+    reads_video = False
+
+    def encode(self, clip: Any) -> None:
+        return None
+
+    def generate(self, encoded: Any, prompts: Sequence[str], settings: Any) -> list[Answer]:
+        return [Answer("<answer>B</answer>", num_tokens=5, finish_reason="length") for _ in prompts]
+
+
+def test_notes_say_what_the_protocol_reads_wrongly_and_what_was_cut_off(tmp_path: Path) -> None:
+    write_mlvu(tmp_path, 6)
+    board = evaluate(["mlvu"], [InTags()], data_root=tmp_path, output=tmp_path / "out", progress=False)
+    flexible = Leaderboard.from_runs([tmp_path / "out"], protocol="flexible")
+    (row,), (as_flexible,) = board.table.to_dict("records"), flexible.table.to_dict("records")
+    # Under "vamba" the first letter of "answer" is what is read, so that A is right and B is wrong.
+    assert row["read_otherwise"] == sum(
+        a["correct"] != b["correct"]
+        for a, b in zip(_scores(tmp_path, "vamba"), _scores(tmp_path, "flexible"), strict=True)
+    )
+    assert row["read_otherwise"] > 0.1 * row["answered"] and as_flexible["read_otherwise"] == 0
+    notes = "\n".join(board.notes())
+    assert "READ OTHERWISE: " in notes and "CUT OFF: " in notes and row["cut_off"] == row["answered"]
+    assert "READ OTHERWISE" not in "\n".join(flexible.notes())
+
+
+def _scores(folder: Path, protocol: str) -> list[Mapping[str, float]]:
+    (run,) = scored_runs([folder / "out"], protocol)
+    return [each.score.values for each in run.scored]
 
 
 def test_a_missing_plugin_is_named(cli: Cli, results: Path) -> None:

@@ -23,7 +23,7 @@ from vamba_eval.contracts import Metric, Score, UserError
 from vamba_eval.score.scored import ScoredRun, score_runs, verdict_of
 from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
-from vamba_eval.tables.leaderboard import Leaderboard
+from vamba_eval.tables.leaderboard import Leaderboard, takes_part
 from vamba_eval.tables.result import Result
 from vamba_eval.tables.text import shown
 
@@ -214,7 +214,7 @@ class _Content:
             "latency_p95": row["first_answer_s_p95"],
             "frontier": id(result) in self._frontier,
             # Who is compared with whom for a frontier; None for those that take no part.
-            "alike": f"{result.protocol} {result.hardware}" if result.complete and result.reads_video else None,
+            "alike": f"{result.protocol} {result.hardware}" if takes_part(result) else None,
             "peak": row["peak_memory_bytes"] / _GIB if result.reads_video and row["peak_memory_bytes"] else None,
             "peak_kind": row["peak_memory_kind"],
             "hardware": row["hardware"],

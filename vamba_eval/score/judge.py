@@ -19,6 +19,7 @@ from vamba_eval.contracts import Task, UserError
 from vamba_eval.endpoint import Endpoint, EndpointError, Usage
 from vamba_eval.files import locked, user_cache
 from vamba_eval.progress import Display
+from vamba_eval.score.reasoning import final_text
 from vamba_eval.score.scored import recorded_task
 from vamba_eval.store.judgements import Judge, digest, judged_path, read_judgements
 from vamba_eval.store.records import Record
@@ -71,7 +72,7 @@ class Asking:
         self.usage.add(reply.usage)
         if reply.problem:
             raise ValueError(reply.problem)
-        return reply.text
+        return _without_reasoning(reply.text)
 
     def forget_last(self) -> None:
         """Drop what the last request was answered, in all its attempts: the next judgement asks it anew."""
@@ -177,13 +178,20 @@ def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progr
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _without_reasoning(text: str) -> str:
+    """What is graded, and what a grade is read from, is an answer, never the thoughts before it. A text without any
+    is as it was, so that the judge sees what the source's authors show theirs."""
+    final = final_text(text)
+    return text if final == text.strip() else final
+
+
 def _judge_one(task: Task, record: Record, endpoint: Endpoint) -> tuple[dict[str, Any], bool]:
     """The line for one response, and whether the endpoint failed. Raises only UserError: what concerns them all."""
     ask = Asking(endpoint)
     judgement: dict[str, Any] | None = None
     error, unavailable = None, False
     try:
-        judgement = json.loads(json.dumps(task.judge(record.asked(), record.response or "", ask)))
+        judgement = json.loads(json.dumps(task.judge(record.asked(), _without_reasoning(record.response or ""), ask)))
     except UserError:
         raise
     except EndpointError as failure:

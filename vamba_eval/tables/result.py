@@ -37,6 +37,7 @@ class Result:
     failed: int = 0
     unparsed: int = 0
     cut_off: int = 0
+    read_otherwise: int = 0
     drawn: int = 0
     videos: int = 0
     costs: Costs = field(default_factory=Costs)
@@ -98,6 +99,7 @@ class Result:
             "coverage": self.answered / self.asked_for if self.questions else None,
             "unparsed": self.unparsed,
             "cut_off": self.cut_off,
+            "read_otherwise": self.read_otherwise,
             "drawn": self.drawn,
             "judge": self.judge,
             "not_judged": self.unjudged,
@@ -128,6 +130,15 @@ def results_of(scored: Scored) -> tuple[Sequence[Result], Scored]:
     return results, shown
 
 
+def _read_otherwise(run: ScoredRun) -> int:
+    """Responses that the protocol "flexible" scores otherwise than the run's; 0 where the task does not have it."""
+    if "flexible" not in run.task.protocols or run.protocol == "flexible":
+        return 0
+    return sum(
+        run.task.score(each.question, each.response, "flexible").values != each.score.values for each in run.scored
+    )
+
+
 def result_of(run: ScoredRun) -> Result:
     answered = run.answered
     sampling = run.fingerprint["sampling"]
@@ -153,6 +164,7 @@ def result_of(run: ScoredRun) -> Result:
         failed=len(run.records) - len(answered),
         unparsed=sum(not record.score.parsed for record in run.scored),
         cut_off=sum(record.finish_reason == "length" for record in answered),
+        read_otherwise=_read_otherwise(run),
         drawn=sum(record.score.drawn for record in run.scored),
         videos=counts["videos"],
         costs=costs_of(answered, reads_video=reads),
