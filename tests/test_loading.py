@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -280,7 +281,9 @@ def test_an_interrupted_run_leaves_nothing_behind(
         assert "the same command goes on from here" in err and "Traceback" not in err
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
-    assert set(os.listdir("/dev/shm")) <= segments
+    # Names hold the process that made them; other programs have segments of their own there.
+    pids = {str(each.pid) for each in (*children, process)}
+    assert not [name for name in set(os.listdir("/dev/shm")) - segments if pids & set(re.findall(r"\d+", name))]
     finished = _run(folder, tmp_path / "out")
     _, err = finished.communicate(timeout=120)
     assert finished.returncode == 0, err

@@ -96,7 +96,7 @@ def test_kill_loses_at_most_the_question_in_flight(data: Path, tmp_path: Path, a
     process = subprocess.Popen(slow, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     path = output / "folder" / "folder.careful.jsonl"
     deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
+    while not (path.exists() and path.read_bytes()) and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(after_s)
     process.send_signal(signal.SIGKILL)
