@@ -232,6 +232,14 @@ def test_percentages_are_not_asked_of_fractions(cli: Cli, results: Path) -> None
     assert len(Leaderboard([points]).select(where="score > 3").results) == 1
 
 
+def test_what_reads_by_one_protocol_refuses_all(cli: Cli, results: Path, tmp_path: Path) -> None:
+    more = [results / "many", "--output", tmp_path / "exported", "--format", "lmms-eval"]
+    for verb, arguments in (("compare", [f"{results / 'few'}:random", f"{results / 'many'}:random"]), ("export", more)):
+        status, _, err = cli(verb, *arguments, "--protocol", "all")
+        assert status == 2 and f"{verb} reads responses by one protocol's rules" in err
+    assert not (tmp_path / "exported").exists()
+
+
 def test_rows_are_chosen_sorted_and_shown_in_every_form(cli: Cli, results: Path, tmp_path: Path) -> None:
     columns = ("--columns", "model,task,num_frames,score", "--sort", "score")
     status, out, _ = cli("leaderboard", results, "--where", 'task == "mlvu"', *columns, "--format", "json")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.lmms_logs import export_logs, write_text
-from vamba_eval.score.scored import scored_runs
+from vamba_eval.score.scored import check_one_protocol, scored_runs
 
 FORMATS = ("official", "lmms-eval")
 
@@ -24,8 +24,9 @@ def export(
                 the second result
     lmms-eval   a line a response, as ``lmms-eval --log_samples`` writes them (0.7), and the results beside them
 
-    Raises UserError where there is nothing to write.
+    Raises UserError where there is nothing to write, and for several protocols at once.
     """
+    check_one_protocol(protocol, "export")
     folder = Path(folder)
     written: list[Path] = []
     passed_over: list[str] = []

@@ -215,6 +215,12 @@ def verdict_of(measures: Mapping[str, Measure], values: Mapping[str, float]) -> 
     return "partial"
 
 
+def check_one_protocol(protocol: str | None, verb: str) -> None:
+    """Raise UserError where ``protocol`` names them all, and ``verb`` has room for one."""
+    if protocol == ALL_PROTOCOLS:
+        raise UserError(f"{verb} reads responses by one protocol's rules: name it, or use rescore --protocol all")
+
+
 def _protocols(task: Task, own: str, asked: str | None) -> list[str]:
     if asked == ALL_PROTOCOLS:
         return list(dict.fromkeys([own, *task.protocols]))

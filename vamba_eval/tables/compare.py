@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from vamba_eval.contracts import Groups, Measure, Score, ScoredRecord, UserError
-from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, scored_runs, verdict_of
+from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, check_one_protocol, scored_runs, verdict_of
 from vamba_eval.score.statistics import (
     broken_down,
     difference_interval,
@@ -169,6 +169,7 @@ def compare(run_a: str, run_b: str, *, protocol: str | None = None) -> list[Comp
 
     A run is a folder, or ``FOLDER:MODEL`` where it holds several. Raises UserError where nothing can be paired.
     """
+    check_one_protocol(protocol, "compare")
     runs_a, runs_b = _chosen(run_a, protocol), _chosen(run_b, protocol)
     pairs = list(_pairs(runs_a, runs_b))
     if not pairs:
