@@ -191,6 +191,14 @@ def test_the_frontier_is_what_no_other_beats_on_the_same_hardware() -> None:
     assert "◆" not in Leaderboard(results[:1]).headline_markdown(), "one model is no choice"
 
 
+def test_the_best_of_a_ladder_is_said_to_be_chosen() -> None:
+    rungs = [
+        result("m", score, 1.0, num_frames=frames) for frames, score in ((8, 0.5), (16, 0.7), (32, 0.6), (32, 0.6))
+    ]
+    notes = "\n".join(Leaderboard([*rungs, result("other", 0.9, 1.0, num_frames=8)]).notes())
+    assert notes.count("BEST OF") == 1 and "BEST OF 3: m with 16 frames on " in notes
+
+
 def test_who_guesses_is_on_no_frontier() -> None:
     def measured(value: float, low: float | None, **more: Any) -> Summary:
         return Summary({"accuracy": Metric(value, low, None if low is None else 1.0, 10, 10, **more)}, {})

@@ -231,6 +231,11 @@ class Leaderboard:
                 said.setdefault(remark, []).append(r)
         for (before, behind), about in said.items():
             notes.append(f"{before}{_named(about, with_protocol=len(protocols) > 1)}{behind}")
+        notes += [
+            f"BEST OF {tried}: {best.model} with {best.num_frames} frames on {best.title}; where the number is chosen "
+            "by this score, the score is likely too high"
+            for best, tried in _best_of_ladders(self.results)
+        ]
         hardware = unique(r.hardware for r in self.results if r.hardware)
         if len(hardware) > 1:
             notes.append(f"seconds and memory come from different hardware: {'; '.join(hardware)}")
@@ -313,6 +318,19 @@ def _named(results: Sequence[Result], *, with_protocol: bool) -> str:
             names.append(f"{model} ({details})" if details else model)
         parts.append(f"{', '.join(names)} on {title}")
     return "; ".join(parts)
+
+
+def _best_of_ladders(results: Sequence[Result]) -> Iterator[tuple[Result, int]]:
+    """Where a model was measured with several numbers of frames: the best result, and how many numbers there are."""
+    ladders: dict[tuple[str, str, str], list[Result]] = {}
+    for r in results:
+        if isinstance(r.num_frames, int) and not r.source and r.summary.metrics:
+            ladders.setdefault((r.model, r.title, r.protocol), []).append(r)
+    for rungs in ladders.values():
+        tried = len({rung.num_frames for rung in rungs})
+        sign = 1 if rungs[0].summary.headline[1].best > 0 else -1
+        if tried > 1:
+            yield max(rungs, key=lambda rung: sign * rung.summary.headline[1].value), tried
 
 
 def takes_part(result: Result) -> bool:
