@@ -282,7 +282,7 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
             "UNPARSED: ",
             f": {counts} yield no answer and count as wrong; rescore --protocol all reads them otherwise",
         )
-    if r.read_otherwise > _MANY * r.answered:
+    if r.read_otherwise > _MANY * r.answered and not r.random_weights:
         counts = f"{r.read_otherwise:,} of {r.answered:,} responses"
         yield "READ OTHERWISE: ", f": {counts} are right or wrong otherwise under the protocol flexible; see rescore"
     if r.drawn:
