@@ -455,11 +455,13 @@ def test_waiting_makes_no_sample_dear() -> None:
 
         def sample(self) -> None:
             self.count += 1
-            time.sleep(0.02)  # as a driver that takes its time to answer
+            time.sleep(0.1)  # as a driver that takes its time to answer
 
     with Slow(interval_s=0.001) as memory:
-        time.sleep(1.0)
-    assert memory.count > 5
+        deadline = time.monotonic() + 0.1 / memory.share
+        while memory.count < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert memory.count >= 3, "the first of these waits alone would make the next sample wait for longer"
 
 
 # ------------------------------------------------------------------------------------------------- energy
