@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,16 +240,44 @@ def lettered(options: Sequence[str], form: str = "{}. {}") -> list[str]:
     return [form.format(letter, option) for letter, option in zip(LETTERS, options, strict=False)]
 
 
-def letter_prompt(text: str, options: Sequence[str], letters: str = "A, B, C, or D") -> str:
-    """The Vamba scripts' prompt for MLVU and LongVideoBench: it names A to D whatever the number of options.
+def rotated_text(text: str, options: Sequence[str], places: int, mark: str = r"\(([A-Z])\)") -> str | None:
+    """``text`` with the options in it turned as ``Question.rotated`` turns them, wherever they are listed.
 
-    NExT-QA's names all five ``letters``.
+    They stand in lettered lines ("(A) ..." if ``mark`` is not given) as often as it may be; None where they do not, so
+    that nothing can be turned.
     """
-    instruction = (
+    before, *parts = re.split(rf"((?:^|\n)\s*{mark}[ \t]*)", text)
+    marks, letters, bodies = parts[::3], parts[1::3], parts[2::3]
+    count = len(options)
+    if not letters or letters != list(LETTERS[:count]) * (len(letters) // count):
+        return None
+    turned = [before]
+    for place, (own_mark, body) in enumerate(zip(marks, bodies, strict=True)):
+        shown = body.strip()
+        if shown != options[place % count].strip():
+            return None
+        other = options[(place % count + places) % count].strip()
+        turned += [own_mark, body.replace(shown, other, 1) if shown else f"{other}{body}"]
+    return "".join(turned)
+
+
+def with_extra(question: Question, **extra: str | list[str] | None) -> Question | None:
+    """``question`` with other entries of ``extra``; None where one of them could not be made."""
+    return None if None in extra.values() else replace(question, extra={**question.extra, **extra})
+
+
+def letter_instruction(letters: str = "A, B, C, or D") -> str:
+    """The instruction of the Vamba scripts' prompts for MLVU and LongVideoBench: it names A to D whatever the number of
+    options. NExT-QA's names all five ``letters``."""
+    return (
         "Select the best answer to the following multiple-choice question based on the video. "
         f"Respond with only the letter ({letters}) of the correct option."
     )
-    return "\n".join([instruction, text, *lettered(options)])
+
+
+def letter_prompt(text: str, options: Sequence[str], letters: str = "A, B, C, or D") -> str:
+    """The Vamba scripts' prompt with that instruction."""
+    return "\n".join([letter_instruction(letters), text, *lettered(options)])
 
 
 def asked_as(protocol: str, source: str) -> str:

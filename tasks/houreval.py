@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,15 @@ class HourEval(Task):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         task, own = self._source(question)
         return task.prompt(video, own, protocol, clip)
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        task, own = self._source(question)
+        return task.instructions(own, protocol)
+
+    def rotated(self, question: Question, places: int) -> Question | None:
+        task, own = self._source(question)
+        turned = task.rotated(own, places)
+        return None if turned is None else replace(turned, id=question.id)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         task, own = self._source(question)

@@ -7,6 +7,7 @@ show their file names, so there a model can but guess.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,12 +39,19 @@ from ._annotations import (
     groups_of,
     letter_field,
     read_object,
+    rotated_text,
     seconds_field,
     split_options,
     text_field,
+    with_extra,
 )
 
 _FILE = "dev_v1.0_annotations.json"
+_MARK = r"\(?([A-Z])[.):]"  # of an option
+_INSTRUCTIONS = (  # before and behind the question
+    "Select the best answer to the following multiple-choice question based on the video.",
+    "Respond with only the letter (A, B, C, D, or E) of the correct option.",
+)
 
 
 class HourVideo(Task):
@@ -100,7 +108,7 @@ class HourVideo(Task):
 
     def _question(self, row: Any, where: str, collector: Collector) -> Question:
         mcq_test = text_field(row, "mcq_test")
-        _, options = split_options(mcq_test, r"\(?([A-Z])[.):]")
+        _, options = split_options(mcq_test, _MARK)
         if not options:
             problem = "'mcq_test' holds no 'A. ...' lines"
             collector.defect(where, problem, "it is asked as published, and A to E are taken as answers")
@@ -115,14 +123,16 @@ class HourVideo(Task):
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
-        return "\n".join(
-            [
-                "Select the best answer to the following multiple-choice question based on the video.",
-                question.text,
-                question.extra["mcq_test"],
-                "Respond with only the letter (A, B, C, D, or E) of the correct option.",
-            ]
-        )
+        select, respond = _INSTRUCTIONS
+        return "\n".join([select, question.text, question.extra["mcq_test"], respond])
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        return _INSTRUCTIONS
+
+    def rotated(self, question: Question, places: int) -> Question | None:
+        """The prompt shows the options as they are published."""
+        turned = rotated_text(question.extra["mcq_test"], question.options, places, _MARK)
+        return with_extra(question.rotated(places), mcq_test=turned)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:

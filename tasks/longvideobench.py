@@ -39,6 +39,7 @@ from ._annotations import (
     find_folder,
     first_responses,
     groups_of,
+    letter_instruction,
     letter_prompt,
     lettered,
     list_field,
@@ -148,6 +149,9 @@ class LongVideoBench(Task):
         if protocol == "official":
             return "\n".join([f"Question: {question.text}", *options, _LETTER_ONLY])
         return "\n".join([question.text, *options, _LETTER_ONLY, ""])
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        return (letter_instruction() if protocol == "vamba" else _LETTER_ONLY,)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         """Of the authors' scoring only lmms-eval's copy is published, which says that it is theirs."""

@@ -41,9 +41,11 @@ from ._annotations import (
     lettered,
     list_field,
     read_rows,
+    rotated_text,
     seconds_field,
     split_options,
     text_field,
+    with_extra,
 )
 
 # The original file has a line a video; the others a row a question, with the video's file under
@@ -57,6 +59,12 @@ _EXPECTED = (
     "train*.jsonl",
 )
 _FOLDERS = ("videos", "all_videos", "")
+_INSTRUCTION = (
+    "Select the best answer to the following multiple-choice question based on the video.\n"
+    "Respond with only the letter (A, B, C, or D) of the correct option."
+)
+_LMMS_INSTRUCTION = "Answer the question with the option letter"
+_SHOWN = ("asked", "lmms_question")  # what prompts show, with the options in it
 # Paper, section 4.1.
 _OFFICIAL_INSTRUCTION = (
     "Please select the best answer from the options above and directly provide the letter representing your choice "
@@ -137,16 +145,19 @@ class LVBench(Task):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         protocol = asked_as(protocol, "official")
         if protocol == "lmms-eval":
-            return f"{question.extra['lmms_question']}\nAnswer the question with the option letter"
+            return f"{question.extra['lmms_question']}\n{_LMMS_INSTRUCTION}"
         if protocol == "official":
             return f"{question.extra['asked']}\n{_OFFICIAL_INSTRUCTION}"
-        return "\n".join(
-            [
-                "Select the best answer to the following multiple-choice question based on the video.",
-                "Respond with only the letter (A, B, C, or D) of the correct option.",
-                question.extra["asked"],
-            ]
-        )
+        return f"{_INSTRUCTION}\n{question.extra['asked']}"
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        instructions = {"vamba": _INSTRUCTION, "lmms-eval": _LMMS_INSTRUCTION}
+        return (instructions.get(protocol, _OFFICIAL_INSTRUCTION),)
+
+    def rotated(self, question: Question, places: int) -> Question | None:
+        """The prompts show the options as they are published."""
+        texts = {name: rotated_text(question.extra[name], question.options, places) for name in _SHOWN}
+        return with_extra(question.rotated(places), **texts)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:

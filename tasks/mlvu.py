@@ -41,14 +41,17 @@ from ._annotations import (
     check_split,
     find_folder,
     first_existing,
+    letter_instruction,
     letter_prompt,
     lettered,
     list_field,
     missing,
     read_rows,
+    rotated_text,
     seconds_field,
     split_options,
     text_field,
+    with_extra,
 )
 
 _TYPES = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
@@ -83,6 +86,7 @@ _OFFICIAL_INSTRUCTION = (
     "Carefully watch this video and pay attention to every detail. Based on your observations, select the best option "
     "that accurately addresses the question."
 )
+_BEST_ONLY = "Only give the best option."
 
 
 class MLVU(Task):
@@ -252,16 +256,26 @@ class MLVU(Task):
         is_test = question.extra.get("split") == "test"
         if protocol == "lmms-eval":  # its task file of the test set adds nothing to the question
             asked: str = question.extra["lmms_question"]
-            return asked if is_test else f"{asked}\nOnly give the best option.\nBest option: ("
+            return asked if is_test else f"{asked}\n{_BEST_ONLY}\nBest option: ("
         if protocol == "official":
             listed = "\n".join(lettered(question.options, "({}) {}")).rstrip()
             # The authors begin the response with the last line; here it ends the prompt.
-            lines = [f"Question: {question.text}", "Options:", listed, "Only give the best option.", "Best Option: ("]
+            lines = [f"Question: {question.text}", "Options:", listed, _BEST_ONLY, "Best Option: ("]
             return "\n".join([_OFFICIAL_INSTRUCTION, *lines])
-        if is_test:  # the scripts do not have it; their instruction with as many letters as there are options
-            *letters, last = list(LETTERS[: len(question.options)])
-            return letter_prompt(question.text, question.options, f"{', '.join(letters)}, or {last}")
-        return letter_prompt(question.text, question.options)
+        return letter_prompt(question.text, question.options, _letters(question))
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        protocol = asked_as(protocol, "official")
+        if protocol == "lmms-eval":
+            return () if question.extra.get("split") == "test" else (_BEST_ONLY,)
+        if protocol == "official":
+            return _OFFICIAL_INSTRUCTION, _BEST_ONLY
+        return (letter_instruction(_letters(question)),)
+
+    def rotated(self, question: Question, places: int) -> Question | None:
+        """lmms-eval's prompt shows the options in the question's text."""
+        turned = rotated_text(question.extra["lmms_question"], question.options, places)
+        return with_extra(question.rotated(places), lmms_question=turned)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:
@@ -285,6 +299,14 @@ class MLVU(Task):
             kind = each.groups["question_type"]
             entries.append({"question_id": each.question_id, "question_type": kind, "option": option})
         return ("test_res.json", json.dumps(entries, indent=4) + "\n") if entries else None
+
+
+def _letters(question: Question) -> str:
+    """What the Vamba scripts' instruction names. They do not have the test set: there as many as there are options."""
+    if question.extra.get("split") != "test":
+        return "A, B, C, or D"
+    *letters, last = list(LETTERS[: len(question.options)])
+    return f"{', '.join(letters)}, or {last}"
 
 
 def _extract_official(response: str) -> str:

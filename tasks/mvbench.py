@@ -94,6 +94,8 @@ _OFFICIAL_INSTRUCTION = (
     "objects, and the action and pose of persons. Based on your observations, select the best option that accurately "
     "addresses the question."
 )
+_LETTER_ONLY = "Answer with the option's letter from the given choices directly."
+_BEST_ONLY = "Only give the best option."
 _CUT_OUT = re.compile(r"_[\d.]+_[\d.]+\.mp4$")  # how a part that was cut out ends: its start and end in seconds
 
 
@@ -191,14 +193,17 @@ class MVBench(Task):
         protocol = asked_as(protocol, "official")
         if protocol == "lmms-eval":
             options = lettered(question.options, "({}) {}")
-            return "\n".join([f"Question:{question.text}", "Option:", *options, "Only give the best option.", ""])
+            return "\n".join([f"Question:{question.text}", "Option:", *options, _BEST_ONLY, ""])
         if protocol == "official":
             listed = "\n".join(lettered(question.options, "({}) {}")).rstrip()
             # The authors begin the response with the last line; here it ends the prompt.
-            lines = [f"Question: {question.text}", "Options:", listed, "Only give the best option.", "Best option:("]
+            lines = [f"Question: {question.text}", "Options:", listed, _BEST_ONLY, "Best option:("]
             return "\n".join([_OFFICIAL_INSTRUCTION, *lines])
-        instruction = "Answer with the option's letter from the given choices directly."
-        return "\n".join([f"Question: {question.text}", *lettered(question.options), instruction])
+        return "\n".join([f"Question: {question.text}", *lettered(question.options), _LETTER_ONLY])
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        instructions = {"vamba": (_LETTER_ONLY,), "lmms-eval": (_BEST_ONLY,)}
+        return instructions.get(protocol, (_OFFICIAL_INSTRUCTION, _BEST_ONLY))
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:

@@ -36,6 +36,7 @@ from ._annotations import (
     find_folder,
     first_existing,
     first_responses,
+    letter_instruction,
     letter_prompt,
     lettered,
     read_object,
@@ -44,6 +45,7 @@ from ._annotations import (
 )
 
 _OPTIONS = ("a0", "a1", "a2", "a3", "a4")
+_LETTERS = "A, B, C, D, or E"
 _CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the first letter of the type
 
 
@@ -122,7 +124,10 @@ class NExTQA(Task):
         if protocol == "lmms-eval":
             # It says nothing of how to answer.
             return "\n".join([question.text.strip(), *lettered(_stripped(question))])
-        return letter_prompt(question.text, question.options, "A, B, C, D, or E")
+        return letter_prompt(question.text, question.options, _LETTERS)
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        return () if protocol == "lmms-eval" else (letter_instruction(_LETTERS),)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:

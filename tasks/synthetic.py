@@ -8,7 +8,7 @@ second of video is among 512 uniform frames, so a model that sees them all can a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +33,16 @@ from vamba_eval.progress import Display
 from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
 
-from ._annotations import FLEXIBLE, FLEXIBLE_SETTINGS, HUB_PREFIX, LMMS_EVAL_ROOT, check_split, letter_prompt, lettered
+from ._annotations import (
+    FLEXIBLE,
+    FLEXIBLE_SETTINGS,
+    HUB_PREFIX,
+    LMMS_EVAL_ROOT,
+    check_split,
+    letter_instruction,
+    letter_prompt,
+    lettered,
+)
 
 WIDTH, HEIGHT, FPS = 224, 140, 10
 DURATIONS_S = {"short": 120, "medium": 240, "long": 480}
@@ -62,6 +71,7 @@ WORDS = (
 )
 _BACKGROUND = (96, 100, 104)
 _FLASH = (250, 250, 250)
+_LETTER_ONLY = "Answer with the option's letter from the given choices directly."
 
 
 @dataclass(frozen=True)
@@ -118,10 +128,11 @@ class Synthetic(Task):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         options = lettered(question.options)
         if protocol == "lmms-eval":
-            return "\n".join(
-                [question.text, *options, "Answer with the option's letter from the given choices directly."]
-            )
+            return "\n".join([question.text, *options, _LETTER_ONLY])
         return letter_prompt(question.text, question.options)
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        return (_LETTER_ONLY if protocol == "lmms-eval" else letter_instruction(),)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:

@@ -46,6 +46,7 @@ from ._annotations import (
     list_field,
     read_rows,
     text_field,
+    with_extra,
 )
 
 _GROUPS = ("duration", "domain", "sub_category", "task_type")
@@ -56,6 +57,8 @@ INSTRUCTION = (
     "Select the best answer to the following multiple-choice question based on {}. "
     "Respond with only the letter (A, B, C, or D) of the correct option."
 )
+
+LETTER_ONLY = "Answer with the option's letter from the given choices directly."  # lmms-eval's last line
 
 IN_LMMS_EVAL = InLmmsEval(
     tasks={"videomme": None, "videomme_long": "long"},
@@ -160,14 +163,29 @@ class VideoMME(Task):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         protocol = asked_as(protocol, "official")
         options = question.extra["options"]
+        instruction, *ending = self.instructions(question, protocol)
         if protocol == "vamba":
-            instruction = INSTRUCTION.format("the video").replace(". Respond", ".\nRespond")
             return "\n".join([instruction, question.text, " ".join(options)])
         if protocol == "official":
-            return "\n".join([INSTRUCTION.format("the video"), question.text, *options, "The best answer is:"])
+            return "\n".join([instruction, question.text, *options, "The best answer is:"])
+        return "\n".join([instruction, question.text, *options, "", *ending])
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        protocol = asked_as(protocol, "official")
+        if protocol == "vamba":
+            return (INSTRUCTION.format("the video").replace(". Respond", ".\nRespond"),)
+        if protocol == "official":
+            return (INSTRUCTION.format("the video"),)
         # It speaks of subtitles although none are given.
-        ending = ["", "Answer with the option's letter from the given choices directly."]
-        return "\n".join([INSTRUCTION.format("the video and the subtitles"), question.text, *options, *ending])
+        return INSTRUCTION.format("the video and the subtitles"), LETTER_ONLY
+
+    def rotated(self, question: Question, places: int) -> Question | None:
+        """The published options hold their letters."""
+        published = list(question.extra["options"])
+        bodies = [re.sub(r"^[A-Z](?=\.)", "", option) for option in published]
+        marks = [option.removesuffix(body) for option, body in zip(published, bodies, strict=True)]
+        turned = [mark + body for mark, body in zip(marks, [*bodies[places:], *bodies[:places]], strict=True)]
+        return with_extra(question.rotated(places), options=turned)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:

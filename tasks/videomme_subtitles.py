@@ -7,6 +7,7 @@ others are asked as each protocol asks them. No protocol limits the length of th
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import floor
@@ -73,6 +74,9 @@ class VideoMMESubtitles(VideoMME):
         times_s = tuple(round(int(index) * (1000 / clip.source_fps)) / 1000 for index in clip.frame_indices)
         text = _shown_text(video.subtitles, times_s, at_end=protocol == "vamba")
         return f"This video's subtitles are listed below:\n{text}\n{asked}" if text else asked
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        return super().instructions(question, protocol)[:1]
 
 
 @lru_cache(maxsize=2)

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from vamba_eval.registry import load_task
+
 MLVU_TYPES = {
     "1_plotQA": "plotQA",
     "2_needle": "findNeedle",
@@ -473,3 +475,25 @@ def write_mlvu_test(root: Path, rows: list[dict[str, Any]], file: str = "test-gr
     else:
         path.write_text(json.dumps(rows))
     return folder
+
+
+def write_every_choice(root: Path) -> None:
+    """Every benchmark of multiple choice, with a question that has no right answer in most of them."""
+    rows = videomme_rows(10)
+    rows[3]["answer"] = "E"  # impossible, as the first of each below
+    write_videomme(root, rows)
+    write_mlvu(root, 4)
+    write_longvideobench(root, longvideobench_rows(30))
+    lines = lvbench_videos(3, 30)
+    lines[0]["qa"][0]["answer"] = "F"
+    write_lvbench(root, lines)
+    write_hourvideo(root, hourvideo_annotations(3, 40))
+    write_mvbench(root, 9)
+    rows = nextqa_rows(5, {"CW": 20})
+    rows[0]["answer"] = 7
+    write_nextqa(root, rows)
+    videos = root / "synthetic" / f"v{load_task('synthetic').version}"
+    videos.mkdir(parents=True)
+    for n in range(3):  # so that none is generated
+        for duration in ("short", "medium", "long"):
+            (videos / f"{duration}_{n}.mp4").touch()

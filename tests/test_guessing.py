@@ -8,22 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from benchmark_files import (
-    hourvideo_annotations,
-    longvideobench_rows,
-    lvbench_videos,
-    mlvu_test_rows,
-    nextqa_rows,
-    videomme_rows,
-    write_hourvideo,
-    write_longvideobench,
-    write_lvbench,
-    write_mlvu,
-    write_mlvu_test,
-    write_mvbench,
-    write_nextqa,
-    write_videomme,
-)
+from benchmark_files import mlvu_test_rows, write_every_choice, write_mlvu_test
 from plugins import FolderTask
 from videos import make_video
 
@@ -57,24 +42,7 @@ def expectation(task: Task, question: Question, protocol: str) -> float:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    rows = videomme_rows(10)
-    rows[3]["answer"] = "E"  # impossible, as the first of each below
-    write_videomme(tmp_path, rows)
-    write_mlvu(tmp_path, 4)
-    write_longvideobench(tmp_path, longvideobench_rows(30))
-    lines = lvbench_videos(3, 30)
-    lines[0]["qa"][0]["answer"] = "F"
-    write_lvbench(tmp_path, lines)
-    write_hourvideo(tmp_path, hourvideo_annotations(3, 40))
-    write_mvbench(tmp_path, 9)
-    rows = nextqa_rows(5, {"CW": 20})
-    rows[0]["answer"] = 7
-    write_nextqa(tmp_path, rows)
-    videos = tmp_path / "synthetic" / f"v{load_task('synthetic').version}"
-    videos.mkdir(parents=True)
-    for n in range(3):  # so that none is generated
-        for duration in ("short", "medium", "long"):
-            (videos / f"{duration}_{n}.mp4").touch()
+    write_every_choice(tmp_path)
     return tmp_path
 
 

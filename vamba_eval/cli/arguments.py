@@ -76,11 +76,20 @@ def frame_sizes(text: str) -> list[tuple[int, int]]:
 
 def gpus(text: str) -> int | Literal["all"]:
     """A number of GPUs, or ``"all"``."""
+    return _count_or_all(text, "GPUs", 8)
+
+
+def rotations(text: str) -> int | Literal["all"]:
+    """A number of orders, or ``"all"``."""
+    return _count_or_all(text, "orders of the options", 2)
+
+
+def _count_or_all(text: str, what: str, example: int) -> int | Literal["all"]:
     if text == "all":
         return "all"
     if text.isdecimal() and int(text):
         return int(text)
-    raise ArgumentTypeError(f"{text!r}: write a number of GPUs, such as 8, or all")
+    raise ArgumentTypeError(f"{text!r}: write a number of {what}, such as {example}, or all")
 
 
 def prices(text: str) -> tuple[float, float]:

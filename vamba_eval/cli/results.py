@@ -108,6 +108,8 @@ def show_board(board: Any, paths: Sequence[Path], columns: Sequence[str] | None 
     print(f"\n{board.render('markdown', columns) if board.results else 'No results.'}\n")
     for note in board.notes():
         print(f"- {note}")
+    if asked_otherwise := board.robustness_markdown():
+        print(f"\n{asked_otherwise}")
     if paths:
         print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
         records = sorted(paths[0].parent.glob("*.jsonl"))

@@ -29,6 +29,7 @@ def add_parsers(verbs: Verbs) -> None:
     _add_reading(parser)
     _add_gpus(parser)
     _add_answers(parser)
+    _add_probes(parser)
     add_verb(verbs, "list", _list, "list the tasks and models that can be named")
 
 
@@ -155,8 +156,32 @@ def _add_answers(parser: Parser) -> None:
     add("--no-thumbnails", action="store_true", help="keep no small pictures of the frames (reports show them)")
 
 
+def _add_probes(parser: Parser) -> None:
+    add = parser.add_argument_group(
+        "what a score owes to the way of asking (each video is still encoded once; see also --num-frames 1, --blind)"
+    ).add_argument
+    add(
+        "--rotate-options",
+        type=arguments.rotations,
+        nargs="?",
+        const="all",
+        metavar="N",
+        help="ask each question in N orders of its options (without N: in as many as it has options); tables give the "
+        "mean, the agreement, and whether a letter is preferred",
+    )
+    add(
+        "--prompt-variants",
+        type=int,
+        default=1,
+        metavar="N",
+        help="ask in N wordings of the instruction, the protocol's own among them (at most 5)",
+    )
+    add("--shuffle-frames", action="store_true", help="show the frames in another order, the same for all models")
+
+
 def _run(args: Namespace) -> int:
     from vamba_eval.run.evaluate import evaluate
+    from vamba_eval.run.probes import Probes
 
     models = args.models
     if args.baselines:
@@ -185,6 +210,7 @@ def _run(args: Namespace) -> int:
         ladder=counts if len(counts) > 1 else (),
         seeds=args.seeds,
         blind=args.blind or args.baselines,
+        probes=Probes(args.rotate_options, args.prompt_variants, args.shuffle_frames),
         accept_environment=args.accept_environment,
         thumbnails=not args.no_thumbnails,
         gpus=args.gpus,

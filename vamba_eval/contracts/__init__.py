@@ -19,7 +19,7 @@ from vamba_eval.contracts.model import (
 from vamba_eval.contracts.sampling import STRATEGIES, FrameSampling, Ladder
 from vamba_eval.contracts.score import Groups, Mean, Measure, Metric, Score, ScoredRecord, Summary, Verdict, mean
 from vamba_eval.contracts.task import Ask, Task
-from vamba_eval.contracts.video import LETTERS, Clip, Question, Video
+from vamba_eval.contracts.video import LETTERS, Clip, Question, Trial, Video
 
 __all__ = [
     "LETTERS",
@@ -51,6 +51,7 @@ __all__ = [
     "ServedModel",
     "Summary",
     "Task",
+    "Trial",
     "UserError",
     "Verdict",
     "Video",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from vamba_eval.contracts.video import Question
+from vamba_eval.contracts.video import Question, Trial
 
 Groups = Mapping[str, "str | tuple[str, ...]"]
 # What a benchmark says of a response: all its values are the best possible, none is above the worst, or between.
@@ -43,7 +43,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoredRecord:
-    """One response as a measure sees it; a question asked with several seeds has as many.
+    """One response as a measure sees it; a question asked several times (``Trial``) has as many.
 
     ``question`` is as its record keeps it (without a record: its id and groups).
     """
@@ -55,6 +55,8 @@ class ScoredRecord:
     seed: int = 0
     question: Question = None  # type: ignore[assignment] # made of the others
     response: str = ""
+    rotation: int = 0
+    variant: int = 0
 
     def __post_init__(self) -> None:
         if self.question is None:
@@ -63,6 +65,10 @@ class ScoredRecord:
     @property
     def values(self) -> Mapping[str, float]:
         return self.score.values
+
+    @property
+    def trial(self) -> Trial:
+        return Trial(self.seed, self.rotation, self.variant)
 
     def members(self, group: str) -> tuple[str, ...]:
         """The group's values that this response counts in: mostly one."""

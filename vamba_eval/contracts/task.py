@@ -81,6 +81,18 @@ class Task(ABC):
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         """The text put to the model, without any vision marker. ``clip`` is None unless ``prompts_need_clip``."""
 
+    def rotated(self, question: Question, places: int) -> Question | None:
+        """``question`` with its options turned, as ``Question.rotated`` does; None where they cannot be.
+
+        For a task whose prompts show options from ``extra``, which has to be turned with them.
+        """
+        return question.rotated(places)
+
+    def instructions(self, question: Question, protocol: str) -> Sequence[str]:
+        """What its prompt says of how to answer, word for word: other wordings take the place of the first passage, and
+        the rest goes. Without any, another wording stands before the prompt."""
+        return ()
+
     def captions(self, video: Video, clip: Clip, protocol: str) -> Sequence[tuple[int, str]]:
         """Text between the frames (see ``Clip.captions``), under a protocol among ``interleaved``."""
         return ()

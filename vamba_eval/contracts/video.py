@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,36 @@ class Question:
     groups: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+
+    def rotated(self, places: int) -> Question:
+        """With its options turned: the one at ``places`` comes first, those before it last. The answer goes along."""
+        if not self.options:
+            return self
+        places %= len(self.options)
+        answer, letters = self.answer, LETTERS[: len(self.options)]
+        if answer and answer in tuple(letters):
+            answer = letters[(letters.index(answer) - places) % len(letters)]
+        return replace(self, options=(*self.options[places:], *self.options[:places]), answer=answer)
+
+
+class Trial(NamedTuple):
+    """One of the times that a question is asked.
+
+    rotation   by how many places its options are turned
+    variant    which wording of the instruction it has; 0 is the protocol's own
+    """
+
+    seed: int = 0
+    rotation: int = 0
+    variant: int = 0
+
+    def published(self, letter: str | None, num_options: int) -> str | None:
+        """The letter in the published order of the option that has ``letter`` in this trial; what is no letter of an
+        option stays as it is."""
+        letters = LETTERS[:num_options]
+        if not self.rotation or not letter or letter not in tuple(letters):
+            return letter
+        return letters[(letters.index(letter) + self.rotation) % num_options]
 
 
 @dataclass(frozen=True)
@@ -84,3 +115,13 @@ class Clip:
         chosen = self.parts[number]
         times, indices = self.timestamps_s[chosen], self.frame_indices[chosen]
         return Clip(self.frames[chosen], times, indices, self.source_fps, self.duration_s, self.note)
+
+    def shuffled(self, seed: str) -> Clip:
+        """The same frames in another order, the same for the same ``seed``; their times stay in order, so that a model
+        that is told times is told wrong ones."""
+        import numpy as np
+
+        digest = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()
+        order = np.random.default_rng(int.from_bytes(digest[:8], "big")).permutation(len(self.frames))
+        note = "; ".join(text for text in (self.note, "its frames are shuffled") if text)
+        return replace(self, frames=self.frames[order], note=note)

@@ -30,7 +30,10 @@ def export(
     folder = Path(folder)
     written: list[Path] = []
     passed_over: list[str] = []
-    for run in scored_runs(paths, protocol):
+    for asked in scored_runs(paths, protocol):
+        run = asked.as_protocol_asks()
+        if otherwise := len(asked.scored) - len(run.scored):
+            passed_over.append(f"{run.title}, {run.model}: {otherwise:,} responses in other orders or wordings")
         place = folder / run.folder.name / run.model
         if form == "lmms-eval":
             written += export_logs(run, place)

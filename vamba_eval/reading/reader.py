@@ -91,7 +91,13 @@ class Loaded:
         """What the sampling of that number in a ladder would have given alone."""
         if self.clip is None:
             return self
-        clip = self.clip.part(number)
+        return self._with(self.clip.part(number))
+
+    def shuffled(self) -> Loaded:
+        """The same frames in another order, which is the video's."""
+        return self if self.clip is None else self._with(self.clip.shuffled(self.video.id))
+
+    def _with(self, clip: Clip) -> Loaded:
         return replace(self, clip=clip, digest=frames_digest(clip.frames))
 
 

@@ -25,7 +25,8 @@ from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
 from vamba_eval.tables.leaderboard import Leaderboard, takes_part
 from vamba_eval.tables.result import Result
-from vamba_eval.tables.text import shown
+from vamba_eval.tables.robustness import EXPLAINED, robustness_rows
+from vamba_eval.tables.text import shown, unique
 
 _GIB = 1 << 30
 
@@ -99,6 +100,7 @@ def write_report(
         lstrip_blocks=True,
         loader=jinja2.FileSystemLoader(_HERE),
     )
+    asked_otherwise = robustness_rows(board.results)
     html = environment.get_template("page.html").render(
         title=title,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
@@ -111,6 +113,9 @@ def write_report(
         columns=content.columns,
         tasks=content.tasks,
         notes=board.notes(),
+        asked_otherwise=asked_otherwise,
+        asked_columns=unique(column for row in asked_otherwise for column in row),
+        asked_otherwise_explained=EXPLAINED,
         counts=content.counts(),
         version=__version__,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -132,6 +137,7 @@ class _System:
     model: str
     protocol: str
     looks: bool
+    asked: str
     runs: list[ScoredRun] = field(default_factory=list)
     frames: list[Any] = field(default_factory=list)
     label: str = ""
@@ -264,7 +270,8 @@ class _Content:
             split = run.fingerprint.get("split")
             for record in run.records:
                 score = next(scores).score if record.answered else None
-                key = (run.title, record.question, tuple(record.options), record.answer)
+                published = record.asked().rotated(-record.rotation)
+                key = (run.title, record.question, published.options, published.answer)
                 question = questions.get(key)
                 if question is None:
                     name = f"{run.task_name}{':' + split if split else ''}/{record.question}"
@@ -275,8 +282,8 @@ class _Content:
                         "id": record.question,
                         "video": record.video,
                         "text": -1,
-                        "options": [self._string(option) for option in record.options],
-                        "answer": record.answer,
+                        "options": [self._string(option) for option in published.options],
+                        "answer": published.answer,
                         "groups": record.groups,
                         "responses": [],
                     }
@@ -292,8 +299,8 @@ class _Content:
             rare["drawn"] = True
         if score is not None and (others := {n: v for n, v in score.values.items() if n != "correct"}):
             rare["values"] = others
-        if record.clip_note:
-            rare["note"] = record.clip_note
+        if notes := [note for note in (record.clip_note, _asked_how(record)) if note]:
+            rare["note"] = "; ".join(notes)
         if record.finish_reason == "length":
             rare["cut"] = True
         text = record.response if record.answered else record.error
@@ -302,7 +309,7 @@ class _Content:
             system,
             STATES.index(_state(run, score)),
             self._string(text or ""),
-            None if score is None else score.extracted,
+            None if score is None else record.trial.published(score.extracted, len(record.options)),
             -1 if record.prompt is None else self._string(record.prompt),
             self._strip(run.folder, digest),
             record.seed,
@@ -351,12 +358,13 @@ def _systems(pairs: Sequence[tuple[Result, ScoredRun]]) -> tuple[list[_System], 
         own = run.task.sampling.describe()
         sampling = run.fingerprint["sampling"]
         identity = {name: value for name, value in run.identity.items() if name != "reads_video"}
-        way = json.dumps([run.model, identity, run.protocol, "own" if sampling == own else sampling], sort_keys=True)
+        about = [run.model, identity, run.protocol, result.asked, "own" if sampling == own else sampling]
+        way = json.dumps(about, sort_keys=True)
         for system in ways[way]:
             if all(other.title != run.title for other in system.runs):
                 break
         else:
-            system = _System(run.model, run.protocol, run.identity.get("reads_video", True))
+            system = _System(run.model, run.protocol, run.identity.get("reads_video", True), result.asked)
             ways[way].append(system)
             systems.append(system)
         system.runs.append(run)
@@ -373,7 +381,12 @@ def _label(systems: Sequence[_System]) -> None:
         frames = _one_of(system.frames)
         return f" @{frames}" if frames is not None else ""
 
-    steps = [by_frames, lambda s: f" · {s.protocol}", lambda s: f" · {s.runs[0].folder.name}"]
+    steps = [
+        by_frames,
+        lambda s: f" · {s.asked}" if s.asked else "",
+        lambda s: f" · {s.protocol}",
+        lambda s: f" · {s.runs[0].folder.name}",
+    ]
     steps += [lambda s: f" · {s.runs[0].folder}"]
     for system in systems:
         system.label = system.model
@@ -393,7 +406,7 @@ def _label(systems: Sequence[_System]) -> None:
 _Cell = tuple[str, Any]  # what it shows, and by what it is sorted; None where nothing is known
 
 
-_TEXT_COLUMNS = ("Model", "Benchmark", "Run", "Protocol", "Hardware")
+_TEXT_COLUMNS = ("Model", "Benchmark", "Run", "Protocol", "Asked", "Hardware")
 
 
 def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cell]:
@@ -418,6 +431,7 @@ def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cel
         "Run": (result.run, result.run),
         "Protocol": (result.protocol, result.protocol),
         "Frames": ("", None) if result.num_frames is None else (str(result.num_frames), result.num_frames),
+        "Asked": (result.asked, result.asked),
         "Score": (score("score")[0], row["score"] and row["score"] / best),
         "95 % interval": span(score("ci95_low"), score("ci95_high")),
         "First answer": number("first_answer_s"),
@@ -439,6 +453,17 @@ def _state(run: ScoredRun, score: Score | None) -> str:
     if score is None:
         return "failed"
     return verdict_of(run.task.measures, score.values) or "neither" if score.parsed else "unparsed"
+
+
+def _asked_how(record: Record) -> str:
+    """How else than its protocol asks a question was asked."""
+    said = []
+    if record.rotation:
+        first = record.trial.published("A", len(record.options))
+        said.append(f"with its options turned by {record.rotation}: what it calls A is {first} here")
+    if record.variant:
+        said.append(f"in wording {record.variant + 1}")
+    return f"asked {', '.join(said)}" if said else ""
 
 
 def _interval(metric: Metric) -> list[Any]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, Prompt, Question, Seen, first_line
+from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, Prompt, Question, Seen, Trial, first_line
 from vamba_eval.cost.meter import Meter, PhaseCost
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
 from vamba_eval.machine import out_of_memory
@@ -93,8 +93,8 @@ class Answerer:
             yield from self._noted(records)
 
     def _record(self, job: Job, base: Record, outcome: Outcome, costs: Mapping[str, PhaseCost], meter: Meter) -> Record:
-        question, settings = outcome.request.tag, outcome.request.settings
-        about = replace(base, seed=settings.seed, cost=dict(base.cost))
+        (question, trial), settings = outcome.request.tag, outcome.request.settings
+        about = replace(at(base, trial), cost=dict(base.cost))
         if isinstance(outcome.answer, Exception):
             return record_of(job, about, question, error=failure("answering", outcome.answer))
         record = answer_record(job, about, question, outcome.request.prompt, outcome.answer, settings)
@@ -116,6 +116,7 @@ def parts_of(
     for number, (open_questions, blank) in enumerate(zip(work.open, blanks, strict=True)):
         if open_questions:
             own = loaded if len(jobs) == 1 else loaded.part(number)
+            own = own.shuffled() if jobs[number].probes.shuffle_frames else own
             yield number, own, open_questions, _about_video(blank, own)
 
 
@@ -149,23 +150,35 @@ def requests_of(
     """What is to be put to the model, and the records of questions whose prompt cannot be made."""
     requests, broken = [], []
     for one in open_questions:
-        for seed in one.seeds:
+        for trial in one.trials:
+            asked, about = one.question, at(base, trial)
             try:
-                text = job.prompt(loaded.video, one.question, loaded.clip)
+                asked = job.put(asked, trial)
+                text = job.prompt(loaded.video, asked, loaded.clip, trial.variant)
             except Exception as error:
-                reason = failure("making the prompt", error)
-                broken.append(record_of(job, replace(base, seed=seed), one.question, error=reason))
+                broken.append(record_of(job, about, asked, error=failure("making the prompt", error)))
                 continue
-            prompt = Prompt(text, len(one.question.options), one.question.id)
-            requests.append(Request(prompt, replace(job.generation, seed=seed), one.question))
+            prompt = Prompt(text, len(asked.options), _name_of(asked, trial))
+            requests.append(Request(prompt, replace(job.generation, seed=trial.seed), (asked, trial)))
     return requests, broken
+
+
+def _name_of(question: Question, trial: Trial) -> str:
+    """Who guesses by the question draws anew for each of its orders and wordings."""
+    again = trial.rotation or trial.variant
+    return f"{question.id} ({trial.rotation}, {trial.variant})" if again else question.id
+
+
+def at(base: Record, trial: Trial) -> Record:
+    """What the record of that trial shares with those of others."""
+    return replace(base, **trial._asdict())
 
 
 def failed(job: Job, base: Record, open_questions: Sequence[OpenQuestion], problem: str) -> Iterator[Record]:
     """The records of questions that nobody can answer."""
     for one in open_questions:
-        for seed in one.seeds:
-            yield record_of(job, replace(base, seed=seed), one.question, error=problem)
+        for trial in one.trials:
+            yield record_of(job, at(base, trial), one.question, error=problem)
 
 
 def answer_record(

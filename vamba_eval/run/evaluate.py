@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
-from vamba_eval.run.answer import record_of
+from vamba_eval.run.answer import failed
 from vamba_eval.run.check_task import check_questions, try_a_prompt
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import (
@@ -28,6 +28,7 @@ from vamba_eval.run.plan import (
     rungs_of,
     warn_of_defects,
 )
+from vamba_eval.run.probes import Probes
 from vamba_eval.run.progress import ModelProgress
 from vamba_eval.run.work import Assignment, Recorder, Subject, Work
 from vamba_eval.run.workplace import Workplace
@@ -57,6 +58,7 @@ def evaluate(
     ladder: Sequence[int] = (),
     seeds: int = 1,
     blind: bool = False,
+    probes: Probes | None = None,
     accept_environment: bool = False,
     thumbnails: bool = True,
     progress: bool = True,
@@ -80,6 +82,8 @@ def evaluate(
     seeds           how often each question is asked, with seeds that count up from the settings' own; above 1 for
                     sampled decoding only
     blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
+    probes          ask each question in other ways too: with its options in other orders, in other wordings; or show
+                    frames in another order
     accept_environment  go on with a run that was begun with other package versions or hardware
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
     gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
@@ -98,7 +102,8 @@ def evaluate(
     reading = reading or Reading()
     samplings = rungs_of(sampling, ladder)
     rungs = [
-        [prepare_task(task, protocol, split, one, generation, reading.backend) for task in tasks] for one in samplings
+        [prepare_task(task, protocol, split, one, generation, reading.backend, probes) for task in tasks]
+        for one in samplings
     ]
     jobs = rungs[0]
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
@@ -113,6 +118,7 @@ def evaluate(
         if not videos:
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
         check_questions(job.task, videos)
+        job.probes.check(job.task, videos)
         warn_of_defects(job)
         try_a_prompt(job, videos)
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
@@ -130,9 +136,7 @@ def evaluate(
         display = stack.enter_context(Display(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
             for job, defects, videos in zip(own_jobs, defects_of, videos_of, strict=True):
-                questions = sum(len(video.questions) for video in videos)
-                counts = {"videos": len(videos), "questions": questions, **({"seeds": seeds} if seeds > 1 else {})}
-                run.register_task(job.name, job.fingerprint(videos), counts, defects)
+                run.register_task(job.name, job.fingerprint(videos), _counts(job, videos, seeds), defects)
         for label, source, arguments in labelled:
             with closing(places.open(source, arguments, display)) as workplace:
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):
@@ -150,6 +154,14 @@ def evaluate(
     return Leaderboard(board.results, folder, board.left_out)
 
 
+def _counts(job: Job, videos: Sequence[Video], seeds: int) -> dict[str, int]:
+    """How much the whole of a benchmark holds, and how often it is asked if that is more than once."""
+    questions = [question for video in videos for question in video.questions]
+    trials = sum(len(job.trials(question, [0])) for question in questions)
+    counts = {"videos": len(videos), "questions": len(questions)}
+    return counts | ({"seeds": seeds} if seeds > 1 else {}) | ({"trials": trials} if trials > len(questions) else {})
+
+
 def _answer_all(
     recorders: Sequence[Recorder], videos: Sequence[Video], subject: Subject, workplace: Workplace, display: Display
 ) -> None:
@@ -162,10 +174,10 @@ def _answer_all(
         for recorder, line in zip(recorders, lines, strict=True):
             open_questions = recorder.open(video)
             for one in open_questions:
-                for seed in one.seeds if one.question.problem is not None else ():
-                    base = replace(recorder.blank, video=video.id, seed=seed)
-                    recorder.file.append(record_of(recorder.job, base, one.question, error=one.question.problem))
-                    line.add(None)
+                if (problem := one.question.problem) is not None:
+                    for failure in failed(recorder.job, replace(recorder.blank, video=video.id), [one], problem):
+                        recorder.file.append(failure)
+                        line.add(None)
             open_by_job.append([one for one in open_questions if one.question.problem is None])
         if any(open_by_job):
             works.append(Work(video, open_by_job))
@@ -185,14 +197,12 @@ def _answer_all(
 def _begin_line(
     recorder: Recorder, videos: Sequence[Video], subject: Subject, display: Display, scores: _Scores, *, ladder: bool
 ) -> ModelProgress:
-    asked_for = {question.id for video in videos for question in video.questions}
-    known = [record for record in recorder.known if record.question in asked_for]
     job = recorder.job
+    asked_for = {(q.id, trial) for video in videos for q in video.questions for trial in recorder.trials(q)}
+    known = [record for record in recorder.known if (record.question, record.trial) in asked_for]
     name = f"{job.name} · {subject.label}" + (f" · {job.sampling.num_frames} frames" if ladder else "")
-    total = len(asked_for) * len(recorder.seeds)
-    done = sum(record.seed in recorder.seeds for record in known)
     scored = [score for record in known if (score := scores.of(job, record)) is not None]
-    return ModelProgress(display, job.task, name, total, scored, done)
+    return ModelProgress(display, job.task, name, len(asked_for), scored, len(known))
 
 
 class _Scores:

@@ -6,12 +6,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vamba_eval import registry
-from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Model, Question, Task, UserError, Video
+from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Model, Question, Task, Trial, UserError, Video
+from vamba_eval.run.probes import Probes, put, reworded
 from vamba_eval.store.runs import safe_name
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ class Job:
     sampling: FrameSampling
     generation: GenerationSettings
     backend: str
+    probes: Probes = field(default_factory=Probes)
 
     @property
     def name(self) -> str:
@@ -144,29 +146,40 @@ class Job:
             "protocol": self.protocol,
             "sampling": {**self.sampling.describe(), **self._backend_if_another()},
             "generation": self.generation.describe(),
+            **self.probes.describe(),
             "annotations": _annotations_digest(videos),
             **({} if self.task.prompts_need_clip else {"prompts": self._prompts_digest(videos)}),
         }
 
-    def prompt(self, video: Video, question: Question, clip: Clip | None = None) -> str:
-        """The task's prompt. Raises what the task raises, and TypeError where it returns no text."""
+    def trials(self, question: Question, seeds: Sequence[int]) -> list[Trial]:
+        """The times that ``question`` is asked, with so many seeds."""
+        return self.probes.trials(self.task, question, seeds)
+
+    def put(self, question: Question, trial: Trial) -> Question:
+        """``question`` as it is asked in that trial."""
+        return put(self.task, question, trial)
+
+    def prompt(self, video: Video, question: Question, clip: Clip | None = None, variant: int = 0) -> str:
+        """The task's prompt, in the wording of that number. Raises what the task raises, and TypeError where it returns
+        no text."""
         text = self.task.prompt(video, question, self.protocol, clip)
         if not isinstance(text, str):
             raise TypeError(f"{type(self.task).__name__}.prompt returned {type(text).__name__}, not str")
-        return text
+        instructions = self.task.instructions(question, self.protocol) if variant else ()
+        return reworded(text, instructions, variant, len(question.options))
 
     def _prompts_digest(self, videos: Iterable[Video]) -> str:
         """Of what is asked, so that prompts edited under the same ``version`` do not mix in one run."""
         digest = hashlib.sha256()
         for video in videos:
             for question in video.questions:
-                if question.problem is None:
-                    digest.update(json.dumps([question.id, self._prompt_or_failure(video, question)]).encode())
+                for trial in self.trials(question, [0]) if question.problem is None else ():
+                    digest.update(json.dumps([question.id, self._prompt_or_failure(video, question, trial)]).encode())
         return digest.hexdigest()[:16]
 
-    def _prompt_or_failure(self, video: Video, question: Question) -> str | None:
+    def _prompt_or_failure(self, video: Video, question: Question, trial: Trial) -> str | None:
         try:
-            return self.prompt(video, question)
+            return self.prompt(video, self.put(question, trial), variant=trial.variant)
         except Exception:  # a failed question, when it is asked
             return None
 
@@ -191,6 +204,7 @@ def prepare_task(
     sampling: Mapping[str, Any] | FrameSampling | None,
     generation: Mapping[str, Any] | None,
     backend: str,
+    probes: Probes | None = None,
 ) -> Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
@@ -202,7 +216,7 @@ def prepare_task(
     if not isinstance(sampling, FrameSampling):
         sampling = sampling_with(task.sampling_under(protocol), sampling or {})
     settings = _settings_with(task.generation(protocol), generation or {}, task.name)
-    return Job(task, source, protocol, split, sampling, settings, backend)
+    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes())
 
 
 def labelled_models(

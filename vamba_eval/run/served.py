@@ -12,13 +12,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ServedModel
 from vamba_eval.reading.reader import Loaded, Reader
 from vamba_eval.run.answer import (
     answer_record,
+    at,
     failed,
     failure,
     note_seen,
@@ -164,14 +165,15 @@ class Served(Workplace):
         settings: GenerationSettings,
         seconds: float,
     ) -> Record:
-        about = replace(base, seed=settings.seed)
+        question, trial = request.tag
+        about = at(base, trial)
         try:
             if isinstance(answer, Exception):
                 raise answer
             check_answer(answer, self.facts.name)
         except Exception as error:
-            return record_of(job, about, request.tag, error=failure("answering", error))
-        record = answer_record(job, about, request.tag, request.prompt, answer, settings)
+            return record_of(job, about, question, error=failure("answering", error))
+        record = answer_record(job, about, question, request.prompt, answer, settings)
         record.latency_s = round(seconds, 6)
         return record
 

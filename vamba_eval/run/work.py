@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vamba_eval.contracts import FrameSampling, Ladder, Model, Question, ServedModel, Video
+from vamba_eval.contracts import FrameSampling, Ladder, Model, Question, ServedModel, Trial, Video
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job
 from vamba_eval.store.records import Record
@@ -57,10 +57,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class OpenQuestion:
-    """A question, and the seeds with which it is still to be asked."""
+    """A question, and the trials in which it is still to be asked."""
 
     question: Question
-    seeds: Sequence[int]
+    trials: Sequence[Trial]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Recorder:
         self.blank = Record("", "", [], None, {}, run.environment_number, task=job.name, model=subject.label)
         self.seeds = range(job.generation.seed, job.generation.seed + subject.seeds)
         self.known = [record for record in latest_records(self.file.path) if record.answered]
-        self._answered = {(record.question, record.seed) for record in self.known}
+        self._answered = {(record.question, record.trial) for record in self.known}
 
     def __enter__(self) -> Recorder:
         return self
@@ -105,12 +105,16 @@ class Recorder:
         if self.strips and loaded.clip is not None and loaded.digest is not None:
             self.strips.save(loaded.clip, loaded.digest)
 
+    def trials(self, question: Question) -> list[Trial]:
+        """The times that ``question`` is asked."""
+        return self.job.trials(question, self.seeds)
+
     def open(self, video: Video) -> list[OpenQuestion]:
         """What is still to be asked about ``video``."""
         open_questions = []
         for question in video.questions:
-            if seeds := [seed for seed in self.seeds if (question.id, seed) not in self._answered]:
-                open_questions.append(OpenQuestion(question, seeds))
+            if trials := [trial for trial in self.trials(question) if (question.id, trial) not in self._answered]:
+                open_questions.append(OpenQuestion(question, trials))
         return open_questions
 
 

@@ -201,7 +201,7 @@ def _judge_one(task: Task, record: Record, endpoint: Endpoint) -> tuple[dict[str
         error = str(failure) if isinstance(failure, ValueError) else f"{type(failure).__name__}: {failure}"
     line = {
         "question": record.question,
-        "seed": record.seed,
+        **record.trial._asdict(),
         "digest": digest(task, record),
         "judge": {"model": endpoint.model, "url": endpoint.url},
         "judgement": judgement,

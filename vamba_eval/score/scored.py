@@ -72,6 +72,11 @@ class ScoredRun:
     def answered(self) -> list[Record]:
         return [record for record in self.records if record.answered]
 
+    def as_protocol_asks(self) -> ScoredRun:
+        """Without the responses to other orders of options and other wordings."""
+        kept = [record for record in self.records if not (record.rotation or record.variant)]
+        return replace(self, records=kept, scored=[each for each in self.scored if not (each.rotation or each.variant)])
+
     @property
     def num_unjudged(self) -> int:
         """Responses that wait for a judge; they count neither as right nor as wrong."""
@@ -198,7 +203,8 @@ def scored_record(task: Task, record: Record, protocol: str, judgements: Judgeme
         score = Score()
     if not isinstance(score, Score):
         raise TypeError(f"{type(task).__name__} gives {type(score).__name__} for a response, not a Score")
-    return ScoredRecord(question.id, record.video, question.groups, score, record.seed, question, response)
+    about = (question.id, record.video, question.groups, score, record.seed, question, response)
+    return ScoredRecord(*about, rotation=record.rotation, variant=record.variant)
 
 
 def verdict_of(measures: Mapping[str, Measure], values: Mapping[str, float]) -> Verdict | None:

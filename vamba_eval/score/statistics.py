@@ -11,10 +11,10 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from vamba_eval.contracts import Mean, Measure, Metric, ScoredRecord, Summary
+from vamba_eval.contracts import Mean, Measure, Metric, Score, ScoredRecord, Summary
 
 # A measure that is no mean is computed anew without each part of the videos: more parts tell the error more exactly
 # (100 to a fourteenth of itself) and take as many times longer.
@@ -75,7 +75,8 @@ def metric_of(measure: Measure, records: Sequence[ScoredRecord]) -> Metric | Non
     if found is None:
         return None
     low, high = interval(found, measure)
-    by_seed = [value for some in _by_seed(records).values() if (value := measure.function(some)) is not None]
+    seeds = _by_seed(records).values()
+    by_seed = [value for some in seeds if (value := _of_one_seed(measure, some)) is not None]
     spread = stdev(by_seed) if len(by_seed) > 1 else None
     counts = (found.num_questions, found.num_videos)
     return Metric(found.value, low, high, *counts, best=measure.best, spread=spread, unit=measure.unit)
@@ -163,6 +164,8 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 def estimate(measure: Measure, records: Sequence[ScoredRecord]) -> Estimate | None:
     """A measure's number, the mean over seeds, and what it is without some of the videos; None where not defined."""
     counted = [record for record in records if measure.counts(record)]
+    if isinstance(measure, Mean):
+        counted = averaged(counted)
     value = over_seeds(measure, counted)
     if value is None:
         return None
@@ -176,7 +179,38 @@ def estimate(measure: Measure, records: Sequence[ScoredRecord]) -> Estimate | No
 
 def over_seeds(measure: Measure, records: Sequence[ScoredRecord]) -> float | None:
     """The mean of a measure over the seeds with which questions were asked."""
-    values = [value for some in _by_seed(records).values() if (value := measure.function(some)) is not None]
+    values = [value for some in _by_seed(records).values() if (value := _of_one_seed(measure, some)) is not None]
+    return fmean(values) if values else None
+
+
+def averaged(records: Sequence[ScoredRecord]) -> list[ScoredRecord]:
+    """One record a question and seed, with the means of its values where it was asked in several orders or wordings."""
+    members: dict[tuple[str, int], list[ScoredRecord]] = defaultdict(list)
+    for record in records:
+        members[record.question_id, record.seed].append(record)
+    return [own[0] if len(own) == 1 else _average(own) for own in members.values()]
+
+
+def _average(own: Sequence[ScoredRecord]) -> ScoredRecord:
+    names = dict.fromkeys(name for record in own for name in record.values)
+    values = {name: fmean(r.values[name] for r in own if name in r.values) for name in names}
+    return replace(own[0], score=Score(values))
+
+
+def _of_one_seed(measure: Measure, records: Sequence[ScoredRecord]) -> float | None:
+    """A measure is of questions that were asked once. Where some were asked in several orders or wordings, a mean is
+    that of their means, and any other measure is the mean over as many sets, with one response to each question, as
+    there are responses to the question asked most often (those to others come again)."""
+    members: dict[str, list[ScoredRecord]] = defaultdict(list)
+    for record in records:
+        members[record.question_id].append(record)
+    most = max(map(len, members.values()), default=1)
+    if most == 1:
+        return measure.function(records)
+    if isinstance(measure, Mean):
+        return measure.function(averaged(records))
+    sets = [[own[number % len(own)] for own in members.values()] for number in range(most)]
+    values = [value for some in sets if (value := measure.function(some)) is not None]
     return fmean(values) if values else None
 
 

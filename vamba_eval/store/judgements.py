@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import Task
+from vamba_eval.contracts import Task, Trial
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import read_lines
 
-_Identity = tuple[str, int]  # a question and a seed: which response of a file it is
+_Identity = tuple[str, Trial]  # which response of a file it is: to which question, and the how manieth
 
 
 @dataclass(frozen=True, order=True)
@@ -45,7 +45,7 @@ class Judgements:
 
     def of(self, task: Task, record: Record) -> Mapping[str, Any] | None:
         """The judgement of a record's response, None where it has none, or where what was judged has changed."""
-        line = self._known.get((record.question, record.seed))
+        line = self._known.get((record.question, record.trial))
         return line["judgement"] if line is not None and line["digest"] == digest(task, record) else None
 
     def explain(self, unjudged: int, folder: Path) -> str:
@@ -68,7 +68,7 @@ def read_judgements(records: Path, judge: str | None = None) -> Judgements:
             continue
         who = Judge(**line["judge"])
         known, failed = by_judge.setdefault(who, {}), failures.setdefault(who, {})
-        key = (line["question"], line["seed"])
+        key = (line["question"], Trial(line["seed"], line.get("rotation", 0), line.get("variant", 0)))
         if line["error"] is None:
             known[key] = line
             failed.pop(key, None)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from vamba_eval.contracts import Groups, Question
+from vamba_eval.contracts import Groups, Question, Trial
 
 # What every line has; one without it was not written here.
 _NEEDED = frozenset({"question", "video", "options", "answer", "groups", "response", "error", "environment"})
@@ -22,7 +22,8 @@ class Record:
 
     question, video     ids; ``text``, ``options``, ``answer``, ``groups`` and ``extra`` are the question's own, so that
                         a response is scored again without the benchmark's files
-    task, model, environment, seed  which run's, and the number of its environment in run.json
+    task, model, environment        which run's, and the number of its environment in run.json
+    seed, rotation, variant         which of the times that it was asked (``Trial``)
     prompt, response    what was put to the model, and its answer without its ``thinking``; None where there is none
     error               why there is no response; None where there is one
     num_tokens, finish_reason, prompt_tokens, cached_tokens, price  as in ``Answer``
@@ -46,6 +47,8 @@ class Record:
     task: str = ""
     model: str = ""
     seed: int = 0
+    rotation: int = 0
+    variant: int = 0
     text: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     prompt: str | None = None
@@ -100,8 +103,12 @@ class Record:
     def answered(self) -> bool:
         return self.error is None
 
+    @property
+    def trial(self) -> Trial:
+        return Trial(self.seed, self.rotation, self.variant)
+
     def asked(self) -> Question:
-        """As much of the question as the record keeps."""
+        """As much of the question as the record keeps, with its options in the order in which they were shown."""
         return Question(self.question, self.text or "", tuple(self.options), self.answer, _groups(self), self.extra)
 
 

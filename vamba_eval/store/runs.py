@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import UserError, system_reason
+from vamba_eval.contracts import Trial, UserError, system_reason
 from vamba_eval.files import locked, replace_text
 from vamba_eval.store.records import Record
 
@@ -81,8 +81,8 @@ class Run:
     def register_task(
         self, name: str, fingerprint: Mapping[str, Any], counts: Mapping[str, int], defects: Sequence[str]
     ) -> None:
-        """State how ``name`` is run, how many ``videos`` and ``questions`` the whole of it has, with how many
-        ``seeds`` each is asked (never fewer than before), and what is wrong with its annotations."""
+        """State how ``name`` is run, how many ``videos`` and ``questions`` the whole of it has, how many ``trials``
+        these are with each of how many ``seeds`` (never fewer than before), and what is wrong with its annotations."""
         self._register("tasks", name, fingerprint)
         before = self.info["counts"].get(name, {}).get("seeds", 1)
         self.info["counts"][name] = dict(counts)
@@ -195,10 +195,10 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def latest_records(path: Path) -> list[Record]:
-    """One record a question and seed: its response if it ever had one, else its last failure."""
-    latest: dict[tuple[str, int], Record] = {}
+    """One record a question and trial: its response if it ever had one, else its last failure."""
+    latest: dict[tuple[str, Trial], Record] = {}
     for record in read_records(path):
-        key = (record.question, record.seed)
+        key = (record.question, record.trial)
         if key not in latest or not latest[key].answered:
             latest[key] = record
     return list(latest.values())

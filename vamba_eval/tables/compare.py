@@ -64,7 +64,7 @@ class Difference:
 class Flip:
     """A question of which the two differ in what is said of their responses: right, wrong or partial.
 
-    ``score_a`` and ``score_b`` are the first value of their scores, the mean over seeds.
+    ``score_a`` and ``score_b`` are the first value of their scores, the mean over all times that it was asked.
     """
 
     question: str
@@ -211,6 +211,8 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
     if unlike := {q for q in both if questions_a[q].asked != questions_b[q].asked}:
         notes.append(f"{len(unlike):,} questions have different options or answers in the two runs and are left out")
     both -= unlike
+    if alone := sum(_restrict_to_shared(questions_a, questions_b, question) for question in both):
+        notes.append(f"{alone:,} responses to orders of options or wordings that one alone was asked in are left out")
     if unknown := {q for q in both if not (questions_a[q].is_scored and questions_b[q].is_scored)}:
         judged = sum(a.task.needs_judge(questions_a[q].records[0].question) for q in unknown)
         for number, why in ((judged, "have no grade"), (len(unknown) - judged, "have no known answer")):
@@ -240,7 +242,7 @@ def _judge(run: ScoredRun) -> str | None:
 
 @dataclass(frozen=True)
 class _Answered:
-    """A question's responses, over seeds."""
+    """A question's responses, over all times that it was asked; the first as its protocol asks."""
 
     records: Sequence[ScoredRecord]
 
@@ -261,7 +263,20 @@ def _by_question(run: ScoredRun) -> dict[str, _Answered]:
     members: dict[str, list[ScoredRecord]] = defaultdict(list)
     for record in run.scored:
         members[record.question_id].append(record)
-    return {question: _Answered(records) for question, records in members.items()}
+    return {question: _Answered(sorted(records, key=lambda each: each.trial)) for question, records in members.items()}
+
+
+def _restrict_to_shared(a: dict[str, _Answered], b: dict[str, _Answered], question: str) -> int:
+    """Keep of both what was asked in the same orders and wordings; how many responses are not."""
+    ways = [{(each.rotation, each.variant) for each in own[question].records} for own in (a, b)]
+    if ways[0] == ways[1]:
+        return 0
+    left_out = 0
+    for own in (a, b):
+        kept = [each for each in own[question].records if (each.rotation, each.variant) in ways[0] & ways[1]]
+        left_out += len(own[question].records) - len(kept)
+        own[question] = _Answered(kept)
+    return left_out
 
 
 def _verdicts(run: ScoredRun, answered: _Answered) -> Counter[str]:
@@ -344,6 +359,8 @@ class Rescored:
     task: str
     question: str
     seed: int
+    rotation: int
+    variant: int
     answer: str | None
     response: str
     scores: Mapping[str, Score]
@@ -370,7 +387,7 @@ def changed_by_protocol(paths: Sequence[str | Path]) -> list[Rescored]:
         for i, record in enumerate(runs[0].scored):
             scores = {run.protocol: run.scored[i].score for run in runs}
             if any(score.values != record.score.values for score in scores.values()):
-                about = (folder.name, model, task, record.question_id, record.seed, record.question.answer)
+                about = (folder.name, model, task, record.question_id, *record.trial, record.question.answer)
                 changed.append(Rescored(*about, record.response, scores))
     return changed
 

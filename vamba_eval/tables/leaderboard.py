@@ -22,6 +22,7 @@ from vamba_eval.tables.costs import Distribution
 from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, results_of
+from vamba_eval.tables.robustness import robustness_markdown
 from vamba_eval.tables.text import markdown_table, plain_cell, shown, tabulated, unique, write_csv, write_rows
 
 if TYPE_CHECKING:
@@ -159,11 +160,17 @@ class Leaderboard:
         """The headline table, one row a model, its notes, and the breakdowns of each task."""
         notes = "\n".join(f"- {note}" for note in self.notes())
         parts = ["# Leaderboard", self.headline_markdown(), notes]
+        if robustness := self.robustness_markdown():
+            parts += ["## Asked otherwise", robustness]
         for title in unique(result.title for result in self.results):
             own = [result for result in self.results if result.title == title and result.summary.breakdowns]
             if own:
                 parts += [f"## {title}", _breakdown_markdown(own)]
         return "\n\n".join(parts) + "\n"
+
+    def robustness_markdown(self) -> str:
+        """What answers owe to the order of options and to wording; "" where nothing was asked in several ways."""
+        return robustness_markdown(self.results)
 
     def headline_markdown(self) -> str:
         """The headline table alone: one row a model (and run and frame count), one column a task.
@@ -188,6 +195,8 @@ class Leaderboard:
             if len(protocols) > 1:
                 row["Protocol"] = first.protocol or "-"
             row["Frames"] = first.num_frames if first.num_frames is not None else "-"
+            if any(result.asked for result in self.results):
+                row["Asked"] = first.asked or "-"
             if len(sizes) > 1:
                 row["Size, px"] = first.size or "-"
             for title in titles:
@@ -223,6 +232,8 @@ class Leaderboard:
         protocols = {r.protocol for r in self.results if not r.source}
         if expected := _expected_guesses(self.results):
             notes.append(f"guessing is expected to reach {', '.join(expected)}")
+        if any(r.trials > r.questions for r in self.results):
+            notes.append("scores of questions that were asked in several orders or wordings are means over all of them")
         if any(r.seeds > 1 for r in self.results):
             notes.append("± is the standard deviation over seeds, beside the interval over videos")
         said: dict[tuple[str, str], list[Result]] = {}  # what to say before and behind the models it is true of
@@ -266,7 +277,8 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
     if r.answered != r.asked_for:
         missing = r.asked_for - r.answered - r.failed
         reasons = f"; first reason: {r.failures[0]}" if r.failures else ""
-        what = "questions" if r.seeds == 1 else f"responses ({r.seeds} seeds)"
+        what = "questions" if r.asked_for == r.questions else "responses"
+        what += f" ({r.seeds} seeds)" if r.seeds > 1 else ""
         counts = f"{r.answered:,} of {r.asked_for:,} {what} ({r.failed:,} failed, {missing:,} not asked){reasons}"
         yield "PARTIAL: ", f" covers {counts}"
     if r.judge:
@@ -438,7 +450,8 @@ def _rank_cell(result: Result) -> str:
 
 
 def _row_key(result: Result) -> tuple[Any, ...]:
-    return bool(result.source), result.run, result.protocol, result.model, result.num_frames, result.size
+    about = (result.run, result.protocol, result.model, result.num_frames, result.size, result.asked)
+    return bool(result.source), *about
 
 
 def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:

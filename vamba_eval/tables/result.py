@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vamba_eval.contracts import Summary
+from vamba_eval.score.robustness import Robustness, robustness_of
 from vamba_eval.score.scored import Scored, ScoredRun
 from vamba_eval.tables.costs import Costs, costs_of
 from vamba_eval.tables.ranks import Rank
+from vamba_eval.tables.robustness import asked_otherwise, robustness_row
 from vamba_eval.tables.text import unique
 
 
@@ -17,8 +19,10 @@ from vamba_eval.tables.text import unique
 class Result:
     """One model on one task in one run, or a reported row (then ``source`` names the publication).
 
-    ``answered`` and ``failed`` count responses: with several ``seeds``, each question's as often. ``reads_video`` is
-    False of what is asked without looking; ``size`` is how large its frames are.
+    ``answered`` and ``failed`` count responses: each question is asked with so many ``seeds``, and with each of them
+    all questions make ``trials``, more than one a question where it is asked in several orders or wordings. ``asked``
+    says how else than the protocol asks. ``reads_video`` is False of what is asked without looking; ``size`` is how
+    large its frames are.
     """
 
     run: str
@@ -33,6 +37,9 @@ class Result:
     chance: float | None = None
     questions: int = 0
     seeds: int = 1
+    trials: int = 0
+    asked: str = ""
+    robustness: Robustness | None = None
     answered: int = 0
     failed: int = 0
     unparsed: int = 0
@@ -57,7 +64,7 @@ class Result:
     @property
     def asked_for(self) -> int:
         """Responses of the whole benchmark."""
-        return self.questions * self.seeds
+        return (self.trials or self.questions) * self.seeds
 
     @property
     def counted(self) -> int:
@@ -88,6 +95,8 @@ class Result:
             "rank_high": self.rank and self.rank.high,
             "best": headline and headline.best,
             "unit": headline and headline.unit,
+            "asked": self.asked,
+            **robustness_row(self.robustness),
             "seeds": self.seeds,
             "spread_over_seeds": headline and headline.spread,
             "accuracy": plain and plain.value,
@@ -160,6 +169,9 @@ def result_of(run: ScoredRun) -> Result:
         chance=run.chance(),
         questions=counts["questions"],
         seeds=counts.get("seeds", 1),
+        trials=counts.get("trials", counts["questions"]),
+        asked=asked_otherwise(run.fingerprint),
+        robustness=robustness_of(run.scored, next(iter(run.task.measures.values()))),
         answered=len(answered),
         failed=len(run.records) - len(answered),
         unparsed=sum(not record.score.parsed for record in run.scored),

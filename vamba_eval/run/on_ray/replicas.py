@@ -11,7 +11,7 @@ from typing import Any, cast
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import Trial, UserError
 from vamba_eval.run.on_ray.cluster import Cluster, last_line, log, own_error
 from vamba_eval.run.on_ray.workers import Facts, ReadFacts, Replica, start_reader
 from vamba_eval.run.work import Work
@@ -131,7 +131,7 @@ class QueuedVideo:
     clip: Any = None  # a reference to its Loaded
     blanks: Sequence[Record] = ()  # what its records have in common
     stream: Any = None
-    done: set[tuple[int, str, int]] = field(default_factory=set)  # job, question, seed
+    done: set[tuple[int, str, Trial]] = field(default_factory=set)  # of which job, and to which question
 
     @property
     def order(self) -> tuple[bool, float]:
@@ -147,10 +147,10 @@ class QueuedVideo:
         by_job = []
         for number, open_questions in enumerate(self.work.open):
             pairs = [
-                (one, [seed for seed in one.seeds if (number, one.question.id, seed) not in self.done])
+                (one, [trial for trial in one.trials if (number, one.question.id, trial) not in self.done])
                 for one in open_questions
             ]
-            by_job.append([replace(one, seeds=seeds) for one, seeds in pairs if seeds])
+            by_job.append([replace(one, trials=trials) for one, trials in pairs if trials])
         return Work(self.work.video, by_job)
 
 

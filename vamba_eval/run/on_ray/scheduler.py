@@ -221,7 +221,7 @@ class Scheduler:
             yield from self._try_again(video, f"{type(error).__name__}: {last_line(error)}")
             return
         if record is not None:
-            video.done.add((number, record.question, record.seed))
+            video.done.add((number, record.question, record.trial))
         yield number, record
 
     def _free(self, member: ReplicaState, finished: str | None = None) -> None:
@@ -294,7 +294,7 @@ class Scheduler:
         video, since = member.video, f"{now - member.since:.0f} s"
         use = self.occupation.of(member)
         if video is not None:
-            asked = sum(len(one.seeds) for rung in video.work.open for one in rung)
+            asked = sum(len(one.trials) for rung in video.work.open for one in rung)
             row.show(f"{_id(member)} for {since}; {use}", len(video.done), asked)
         elif member.lost or member.starting is not None:
             row.show("lost" if member.lost else f"starting for {since}", 0, 1)
