@@ -155,7 +155,7 @@ def _add_items(verbs: Verbs) -> None:
         verbs,
         "items",
         _items,
-        "which questions need no video, are too easy, or tell models apart",
+        "which questions need no video or tell models apart",
         "What all models of some runs say about a benchmark's questions: which blind models answer, which all or none "
         "of those that look answer, and each model's score on the questions that no blind model answers.",
     )

@@ -191,7 +191,10 @@ class ItemAnalysis:
         return rows
 
     def remarks(self) -> list[str]:
-        """What the tables mean, and what must be known of them."""
+        """What the tables mean, and what must be known of these runs."""
+        return [*self.meaning(), *self.notes]
+
+    def meaning(self) -> list[str]:
         looking, blind = len(self.looking), len(self.blind)
         said = [
             f"{self.headline} in {self.unit}, with 95 % intervals clustered by video. A question counts as answered "
@@ -219,7 +222,7 @@ class ItemAnalysis:
                 f"best: {best.name} with {_cell(best.everywhere)}; questions that only some answer are all that tells "
                 "these models apart"
             )
-        return said + self._about_discrimination() + list(self.notes)
+        return said + self._about_discrimination()
 
     def _about_discrimination(self) -> list[str]:
         if len(self.looking) < 2:
@@ -234,7 +237,7 @@ class ItemAnalysis:
         return [
             f"discrimination (item-rest correlation over {len(self.looking)} systems) is {fmean(found):.2f} on average "
             f"of {len(found):,} questions; {negative:,} are below 0: weaker models answer these rather than stronger "
-            f"ones. One question's value is rough with {number} models (standard error about {(number - 1) ** -0.5:.2f})"
+            f"ones. One question's value is rough with {number} models (error about {(number - 1) ** -0.5:.2f})"
         ]
 
     def listed(self, kind: str, number: int | None = None) -> str:
@@ -450,8 +453,8 @@ def _chosen(runs: Sequence[ScoredRun]) -> tuple[list[System], list[str]]:
     models = {_model(run) for run in known}
     if len(models) < len(systems):
         notes.append(
-            f"{len(systems)} systems are {len(models)} models, some with several numbers of frames or in several runs; "
-            "each counts as one more, though they are alike"
+            f"{len(systems)} systems are {len(models)} models, some with several numbers of frames or in several runs: "
+            "alike, but each counts as a model of its own"
         )
     return systems, notes
 
