@@ -316,6 +316,8 @@ def test_what_one_model_can_say_and_mistakes(cli: Cli, tmp_path: Path, videos: l
     status, out, _ = cli("items", one, "--list", "blind")
     assert status == 0 and "| the looking model answers |        9 | 75.0 |" in out
     assert "one model alone looks" in out and "no blind model is here" in out and "there is no blind model" in out
+    status, out, _ = cli("items", one, "--list", "none")
+    assert "Questions that no looking model answers: 3 of 12" in out and "| Blind" not in out
     words = write(tmp_path / "words", videos, {"words": BLIND["words"]})
     status, out, _ = cli("items", words, "--list", "blind")
     assert status == 0 and "no model here looks" in out and "Questions that all blind models answer: 4 of 12" in out
