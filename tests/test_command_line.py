@@ -17,8 +17,8 @@ from vamba_eval.cli import arguments
 from vamba_eval.contracts import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-VERBS = ("run", "list", "leaderboard", "rescore", "compare", "report", "export", "judge", "import-lmms", "download")
-VERBS += ("check", "profile", "ask")
+VERBS = ("run", "list", "leaderboard", "rescore", "compare", "items", "report", "export", "judge", "import-lmms")
+VERBS += ("download", "check", "profile", "ask")
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -64,9 +64,11 @@ def test_help_names_the_choices_that_there_are(cli: Cli) -> None:
     """They are written out there, so that help imports none of these modules."""
     from vamba_eval.exchange.export import FORMATS
     from vamba_eval.profile.point import PHASES
+    from vamba_eval.tables.items import LISTS
 
     assert ", ".join(PHASES) in " ".join(cli("profile", "--help")[1].split())
     assert f"{{{','.join(FORMATS)}}}" in cli("export", "--help")[1]
+    assert f"{{{','.join(LISTS)}}}" in cli("items", "--help")[1]
 
 
 def test_the_installed_command_is_this_one() -> None:

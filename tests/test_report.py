@@ -26,6 +26,7 @@ from vamba_eval.registry import load_task
 from vamba_eval.report.page import write_report
 from vamba_eval.score.scored import scored_runs
 from vamba_eval.store.thumbnails import Thumbnails, read_strip
+from vamba_eval.tables.items import analyses_of
 
 Cli = Callable[..., tuple[int, str, str]]
 PLUGINS = Path(__file__).parent / "plugins.py"
@@ -460,6 +461,43 @@ def test_questions_are_filtered(open_page: Open, page: Path, runs: Path) -> None
     browser.one("#filter-text").clear()
     browser.one("#filter-text").send_keys("nobody said this")
     assert browser.shown_questions() == set() and "No question passes" in browser.one("#question").text
+
+
+@needs_chromium
+def test_saturation_is_shown_and_questions_are_filtered_by_who_answers_them(open_page: Open, tmp_path: Path) -> None:
+    """The tables are those of ``items``, and the filter has the questions that they count."""
+
+    def answer(model: str, question: Question, chance: random.Random) -> tuple[str | None, str | None]:
+        return (question.answer if chance.random() < {"alpha": 0.8, "beta": 0.6}.get(model, 0.4) else "none"), None
+
+    videos = invented_videos(tmp_path / "data", 8)
+    run = invent_run(tmp_path / "run", "videomme", videos, ["alpha", "beta", "beta-blind"], respond=answer)
+    info = json.loads((run / "run.json").read_text())
+    info["models"]["beta-blind"] |= {"reads_video": False, "blind": True}
+    (run / "run.json").write_text(json.dumps(info))
+    (expected,) = analyses_of(scored_runs([run])).analyses
+    browser = open_page(write_report([run], tmp_path / "page.html").path)
+    shown = [
+        [
+            [cell.text for cell in row.find_elements("css selector", "th, td")]
+            for row in table.find_elements("css selector", "tr")
+        ]
+        for table in browser.all("#saturation table")
+    ]
+    for rows, table in zip((expected.count_rows(), expected.standing_rows()), shown, strict=True):
+        assert table == [list(rows[0]), *(list(row.values()) for row in rows)]
+    assert browser.texts("#saturation details li") == expected.meaning()
+    for kind in ("all", "some", "none", "blind", "no blind"):
+        browser.choose("#filter-answered", kind)
+        own = {f"videomme/{item.question}" for item in expected.of_kind(kind)}
+        assert own and browser.shown_questions() == own
+    browser.wait(lambda: "answered=no+blind" in browser.driver.current_url, "the address")
+    again = open_page(tmp_path / "page.html", "#answered=blind")
+    assert again.shown_questions() == {f"videomme/{item.question}" for item in expected.of_kind("blind")}
+    again.click("#filter-reset")
+    assert len(again.shown_questions()) == 24 and again.one("#filter-answered").get_property("value") == ""
+    nonsense = open_page(tmp_path / "page.html", "#answered=nonsense")
+    assert len(nonsense.shown_questions()) == 24
 
 
 @needs_chromium

@@ -30,6 +30,7 @@ def add_parsers(verbs: Verbs) -> None:
     )
 
     _add_compare(verbs)
+    _add_items(verbs)
     _add_report(verbs)
     _add_export(verbs)
     _add_judge(verbs)
@@ -146,6 +147,49 @@ def _compare(args: Namespace) -> int:
             prefix = f"{comparison.key}." if len(comparisons) > 1 else ""
             print("\nWritten:", *(f"  {path}" for path in comparison.save(args.output, prefix)), sep="\n")
     return 0
+
+
+# ---------------------------------------------------------------------------------------------------- items
+
+
+def _add_items(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "items",
+        _items,
+        "which questions need no video or tell models apart",
+        "What all models of some runs say about a benchmark's questions: which blind models answer, which all or none "
+        "of those that look answer, and each model's score on the questions that no blind model answers.",
+    )
+    add = parser.add_argument
+    add("results", nargs="*", default=[], **_RESULTS)
+    add("--protocol", help="score by this one's rules (default: each run by its own)")
+    add("--judge", **_JUDGE)
+    add(
+        "--list",
+        choices=("none", "all", "blind"),
+        help="also show the questions that no or all looking models, or all blind ones answer (the first 20)",
+    )
+    add("--format", choices=("markdown", "csv", "json"), default="markdown", help="default: markdown with notes")
+    add("--output", type=Path, metavar="DIR", help="also write items.md (with all of --list) and items.csv")
+
+
+def _items(args: Namespace) -> int:
+    from vamba_eval.score.scored import check_one_protocol, score_runs
+    from vamba_eval.tables.items import analyse
+
+    if not args.results:
+        raise UserError("name at least one folder of runs: items RESULTS...")
+    check_one_protocol(args.protocol, "items")
+    found = analyse(score_runs(args.results, args.protocol, args.judge))
+    paths = found.save(args.output, args.list) if args.output else []
+    if args.format != "markdown":  # for another program: nothing but the table
+        print(found.render(args.format, args.list))
+    else:
+        print(f"\n{found.render('markdown', args.list)}")
+        if paths:
+            print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
+    return 1 if found.left_out else 0
 
 
 # --------------------------------------------------------------------------------------------------- report

@@ -70,6 +70,11 @@ class ScoredRecord:
     def trial(self) -> Trial:
         return Trial(self.seed, self.rotation, self.variant)
 
+    @property
+    def published(self) -> Question:
+        """The question with its options in the published order, whichever they were asked in."""
+        return self.question.rotated(-self.rotation)
+
     def members(self, group: str) -> tuple[str, ...]:
         """The group's values that this response counts in: mostly one."""
         value = self.groups.get(group, ())

@@ -489,7 +489,13 @@ for (const task of new Set(questions.map((q) => q.task))) {
   }
 }
 
-const filters = { states: new Set(), model: "", task: "", group: "", text: "", disagree: false };
+// Who answers a question, of those that all models answered: its kinds, as page.py gives them.
+const KINDS = {
+  all: "every looking model", some: "some looking models", none: "no looking model",
+  blind: "every blind model", "some blind": "some blind models", "no blind": "no blind model",
+};
+const FIELD_FILTERS = ["model", "task", "group", "answered", "text"];
+const filters = { states: new Set(), model: "", task: "", group: "", answered: "", text: "", disagree: false };
 let shownQuestions = questions;
 let current = null;
 
@@ -502,6 +508,7 @@ function searchable(q) {
 function passes(q, needle) {
   if (filters.task !== "" && q.task !== Number(filters.task)) return false;
   if (filters.disagree && !q.disagree) return false;
+  if (filters.answered && !q.kinds.includes(filters.answered)) return false;
   if (filters.group) {
     const [name, value] = JSON.parse(filters.group);
     if (!(name in q.groups) || !members(q.groups[name]).includes(value)) return false;
@@ -752,7 +759,7 @@ function writeHash() {
   if (!ready) return;
   const hash = new URLSearchParams();
   if (current) hash.set("q", current.key);
-  for (const name of ["model", "task", "group", "text"]) if (filters[name] !== "") hash.set(name, filters[name]);
+  for (const name of FIELD_FILTERS) if (filters[name] !== "") hash.set(name, filters[name]);
   if (filters.states.size) hash.set("states", [...filters.states].join(","));
   if (filters.disagree) hash.set("disagree", "1");
   written = `#${hash}`;
@@ -765,10 +772,11 @@ function readHash() {
   if (!location.hash.includes("=")) return false; // a section of the page
   const hash = new URLSearchParams(location.hash.slice(1));
   const group = hash.get("group") || "";
-  const known = [...byId("filter-group").querySelectorAll("option")].some((option) => option.value === group);
-  Object.assign(filters, { model: hash.get("model") || "", task: hash.get("task") || "", group: known ? group : "", text: hash.get("text") || "", disagree: hash.has("disagree") });
+  const answered = hash.get("answered") || "";
+  const known = (name, value) => [...byId(`filter-${name}`).querySelectorAll("option")].some((option) => option.value === value);
+  Object.assign(filters, { model: hash.get("model") || "", task: hash.get("task") || "", group: known("group", group) ? group : "", answered: known("answered", answered) ? answered : "", text: hash.get("text") || "", disagree: hash.has("disagree") });
   filters.states = new Set((hash.get("states") || "").split(",").filter((state) => data.states.includes(state)));
-  for (const name of ["model", "task", "group", "text"]) byId(`filter-${name}`).value = filters[name];
+  for (const name of FIELD_FILTERS) byId(`filter-${name}`).value = filters[name];
   const asked = questions.find((q) => q.key === hash.get("q"));
   current = asked || null;
   applyFilters();
@@ -780,8 +788,8 @@ function readHash() {
 }
 
 function clearFilters() {
-  Object.assign(filters, { states: new Set(), model: "", task: "", group: "", text: "", disagree: false });
-  for (const name of ["model", "task", "group", "text"]) byId(`filter-${name}`).value = "";
+  Object.assign(filters, { states: new Set(), model: "", task: "", group: "", answered: "", text: "", disagree: false });
+  for (const name of FIELD_FILTERS) byId(`filter-${name}`).value = "";
   applyFilters();
 }
 
@@ -806,7 +814,10 @@ function setUpFilters() {
   byId("filter-group").append(all("all"), ...[...values].map(([name, ones]) => h("optgroup", { label: name },
     [...ones].sort((a, b) => String(a).localeCompare(String(b), undefined, { numeric: true })).map((value) => h("option", { value: JSON.stringify([name, value]) }, value)))));
   byId("filter-group").parentElement.hidden = !values.size;
-  for (const name of ["model", "task", "group", "text"]) {
+  const kinds = new Set(questions.flatMap((q) => q.kinds));
+  byId("filter-answered").append(all("any"), ...Object.entries(KINDS).filter(([kind]) => kinds.has(kind)).map(([kind, name]) => h("option", { value: kind }, name)));
+  byId("filter-answered").parentElement.hidden = byId("filter-answered").options.length < 3;
+  for (const name of FIELD_FILTERS) {
     onEdit(byId(`filter-${name}`), () => { filters[name] = byId(`filter-${name}`).value; applyFilters(); });
   }
   byId("filter-disagree").addEventListener("click", () => { filters.disagree = !filters.disagree; applyFilters(); });

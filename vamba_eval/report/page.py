@@ -23,6 +23,7 @@ from vamba_eval.contracts import Metric, Score, UserError
 from vamba_eval.score.scored import ScoredRun, score_runs, verdict_of
 from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
+from vamba_eval.tables.items import ItemAnalysis, analyses_of
 from vamba_eval.tables.leaderboard import Leaderboard, takes_part
 from vamba_eval.tables.result import Result
 from vamba_eval.tables.robustness import EXPLAINED, robustness_rows
@@ -112,6 +113,8 @@ def write_report(
         table=content.table,
         columns=content.columns,
         tasks=content.tasks,
+        items=[_items_section(each) for each in content.items.analyses],
+        items_left_out=content.items.left_out,
         notes=board.notes(),
         asked_otherwise=asked_otherwise,
         asked_columns=unique(column for row in asked_otherwise for column in row),
@@ -162,6 +165,7 @@ class _Content:
         self._strip_facts: list[dict[str, Any]] = []
         self.jpegs: list[str] = []
         self.left_out = 0
+        self.items = analyses_of(runs)
         of_system = [number[index] for index in range(len(runs))]
         rows: list[tuple[str, int | None, Result]]
         rows = [(self.systems[index].label, index, r) for index, r in zip(of_system, results, strict=True)]
@@ -265,6 +269,7 @@ class _Content:
     def _questions(self, runs: Sequence[tuple[int, ScoredRun]]) -> list[dict[str, Any]]:
         questions: dict[tuple[Any, ...], dict[str, Any]] = {}
         titles: Counter[str] = Counter()
+        kinds = _kinds(self.items.analyses)
         for system, run in runs:
             scores = iter(run.scored)
             split = run.fingerprint.get("split")
@@ -285,6 +290,7 @@ class _Content:
                         "options": [self._string(option) for option in published.options],
                         "answer": published.answer,
                         "groups": record.groups,
+                        "kinds": sorted(kinds[key]),
                         "responses": [],
                     }
                 if question["text"] < 0 and record.text:
@@ -399,6 +405,31 @@ def _label(systems: Sequence[_System]) -> None:
             label = system.label
             if alike[label] > 1 and len(groups[label]) > 1:
                 system.label = label + step(system)
+
+
+def _items_section(analysis: ItemAnalysis) -> dict[str, Any]:
+    """What the page shows of one benchmark's questions: tables as rows of cells, the first with their heads."""
+    tables = [
+        [list(rows[0]), *(list(row.values()) for row in rows)]
+        for rows in (analysis.count_rows(), analysis.standing_rows())
+    ]
+    about = f"{len(analysis.items):,} questions that all of these models answered; protocol {analysis.protocol}"
+    return {
+        "title": analysis.title,
+        "about": about,
+        "tables": tables,
+        "meaning": analysis.meaning(),
+        "notes": analysis.notes,
+    }
+
+
+def _kinds(analyses: Iterable[ItemAnalysis]) -> dict[tuple[Any, ...], set[str]]:
+    """Of each question, by its key, who answers it: see ``Item.kinds``; under any protocol where there are several."""
+    kinds: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for analysis in analyses:
+        for item in analysis.items:
+            kinds[analysis.title, item.question, item.options, item.answer].update(item.kinds)
+    return kinds
 
 
 # -------------------------------------------------------------------------------------------- the table's cells

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -212,13 +213,43 @@ def verdict_of(measures: Mapping[str, Measure], values: Mapping[str, float]) -> 
     "partial"; None without any."""
     if not values:
         return None
-    bounds = {each.value: (each.best, each.worst) for each in measures.values() if isinstance(each, Mean)}
+    bounds = _bounds(measures)
     ends = [(value, *bounds.get(name, (1.0, 0.0))) for name, value in values.items()]
     if all(value == best or (value > best) == (best > worst) for value, best, worst in ends):
         return "right"
     if all(value == worst or (value < worst) == (best > worst) for value, best, worst in ends):
         return "wrong"
     return "partial"
+
+
+def credit_of(measures: Mapping[str, Measure], values: Mapping[str, float]) -> float | None:
+    """How good ``values`` are, from 0 (the worst possible) to 1 (the best); None without any.
+
+    The headline's value where the headline is a mean of one that is there, else the mean over all values. Of a value
+    that may be bad without bound, only the best is worth anything.
+    """
+    if not values:
+        return None
+    bounds, headline = _bounds(measures), next(iter(measures.values()))
+    names = [headline.value] if isinstance(headline, Mean) and headline.value in values else list(values)
+    credits = []
+    for name in names:
+        best, worst = bounds.get(name, (1.0, 0.0))
+        share = (values[name] - worst) / (best - worst) if math.isfinite(best - worst) else float(values[name] == best)
+        credits.append(min(1.0, max(0.0, share)))
+    return fmean(credits)
+
+
+def is_right(measures: Mapping[str, Measure], responses: Sequence[Mapping[str, float]]) -> bool | None:
+    """Whether a question counts as answered, by the values of its responses (several seeds, say): where their credit
+    is above one half on average. None where no response has values."""
+    credits = [credit for values in responses if (credit := credit_of(measures, values)) is not None]
+    return fmean(credits) > 0.5 if credits else None
+
+
+def _bounds(measures: Mapping[str, Measure]) -> dict[str, tuple[float, float]]:
+    """The best and the worst possible of each value that a measure is the mean of."""
+    return {each.value: (each.best, each.worst) for each in measures.values() if isinstance(each, Mean)}
 
 
 def check_one_protocol(protocol: str | None, verb: str) -> None:

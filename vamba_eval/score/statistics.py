@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import correlation, fmean, stdev
 
 from vamba_eval.contracts import Mean, Measure, Metric, Score, ScoredRecord, Summary
 
@@ -159,6 +159,37 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, (len(known) - rank) * value))
         adjusted[place] = highest
     return adjusted
+
+
+def item_rest(right: Sequence[Sequence[bool]]) -> list[float | None]:
+    """How well each question tells good models from bad ones: its discrimination.
+
+    ``right`` is (questions, models). The correlation, over models, of a question being answered with the number of all
+    other questions that are: the point-biserial one of classical test theory (Lord & Novick 1968), corrected for the
+    question's own part in the total (Henrysson, Psychometrika 28, 1963). None where all models or none answer the
+    question, and where all answer as many of the others.
+    """
+    totals = [sum(column) for column in zip(*right, strict=True)]
+    found: list[float | None] = []
+    for row in right:
+        rest = [total - own for total, own in zip(totals, row, strict=True)]
+        varies = len(set(row)) > 1 and len(set(rest)) > 1
+        found.append(correlation([int(own) for own in row], rest) if varies else None)
+    return found
+
+
+def count_chances(chances: Sequence[float]) -> list[float]:
+    """How likely it is that 0, 1, ..., all of independent events happen, each with its own chance."""
+    counts = [1.0]
+    for chance in chances:
+        missed, happened = [(1 - chance) * each for each in counts] + [0.0], [0.0] + [chance * each for each in counts]
+        counts = [a + b for a, b in zip(missed, happened, strict=True)]
+    return counts
+
+
+def majority_chance(chance: float, responses: int) -> float:
+    """How likely it is that more than half of as many independent responses are right, each with ``chance``."""
+    return math.fsum(count_chances([chance] * responses)[responses // 2 + 1 :])
 
 
 def estimate(measure: Measure, records: Sequence[ScoredRecord]) -> Estimate | None:

@@ -25,7 +25,7 @@ from vamba_eval.score.statistics import (
     smallest_shown,
     standard_error,
 )
-from vamba_eval.tables.text import markdown_table, shown, signed, write_csv
+from vamba_eval.tables.text import markdown_table, short, shown, signed, write_csv
 
 _LISTED = 20  # questions shown in the terminal; files have all
 
@@ -132,8 +132,8 @@ class Comparison:
                             "Answer": flip.answer,
                             "A": f"{flip.score_a:g}",
                             "B": f"{flip.score_b:g}",
-                            "A's response": _short(flip.response_a),
-                            "B's response": _short(flip.response_b),
+                            "A's response": short(flip.response_a),
+                            "B's response": short(flip.response_b),
                         }
                         for flip in chosen
                     ]
@@ -248,7 +248,7 @@ class _Answered:
 
     @property
     def asked(self) -> tuple[tuple[str, ...], str | None]:
-        return self.records[0].question.options, self.records[0].question.answer
+        return self.records[0].published.options, self.records[0].published.answer
 
     @property
     def is_scored(self) -> bool:
@@ -345,11 +345,6 @@ def _name(run: ScoredRun) -> str:
     return f"{run.model} ({run.folder.name}{f', {frames} frames' if frames else ''}, {run.protocol})"
 
 
-def _short(text: str, width: int = 40) -> str:
-    line = " ".join(text.split()).replace("|", "\\|")
-    return line if len(line) <= width else f"{line[: width - 1]}…"
-
-
 @dataclass(frozen=True)
 class Rescored:
     """One response under every protocol: what is taken for its answer, and whether that is right."""
@@ -399,7 +394,7 @@ def changed_markdown(changed: Sequence[Rescored], listed: int = _LISTED) -> str:
     rows = []
     for each in changed[:listed]:
         row = {"Model": each.model, "Task": each.task, "Question": each.question, "Answer": each.answer}
-        row["Response"] = _short(each.response)
+        row["Response"] = short(each.response)
         for protocol, score in each.scores.items():
             right = next(iter(score.values.values()), 0.0) == 1.0
             row[protocol] = f"{score.extracted or '-'}{' (drawn)' if score.drawn else ''} {'✓' if right else '✗'}"

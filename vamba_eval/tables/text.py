@@ -51,5 +51,11 @@ def write_rows(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
     writer.writerows(rows)
 
 
+def short(text: str, width: int = 40) -> str:
+    """``text`` as a cell of a Markdown table: one line of at most ``width`` characters (more where it has bars)."""
+    line = " ".join(text.split())
+    return (line if len(line) <= width else f"{line[: width - 1]}…").replace("|", "\\|")
+
+
 def unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
