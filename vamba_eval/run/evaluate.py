@@ -163,7 +163,7 @@ def _answer_all(
             open_questions = recorder.open(video)
             for one in open_questions:
                 for seed in one.seeds if one.question.problem is not None else ():
-                    base = replace(recorder.blank, video=video.id, seed=seed)
+                    base = replace(recorder.blank, video=video.id, cluster=video.cluster, seed=seed)
                     recorder.file.append(record_of(recorder.job, base, one.question, error=one.question.problem))
                     line.add(None)
             open_by_job.append([one for one in open_questions if one.question.problem is None])
@@ -212,4 +212,4 @@ class _Scores:
                 log.debug("scoring failed", exc_info=error)
                 what = f"{type(error).__name__}: {first_line(error)}"
                 log.warning("%s: question %r cannot be scored: %s; responses are kept", job.name, record.question, what)
-            return ScoredRecord(record.question, record.video, record.groups, Score(), record.seed)
+            return ScoredRecord(record.question, record.counted_as, record.groups, Score(), record.seed)

@@ -198,7 +198,7 @@ def scored_record(task: Task, record: Record, protocol: str, judgements: Judgeme
         score = Score()
     if not isinstance(score, Score):
         raise TypeError(f"{type(task).__name__} gives {type(score).__name__} for a response, not a Score")
-    return ScoredRecord(question.id, record.video, question.groups, score, record.seed, question, response)
+    return ScoredRecord(question.id, record.counted_as, question.groups, score, record.seed, question, response)
 
 
 def verdict_of(measures: Mapping[str, Measure], values: Mapping[str, float]) -> Verdict | None:

@@ -22,6 +22,7 @@ class Record:
 
     question, video     ids; ``text``, ``options``, ``answer``, ``groups`` and ``extra`` are the question's own, so that
                         a response is scored again without the benchmark's files
+    cluster             the video that statistics take it for, where that is not ``video`` (see ``Video``)
     task, model, environment, seed  which run's, and the number of its environment in run.json
     prompt, response    what was put to the model, and its answer without its ``thinking``; None where there is none
     error               why there is no response; None where there is one
@@ -43,6 +44,7 @@ class Record:
     answer: str | None
     groups: dict[str, Any]
     environment: int
+    cluster: str | None = None
     task: str = ""
     model: str = ""
     seed: int = 0
@@ -95,6 +97,11 @@ class Record:
             if (value := getattr(self, name)) != _DEFAULTS.get(name, MISSING) or name in _WRITTEN
         }
         return {**known, **self.unknown}
+
+    @property
+    def counted_as(self) -> str:
+        """The id of the video whose questions vary together with this one."""
+        return self.cluster or self.video
 
     @property
     def answered(self) -> bool:
