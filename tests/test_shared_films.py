@@ -159,3 +159,14 @@ def test_a_record_says_it_where_it_differs() -> None:
     second = replace(plain, cluster="a/film")
     again = Record.from_json(json.loads(json.dumps(second.to_json())))
     assert again == second and second.counted_as == "a/film"
+
+
+def test_questions_in_free_text_share_films_too(tmp_path: Path) -> None:
+    folder = tmp_path / "mlvu" / "json"
+    folder.mkdir(parents=True)
+    for file in ("8_sub_scene", "9_summary"):
+        row = {"question": "What?", "answer": "That.", "scoring_points": ["that"], "duration": 400.0}
+        rows = [{**row, "video": "film.mp4"}, {**row, "video": f"{file}.mp4"}]
+        (folder / f"{file}.json").write_text(json.dumps(rows))
+    videos = load_task("mlvu_generation").load(tmp_path)
+    assert len(videos) == 4 and clusters(videos) == {"summary/film.mp4": "sub_scene/film.mp4"}
