@@ -183,12 +183,12 @@ def text_field(row: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def list_field(row: Mapping[str, Any], name: str) -> list[str]:
-    """A field that must hold a list of at least two texts."""
+def list_field(row: Mapping[str, Any], name: str, least: int = 2) -> list[str]:
+    """A field that must hold a list of at least so many texts."""
     value = row.get(name)
     if (
         not isinstance(value, list)
-        or len(value) < 2
+        or len(value) < least
         or len(value) > len(LETTERS)
         or not all(isinstance(v, str) for v in value)
     ):
@@ -294,10 +294,16 @@ def first_responses(responses: Iterable[ScoredRecord]) -> dict[str, ScoredRecord
 
 
 class Collector:
-    """Gathers rows into videos, in the order in which videos first appear, and reports defects."""
+    """Gathers rows into videos, in the order in which videos first appear, and reports defects.
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    equal_answers   what follows, by the benchmark's protocols, where the right option stands there more than once
+    equal_others    whether wrong options that do are reported too
+    """
+
+    def __init__(
+        self, task: Task, equal_answers: str = "the published one alone counts", *, equal_others: bool = False
+    ) -> None:
+        self._task, self._equal_answers, self._equal_others = task, equal_answers, equal_others
         self._videos: dict[str, dict[str, Any]] = {}
         self._ids: set[str] = set()
         task.defects = []
@@ -315,8 +321,24 @@ class Collector:
             self.defect(where, f"the question id {question.id!r} occurs again", f"this one is called {renamed!r}")
             question = Question(renamed, *list(vars(question).values())[1:])
         self._ids.add(question.id)
+        self._report_equal_options(where, question)
         entry = self._videos.setdefault(video_id, {"path": path, "questions": [], **about})
         entry["questions"].append(question)
+
+    def _report_equal_options(self, where: str, question: Question) -> None:
+        """A model that chooses the answer's text has said it, but only one of its letters is right."""
+        if question.answer is None or question.problem is not None:
+            return
+        texts = [option.strip() for option in question.options]
+        letters = LETTERS[: len(texts)]
+        right = texts[letters.index(question.answer)] if question.answer and question.answer in letters else None
+        for text in dict.fromkeys(text for text in texts if texts.count(text) > 1):
+            same = [letter for letter, each in zip(letters, texts, strict=False) if each == text]
+            often = f"is given {'twice' if len(same) == 2 else f'{len(same)} times'}, as {' and '.join(same)}"
+            if text == right:
+                self.defect(where, f"the answer {text!r} {often}", self._equal_answers)
+            elif self._equal_others:
+                self.defect(where, f"the option {text!r} {often}", "it is not the answer and is shown as published")
 
     def broken(
         self, where: str, problem: str, video_id: str | None = None, path: Path | None = None, **about: Any

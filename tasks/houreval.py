@@ -75,7 +75,8 @@ class HourEval(Task):
                 for video in loaded[name]:
                     questions = self._long_questions(name, video, durations)
                     if questions:
-                        kept.append(replace(video, id=f"{name}/{video.id}", questions=questions))
+                        cluster = f"{name}/{video.cluster}" if video.cluster else None
+                        kept.append(replace(video, id=f"{name}/{video.id}", cluster=cluster, questions=questions))
         return kept
 
     def _long_questions(self, source: str, video: Video, durations: _Durations) -> tuple[Question, ...]:

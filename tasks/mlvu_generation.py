@@ -36,7 +36,7 @@ from ._annotations import (
     seconds_field,
     text_field,
 )
-from .mlvu import MLVU, TEST_SET, test_video
+from .mlvu import MLVU, TEST_SET, one_video_a_film, test_video
 
 # By type: the file of the dev split and that of the test set with its answers, and what the judge gives points for.
 _FILES = {"sub_scene": ("8_sub_scene.json", "test_ssc_gt.json"), "summary": ("9_summary.json", "test_vs_gt.json")}
@@ -168,7 +168,7 @@ class MLVUGeneration(Task):
             return collector.videos()
         for kind, names in _FILES.items():
             self._load_file(first.with_name(names[is_test]), kind, folder, collector, is_test=is_test)
-        return collector.videos()
+        return one_video_a_film(collector.videos())
 
     def _load_file(self, file: Path, kind: str, folder: Path, collector: Collector, *, is_test: bool) -> None:
         """The rows of one type, or of both (``kind`` is then "") without their answers."""

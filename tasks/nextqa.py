@@ -1,4 +1,4 @@
-"""NExT-QA, multiple choice: 8,564 questions on causes, order and content of 1,000 short videos.
+"""NExT-QA, multiple choice: 8,564 questions on causes, order and content of 1,000 short videos (val: 4,996 of 570).
 
 Paper: Xiao et al., arXiv 2105.08276. Data set cards: lmms-lab/NExTQA (parquet), github.com/doc-doc/NExT-QA (CSV).
 """
@@ -22,6 +22,7 @@ from vamba_eval.contracts import (
     Score,
     ScoredRecord,
     Task,
+    UserError,
     Video,
 )
 from vamba_eval.score.flexible import score_flexible
@@ -46,6 +47,16 @@ from ._annotations import (
 
 _OPTIONS = ("a0", "a1", "a2", "a3", "a4")
 _LETTERS = "A, B, C, D, or E"
+# By split, the Hub's place first. Its repository has the test split alone.
+_FILES = {
+    "test": ("MC/test-*.parquet", "test.csv", "test-*.parquet"),
+    "val": ("val.csv", "MC/val-*.parquet", "val-*.parquet"),
+}
+_VAL_IS = (
+    "The val split is not in that repository: put dataset/nextqa/val.csv of https://github.com/doc-doc/NExT-QA into "
+    "nextqa/, and its videos, from the authors' archive (the same page), into nextqa/NExTVideo/, with "
+    "map_vid_vidorID.json beside val.csv where they lie in VidOR's folders"
+)
 _CATEGORIES = {"C": "causal", "T": "temporal", "D": "descriptive"}  # by the first letter of the type
 
 
@@ -53,6 +64,7 @@ class NExTQA(Task):
     name = "nextqa"
     version = "1"
     protocols = ("vamba", "lmms-eval", "flexible")
+    splits = tuple(_FILES)
     catalogue = Catalogue(
         title="NExT-QA (multiple choice)",
         homepage="https://huggingface.co/datasets/lmms-lab/NExTQA",
@@ -62,10 +74,12 @@ class NExTQA(Task):
         dataset=Dataset(
             hub_id="lmms-lab/NExTQA",
             files=("MC/*", "*.zip*"),
+            elsewhere=_VAL_IS,
             lmms_eval="nextqa",
             lmms_ids=("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
         ),
-        counts={"test": Counts(videos=1000, questions=8564)},  # paper, table 2
+        # Paper, table 2.
+        counts={"test": Counts(videos=1000, questions=8564), "val": Counts(videos=570, questions=4996)},
         in_lmms_eval=InLmmsEval(
             tasks={"nextqa_mc_test": None}, functions=frozenset({"nextqa_doc_to_visual", "nextqa_doc_to_text_mc"})
         ),
@@ -78,13 +92,17 @@ class NExTQA(Task):
         return GenerationSettings.lmms_eval(128) if protocol == "lmms-eval" else GenerationSettings()
 
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
-        check_split(self, split)
-        expected = ("MC/test-*.parquet", "test.csv", "test-*.parquet")
-        folder, file = find_folder(self, data_root, expected)
+        split = check_split(self, split)
+        try:
+            folder, file = find_folder(self, data_root, _FILES[split])
+        except UserError as error:
+            if split == "test":
+                raise
+            raise type(error)(f"{error}. {_VAL_IS}") from error
         # The authors' own archive has the videos in the folders of VidOR, which this file names.
         places = folder / "map_vid_vidorID.json"
         vidor = read_object(places) if places.is_file() else {}
-        collector = Collector(self)
+        collector = Collector(self, equal_others=True)
         for number, row in enumerate(read_rows(file)):
             where = f"{file.name} row {number}"
             video_id = path = None
@@ -103,9 +121,6 @@ class NExTQA(Task):
         if None in row:  # as csv.DictReader says it
             raise BadRow("the row has more fields than the header")
         options = [text_field(row, name) for name in _OPTIONS]
-        texts = [option.strip() for option in options]
-        for repeated in sorted({text for text in texts if texts.count(text) > 1}):
-            collector.defect(where, f"the option {repeated!r} is given twice", "only the published answer counts")
         choice = _identifier(row, "answer")
         if choice not in tuple("01234"):
             collector.defect(where, f"the answer {choice!r} is not an option's number", "the question counts as wrong")

@@ -133,6 +133,21 @@ def test_full_size(tmp_path: Path) -> None:
                 assert question.groups == {"source": source, **original.groups}
 
 
+def test_defects_and_films_of_two_folders_are_the_sources(tmp_path: Path) -> None:
+    write_sources(tmp_path, videomme=1)
+    for kind in ("2_needle", "4_count"):
+        rows = mlvu_rows(kind, 2)
+        for row in rows:
+            row |= {"video": "film.mp4", "duration": 2000.0}
+        rows[1]["candidates"][0] = rows[1]["answer"]
+        (tmp_path / "mlvu" / "json" / f"{kind}.json").write_text(json.dumps(rows))
+    task = load_task("houreval")
+    films = {video.id: video.cluster for video in task.load(tmp_path) if video.id.endswith("/film.mp4")}
+    assert films == {"mlvu/2_needle/film.mp4": None, "mlvu/4_count/film.mp4": "mlvu/2_needle/film.mp4"}
+    own = [defect.where for defect in task.defects if "is given twice" in defect.problem]
+    assert own == ["mlvu: 2_needle.json row 1", "mlvu: 4_count.json row 1"]
+
+
 def test_prompts_and_scores_are_the_sources_own(tmp_path: Path) -> None:
     write_sources(tmp_path, mlvu_long=("1_plotQA", "4_count"), lvb=40)
     task = load_task("houreval")

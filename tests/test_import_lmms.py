@@ -90,6 +90,26 @@ FAILURES = [
 ]
 
 
+def test_a_question_with_one_option_has_that_option(tmp_path: Path) -> None:
+    """Five of MVBench's; what else begins with a letter in a prompt is no more telling than before."""
+    lines = []
+    for n, listed in enumerate((["(A) The cube."], ["(A) The cube.", "(B) The ball."])):
+        prompt = "\n".join(
+            ["Question:A. B. Smith collides with?", "Option:", *listed, "Only give the best option.", ""]
+        )
+        scored = {"pred_answer": "A", "gt_answer": "A", "score": 1}
+        lines.append(
+            {"doc_id": n, "filtered_resps": "A", "target": "The cube.", "input": prompt, "mvbench_accuracy": scored}
+        )
+    file = tmp_path / "logs" / "t_samples_mvbench_counterfactual_inference.jsonl"
+    file.parent.mkdir()
+    file.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    import_logs([file], tmp_path, name="in", label="m")
+    (run,) = scored_runs([tmp_path / "in"])
+    assert [record.options for record in run.records] == [["The cube."], ["The cube.", "The ball."]]
+    assert [record.score.correct for record in run.scored] == [1, 1] and run.chance() == pytest.approx(0.75)
+
+
 def test_failures_in_place_of_responses_are_failed_questions(tmp_path: Path) -> None:
     answers = ["B", "Error bars are shown, so B", "Error: none<tool_call>look</tool_response>B", "Batch failed: B"]
     done = imported(tmp_path, [sample(n, said) for n, said in enumerate([*FAILURES, *answers])], {"repeats": 1})

@@ -176,6 +176,7 @@ def mvbench(root: Path, kind: str) -> Both:
     rows[5] |= {"candidates": ["one", "two", "two", "three"], "answer": "two"}
     # It finds no letter beyond E, but a lone one.
     rows[6] |= {"candidates": [f"thing {n}" for n in range(7)], "answer": "thing 5"}
+    rows[7] |= {"candidates": ["one alone"], "answer": "one alone"}
     write_mvbench(root, 1, {kind: rows})
     return Both.of("mvbench", f"mvbench/mvbench_{kind}.yaml", root, rows, [f"{kind}-{i}" for i in range(len(rows))])
 

@@ -216,4 +216,6 @@ def test_empty_texts_of_dev_are_asked_as_in_the_reference(tmp_path: Path) -> Non
     assert [str(defect).partition(": ")[0] for defect in task.defects] == [
         *("3_ego.json row 0", "3_ego.json row 1", "7_topic_reasoning.json row 1", "7_topic_reasoning.json row 1"),
     ]
-    assert "recorded as failed" in str(task.defects[1]) and "is given twice" in str(task.defects[3])
+    assert "recorded as failed" in str(task.defects[1]) and "is given 4 times, as A and B and C and D" in str(
+        task.defects[3]
+    )

@@ -258,6 +258,30 @@ def test_nextqa_full_size_from_parquet_and_csv(tmp_path: Path) -> None:
     assert summary.headline[1].value == pytest.approx(sum(right) / 8564)
 
 
+def test_nextqa_val(cli: Cli, tmp_path: Path) -> None:
+    """The authors' val.csv, of which the Hub's copy has nothing."""
+    rows = nextqa_rows(570, {"CW": 3000, "TN": 1996})
+    folder = write_nextqa(tmp_path, nextqa_rows(3, {"CW": 6}))
+    common = ("--data-root", tmp_path, "--split", "val")
+    status, said, _ = cli("check", "nextqa", *common)
+    assert status == 1 and "no val.csv or MC/val-*.parquet or val-*.parquet" in said
+    assert said.count("dataset/nextqa/val.csv of https://github.com/doc-doc/NExT-QA") == 2, "what lacks, and what to do"
+    with pytest.raises(UserError, match=r"needs its data.*The val split is not in that repository"):
+        load_task("nextqa").load(None, "val")
+    write_nextqa(tmp_path, rows, "val.csv")
+    for video in {row["video"] for row in rows}:
+        (folder / "NExTVideo" / f"{video}.mp4").touch()
+    status, said, _ = cli("check", "nextqa", *common, "--quick")
+    assert status == 0 and said.startswith("nextqa, split val: complete"), said
+    task = load_task("nextqa")
+    videos = task.load(tmp_path, "val")
+    assert len(videos) == 570 and sum(len(video.questions) for video in videos) == 4996
+    write_nextqa(tmp_path / "parquet", rows, "MC/val-00000-of-00001.parquet")
+    assert contents(task.load(tmp_path / "parquet", "val")) == contents(videos)
+    assert sum(len(video.questions) for video in task.load(tmp_path)) == 6, "test stays the default"
+    assert task.title_of("val") == "NExT-QA (multiple choice), val"
+
+
 def test_nextqa_finds_the_videos_of_the_authors_archive(tmp_path: Path) -> None:
     folder = write_nextqa(tmp_path, nextqa_rows(2, {"CW": 4}), "test.csv")
     (folder / "map_vid_vidorID.json").write_text('{"2400000000": "1164/2400000000"}')

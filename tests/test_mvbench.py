@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from stored import latest_records, scored_lines
 from videos import VP9, all_frames, make_video, picture
 
 from vamba_eval import FrameSampling, Question, Video, evaluate, load_task
-from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError
+from vamba_eval.contracts import Answer, Counts, GenerationSettings, ModelAdapter, Score, ScoredRecord, UserError
 from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.score.scored import scored_runs
 from vamba_eval.score.statistics import summarize
+from vamba_eval.tables.leaderboard import Leaderboard
 
 
 def questions(videos: list[Video]) -> dict[str, tuple[Video, Question]]:
@@ -297,3 +300,84 @@ def test_a_run(tmp_path: Path) -> None:
     assert len(records) == 20 and failed == ["egocentric_navigation-0"]
     info = json.loads((tmp_path / "out" / "mvbench" / "run.json").read_text())
     assert info["tasks"]["mvbench"]["sampling"]["strategy"] == "segments"
+
+
+# ------------------------------------------------------------------------------------------ one candidate alone
+
+
+def write_single(root: Path) -> Path:
+    """Counterfactual inference with one candidate in its second row, as five of the published rows."""
+    rows = mvbench_rows("counterfactual_inference", 2)
+    rows[1] |= {"candidates": ["The red cube collides."], "answer": "The red cube collides."}
+    return write_mvbench(root, 2, {"counterfactual_inference": rows})
+
+
+def test_a_row_with_one_candidate_is_asked_as_published(tmp_path: Path) -> None:
+    write_single(tmp_path)
+    task = load_task("mvbench")
+    video, question = questions(task.load(tmp_path))["counterfactual_inference-1"]
+    assert question.problem is None and (question.options, question.answer) == (("The red cube collides.",), "A")
+    (defect,) = task.defects
+    assert str(defect).startswith("counterfactual_inference.json row 1: it has one candidate; it is asked as published")
+    lines = {"vamba": "A. The red cube collides.", "lmms-eval": "(A) The red cube collides."}
+    for protocol in task.protocols:
+        listed = [line for line in task.prompt(video, question, protocol, None).split("\n") if line[:2] in ("A.", "(A")]
+        assert listed == [lines.get(protocol, lines["lmms-eval"])]
+        for response, right in (("A", True), ("(A) The red cube collides.", True), ("B", False), ("(B)", False)):
+            score = task.score(question, response, protocol)
+            assert (bool(score.correct), score.parsed) == (right, right), (protocol, response)
+    assert task.score(question, "", "official") == Score({"correct": 1.0}, None, parsed=False)
+    assert not any(task.score(question, "", protocol).correct for protocol in ("vamba", "lmms-eval", "flexible"))
+    assert task.score(question, "The red cube collides.", "flexible").correct
+
+
+@pytest.mark.parametrize("protocol", load_task("mvbench").protocols)
+def test_a_run_with_it_is_complete(protocol: str, tmp_path: Path) -> None:
+    write_single(tmp_path)
+    common: dict[str, Any] = {"data_root": tmp_path, "output": tmp_path / "out", "progress": False}
+    (result,) = evaluate(["mvbench"], ["random"], protocol=protocol, **common).results
+    assert result.complete and result.failed == 0 and result.questions == 40
+    (run,) = scored_runs([tmp_path / "out"])
+    chances = [1 / len(record.options) for record in run.records]
+    assert 1.0 in chances and result.chance == pytest.approx(np.mean(chances)), "it cannot be missed"
+    (single,) = (each for each in run.scored if len(each.question.options) == 1)
+    assert single.response == "A" and single.score.correct == 1
+
+
+def test_a_check_does_not_send_for_it(tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_single(tmp_path)
+    task = type(load_task("mvbench"))
+    monkeypatch.setattr(task, "catalogue", replace(task.catalogue, counts={"test": Counts(None, 40)}))
+    for place, ending, _ in MVBENCH_TASKS.values():
+        (folder / "video" / place).mkdir(parents=True, exist_ok=True)
+        (folder / "video" / place / f"V000{ending}").touch()
+    status, said, errors = cli("check", "mvbench", "--data-root", tmp_path, "--quick")
+    assert status == 0, said + errors
+    assert said.startswith("mvbench: complete") and "run_eval.py download" not in said
+    assert "as published (1):\n  counterfactual_inference.json row 1: it has one candidate" in said
+
+
+def test_empty_responses_that_count_as_right_are_told(tmp_path: Path) -> None:
+    class Silent(ModelAdapter):
+        name = "silent"
+        reads_video = False
+
+        def encode(self, clip: object) -> None: ...
+
+        def generate(self, encoded: object, prompts: Any, settings: object) -> list[Answer]:
+            return [Answer("" if prompt.question_id != "state_change-0" else "no idea") for prompt in prompts]
+
+    write_mvbench(tmp_path, 2)
+    common: dict[str, Any] = {"data_root": tmp_path, "output": tmp_path / "out", "progress": False}
+    board = evaluate(["mvbench"], [Silent()], protocol="official", **common)
+    notes = board.notes()
+    (right,) = (note for note in notes if note.startswith("COUNTED RIGHT: silent on MVBench: 39 of 40 responses hold"))
+    assert right.endswith("and count as right under this protocol")
+    (unparsed,) = (note for note in notes if note.startswith("UNPARSED: "))
+    assert "40 of 40 responses yield no answer, and 1 of them count as wrong; rescore" in unparsed
+    row = board.results[0].row()
+    assert (row["unparsed"], row["unparsed_right"]) == (40, 39) and row["accuracy"] == 39 / 40
+    other = Leaderboard.from_runs([tmp_path / "out"], protocol="vamba")
+    assert other.results[0].row()["unparsed_right"] == 0
+    assert not any(note.startswith("COUNTED RIGHT") for note in other.notes())
+    assert any("yield no answer and count as wrong; rescore" in note for note in other.notes())

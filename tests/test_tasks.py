@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,19 @@ import pyarrow.parquet
 import pytest
 from benchmark_files import (
     MLVU_TYPES,
+    hourvideo_annotations,
     longvideobench_rows,
+    lvbench_videos,
     mlvu_rows,
+    mvbench_rows,
+    nextqa_rows,
     videomme_rows,
+    write_hourvideo,
     write_longvideobench,
+    write_lvbench,
     write_mlvu,
+    write_mvbench,
+    write_nextqa,
     write_videomme,
 )
 
@@ -204,6 +213,113 @@ def test_longvideobench_from_parquet_and_its_test_split(tmp_path: Path) -> None:
     assert all(question.answer is None for video in test for question in video.questions)
     with pytest.raises(UserError, match="no split 'train'"):
         task.load(tmp_path / "json", split="train")
+
+
+@pytest.mark.parametrize("gap", ["no column", "no value"])
+def test_longvideobench_levels_are_those_of_the_categories(gap: str, tmp_path: Path) -> None:
+    """Where the file does not say them; the categories and their levels are the paper's (table 1)."""
+    rows = longvideobench_rows(9)
+    for row in rows:
+        row["level"] = None
+        if gap == "no column":
+            del row["level"]
+        row |= {f"option{i}": dict(enumerate(row["candidates"])).get(i, "N/A") for i in range(5)}
+        del row["candidates"]
+    rows[3]["question_category"] = "X2X"
+    rows[4]["question_category"] = None
+    rows[6]["level"] = "L3-Own"  # what the file says counts
+    folder = tmp_path / "longvideobench"
+    folder.mkdir()
+    table = pyarrow.Table.from_pylist([{**rows[6], "level": None}, *rows] if gap == "no value" else rows)
+    pyarrow.parquet.write_table(table, folder / "validation-00000-of-00001.parquet")
+    task = load_task("longvideobench")
+    known = questions(task.load(tmp_path))
+    expected = {"S2E": "L1-Perception", "TOS": "L2-Relation", "E3E": "L2-Relation"}
+    for n, row in enumerate(rows):
+        level = known[row["id"]][1].groups["level"]
+        if n in (3, 4):
+            assert level == "unknown"
+        elif n == 6 and gap == "no value":
+            assert known[f"{row['id']}#2"][1].groups["level"] == "L3-Own"
+        elif n != 6:
+            assert level == expected[row["question_category"]]
+
+
+# ------------------------------------------------------------------------- the right option, given more than once
+
+
+def _videomme_of(root: Path, options: list[str]) -> None:
+    rows = videomme_rows(1, 1)
+    rows[0] |= {"options": [f"{letter}. {text}" for letter, text in zip("ABCD", options, strict=True)], "answer": "C"}
+    write_videomme(root, rows)
+
+
+def _longvideobench_of(root: Path, options: list[str]) -> None:
+    write_longvideobench(root, [{**longvideobench_rows(1)[0], "candidates": options, "correct_choice": 2}])
+
+
+def _lvbench_of(root: Path, options: list[str]) -> None:
+    lines = lvbench_videos(1, 1)
+    listed = "\n".join(f"({letter}) {text}" for letter, text in zip("ABCD", options, strict=True))
+    lines[0]["qa"][0] |= {"question": f"What?\n{listed}", "answer": "C"}
+    write_lvbench(root, lines)
+
+
+def _hourvideo_of(root: Path, options: list[str]) -> None:
+    entries = hourvideo_annotations(1, 1)
+    listed = "\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", options, strict=True))
+    entries["uid-0"]["benchmark_dataset"][0] |= {"mcq_test": listed, "correct_answer_label": "C"}
+    write_hourvideo(root, entries)
+
+
+def _nextqa_of(root: Path, options: list[str]) -> None:
+    answers = dict(zip(("a0", "a1", "a2", "a3", "a4"), [*options, "another"], strict=True))
+    write_nextqa(root, [{**nextqa_rows(1, {"CW": 1})[0], **answers, "answer": 2}])
+
+
+def _mlvu_of(root: Path, options: list[str]) -> None:
+    folder = write_mlvu(root, 1)
+    row = {**mlvu_rows("3_ego", 1)[0], "candidates": options, "answer": options[2]}
+    (folder / "json" / "3_ego.json").write_text(json.dumps([row]))
+
+
+def _mvbench_of(root: Path, options: list[str]) -> None:
+    row = {**mvbench_rows("action_count", 1)[0], "candidates": options, "answer": options[2]}
+    write_mvbench(root, 1, {"action_count": [row]})
+
+
+EQUAL: dict[str, tuple[Callable[[Path, list[str]], None], str, str]] = {
+    "videomme": (_videomme_of, "the published one alone counts", "C"),
+    "longvideobench": (_longvideobench_of, "the published one alone counts", "C"),
+    "lvbench": (_lvbench_of, "the published one alone counts", "C"),
+    "hourvideo": (_hourvideo_of, "the published one alone counts", "C"),
+    "nextqa": (_nextqa_of, "the published one alone counts", "C"),
+    "mlvu": (_mlvu_of, "the first one that is the answer counts (under official the last)", "A"),
+    "mvbench": (_mvbench_of, "the last one that is the answer counts (under lmms-eval the first)", "C"),
+}
+# Where another letter counts than by the first protocol.
+ANOTHER = {("mlvu", "official"): "C", ("mvbench", "lmms-eval"): "A"}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_a_right_option_that_is_given_twice_is_reported(name: str, tmp_path: Path) -> None:
+    write, consequence, letter = EQUAL[name]
+    write(tmp_path / "twice", ["a dog", "a cat", "a dog", "no"])
+    task = load_task(name)
+    videos = task.load(tmp_path / "twice")
+    (defect,) = task.defects
+    assert (defect.problem, defect.consequence) == ("the answer 'a dog' is given twice, as A and C", consequence)
+    (question,) = (q for video in videos for q in video.questions if "a dog" in q.options)
+    for protocol in task.protocols:
+        right = [each for each in "ABCD" if task.score(question, each, protocol).correct]
+        assert right == [ANOTHER.get((name, protocol), letter)], protocol
+    write(tmp_path / "others", ["a dog", "a cat", "a horse", "a dog"])
+    task.load(tmp_path / "others")
+    said = [defect.problem for defect in task.defects]
+    assert said == (["the option 'a dog' is given twice, as A and D"] if name in ("mlvu", "nextqa") else [])
+    write(tmp_path / "thrice", ["no", "a cat", "no", "no"])
+    task.load(tmp_path / "thrice")
+    assert [defect.problem for defect in task.defects] == ["the answer 'no' is given 3 times, as A and C and D"]
 
 
 # --------------------------------------------------------------------------------------- missing and remote

@@ -45,7 +45,8 @@ class Score:
 class ScoredRecord:
     """One response as a measure sees it; a question asked several times (``Trial``) has as many.
 
-    ``question`` is as its record keeps it (without a record: its id and groups).
+    ``question`` is as its record keeps it (without a record: its id and groups). Of several files of one film
+    ``video_id`` is the same.
     """
 
     question_id: str

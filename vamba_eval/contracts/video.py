@@ -70,7 +70,9 @@ class Video:
 
     ``start_s`` and ``end_s`` bound the part that is shown, in seconds; None shows all of it.
     ``frames_per_second`` is the rate of a folder of extracted frames, which have no times without it.
-    ``duration_s`` is the length that the annotations state, in seconds; None where they state none.
+    ``duration_s`` is the length that the annotations state, in seconds; None where they state none. ``cluster`` is
+    the id of the Video that shows the same, where two files hold one film: questions about both vary together, so
+    statistics take them for one video.
     """
 
     id: str
@@ -82,6 +84,7 @@ class Video:
     subtitles: Path | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     duration_s: float | None = None
+    cluster: str | None = None
 
 
 @dataclass

@@ -111,11 +111,13 @@ def save(reports: Iterable[Report], file: Path) -> None:
 def _check(task: Task, data_root: str | Path | None, split: str | None, quick: bool, reading: Reading | None) -> Report:
     report = Report(task.name, split)
     fetch = _how_to_fetch(task, data_root)
+    dataset = task.catalogue.dataset
+    advice = f"{fetch}. {dataset.elsewhere}" if dataset and dataset.elsewhere else fetch
     try:
         videos = task.load(data_root, split)
     except MissingData as error:
         where = str(data_root or "lmms-eval:")
-        report.problems.append(Problem("annotations that cannot be read", where, str(error), fetch))
+        report.problems.append(Problem("annotations that cannot be read", where, str(error), advice))
         return report
     published = task.catalogue.counts.get(split or next(iter(task.catalogue.counts), ""), Counts(None, 0))
     _check_rows(task, videos, published, fetch, report)
@@ -126,8 +128,6 @@ def _check(task: Task, data_root: str | Path | None, split: str | None, quick: b
         report.problems.append(Problem("annotations that are not the published ones", "videos", problem, fetch))
     present = [path for path in paths if path.exists()]
     report.counts.append(("video files", len(present), len(paths)))
-    dataset = task.catalogue.dataset
-    advice = f"{fetch}. {dataset.elsewhere}" if dataset and dataset.elsewhere else fetch
     for path in paths.keys() - set(present):
         report.problems.append(Problem("missing videos", str(path), "no such file", advice))
     if not quick:

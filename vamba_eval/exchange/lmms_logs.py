@@ -62,6 +62,8 @@ _FAILURES = (
     # simple/oryx.py
     r"Video .* generate failed, check the source\s*\Z",
 )
+# Where a document of our exports says that statistics take its video for another: an object, which is no group.
+_COUNTED_AS = "counted_as"
 _FAILURE = re.compile(r"\s*(?:" + "|".join(_FAILURES) + ")", re.DOTALL)
 
 
@@ -320,6 +322,8 @@ def _import(
         for sample, known in zip(log.samples, matched, strict=True)
         for record in _records(log, sample, known or _told(log, sample, there), task.name, label, task.kept, repeats)
     ]
+    clusters = {video.id: video.cluster for video in videos}
+    records = [replace(record, cluster=clusters.get(record.video, record.cluster)) for record in records]
     remarks = _remarks(log, task, videos, records, matched)
     environment: dict[str, Any] = {
         "imported_from": "lmms-eval",
@@ -435,14 +439,15 @@ def _number(sample: Mapping[str, Any]) -> float:
 def _options(prompt: str) -> list[str]:
     """The lines lettered A, B, ... in a prompt: "A. ..." or "(A) ..."."""
     lines = prompt.split("\n")
+    most: list[str] = []  # a question may have one alone, as five of MVBench's
     for form in (r"\({}\)[ \t]*(.*)", r"{}\.[ \t]*(.*)"):
         options: list[str] = []
         for line in lines:
             if len(options) < len(LETTERS) and (match := re.match(form.format(LETTERS[len(options)]), line)):
                 options.append(match[1])
-        if len(options) > 1:
-            return options
-    return []
+        if len(options) > len(most):
+            most = options
+    return most
 
 
 def _answer(sample: Mapping[str, Any], told: Mapping[str, Any], options: Sequence[str]) -> str | None:
@@ -474,12 +479,15 @@ def _records(
     counts = sample.get("token_counts") or []
     records = []
     kept = {name: value for name, value in question.extra.items() if name in kept_names}
+    doc = sample.get("doc")
+    shared = doc.get(_COUNTED_AS) if log.is_ours and isinstance(doc, dict) else None
     for n, response in enumerate(responses):
         record = Record(
             task=safe_name(task_name),
             model=label,
             environment=0,
             video=video,
+            cluster=shared.get("video") if isinstance(shared, dict) else None,
             seed=int(sample.get("seed") or 0) + n,
             question=question.id,
             text=question.text,
@@ -700,6 +708,7 @@ def export_logs(run: ScoredRun, place: Path) -> list[Path]:
             "video": record.video,
             "options": record.options,
             "answer": record.answer,
+            **({_COUNTED_AS: {"video": record.cluster}} if record.cluster else {}),
             **record.groups,
             **({"extra": record.extra} if record.extra else {}),
         }

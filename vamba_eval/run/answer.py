@@ -121,7 +121,7 @@ def parts_of(
 
 
 def _about_video(blank: Record, loaded: Loaded) -> Record:
-    base = replace(blank, video=loaded.video.id, load_s=round(loaded.seconds, 6), cost={})
+    base = replace(blank, video=loaded.video.id, cluster=loaded.video.cluster, load_s=round(loaded.seconds, 6), cost={})
     base.cache_saved_s = None if loaded.saved_s is None else round(loaded.saved_s, 6)
     if (clip := loaded.clip) is not None:
         base.frames, base.size = len(clip.frames), list(clip.frames.shape[1:3])

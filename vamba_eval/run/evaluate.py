@@ -175,7 +175,8 @@ def _answer_all(
             open_questions = recorder.open(video)
             for one in open_questions:
                 if (problem := one.question.problem) is not None:
-                    for failure in failed(recorder.job, replace(recorder.blank, video=video.id), [one], problem):
+                    about = replace(recorder.blank, video=video.id, cluster=video.cluster)
+                    for failure in failed(recorder.job, about, [one], problem):
                         recorder.file.append(failure)
                         line.add(None)
             open_by_job.append([one for one in open_questions if one.question.problem is None])
@@ -222,4 +223,4 @@ class _Scores:
                 log.debug("scoring failed", exc_info=error)
                 what = f"{type(error).__name__}: {first_line(error)}"
                 log.warning("%s: question %r cannot be scored: %s; responses are kept", job.name, record.question, what)
-            return ScoredRecord(record.question, record.video, record.groups, Score(), record.seed)
+            return ScoredRecord(record.question, record.counted_as, record.groups, Score(), record.seed)

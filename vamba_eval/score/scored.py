@@ -204,7 +204,7 @@ def scored_record(task: Task, record: Record, protocol: str, judgements: Judgeme
         score = Score()
     if not isinstance(score, Score):
         raise TypeError(f"{type(task).__name__} gives {type(score).__name__} for a response, not a Score")
-    about = (question.id, record.video, question.groups, score, record.seed, question, response)
+    about = (question.id, record.counted_as, question.groups, score, record.seed, question, response)
     return ScoredRecord(*about, rotation=record.rotation, variant=record.variant)
 
 

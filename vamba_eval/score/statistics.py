@@ -208,6 +208,29 @@ def estimate(measure: Measure, records: Sequence[ScoredRecord]) -> Estimate | No
     return Estimate(value, without, len(questions), len(videos), extremes)
 
 
+def with_common_videos(runs: Sequence[Sequence[ScoredRecord]]) -> list[list[ScoredRecord]]:
+    """The responses of several runs to the same questions, with the same ``video_id`` for a question in all of them.
+
+    They differ where only some of the runs know that two files hold one film (see ``Video.cluster``): what is one video
+    in any of them then is one in all.
+    """
+    leads_to: dict[str, str] = {}
+
+    def lead(video: str) -> str:
+        while (other := leads_to.get(video, video)) != video:
+            video = other
+        return video
+
+    seen: dict[str, str] = {}
+    for record in (record for records in runs for record in records):
+        first = lead(seen.setdefault(record.question_id, record.video_id))
+        if (other := lead(record.video_id)) != first:
+            leads_to[other] = first
+    if not leads_to:
+        return [list(records) for records in runs]
+    return [[replace(record, video_id=lead(record.video_id)) for record in records] for records in runs]
+
+
 def over_seeds(measure: Measure, records: Sequence[ScoredRecord]) -> float | None:
     """The mean of a measure over the seeds with which questions were asked."""
     values = [value for some in _by_seed(records).values() if (value := _of_one_seed(measure, some)) is not None]

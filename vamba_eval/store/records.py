@@ -22,6 +22,7 @@ class Record:
 
     question, video     ids; ``text``, ``options``, ``answer``, ``groups`` and ``extra`` are the question's own, so that
                         a response is scored again without the benchmark's files
+    cluster             the video that statistics take it for, where that is not ``video`` (see ``Video``)
     task, model, environment        which run's, and the number of its environment in run.json
     seed, rotation, variant         which of the times that it was asked (``Trial``)
     prompt, response    what was put to the model, and its answer without its ``thinking``; None where there is none
@@ -44,6 +45,7 @@ class Record:
     answer: str | None
     groups: dict[str, Any]
     environment: int
+    cluster: str | None = None
     task: str = ""
     model: str = ""
     seed: int = 0
@@ -98,6 +100,11 @@ class Record:
             if (value := getattr(self, name)) != _DEFAULTS.get(name, MISSING) or name in _WRITTEN
         }
         return {**known, **self.unknown}
+
+    @property
+    def counted_as(self) -> str:
+        """The id of the video whose questions vary together with this one."""
+        return self.cluster or self.video
 
     @property
     def answered(self) -> bool:

@@ -24,6 +24,7 @@ from vamba_eval.score.statistics import (
     p_value,
     smallest_shown,
     standard_error,
+    with_common_videos,
 )
 from vamba_eval.tables.text import markdown_table, short, shown, signed, write_csv
 
@@ -230,7 +231,9 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
         if of_a != of_b:
             notes.append(f"the two differ in {what}: {of_a} and {of_b}")
     pairs = [(answered, questions_b[q]) for q, answered in questions_a.items() if q in both]
-    records_a, records_b = ([record for pair in pairs for record in pair[side].records] for side in (0, 1))
+    records_a, records_b = with_common_videos(
+        [[record for pair in pairs for record in pair[side].records] for side in (0, 1)]
+    )
     differences = adjusted(list(differences_of(a.task.measures, records_a, records_b)))
     flips = [_flip(of_a, of_b) for of_a, of_b in pairs if _verdicts(a, of_a) != _verdicts(a, of_b)]
     return Comparison(a.task_name, a.title, _name(a), _name(b), differences, flips, notes)

@@ -290,9 +290,15 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
         yield "CUT OFF: ", f": {counts} end at the longest length, not where the model ended them (--max-new-tokens)"
     if r.unparsed > _MANY * r.answered:
         counts = f"{r.unparsed:,} of {r.answered:,} responses"
+        wrong = "" if not r.unparsed_wrong else f", and {r.unparsed_wrong:,} of them count as wrong"
+        if r.unparsed_wrong == r.unparsed:
+            wrong = " and count as wrong"
+        yield "UNPARSED: ", f": {counts} yield no answer{wrong}; rescore --protocol all reads them otherwise"
+    if r.unparsed_right:
+        counts = f"{r.unparsed_right:,} of {r.answered:,} responses"
         yield (
-            "UNPARSED: ",
-            f": {counts} yield no answer and count as wrong; rescore --protocol all reads them otherwise",
+            "COUNTED RIGHT: ",
+            f": {counts} hold no answer, or several, and count as right under this protocol",
         )
     if r.read_otherwise > _MANY * r.answered and not r.random_weights:
         counts = f"{r.read_otherwise:,} of {r.answered:,} responses"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vamba_eval.score.scored import ScoredRun
-from vamba_eval.score.statistics import Estimate, estimate
+from vamba_eval.score.statistics import Estimate, estimate, with_common_videos
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +49,9 @@ def _on_shared_questions(runs: Sequence[ScoredRun]) -> list[Estimate] | None:
     measure = next(iter(runs[0].task.measures.values()))
     shared = set.intersection(*({each.question_id for each in run.scored if each.values} for run in runs))
     found = []
-    for run in runs:
-        one = estimate(measure, [each for each in run.scored if each.question_id in shared])
+    answered = [[each for each in run.scored if each.question_id in shared] for run in runs]
+    for records in with_common_videos(answered):
+        one = estimate(measure, records)
         if one is None or len(one.without) < 2:
             return None
         found.append(one)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vamba_eval.contracts import Summary
 from vamba_eval.score.robustness import Robustness, robustness_of
-from vamba_eval.score.scored import Scored, ScoredRun
+from vamba_eval.score.scored import Scored, ScoredRun, verdict_of
 from vamba_eval.tables.costs import Costs, costs_of
 from vamba_eval.tables.ranks import Rank
 from vamba_eval.tables.robustness import asked_otherwise, robustness_row
@@ -21,8 +22,9 @@ class Result:
 
     ``answered`` and ``failed`` count responses: each question is asked with so many ``seeds``, and with each of them
     all questions make ``trials``, more than one a question where it is asked in several orders or wordings. ``asked``
-    says how else than the protocol asks. ``reads_video`` is False of what is asked without looking; ``size`` is how
-    large its frames are.
+    says how else than the protocol asks. Of the ``unparsed`` some may be right all the same (``unparsed_right``: the
+    protocol says so) or drawn; ``unparsed_wrong`` are wrong. ``reads_video`` is False of what is asked without looking;
+    ``size`` is how large its frames are.
     """
 
     run: str
@@ -43,6 +45,8 @@ class Result:
     answered: int = 0
     failed: int = 0
     unparsed: int = 0
+    unparsed_right: int = 0
+    unparsed_wrong: int = 0
     cut_off: int = 0
     read_otherwise: int = 0
     drawn: int = 0
@@ -107,6 +111,7 @@ class Result:
             "not_asked": self.asked_for - self.answered - self.failed,
             "coverage": self.answered / self.asked_for if self.questions else None,
             "unparsed": self.unparsed,
+            "unparsed_right": self.unparsed_right,
             "cut_off": self.cut_off,
             "read_otherwise": self.read_otherwise,
             "drawn": self.drawn,
@@ -155,6 +160,11 @@ def result_of(run: ScoredRun) -> Result:
     counts, environments = run.info["counts"][run.task_name], run.info["environments"]
     used = sorted({record.environment for record in run.records})
     last = environments[used[-1]] if used else {"hardware": {}}
+    undrawn = Counter(
+        verdict_of(run.task.measures, record.values)
+        for record in run.scored
+        if not record.score.parsed and not record.score.drawn
+    )
     peaks = [record.peak_bytes for record in answered if record.peak_bytes is not None]
     return Result(
         run=run.folder.name,
@@ -175,6 +185,8 @@ def result_of(run: ScoredRun) -> Result:
         answered=len(answered),
         failed=len(run.records) - len(answered),
         unparsed=sum(not record.score.parsed for record in run.scored),
+        unparsed_right=undrawn["right"],
+        unparsed_wrong=undrawn["wrong"],
         cut_off=sum(record.finish_reason == "length" for record in answered),
         read_otherwise=_read_otherwise(run),
         drawn=sum(record.score.drawn for record in run.scored),
