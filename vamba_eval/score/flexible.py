@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from vamba_eval.contracts import LETTERS, Question, Score
 from vamba_eval.score.letters import score_choice
+from vamba_eval.score.options import option_begun, option_of, texts_of, words_of
 from vamba_eval.score.phrases import (
     ANSWER_NOUNS,
     CONCLUSIONS,
@@ -31,99 +30,8 @@ from vamba_eval.score.phrases import (
     QUALIFIERS,
     VERBS,
 )
+from vamba_eval.score.plain import CLOSE, OPEN, plain
 from vamba_eval.score.reasoning import final_text
-
-# ---------------------------------------------------------------------------------------------- plain text
-
-# Around a letter that was set apart by bold or italic type, by code or by formula marks.
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), 0x2060, 0xFEFF, 0xFE0E, 0xFE0F, 0x20E3, 0xAD, 0x0307])
-# Letters in squares and circles that NFKC leaves, and regional indicators; İ has a lower case of two characters.
-_PICTURED = {
-    **{first + n: f" {letter} " for first in (0x1F150, 0x1F170, 0x1F1E6) for n, letter in enumerate(LETTERS)},
-    ord("İ"): "I",
-}
-_MACRO = re.compile(r"\\(?:text|math|operator|bold)[a-z]*\s*\{([^{}]*)\}|\{\\(?:bf|rm|it|sf)\s+([^{}]*)\}")
-_SPACING = re.compile(r"\\[,;:! ]|\\quad|\\displaystyle|\\(?=[()\[\]])")
-_HTML = re.compile(r"<(b|strong|i|em|u|code|mark|span|center)\b[^<>]*>([^<]*)</\1\s*>", re.IGNORECASE)
-_BREAK = re.compile(r"<br\s*/?>|</?p>", re.IGNORECASE)
-# In a run of type marks: the letter, with brackets or a mark, and what may follow in the same type.
-_SET_APART = re.compile(
-    r"(\*{1,3}|(?<![^\W_])_{1,3}|`{1,3}|\${1,2})\s?([(\[]?)([A-Za-z])([)\]]?[.:)]?)(\s[^\n*`$]{0,400})?\s?\1(?!\w)"
-)
-_TYPE_MARKS = re.compile(r"[*`$]+|__+|^[ \t]*#+[ \t]*|^[ \t]*>[ \t]*", re.MULTILINE)
-
-
-def _set_apart(match: re.Match[str]) -> str:
-    _, opening, letter, mark, more = match.groups()
-    if more and not mark:
-        return match.group()  # "**A man**" is no letter
-    return f"{opening}{_OPEN}{letter}{_CLOSE}{mark}{more or ''}"
-
-
-def _plain(text: str) -> str:
-    """``text`` in the characters and with the marks that the patterns below know; ``lower()`` keeps its length."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE).translate(_PICTURED))
-        text = "".join(char if len(char.lower()) == 1 else "?" for char in text)
-    if "\\" in text:
-        for _ in range(3):
-            text = _MACRO.sub(lambda match: match.group(1) or match.group(2) or "", text)
-        text = _SPACING.sub("", text)
-    if "<" in text:
-        text = _BREAK.sub("\n", _HTML.sub(r"**\2**", text))
-    return _TYPE_MARKS.sub("", _SET_APART.sub(_set_apart, text))
-
-
-# ------------------------------------------------------------------------------------------ options' texts
-
-_CJK = "\u3040-\u30ff\u3400-\u9fff"
-_TOKEN = re.compile(rf"\d+(?:[.,:]\d+)+|[{_CJK}]|[^\W_{_CJK}]+(?:['’][^\W_{_CJK}]+)*")
-_ARTICLES = {"a", "an", "the"}
-
-
-@lru_cache(maxsize=4096)
-def _texts(options: tuple[str, ...]) -> dict[tuple[str, ...], str]:
-    """Letters by the words of their options; "" where several options have the same words, or where there are none."""
-    known: dict[tuple[str, ...], str] = {}
-    for letter, option in zip(LETTERS, options, strict=False):
-        words = tuple(word for word, _, _ in _words(_plain(option)))
-        known[words] = "" if words in known or not words else letter
-    return known
-
-
-def _words(text: str) -> list[tuple[str, int, int]]:
-    """The words in lower case, without articles, with where they stand; articles where there is nothing else."""
-    every = [(token.group().lower().replace("’", "'"), *token.span()) for token in _TOKEN.finditer(text)]
-    return [word for word in every if word[0] not in _ARTICLES] or every
-
-
-def _option_of(text: str, options: tuple[str, ...]) -> str:
-    """The letter of the option that ``text`` is."""
-    same = [
-        letter
-        for letter, option in zip(LETTERS, options, strict=False)
-        if option.strip() and option.strip().lower() == text.strip().lower()
-    ]
-    if len(same) == 1:
-        return same[0]
-    return _texts(options).get(tuple(word for word, _, _ in _words(text)), "")
-
-
-_GOES_ON = re.compile(
-    r"\s*(?:[.,;:!)\]}\n\"'”’»」』】|\ue001]|[-–—]\s|$)|\s+(?:because|since|as|which|based|due|given)\b"
-)
-
-
-def _option_begun(text: str, options: tuple[str, ...]) -> str:
-    """The letter of the longest option with whose whole text ``text`` begins, up to a mark or a reason."""
-    words = _words(text)
-    texts = _texts(options)
-    for own in sorted(texts, key=len, reverse=True):
-        if own and tuple(word for word, _, _ in words[: len(own)]) == own:
-            return texts[own] if _GOES_ON.match(text, words[len(own) - 1][2]) else ""
-    return ""
-
 
 _NEGATED = re.compile(
     r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]t\b)"
@@ -164,7 +72,7 @@ _AND = re.compile(
 )
 
 
-_BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”", "''", "‘’", _OPEN + _CLOSE)
+_BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”", "''", "‘’", OPEN + CLOSE)
 
 
 class _Response:
@@ -192,7 +100,7 @@ class _Response:
         letter = self.text[place]
         before, behind = self.text[place - 1 : place], self.text[after : after + 1]
         bracketed = before + behind in _BRACKETS
-        if self.text[after : after + 3].lstrip(f")]}} .*{_CLOSE}").startswith("?") or self.is_refused(after):
+        if self.text[after : after + 3].lstrip(f")]}} .*{CLOSE}").startswith("?") or self.is_refused(after):
             return None
         if not bracketed:
             if letter.islower() and capital:
@@ -343,7 +251,7 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
         at = step.end()
     if (linked or kind == "verb") and not capital and kind != "qualifier":
         for start in dict.fromkeys((first if first >= 0 else end, at)):
-            if letter := _option_begun(this.text[start : start + 400], this.options):
+            if letter := option_begun(this.text[start : start + 400], this.options):
                 return letter, start, True
     return None, at, linked
 
@@ -390,7 +298,7 @@ def _said(this: _Response, depth: int) -> _Said:
     for match in _IS_RIGHT.finditer(this.lowered):
         at = match.start("letter")
         letter = this.text[at]
-        shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + _OPEN)
+        shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + OPEN)
         asked = this.lowered[match.end() : match.end() + 1] == "?"
         before = this.lowered[max(0, at - 20) : at]
         if shown and not asked and not _negated(this.lowered, at) and not _NOT_ALONE.search(before):
@@ -424,7 +332,7 @@ def _without_list(text: str, options: tuple[str, ...]) -> str:
     lowered = text.lower()
     at, first = 0, -1
     for letter, option in zip(LETTERS.lower(), options, strict=False):
-        wanted = " ".join(_plain(option).lower().split()).rstrip(".")
+        wanted = " ".join(plain(option).lower().split()).rstrip(".")
         place = lowered.find(wanted, at)
         mark = _LETTERED.search(lowered, max(at, place - 8), place) if wanted and place >= 0 else None
         if mark is None or mark.group(1) != letter or (first >= 0 and place - at > 30):
@@ -463,19 +371,19 @@ def _by_place(this: _Response) -> str | None:
             letter = line[match.start(1)]
             if this.is_refused(end) or (letter in "Ii" and line[match.end(1) : match.end()] == ","):
                 continue
-            if line is last and line is not first and not _option_begun(line[match.end() :], this.options):
+            if line is last and line is not first and not option_begun(line[match.end() :], this.options):
                 continue
             other = this.joined(end)
             return "" if other not in (None, letter.upper()) else this.known(letter.upper())
         begun = re.match(r"[^\w]*([A-Z])\s+", line)
-        if begun and begun.group(1) not in "AI" and _option_begun(line[begun.end() :], this.options) == begun.group(1):
+        if begun and begun.group(1) not in "AI" and option_begun(line[begun.end() :], this.options) == begun.group(1):
             return begun.group(1)
     return None
 
 
 def _by_text(this: _Response) -> str:
     """The only option whose text is said as whole words, and not denied; within a longer option's text it is not."""
-    words = _words(this.text)
+    words = words_of(this.text)
     joined = f" {' '.join(word for word, _, _ in words)} "
     starts, length = [], 1
     for word, _, _ in words:
@@ -483,7 +391,7 @@ def _by_text(this: _Response) -> str:
         length += len(word) + 1
     place_of = {start: number for number, start in enumerate(starts)}
     found: list[tuple[str, int, int]] = []  # letter, start and end
-    for own, letter in sorted(_texts(this.options).items(), key=lambda each: len(" ".join(each[0])), reverse=True):
+    for own, letter in sorted(texts_of(this.options).items(), key=lambda each: len(" ".join(each[0])), reverse=True):
         wanted = f" {' '.join(own)} "
         at = joined.find(wanted) if own else -1
         while at >= 0:
@@ -513,7 +421,7 @@ def _read(text: str, options: tuple[str, ...], depth: int = 0) -> str:
         return letter if letter in LETTERS[: len(options)] else ""
     if not text:
         return ""
-    if len(text) <= 1000 and (letter := _option_of(text, options)):
+    if len(text) <= 1000 and (letter := option_of(text, options)):
         return letter
     this = _Response(_without_list(text, options), options)
     said = _said(this, depth)
@@ -558,7 +466,7 @@ def read_choice(response: str, options: Sequence[str]) -> str:
     value = _whole_json(text)
     if isinstance(value, str | int | float):
         text = str(value)
-    return _read(_plain(_LAST_TAG.sub("", text)), tuple(options))
+    return _read(plain(_LAST_TAG.sub("", text)), tuple(options))
 
 
 def score_flexible(question: Question, response: str) -> Score:
