@@ -34,7 +34,7 @@ from vamba_eval.score.plain import CLOSE, OPEN, plain
 from vamba_eval.score.reasoning import final_text
 
 _NEGATED = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]t\b)"
+    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except|all\s+but|anything\s+but)\b|doubt|n['’]t\b)"
     r"[^.,;:!?\n]{0,60}$"
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:but|because|since|so|and|while|hence|therefore|thus|whereas)\b")
@@ -54,22 +54,26 @@ _MARKS = r"\s:=→⇒⟹▶►➡•~|,\-–—\"'“”„‘’«»‹›「�
 _WORD = "0-9a-zß-öø-ɏͰ-ϿЀ-ӿ"
 _LETTER = re.compile(rf"[{_MARKS}]*([a-z])(?![{_WORD}_])")
 _CLOSED = re.compile(
-    rf"\s*(?:$|[)\]}}>\n\"”»」』】,;:!|\ue001]|\.(?![{_WORD}]\.)|[-–—]+\s|['’](?![a-z])|[^\x00-\u02ff\s])"
+    rf"\s*(?:$|[(\[](?!s\))|[)\]}}>\n\"”»」』】,;:!|\ue001]|\.(?![{_WORD}]\.)|[-–—]+\s|['’](?![a-z])|[^\x00-\u02ff\s])"
 )
 # Words after which "a" is no article and "i" no pronoun.
 _LETTER_WORDS = re.compile(
-    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|in\s+this)\b"
+    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|over|according|here|"
+    r"although|though|when|if|on|at|by|to|in\s+(?:this|my|the|all)|seçene\w*|şık\w*|şıkk\w*)\b"
 )
 _REFUSED = re.compile(
-    r"[)\]}\"'”’\ue001]*(?:\.\s*(?=wrong|incorrect|false)|:)?\s*"
+    r"[)\]}\"'”’\ue001]*(?:\.\s*(?=[-–—✗✘❌(]|wrong|incorrect|false)|:)?\s*[-–—(]*\s*"
     r"(?:(?:is|are|was|were|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
     r"(?:not|n['’]t|isn['’]t|wasn['’]t|can['’]?t|wrong|incorrect|false|ruled|eliminated|excluded|unlikely|impossible|"
-    r"falsch|faux|incorrecta|incorreta|sbagliata)\b"
+    r"falsch|faux|incorrecta|incorreta|sbagliata)\b|[)\]}\"'”’\ue001.:\s]*(?:[✗✘❌]|(?:选?项)?(?:是|为)?(?:不|错|錯)|"
+    r"(?:이|가)\s*아[니닙]|では(?:な|あり)|じゃな)"
 )
 _AND = re.compile(
-    r"[)\]}\"'”’\ue001\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는)"
-    rf"\s*(?:(?:option|choice|answer)\s+)?[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
+    r"[)\]}\"'”’\ue001\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|as\s+well\s+as|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는|와|과)"
+    rf"\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|even|also)\s+)*[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
 )
+# Nothing but brackets or a space between two letters.
+_BESIDE = re.compile(rf"[)\]}}\ue001]* ?[(\[\ue000]*([a-z])[)\]}}\ue001.]*\s*(?:$|\n)")
 
 
 _BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”", "''", "‘’", OPEN + CLOSE)
@@ -122,16 +126,22 @@ class _Response:
 
     def joined(self, after: int) -> str | None:
         """Another option's letter that is named in one breath with the one that ends there."""
-        match = _AND.match(self.lowered, after)
-        if match is None:
-            return None
-        place, end = match.span(1)
-        letter = self.text[place]
-        if self.known(letter.upper()) == "" or (letter.islower() and self.text[after - 1].isupper()):
-            return None
-        if not _CLOSED.match(self.lowered, end) and not _LETTER_WORDS.match(self.lowered, end) and letter in "AIai":
-            return None
-        return letter.upper()
+        first, end = None, after
+        while match := _AND.match(self.lowered, end) or _BESIDE.match(self.lowered, end):
+            place, next_end = match.span(1)
+            letter = self.text[place]
+            if self.known(letter.upper()) == "" or (letter.islower() and self.text[after - 1].isupper()):
+                break
+            if not _CLOSED.match(self.lowered, next_end) and not _LETTER_WORDS.match(self.lowered, next_end):
+                if letter in "AIai":
+                    break
+            if (
+                option_begun(self.text[place : place + 400], self.options)
+                and self.text[place + 1 : place + 2].isspace()
+            ):
+                break  # "A, C major": the letter and its text
+            first, end = first or letter.upper(), next_end
+        return None if first is None or (end != after and self.is_refused(end)) else first
 
 
 # ------------------------------------------------------------------------------------------- explicit answers
@@ -170,33 +180,44 @@ for _kind, _words_of in _KINDS.items():
 _HEAD_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _HEAD_UNSPACED = re.compile(_any(word for words in _KINDS.values() for word in words if _UNSPACED.search(word)))
 _STEP = re.compile(
-    rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|[\"“][^\"”\n]{{2,300}}[\"”]|[{_MARKS}]|(?P<filler>{_word(FILLERS)})"
+    rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|\.{{2,}}|…|[\"“][^\"”\n]{{2,300}}[\"”]|[{_MARKS}]|(?P<filler>{_word(FILLERS)})"
 )
+# From a noun over what is said of it to its verb: "the answer that fits best is".
+_FURTHER = re.compile(r"\s(?:is|are|be|would be|must be)\s")
+_CLAUSE_END = re.compile(r"[.;:!?\n]|\b(?:not|no|none|cannot|neither|if|whether|depends?|unclear|unknown)\b|n['’]t\b")
 _QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
 # What may lead from a denial, a doubt or a condition to an answer that is therefore none.
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
+    r"(?:\b(?:not|never|cannot|neither|doubt|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
     r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|"
     r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
 )
 _IS_RIGHT = re.compile(
     rf"(?<![{_WORD}_])(?P<letter>[a-z])[)\]\"'”’\ue001]*\s*(?:"
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
-    r"likely|therefore|thus|only|my|probably|obviously|also)\s+){0,4}"
-    r"(?:correct|right|best|true|accurate|answer|final answer|appropriate|choice)\b|"
+    r"likely|therefore|thus|only|my|probably|obviously|also|final)\s+){0,4}"
+    r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|one(?=\W*$)|chosen|selected)\b|"
+    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+what\s+the\s+video|"
+    r"(?:(?:as|to\s+be)\s+)?the\s+(?:(?:most|only)\s+)?(?:\w+\s+)?(?:answer|choice|option)\b|correct(?=\W*$)|"
+    r"\?\s*(?:yes|correct|exactly)\b|"
     r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
     r"(?:es|est|ist|é|è)\s+(?:(?:la|le|die|a|el|il)\s+)?(?:correct[aeo]?|bonne|richtig\w*|korrekt\w*|corret[ao]|certa|"
     r"corretta|giusta|respuesta|réponse|antwort|resposta|risposta)|"
-    r"(?:是|为)?(?:正确|正確|对的|最佳|答案)|が正解|が正しい|です|だ(?:$|。)|(?:가|이)\s*정답|입니다|이다)"
+    r"(?:选?项|選項)?\s*(?:是|为|為)?(?:正确|正確|对的|最佳|最?符合|答案)|が(?:正解|正し|最|適切)|を選|です|だ(?:$|。|と思)|"
+    r"번?(?:[가이]\s*(?:정답|맞)|[를을]\s*(?:선택|고르)|입니다|이다|이에요|예요)|верн|правильн|सही)"
 )
-_NOT_ALONE = re.compile(r"\b(?:if|whether|why|and|or)\s+(?:option\s+)?[(\[]?$|(?<![a-z])[a-z]\s*[,/]\s*[(\[]?$")
-_BOX = re.compile(r"\\f?box(?:ed)?\s*\{+([^{}]*)\}")
+_NOT_ALONE = re.compile(
+    r"\b(?:if|whether|why|and|or|neither|all|both|better than)\s+(?:options?\s+)?[(\[]?$|(?<![a-z])[a-z]\s*[,/]\s*[(\[]?$|"
+    r"(?:と|와|과|和|或|또는|、|및)\s*$"
+)
+# In a string of JSON "\\b" is one character, and lost.
+_BOX = re.compile(r"(?:\\(?:frame|f)?b|\x08|\bb)ox(?:ed)?\s*\{+([^{}]*)\}")
+_MORE_BOXES = re.compile(r"\}\s*\$*\s*(and|or|,|&)\s*\$*\s*\\boxed\s*\{")
+_TAG_NAME = r"(?:[a-z]+[_ -])?(?:answer|option|choice|conclusion|final|response|result|ans|solution|prediction|letter|correct|output)"
 _TAG = re.compile(
-    r"<\s*(answer|final[_ -]?answer|final|choice|option|response|result|ans|correct[_ -]?answer|solution|prediction|"
-    r"letter)"
-    r"(?:\s[^<>]{0,200})?>([^<]*)(?:<|$)"
+    rf"[<\[]\s*({_TAG_NAME}(?:[_ -](?:answer|option|letter|choice))?)(?:\s[^<>]{{0,200}})?[>\]]([^<]*?)(?=<|\[/|$)"
 )
-_LAST_TAG = re.compile(r"</\s*(?:answer|final[_ -]?answer|final|choice|option|response)\s*>\s*$", re.IGNORECASE)
+_LAST_TAG = re.compile(rf"[<\[]/\s*{_TAG_NAME}\s*[>\]]\s*$", re.IGNORECASE)
 _FIELD = re.compile(
     rf"[\"'](?:{_any(KEYS)})[\"']\s*:\s*(?:\"([^\"\n]{{0,1000}})\"|'([^'\n]{{0,1000}})'|(\[[^\]\n]{{0,1000}}\]|[^,}}\n]{{0,200}}))"
 )
@@ -225,9 +246,11 @@ def _heads(this: _Response) -> Iterator[tuple[int, int, str]]:
                 yield at, at + len(phrase), kind
                 break
         else:
-            elided = word.partition("'")[2]  # French and Italian articles
-            if known := _HEAD.get(word) or _HEAD.get(elided):
+            before, _, behind = word.partition("'")  # "the answer's", and French and Italian articles
+            if known := _HEAD.get(word) or _HEAD.get(behind):
                 yield at, match.end(), known
+            elif behind == "s" and before in _HEAD:
+                yield at, at + len(before), _HEAD[before]
     if not lowered.isascii():
         for match in _HEAD_UNSPACED.finditer(lowered):
             kind = next(kind for kind, words in _KINDS.items() if match.group() in words)

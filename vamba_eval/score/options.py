@@ -10,7 +10,8 @@ from vamba_eval.score.plain import plain
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(rf"\d+(?:[.,:]\d+)+|[{_CJK}]|[^\W_{_CJK}]+(?:['’][^\W_{_CJK}]+)*")
-_ARTICLES = {"a", "an", "the"}
+# "A and B" and "Vitamin A" have no articles.
+_ARTICLE = re.compile(r"(?:a|an|the)\s+(?!(?:and|or)\b)[^\W_]", re.IGNORECASE)
 
 
 @lru_cache(maxsize=4096)
@@ -26,7 +27,7 @@ def texts_of(options: tuple[str, ...]) -> dict[tuple[str, ...], str]:
 def words_of(text: str) -> list[tuple[str, int, int]]:
     """The words in lower case, without articles, with where they stand; articles where there is nothing else."""
     every = [(token.group().lower().replace("’", "'"), *token.span()) for token in _TOKEN.finditer(text)]
-    return [word for word in every if word[0] not in _ARTICLES] or every
+    return [word for word in every if not _ARTICLE.match(text, word[1])]
 
 
 def option_of(text: str, options: tuple[str, ...]) -> str:

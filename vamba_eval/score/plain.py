@@ -1,6 +1,7 @@
 """A response in plain characters: without the marks of Markdown, HTML and TeX, and with one alphabet's letters.
 
-What set a single letter apart from its text (bold type, code, a formula) is kept as a mark of its own: ``OPEN``, ``CLOSE``.
+What set a single letter apart from its text (bold type, code, a formula) is kept as a mark of its own:
+``OPEN``, ``CLOSE``.
 """
 
 from __future__ import annotations
