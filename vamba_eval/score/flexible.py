@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from vamba_eval.contracts import LETTERS, Question, Score
 from vamba_eval.score.letters import score_choice
@@ -62,14 +63,14 @@ _LETTER_WORDS = re.compile(
     r"although|though|when|if|on|at|by|to|in\s+(?:this|my|the|all)|seçene\w*|şık\w*|şıkk\w*)\b"
 )
 _REFUSED = re.compile(
-    r"[)\]}\"'”’\ue001]*(?:\.\s*(?=[-–—✗✘❌(]|wrong|incorrect|false)|:)?\s*[-–—(]*\s*"
+    r"[)\]}\"'”’\ue001]*(?:\.\s*(?=[-–—✗✘❌(]|wrong|incorrect|false)|:)?\s*(?:[-–—]+|\((?=wrong|incorrect))?\s*"
     r"(?:(?:is|are|was|were|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
     r"(?:not|n['’]t|isn['’]t|wasn['’]t|can['’]?t|wrong|incorrect|false|ruled|eliminated|excluded|unlikely|impossible|"
     r"falsch|faux|incorrecta|incorreta|sbagliata)\b|[)\]}\"'”’\ue001.:\s]*(?:[✗✘❌]|(?:选?项)?(?:是|为)?(?:不|错|錯)|"
     r"(?:이|가)\s*아[니닙]|では(?:な|あり)|じゃな)"
 )
 _AND = re.compile(
-    r"[)\]}\"'”’\ue001\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|as\s+well\s+as|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는|와|과)"
+    r"[)\]}\"'”’\ue001.:\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|as\s+well\s+as|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는|와|과)"
     rf"\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|even|also)\s+)*[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
 )
 # Nothing but brackets or a space between two letters.
@@ -82,9 +83,10 @@ _BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”
 class _Response:
     """What is left of a response, as the patterns read it, and its question's options."""
 
-    def __init__(self, text: str, options: tuple[str, ...]) -> None:
+    def __init__(self, text: str, options: tuple[str, ...], lettered: set[str]) -> None:
         self.text = text
         self.lowered = text.lower()
+        self.lettered = lettered  # options whose letter and text are said together
         self.options = options
         self.letters = LETTERS[: len(options)]
 
@@ -130,7 +132,7 @@ class _Response:
         while match := _AND.match(self.lowered, end) or _BESIDE.match(self.lowered, end):
             place, next_end = match.span(1)
             letter = self.text[place]
-            if self.known(letter.upper()) == "" or (letter.islower() and self.text[after - 1].isupper()):
+            if self.known(letter.upper()) == "" or letter.islower() != self.text[after - 1].islower():
                 break
             if not _CLOSED.match(self.lowered, next_end) and not _LETTER_WORDS.match(self.lowered, next_end):
                 if letter in "AIai":
@@ -193,11 +195,11 @@ _DENIED = re.compile(
     r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
 )
 _IS_RIGHT = re.compile(
-    rf"(?<![{_WORD}_])(?P<letter>[a-z])[)\]\"'”’\ue001]*\s*(?:"
+    rf"(?<![{_WORD}_])(?P<letter>[a-z])[)\]\"'”’\ue001]*[.:]?\s*(?:"
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
     r"likely|therefore|thus|only|my|probably|obviously|also|final)\s+){0,4}"
     r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|one(?=\W*$)|chosen|selected)\b|"
-    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+what\s+the\s+video|"
+    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+(?:what\s+the\s+video|the\s+case)|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
     r"(?:(?:as|to\s+be)\s+)?the\s+(?:(?:most|only)\s+)?(?:\w+\s+)?(?:answer|choice|option)\b|correct(?=\W*$)|"
     r"\?\s*(?:yes|correct|exactly)\b|"
     r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
@@ -207,8 +209,8 @@ _IS_RIGHT = re.compile(
     r"번?(?:[가이]\s*(?:정답|맞)|[를을]\s*(?:선택|고르)|입니다|이다|이에요|예요)|верн|правильн|सही)"
 )
 _NOT_ALONE = re.compile(
-    r"\b(?:if|whether|why|and|or|neither|all|both|better than)\s+(?:options?\s+)?[(\[]?$|(?<![a-z])[a-z]\s*[,/]\s*[(\[]?$|"
-    r"(?:と|와|과|和|或|또는|、|및)\s*$"
+    r"\b(?:if|whether|why|and|or|neither|all|both|better than)\s+(?:options?\s+)?[(\[]?$|"
+    r"(?<![a-z])([a-z])[\"'\ue001)\]]*\s*[,/;&]\s*[\"'\ue000(\[]*$|(?:と|와|과|和|或|또는|、|및)\s*$"
 )
 # In a string of JSON "\\b" is one character, and lost.
 _BOX = re.compile(r"(?:\\(?:frame|f)?b|\x08|\bb)ox(?:ed)?\s*\{+([^{}]*)\}")
@@ -246,11 +248,9 @@ def _heads(this: _Response) -> Iterator[tuple[int, int, str]]:
                 yield at, at + len(phrase), kind
                 break
         else:
-            before, _, behind = word.partition("'")  # "the answer's", and French and Italian articles
-            if known := _HEAD.get(word) or _HEAD.get(behind):
+            elided = word.partition("'")[2]  # French and Italian articles
+            if known := _HEAD.get(word) or _HEAD.get(elided):
                 yield at, match.end(), known
-            elif behind == "s" and before in _HEAD:
-                yield at, at + len(before), _HEAD[before]
     if not lowered.isascii():
         for match in _HEAD_UNSPACED.finditer(lowered):
             kind = next(kind for kind, words in _KINDS.items() if match.group() in words)
@@ -264,6 +264,9 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
     for _ in range(24):
         found = this.letter_at(at, capital=capital)
         if found is not None:
+            place = found[1] - 1
+            if not capital and (letter := _text_that_begins_with_a_letter(this, place)):  # "C major"
+                return letter, found[1], True
             linked = linked or re.search("[:=\n]", this.text[at : found[1]]) is not None
             return found[0], found[1], linked
         step = _STEP.match(this.lowered, at)
@@ -276,7 +279,21 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
         for start in dict.fromkeys((first if first >= 0 else end, at)):
             if letter := option_begun(this.text[start : start + 400], this.options):
                 return letter, start, True
+    if kind in ("answer", "option", "qualifier"):
+        reach = _CLAUSE_END.search(this.lowered, end, end + 120)
+        for verb in _FURTHER.finditer(this.lowered, end, reach.start() if reach else end + 120):
+            if (found := this.letter_at(verb.end(), capital=True)) is not None:
+                return found[0], found[1], True
     return None, at, linked
+
+
+def _text_that_begins_with_a_letter(this: _Response, place: int) -> str:
+    """The option whose text, of several words, begins with the letter at ``place``, if its text is said there."""
+    start = place - 1 if this.text[place - 1 : place] in tuple("([") else place
+    for option, letter in zip(this.options, this.letters, strict=True):
+        if re.match(r"[(\[]?\w\W+\w", option) and this.lowered.startswith(option.lower(), start):
+            return option_begun(this.text[place : place + 400], this.options) and letter
+    return ""
 
 
 @dataclass
@@ -288,6 +305,27 @@ class _Said:
     conclusions: list[tuple[int, str]] = field(default_factory=list)
     at_an_end: set[str] = field(default_factory=set)
     within: set[str] = field(default_factory=set)
+
+
+_NO_CORRECTION = re.compile(r"\s+(?:of|than)\b")
+_ALL_BUT = ("all ", "anything ", "everything ", "nothing ", "any ")
+_AT_AN_END = re.compile(
+    r"[)\]\ue001\"']*:?\s*(?:[.!。]|\n|$|it is\b|şık|seçene|(?:best |closely |clearly )?(?:match|fit|align|describe|agree|correspond)\w*\b)"
+)
+_DOUBTED = re.compile(r"\?|\s+(?:only\s+)?(?:if|had|were)\b")
+# A line of a list, or a row of a table, that says of its letter that it is right.
+_TICKED = re.compile(
+    r"^\W*(?:option\s+)?([a-z])\ue001?(?:[)\].:|]|\s*[-–—|])"
+    r"(?:(?!\bnot\b|n['’]t\b|partial|incorrect|wrong|false|[✗✘❌?])[^\n]){0,300}?"
+    r"(?:[✅✓✔☑]|(?<![^\W_])(?:correct|right|true|yes))[^\w\n]*$",
+    re.MULTILINE,
+)
+
+
+def _other_before(before: str, letter: str) -> bool:
+    """Whether ``before`` ends with what leads from another letter to ``letter``, or with a condition."""
+    match = _NOT_ALONE.search(before)
+    return match is not None and match.group(1) != letter.lower()
 
 
 # So many words that may lead to an answer are looked at, the last ones.
@@ -305,7 +343,8 @@ def _said(this: _Response, depth: int) -> _Said:
             linked = _QUALIFIED.search(before) is not None
         if kind == "correction":
             word, mark = this.lowered[start:end], this.lowered[end : end + 1]
-            if word not in ("no", "yes", "wait", "sorry") or mark in tuple(",.:;!-–—"):
+            firm = word not in ("no", "yes", "wait", "sorry") or mark in tuple(",.:;!-–—")
+            if firm and not _NO_CORRECTION.match(this.lowered, end) and not before.endswith(_ALL_BUT):
                 said.answers.append((at, letter))
         elif _DENIED.search(before):
             continue
@@ -314,7 +353,7 @@ def _said(this: _Response, depth: int) -> _Said:
         elif kind == "verb" or linked:
             said.answers.append((at, letter))
         elif kind != "qualifier":
-            ends = re.match(r"[)\]\ue001\"']*\s*(?:[.!。]|\n|$)", this.text[at : at + 20])
+            ends = _AT_AN_END.match(this.lowered, at)
             (said.at_an_end if ends else said.within).add(letter)
         if said.answers and said.answers[-1] == (at, letter):
             break  # what stands before it is no later answer
@@ -322,10 +361,13 @@ def _said(this: _Response, depth: int) -> _Said:
         at = match.start("letter")
         letter = this.text[at]
         shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + OPEN)
-        asked = this.lowered[match.end() : match.end() + 1] == "?"
+        asked = _DOUBTED.match(this.lowered, match.end()) is not None
         before = this.lowered[max(0, at - 20) : at]
-        if shown and not asked and not _negated(this.lowered, at) and not _NOT_ALONE.search(before):
+        if shown and not asked and not _negated(this.lowered, at) and not _other_before(before, letter):
             said.answers.append((match.end(), this.known(letter.upper())))
+    ticked = {this.known(match.group(1).upper()): match.end() for match in _TICKED.finditer(this.lowered)}
+    if len(ticked) == 1 and "" not in ticked:
+        said.answers.extend((at, letter) for letter, at in ticked.items())
     return said
 
 
@@ -341,11 +383,20 @@ def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
 
 # ------------------------------------------------------------------------- letters by their place, and texts
 
-_LONE = re.compile(r"(?:\d{1,3}[.):])?[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*([a-z])(?![+#])[\W_]*")
+# What says nothing of a letter that is else alone: who speaks, how sure, a number; "번", "项" and "です" follow one.
+_LONE = re.compile(
+    r"(?:\d{1,3}[.):])?[\W_]*(?:a:\s*(?=[a-z]\W*$))?"
+    r"(?:(?:option|choice|letter|answer|probably|likely|most|maybe|perhaps|definitely|clearly|obviously|certainly|only|"
+    r"答|解|答案|letra|lettre|buchstabe)[\W_]+)*([a-z])(?![+#])[\W_]*(?:(?:번|项|項|です|입니다)[\W_]*)?"
+)
+# "Sure! B", "Verdict: B", "According to the video, B."
+_AT_LAST = re.compile(r"[^.?!\n]{0,80}[:,!]\s?[(\[\"'\ue000]*([A-Z])[)\]\"'\ue001]*[.!]?\s*")
 _FIRST = re.compile(
-    rf"[^\w]*([a-z])(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since)\b|\s+\()"
+    rf"[^\w]*([a-z])(?!['’][^\W_])"
+    rf"(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”。](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since|rather\s+than|over)\b|\s+\()"
 )
 _LINE = re.compile(r"^[^\w\n]{0,10}([A-Z])[)\].:\ue001]", re.MULTILINE)
+_MARKED = re.compile(rf"(?<![^\W_])([A-Z])[)\]\ue001]*:")
 _SHOWN = re.compile(r"[(\[\ue000]([A-Za-z])[)\]\ue001]")
 _LETTERED = re.compile(rf"(?<![{_WORD}])([a-z])[)\]\ue001.:\s]{{1,5}}$")
 
@@ -364,26 +415,63 @@ def _without_list(text: str, options: tuple[str, ...]) -> str:
     return f"{text[:first]}\n\n{text[at:].lstrip('.')}"
 
 
+@lru_cache(maxsize=4096)
+def _lettered(letter: str, option: str) -> re.Pattern[str] | None:
+    """The option's letter and text together, in either order."""
+    words = plain(option).strip().rstrip(".").split()
+    if not words:
+        return None
+    said = r"\s+".join(map(re.escape, words))
+    between = r"[\W_]{0,6}?[^\w\s][\W_]{0,6}?" if letter in "AI" else r"[\W_]{1,8}?"
+    closers = r"[)\]\"'”’»」\ue001]*"
+    return re.compile(
+        rf"(?<![^\W_])({letter}(?:[)\]\ue001]*)){between}(?:{said})(?:\.(?=\s|$))?{closers}(?![^\W_])|"
+        rf"(?<![^\W_])(?:{said}){closers}\.?\s*[-–—,(\[]\s*(?:(?:i\.e\.|which\s+is),?\s+)?(?:option\s+)?[(\[]?"
+        rf"({letter})[)\]]*(?=\W*$|\W*\n|[.,;])",
+        re.IGNORECASE,
+    )
+
+
+def _without_own_texts(text: str, options: tuple[str, ...]) -> tuple[str, set[str]]:
+    """``text`` with the letter alone where it stands with its option's text, and these letters."""
+    found = set()
+    for letter, option in zip(LETTERS, options, strict=False):
+        pattern = _lettered(letter, option)
+        if pattern is not None:
+            text, count = pattern.subn(
+                lambda match: f"{match.group(1)}:" if match.group(1) else f"({match.group(2)})", text
+            )
+            if count:
+                found.add(letter)
+    return text, found
+
+
 def _by_place(this: _Response) -> str | None:
     """The letter that is the first or last line, or that begins the response with a mark; "" if these differ."""
-    stripped = this.text.strip()
-    first, last = stripped.partition("\n")[0], stripped.rpartition("\n")[2]
-    alone = [
-        this.known(match.group(1).upper())
-        for line in dict.fromkeys((first, last))
-        if len(line) < 60 and (match := _LONE.fullmatch(line.lower()))
-    ]
-    if alone:
-        return alone[0] if len(set(alone)) == 1 else ""
+    rows = [row for row in this.text.strip().split("\n") if row.strip()]
+    first, last = rows[0], rows[-1]
     lines = {match.group(1) for match in _LINE.finditer(this.text) if not this.is_refused(match.end(1))}
-    lines |= {
-        letter
-        for letter, option in zip(this.letters, this.options, strict=True)
-        if (place := this.lowered.find(option.strip().lower())) >= 0
-        and (mark := _LETTERED.search(this.lowered, max(0, place - 8), place))
-        and mark.group(1) == letter.lower()
-        and not this.is_refused(place + len(option.strip()))
-    }
+    alone = [
+        (number, this.known(match.group(1).upper()))
+        for number, row in enumerate(rows)
+        if len(row) < 60 and (match := _LONE.fullmatch(row.lower()))
+    ]
+    at_an_edge = {letter for number, letter in alone if number in (0, len(rows) - 1)}
+    if at_an_edge and not (len(lines) > 1 and alone[-1][0] < len(rows) - 1 and rows[0].strip()[1:]):
+        return at_an_edge.pop() if len(at_an_edge) == 1 else ""
+    if len(alone) == 1 and len(lines) < 2:
+        return alone[0][1]
+    for line in dict.fromkeys((last, first)):
+        ends = _AT_LAST.fullmatch(line) if len(line) < 100 else None
+        if (
+            ends
+            and not _other_before(line.lower()[: ends.start(1)], ends.group(1))
+            and not _NEGATED.search(line.lower())
+        ):
+            return this.known(ends.group(1))
+    for match in _MARKED.finditer(this.text):
+        if match.group(1) in this.lettered and not this.is_refused(match.end(1)):
+            lines.add(match.group(1))
     if len(lines & set(this.letters)) > 1:
         return None
     offset = len(this.text) - len(this.text.lstrip())
@@ -402,6 +490,10 @@ def _by_place(this: _Response) -> str | None:
         if begun and begun.group(1) not in "AI" and option_begun(line[begun.end() :], this.options) == begun.group(1):
             return begun.group(1)
     return None
+
+
+# "No, he" answers, and "no idea" does not.
+_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$)")
 
 
 def _by_text(this: _Response) -> str:
@@ -432,7 +524,10 @@ def _by_text(this: _Response) -> str:
     named = {
         letter
         for letter, start, end in found
-        if this.text[end : end + 1] != "?" and not _negated(around, start) and not _REFUSED.match(around, end)
+        if (this.lowered[start:end] not in ("yes", "no") or _SAYS_YES.match(this.lowered, end))
+        and this.text[end : end + 1] != "?"
+        and not _negated(around, start)
+        and not _REFUSED.match(around, end)
     }
     return named.pop() if len(named) == 1 else ""
 
@@ -446,7 +541,10 @@ def _read(text: str, options: tuple[str, ...], depth: int = 0) -> str:
         return ""
     if len(text) <= 1000 and (letter := option_of(text, options)):
         return letter
-    this = _Response(_without_list(text, options), options)
+    text, lettered = _without_own_texts(_without_list(text, options), options)
+    if not text.strip():
+        return ""
+    this = _Response(text, options, lettered)
     said = _said(this, depth)
     if said.answers:
         return _last(this, said.answers)
@@ -489,7 +587,7 @@ def read_choice(response: str, options: Sequence[str]) -> str:
     value = _whole_json(text)
     if isinstance(value, str | int | float):
         text = str(value)
-    return _read(plain(_LAST_TAG.sub("", text)), tuple(options))
+    return _read(plain(_MORE_BOXES.sub(r" \1 ", _LAST_TAG.sub("", text))), tuple(options))
 
 
 def score_flexible(question: Question, response: str) -> Score:

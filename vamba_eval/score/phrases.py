@@ -47,7 +47,7 @@ CONCLUSIONS = _words("""
     i would say, i guess, indicates, points to, matches, corresponds to, supports, concluded, 所以, 因此
     this is, this means, makes, making, leaves, leaving, left with, looks like, look like, seems like, has to be
     appears to be, suggests, confirms, identified, consider, find, c'est, es ist, ergo, remains, fits best
-    i say, would be, should be, seems to be, i will answer, i'll answer, i would answer, i'd answer
+    i will say, i say, would be, should be, seems to be, i will answer, i'll answer, i would answer, i'd answer
 """)
 COPULAS = _words("""
     is, are, was, be, would, should, must, will, seems, appears, to, comes, out, as, with
@@ -61,7 +61,7 @@ FILLERS = _words("""
     think, believe, indeed, obviously, certainly, simply, just, of, in, for, on, video, given
     number, labeled, labelled, marked, accurate, appropriate, one, my, i'd, say, so, would
     clear, obvious, simple, follows, still, again, actually, maybe, perhaps, possibly, only, it's, both, either, us
-    with, that's, be, is, of course, i'm, am, sure, confident, certain, esatta, finale, donc, ответа, chính, xác, ที่ถูกต้อง
+    with, that's, be, is, of course, i'm, am, sure, confident, certain, esatta, corect, finale, donc, ответа, chính, xác, ที่ถูกต้อง
     הנכונה, صحیح
     la, le, el, die, der, das, il, a, l'opzione, l'option, opción, opcion, letra
     opção, opcao, opzione, alternativa, lettre, lettera, buchstabe, choix, вариант, буква

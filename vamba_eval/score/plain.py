@@ -35,6 +35,7 @@ _BOLD = re.compile(r"<(b|strong|i|em|u|code|mark|span|center|font)\b[^<>]*>([^<]
 _BLOCK = re.compile(
     r"</?(?:br|p|div|li|ul|ol|t[rdh]|table|tbody|thead|html|body|section|h[1-6])(?:\s[^<>]*)?/?>", re.IGNORECASE
 )
+_CONTRACTED = re.compile(r"\b(answer|choice|option|pick|guess)['’]s\b", re.IGNORECASE)
 _STRUCK_OUT = re.compile(r"~~[^~\n]{1,200}~~")
 # In a run of type marks: the letter, with brackets or a mark, and what may follow in the same type.
 _SET_APART = re.compile(
@@ -70,9 +71,10 @@ def plain(text: str) -> str:
     if "\\" in text:
         text = _NEW_LINE.sub("\n", _COLOUR.sub("", text))
         for _ in range(3):
-            text = _MACRO.sub(lambda match: match.group(1) or match.group(2) or "", text)
+            text = _MACRO.sub(lambda match: match.group(1) or f"{{{match.group(2)}}}", text)
         text = _SPACING.sub("", text)
     if "<" in text:
         text = _BLOCK.sub("\n", _BOLD.sub(r"**\2**", text))
+    text = _CONTRACTED.sub(r"\1 is", text)
     text = _ORDINAL.sub(_counted, _STRUCK_OUT.sub("", text))
     return _TYPE_MARKS.sub("", _SET_APART.sub(_set_apart, text))
