@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from vamba_eval.contracts import LETTERS, Question, Score
+from vamba_eval.contracts import LETTERS, CutOff, Question, Score
 from vamba_eval.score.letters import score_choice
 from vamba_eval.score.options import option_begun, option_of, texts_of, words_of
 from vamba_eval.score.phrases import (
@@ -51,7 +51,7 @@ def _negated(lowered: str, at: int) -> bool:
 # ------------------------------------------------------------------------------------------------ one letter
 
 # What may stand before a letter, beside spaces: marks, brackets and quotes.
-_MARKS = r"\s:=→⇒⟹▶►➡•~|,\-–—\"'“”„‘’«»‹›「」『』【】〔〕《》〈〉<>\[\](){}\ue000\ue001✅☑✔👉"
+_MARKS = r"\s:、=→⇒⟹▶►➡•~|,\-–—\"'“”„‘’«»‹›「」『』【】〔〕《》〈〉<>\[\](){}\ue000\ue001✅☑✔👉"
 _WORD = "0-9a-zß-öø-ɏͰ-ϿЀ-ӿ"
 _LETTER = re.compile(rf"[{_MARKS}]*([a-z])(?![{_WORD}_])")
 _CLOSED = re.compile(
@@ -59,7 +59,7 @@ _CLOSED = re.compile(
 )
 # Words after which "a" is no article and "i" no pronoun.
 _LETTER_WORDS = re.compile(
-    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|over|according|here|"
+    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|over|according|here|are|were|both|matches|fits|"
     r"although|though|when|if|on|at|by|to|in\s+(?:this|my|the|all)|seçene\w*|şık\w*|şıkk\w*)\b"
 )
 _REFUSED = re.compile(
@@ -89,6 +89,9 @@ class _Response:
         self.lettered = lettered  # options whose letter and text are said together
         self.options = options
         self.letters = LETTERS[: len(options)]
+        self.reach = (
+            2 * max(map(len, options), default=0) + 20
+        )  # so far an option's text goes, with its spaces and marks
 
     def known(self, letter: str) -> str:
         return letter if letter in self.letters else ""
@@ -129,7 +132,10 @@ class _Response:
     def joined(self, after: int) -> str | None:
         """Another option's letter that is named in one breath with the one that ends there."""
         first, end = None, after
-        while match := _AND.match(self.lowered, end) or _BESIDE.match(self.lowered, end):
+        for _ in self.letters:
+            match = _AND.match(self.lowered, end) or _BESIDE.match(self.lowered, end)
+            if match is None:
+                break
             place, next_end = match.span(1)
             letter = self.text[place]
             if self.known(letter.upper()) == "" or letter.islower() != self.text[after - 1].islower():
@@ -138,7 +144,7 @@ class _Response:
                 if letter in "AIai":
                     break
             if (
-                option_begun(self.text[place : place + 400], self.options)
+                option_begun(self.text[place : place + self.reach], self.options)
                 and self.text[place + 1 : place + 2].isspace()
             ):
                 break  # "A, C major": the letter and its text
@@ -182,7 +188,7 @@ for _kind, _words_of in _KINDS.items():
 _HEAD_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _HEAD_UNSPACED = re.compile(_any(word for words in _KINDS.values() for word in words if _UNSPACED.search(word)))
 _STEP = re.compile(
-    rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|\.{{2,}}|…|[\"“][^\"”\n]{{2,300}}[\"”]|[{_MARKS}]|(?P<filler>{_word(FILLERS)})"
+    rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|\.{{2,}}|…|(?<=\bans)\.|[\"“][^\"”\n]{{2,300}}[\"”]|[{_MARKS}]|(?P<filler>{_word(FILLERS)})"
 )
 # From a noun over what is said of it to its verb: "the answer that fits best is".
 _FURTHER = re.compile(r"\s(?:is|are|be|would be|must be)\s")
@@ -195,11 +201,11 @@ _DENIED = re.compile(
     r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
 )
 _IS_RIGHT = re.compile(
-    rf"(?<![{_WORD}_])(?P<letter>[a-z])[)\]\"'”’\ue001]*[.:]?\s*(?:"
+    rf"(?<![{_WORD}_])(?P<letter>[a-z])(?!['’][^\W_])[)\]\"'”’\ue001]*[.:]?\s*(?:"
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
     r"likely|therefore|thus|only|my|probably|obviously|also|final)\s+){0,4}"
     r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|one(?=\W*$)|chosen|selected)\b|"
-    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+(?:what\s+the\s+video|the\s+case)|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
+    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+case|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
     r"(?:(?:as|to\s+be)\s+)?the\s+(?:(?:most|only)\s+)?(?:\w+\s+)?(?:answer|choice|option)\b|correct(?=\W*$)|"
     r"\?\s*(?:yes|correct|exactly)\b|"
     r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
@@ -265,7 +271,7 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
         found = this.letter_at(at, capital=capital)
         if found is not None:
             place = found[1] - 1
-            if not capital and (letter := _text_that_begins_with_a_letter(this, place)):  # "C major"
+            if letter := _text_that_begins_with_a_letter(this, place):  # "C major"
                 return letter, found[1], True
             linked = linked or re.search("[:=\n]", this.text[at : found[1]]) is not None
             return found[0], found[1], linked
@@ -277,7 +283,7 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
         at = step.end()
     if (linked or kind == "verb") and not capital and kind != "qualifier":
         for start in dict.fromkeys((first if first >= 0 else end, at)):
-            if letter := option_begun(this.text[start : start + 400], this.options):
+            if letter := option_begun(this.text[start : start + this.reach], this.options):
                 return letter, start, True
     if kind in ("answer", "option", "qualifier"):
         reach = _CLAUSE_END.search(this.lowered, end, end + 120)
@@ -292,7 +298,7 @@ def _text_that_begins_with_a_letter(this: _Response, place: int) -> str:
     start = place - 1 if this.text[place - 1 : place] in tuple("([") else place
     for option, letter in zip(this.options, this.letters, strict=True):
         if re.match(r"[(\[]?\w\W+\w", option) and this.lowered.startswith(option.lower(), start):
-            return option_begun(this.text[place : place + 400], this.options) and letter
+            return option_begun(this.text[place : place + this.reach], this.options) and letter
     return ""
 
 
@@ -390,10 +396,10 @@ _LONE = re.compile(
     r"答|解|答案|letra|lettre|buchstabe)[\W_]+)*([a-z])(?![+#])[\W_]*(?:(?:번|项|項|です|입니다)[\W_]*)?"
 )
 # "Sure! B", "Verdict: B", "According to the video, B."
-_AT_LAST = re.compile(r"[^.?!\n]{0,80}[:,!]\s?[(\[\"'\ue000]*([A-Z])[)\]\"'\ue001]*[.!]?\s*")
+_AT_LAST = re.compile(r"[^.?!\n]{0,80}[:,!]\s?[(\[\"'\ue000]*([A-Z])[)\]\"'\ue001]*[.!:]?\s*")
 _FIRST = re.compile(
     rf"[^\w]*([a-z])(?!['’][^\W_])"
-    rf"(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”。](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since|rather\s+than|over)\b|\s+\()"
+    rf"(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”。](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since|rather\s+than|over|is\s+what)\b|\s+\()"
 )
 _LINE = re.compile(r"^[^\w\n]{0,10}([A-Z])[)\].:\ue001]", re.MULTILINE)
 _MARKED = re.compile(rf"(?<![^\W_])([A-Z])[)\]\ue001]*:")
@@ -425,7 +431,7 @@ def _lettered(letter: str, option: str) -> re.Pattern[str] | None:
     between = r"[\W_]{0,6}?[^\w\s][\W_]{0,6}?" if letter in "AI" else r"[\W_]{1,8}?"
     closers = r"[)\]\"'”’»」\ue001]*"
     return re.compile(
-        rf"(?<![^\W_])({letter}(?:[)\]\ue001]*)){between}(?:{said})(?:\.(?=\s|$))?{closers}(?![^\W_])|"
+        rf"(?<![^\W_])(?<!=[\"'])({letter}(?:[)\]\ue001]*)){between}(?:{said})(?:\.(?=\s|$))?{closers}(?![^\W_])|"
         rf"(?<![^\W_])(?:{said}){closers}\.?\s*[-–—,(\[]\s*(?:(?:i\.e\.|which\s+is),?\s+)?(?:option\s+)?[(\[]?"
         rf"({letter})[)\]]*(?=\W*$|\W*\n|[.,;])",
         re.IGNORECASE,
@@ -493,7 +499,7 @@ def _by_place(this: _Response) -> str | None:
 
 
 # "No, he" answers, and "no idea" does not.
-_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$)")
+_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$|(?:or|and)\b)")
 
 
 def _by_text(this: _Response) -> str:
@@ -532,7 +538,26 @@ def _by_text(this: _Response) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def _read(text: str, options: tuple[str, ...], depth: int = 0) -> str:
+# Where a response stops in the midst of a sentence, or of what it said it would do.
+_IN_A_SENTENCE = re.compile(
+    r"(?:[,(]|\b(?:the|an|and|or|but|is|are|was|were|that|which|because|with|to|of|then|says|shows|while|since|if|as|by|"
+    r"for|from|his|her|their|its))\s*$",
+    re.IGNORECASE,
+)
+_ANNOUNCED = re.compile(
+    r"\W*(?:okay|ok|alright|sure|so)?\W*(?:let me|let's|let us|first,|to (?:answer|determine|solve)|i(?: will|'ll| need to|"
+    r" have to))\b",
+    re.IGNORECASE,
+)
+
+
+def _unfinished(text: str) -> bool:
+    return _IN_A_SENTENCE.search(text[-40:]) is not None or (
+        text[-1:].isalnum() and "\n" not in text and _ANNOUNCED.match(text) is not None
+    )
+
+
+def _read(text: str, options: tuple[str, ...], depth: int = 0, *, cut_off: bool = False) -> str:
     text = text.strip()
     if match := _LONE.fullmatch(text[:80].lower()) if len(text) <= 80 else None:
         letter = match.group(1).upper()
@@ -548,6 +573,9 @@ def _read(text: str, options: tuple[str, ...], depth: int = 0) -> str:
     said = _said(this, depth)
     if said.answers:
         return _last(this, said.answers)
+    if cut_off or _unfinished(text):  # its prose weighs what it has not decided yet
+        begun = _LONE.fullmatch(this.text.lower().partition("\n")[0])
+        return this.known(begun.group(1).upper()) if begun and "\n" in this.text and not lettered else ""
     placed = _by_place(this)
     if placed is not None:
         return placed
@@ -578,18 +606,20 @@ def _whole_json(text: str) -> object:
     return next((fields[key] for key in KEYS if key in fields), None)
 
 
-def read_choice(response: str, options: Sequence[str]) -> str:
+def read_choice(response: str, options: Sequence[str], *, cut_off: bool = False) -> str:
     """The letter of the option that ``response`` chooses, or "" where it chooses none, or several.
 
-    ``options`` are their texts, 2 to 26 of them. A letter beyond them is no choice.
+    ``options`` are their texts, 2 to 26 of them. A letter beyond them is no choice. Of a response that was ``cut_off``
+    only an explicit answer counts, or a letter that it began with.
     """
     text = final_text(response)
     value = _whole_json(text)
     if isinstance(value, str | int | float):
         text = str(value)
-    return _read(plain(_MORE_BOXES.sub(r" \1 ", _LAST_TAG.sub("", text))), tuple(options))
+    return _read(plain(_MORE_BOXES.sub(r" \1 ", _LAST_TAG.sub("", text))), tuple(options), cut_off=cut_off)
 
 
 def score_flexible(question: Question, response: str) -> Score:
     """Score a multiple-choice response by ``read_choice``."""
-    return score_choice(question, response, lambda text: read_choice(text, question.options))
+    cut_off = isinstance(response, CutOff)
+    return score_choice(question, response, lambda text: read_choice(text, question.options, cut_off=cut_off))

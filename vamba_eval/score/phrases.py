@@ -41,7 +41,7 @@ VERBS = _words("""
     故选, 应选, 應選, 选, 選, 选择, 選擇, 应选择, 应该选, 应该选择, chọn, elijo, escolho, scelgo, je choisis, ich wähle, выбираю
 """)
 # They replace what was said before.
-CORRECTIONS = _words("but, wait, actually, no, yes, rather, correction, instead, sorry, 而是")
+CORRECTIONS = (*_words("but, wait, actually, no, yes, rather, correction, instead, sorry, 而是"), ",是")
 CONCLUSIONS = _words("""
     so, therefore, thus, hence, consequently, it is, it's, must be, i think, i believe, i'd say
     i would say, i guess, indicates, points to, matches, corresponds to, supports, concluded, 所以, 因此
