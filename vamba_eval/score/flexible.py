@@ -35,7 +35,7 @@ from vamba_eval.score.plain import CLOSE, OPEN, plain
 from vamba_eval.score.reasoning import final_text
 
 _NEGATED = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except|all\s+but|anything\s+but)\b|doubt|n['’]t\b)"
+    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except|all\s+but|anything\s+but)\b|doubt|unlikely|nothing|n['’]t\b)"
     r"[^.,;:!?\n]{0,60}$"
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:but|because|since|so|and|while|hence|therefore|thus|whereas)\b")
@@ -74,7 +74,7 @@ _AND = re.compile(
     rf"\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|even|also)\s+)*[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
 )
 # Nothing but brackets or a space between two letters.
-_BESIDE = re.compile(rf"[)\]}}\ue001]* ?[(\[\ue000]*([a-z])[)\]}}\ue001.]*\s*(?:$|\n)")
+_BESIDE = re.compile(r"[)\]}\ue001]* ?[(\[\ue000]*([a-z])[)\]}\ue001.]*\s*(?:$|\n)")
 
 
 _BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”", "''", "‘’", OPEN + CLOSE)
@@ -140,9 +140,13 @@ class _Response:
             letter = self.text[place]
             if self.known(letter.upper()) == "" or letter.islower() != self.text[after - 1].islower():
                 break
-            if not _CLOSED.match(self.lowered, next_end) and not _LETTER_WORDS.match(self.lowered, next_end):
-                if letter in "AIai":
-                    break
+            is_word = (
+                self.text[next_end : next_end + 1] != "?"
+                and not _CLOSED.match(self.lowered, next_end)
+                and not _LETTER_WORDS.match(self.lowered, next_end)
+            )
+            if is_word and letter in "AIai":
+                break
             if (
                 option_begun(self.text[place : place + self.reach], self.options)
                 and self.text[place + 1 : place + 2].isspace()
@@ -196,7 +200,7 @@ _CLAUSE_END = re.compile(r"[.;:!?\n]|\b(?:not|no|none|cannot|neither|if|whether|
 _QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
 # What may lead from a denial, a doubt or a condition to an answer that is therefore none.
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|doubt|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
+    r"(?:\b(?:not|never|cannot|neither|doubt|unlikely|nothing|no\s+evidence|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
     r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|"
     r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
 )
@@ -205,7 +209,7 @@ _IS_RIGHT = re.compile(
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
     r"likely|therefore|thus|only|my|probably|obviously|also|final)\s+){0,4}"
     r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|one(?=\W*$)|chosen|selected)\b|"
-    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+case|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
+    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+(?:case|most|only)\b|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
     r"(?:(?:as|to\s+be)\s+)?the\s+(?:(?:most|only)\s+)?(?:\w+\s+)?(?:answer|choice|option)\b|correct(?=\W*$)|"
     r"\?\s*(?:yes|correct|exactly)\b|"
     r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
@@ -215,13 +219,16 @@ _IS_RIGHT = re.compile(
     r"번?(?:[가이]\s*(?:정답|맞)|[를을]\s*(?:선택|고르)|입니다|이다|이에요|예요)|верн|правильн|सही)"
 )
 _NOT_ALONE = re.compile(
-    r"\b(?:if|whether|why|and|or|neither|all|both|better than)\s+(?:options?\s+)?[(\[]?$|"
+    r"\b(?:if|whether|why|assuming|suppose|supposing|and|or|neither|all|both|better than)\s+(?:options?\s+)?[(\[]?$|"
     r"(?<![a-z])([a-z])[\"'\ue001)\]]*\s*[,/;&]\s*[\"'\ue000(\[]*$|(?:と|와|과|和|或|또는|、|및)\s*$"
 )
 # In a string of JSON "\\b" is one character, and lost.
 _BOX = re.compile(r"(?:\\(?:frame|f)?b|\x08|\bb)ox(?:ed)?\s*\{+([^{}]*)\}")
 _MORE_BOXES = re.compile(r"\}\s*\$*\s*(and|or|,|&)\s*\$*\s*\\boxed\s*\{")
-_TAG_NAME = r"(?:[a-z]+[_ -])?(?:answer|option|choice|conclusion|final|response|result|ans|solution|prediction|letter|correct|output)"
+_TAG_NAME = (
+    r"(?:[a-z]+[_ -])?(?:answer|option|choice|conclusion|final|response|result|ans|solution|prediction|letter|correct|"
+    r"output)"
+)
 _TAG = re.compile(
     rf"[<\[]\s*({_TAG_NAME}(?:[_ -](?:answer|option|letter|choice))?)(?:\s[^<>]{{0,200}})?[>\]]([^<]*?)(?=<|\[/|$)"
 )
@@ -316,7 +323,8 @@ class _Said:
 _NO_CORRECTION = re.compile(r"\s+(?:of|than)\b")
 _ALL_BUT = ("all ", "anything ", "everything ", "nothing ", "any ")
 _AT_AN_END = re.compile(
-    r"[)\]\ue001\"']*:?\s*(?:[.!。]|\n|$|it is\b|şık|seçene|(?:best |closely |clearly )?(?:match|fit|align|describe|agree|correspond)\w*\b)"
+    r"[)\]\ue001\"']*:?\s*(?:[.!。]|\n|$|it is\b|şık|seçene|"
+    r"(?:best |closely |clearly )?(?:match|fit|align|describe|agree|correspond)\w*\b)"
 )
 _DOUBTED = re.compile(r"\?|\s+(?:only\s+)?(?:if|had|were)\b")
 # A line of a list, or a row of a table, that says of its letter that it is right.
@@ -348,7 +356,7 @@ def _said(this: _Response, depth: int) -> _Said:
         if kind in ("answer", "option") and not linked:
             linked = _QUALIFIED.search(before) is not None
         if kind == "correction":
-            word, mark = this.lowered[start:end], this.lowered[end : end + 1]
+            word, mark = this.lowered[start:end], this.lowered[end : end + 2].strip()[:1]
             firm = word not in ("no", "yes", "wait", "sorry") or mark in tuple(",.:;!-–—")
             if firm and not _NO_CORRECTION.match(this.lowered, end) and not before.endswith(_ALL_BUT):
                 said.answers.append((at, letter))
@@ -370,7 +378,8 @@ def _said(this: _Response, depth: int) -> _Said:
         asked = _DOUBTED.match(this.lowered, match.end()) is not None
         before = this.lowered[max(0, at - 20) : at]
         if shown and not asked and not _negated(this.lowered, at) and not _other_before(before, letter):
-            said.answers.append((match.end(), this.known(letter.upper())))
+            one_more = re.search(r"\b(?:also|equally)\b", match.group()) and said.answers
+            said.answers.append((match.end(), "" if one_more else this.known(letter.upper())))
     ticked = {this.known(match.group(1).upper()): match.end() for match in _TICKED.finditer(this.lowered)}
     if len(ticked) == 1 and "" not in ticked:
         said.answers.extend((at, letter) for letter, at in ticked.items())
@@ -402,7 +411,7 @@ _FIRST = re.compile(
     rf"(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”。](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since|rather\s+than|over|is\s+what)\b|\s+\()"
 )
 _LINE = re.compile(r"^[^\w\n]{0,10}([A-Z])[)\].:\ue001]", re.MULTILINE)
-_MARKED = re.compile(rf"(?<![^\W_])([A-Z])[)\]\ue001]*:")
+_MARKED = re.compile(r"(?<![^\W_])([A-Z])[)\]\ue001]*:")
 _SHOWN = re.compile(r"[(\[\ue000]([A-Za-z])[)\]\ue001]")
 _LETTERED = re.compile(rf"(?<![{_WORD}])([a-z])[)\]\ue001.:\s]{{1,5}}$")
 
@@ -467,7 +476,7 @@ def _by_place(this: _Response) -> str | None:
         return at_an_edge.pop() if len(at_an_edge) == 1 else ""
     if len(alone) == 1 and len(lines) < 2:
         return alone[0][1]
-    for line in dict.fromkeys((last, first)):
+    for line in dict.fromkeys((re.split(r"[.?!]\s+(?=\S{3})", last)[-1], first)):
         ends = _AT_LAST.fullmatch(line) if len(line) < 100 else None
         if (
             ends
@@ -545,8 +554,8 @@ _IN_A_SENTENCE = re.compile(
     re.IGNORECASE,
 )
 _ANNOUNCED = re.compile(
-    r"\W*(?:okay|ok|alright|sure|so)?\W*(?:let me|let's|let us|first,|to (?:answer|determine|solve)|i(?: will|'ll| need to|"
-    r" have to))\b",
+    r"\W*(?:okay|ok|alright|sure|so)?\W*(?:let me|let's|let us|first,|to (?:answer|determine|solve)|"
+    r"i(?: will|'ll| need to| have to))\b",
     re.IGNORECASE,
 )
 

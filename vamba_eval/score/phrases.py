@@ -17,7 +17,7 @@ ANSWER_NOUNS = _words("""
     答案, 正解, 答え, 解答, 回答, 정답, 답
     respuesta, réponse, reponse, antwort, lösung, resposta, risposta, ответ, відповідь
     đáp án, câu trả lời, cevap, cevabı, yanıt, الإجابة, الاجابة, إجابة, الجواب, جواب, پاسخ
-    उत्तर, जवाब, jawaban, jawapan, antwoord, odpowiedź, คำตอบ, svar, svaret, odpověď, উত্তর, התשובה, תשובה
+    उत्तर, जवाब, jawaban, jawabannya, jawapan, antwoord, odpowiedź, คำตอบ, svar, svaret, odpověď, উত্তর, התשובה, תשובה
     απάντηση, vastaus, válasz, răspuns, răspunsul, odgovor, отговор, отговорът, sagot, jibu, பதில், సమాధానం, yanıtı
     결론, 답변, 结论, 結論, decision, verdict, selection, pick
 """)
@@ -38,7 +38,8 @@ VERBS = _words("""
     go with, going with, opt for, opting for, vote for, settle on, settled on, lean towards, lean toward
     leaning towards, leaning toward, settled for, settle for, decided on, decide on, opted for, voting for
     i vote, my vote goes to, my vote is for, i'll take, i'd take, i suggest
-    故选, 应选, 應選, 选, 選, 选择, 選擇, 应选择, 应该选, 应该选择, chọn, elijo, escolho, scelgo, je choisis, ich wähle, выбираю
+    故选, 应选, 應選, 选, 選, 选择, 選擇, 应选择, 应该选, 应该选择
+    chọn, elijo, escolho, scelgo, je choisis, ich wähle, выбираю
 """)
 # They replace what was said before.
 CORRECTIONS = (*_words("but, wait, actually, no, yes, rather, correction, instead, sorry, 而是"), ",是")
@@ -47,12 +48,13 @@ CONCLUSIONS = _words("""
     i would say, i guess, indicates, points to, matches, corresponds to, supports, concluded, 所以, 因此
     this is, this means, makes, making, leaves, leaving, left with, looks like, look like, seems like, has to be
     appears to be, suggests, confirms, identified, consider, find, c'est, es ist, ergo, remains, fits best
-    i will say, i say, would be, should be, seems to be, i will answer, i'll answer, i would answer, i'd answer
+    i will say, going to say, can only be, 应该是, 觉得是, 就是
+    i say, would be, should be, seems to be, i will answer, i'll answer, i would answer, i'd answer
 """)
 COPULAS = _words("""
     is, are, was, be, would, should, must, will, seems, appears, to, comes, out, as, with
     es, est, ist, é, è, lautet, это, là, هي, هو, है, adalah, jest, är, je, คือ, 's, היא, הוא, είναι, on, este, er, е, ay
-    是, 为, 為, 係, 应该, 應該, 应, は, が, 은, 는, 이, 가, sería, serait, wäre, seria, sarebbe
+    是, 就是, 为, 為, 係, 应该, 應該, 应, は, が, 은, 는, 이, 가, sería, serait, wäre, seria, sarebbe
 """)
 # What may stand between an answer's noun or verb and its letter, and says nothing.
 FILLERS = _words("""
@@ -61,7 +63,8 @@ FILLERS = _words("""
     think, believe, indeed, obviously, certainly, simply, just, of, in, for, on, video, given
     number, labeled, labelled, marked, accurate, appropriate, one, my, i'd, say, so, would
     clear, obvious, simple, follows, still, again, actually, maybe, perhaps, possibly, only, it's, both, either, us
-    with, that's, be, is, of course, i'm, am, sure, confident, certain, esatta, corect, finale, donc, ответа, chính, xác, ที่ถูกต้อง
+    with, that's, be, is, of course, i'm, am, sure, confident, certain, esatta, corect, finale, donc, ответа
+    chính, xác, ที่ถูกต้อง
     הנכונה, صحیح
     la, le, el, die, der, das, il, a, l'opzione, l'option, opción, opcion, letra
     opção, opcao, opzione, alternativa, lettre, lettera, buchstabe, choix, вариант, буква
@@ -73,5 +76,5 @@ FILLERS = _words("""
 KEYS = _words("""
     answer, final_answer, final answer, finalanswer, choice, option, selected_option, selected, letter
     correct_answer, correct_option, best_answer, best_option, selected_answer, predicted_answer
-    answer_choice, label, output, ans, prediction, result, response, answer_letter, selection, 答案
+    answer_choice, label, output, ans, prediction, result, response, answer_letter, answer_index, selection, 答案
 """)
