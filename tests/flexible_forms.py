@@ -1,7 +1,7 @@
 """What models say, in the forms that they say it in: read by test_flexible.py about several sets of options.
 
-{l}, {s} are the letter of what is chosen, {t}, {T} its text, {o} its place among the options; {n}, {u} and {m}, {v} are the
-letters and texts of two other options; {0} to {3} all texts. "⏎" is a new line, "␣" a space at an end, "⇥" a tab.
+{l}, {s} are the letter of what is chosen, {t}, {T} its text, {o} its place among the options; {n}, {u} and {m}, {v}
+are letters and texts of two other options; {0} to {3} all texts. "⏎" is a new line, "␣" a space at an end, "⇥" a tab.
 """
 
 from __future__ import annotations
