@@ -21,10 +21,14 @@ from benchmark_files import (
     write_nextqa,
     write_videomme,
 )
+from flexible_forms import LETTER, NONE, TEXT
 
 from vamba_eval import Question, load_task
+from vamba_eval.contracts import CutOff
 from vamba_eval.score.flexible import read_choice, score_flexible
 from vamba_eval.score.reasoning import final_text
+from vamba_eval.score.scored import scored_record
+from vamba_eval.store.records import Record
 
 OPTIONS = ("a red car", "a dog", "nothing", "the dog runs away", "two women", "an old house", "rain", "it is not shown")
 
@@ -506,6 +510,100 @@ def test_options_said_again_choose_nothing(mark: str, between: str) -> None:
                 "So the answer is ({l}).",
             ):
                 assert read_choice(f"{listed}\n\n{filled(ending, options, right)}", options) == chr(65 + right), ending
+
+
+# As the benchmarks have them: with articles, names of notes, texts within texts, lists of letters, five of them.
+SETS = (
+    ("A man in a red shirt", "A woman in a blue dress", "A boy with a dog", "A girl on a bike"),
+    ("C major", "A minor", "G major", "D minor"),
+    ("red", "dark red", "red and blue", "blue"),
+    ("left, right", "right, left", "left, left", "right, right"),
+    ("(a)(c)(b)(d)", "(a)(b)(c)(d)", "(d)(c)(b)(a)", "(c)(a)(b)(d)"),
+    ("To show the beauty of nature.", "To advertise a product.", "To teach viewers how to cook.", "None of the above."),
+    ("walk away", "hold the baby", "laugh at the boy", "sit on the chair", "point at the toy"),
+    ("3", "4", "5", "6"),
+    ("The boy is holding a B", "The boy is holding an A", "The girl is holding a C", "The girl is holding a B"),
+    ("Yes", "No", "Not mentioned", "Cannot be determined"),
+)
+
+
+def _said_of(form: str, options: tuple[str, ...], right: int) -> str:
+    other, third = (right + 1) % len(options), (right + 2) % len(options)
+    named = {"l": chr(65 + right), "s": chr(97 + right), "t": options[right], "T": options[right].upper()}
+    named |= {"n": chr(65 + other), "u": options[other], "m": chr(65 + third), "v": options[third]}
+    return form.format(*options, **named, o=("first", "second", "third", "fourth", "fifth")[right])
+
+
+@pytest.mark.parametrize("form", LETTER)
+def test_every_form_of_a_letter_is_read_about_every_set_of_options(form: str) -> None:
+    for options in SETS:
+        if "{0}" in form and len(options) != 4:
+            continue
+        for right in range(len(options)):
+            said = _said_of(form, options, right)
+            assert read_choice(said, options) == chr(65 + right), said
+
+
+@pytest.mark.parametrize("form", TEXT)
+def test_every_form_of_a_text_is_read_about_every_set_of_options(form: str) -> None:
+    for options in SETS:
+        for right in range(len(options)):
+            said = _said_of(form, options, right)
+            assert read_choice(said, options) == chr(65 + right), said
+
+
+@pytest.mark.parametrize("form", NONE)
+def test_a_form_without_an_answer_is_none_about_every_set_of_options(form: str) -> None:
+    for options in SETS:
+        for right in range(len(options)):
+            said = _said_of(form, options, right)
+            assert read_choice(said, options) == "", said
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        *(
+            ("Answer: B", "B"),
+            ("The answer is B. It can be seen that the", "B"),
+            ("<answer>B</answer>", "B"),
+            ("B", "B"),
+        ),
+        *(("B\nExplanation: the dog is", "B"), ("The video shows a dog. It runs to the", ""), ("A man.\n\nB", "")),
+        *(
+            ("So it must be B", ""),
+            ("One sees a dog.", ""),
+            ("Let me see (B) once more.", ""),
+            ("<think>Answer: B", ""),
+        ),
+    ],
+)
+def test_of_a_response_that_was_cut_off_only_an_explicit_answer_counts(response: str, letter: str) -> None:
+    question = Question("q", "?", OPTIONS[:4], "B")
+    task = load_task("videomme")
+    assert (task.score(question, CutOff(response), "flexible").extracted or "") == letter
+    record = Record("q", "v", list(OPTIONS[:4]), "B", {}, 0, response=response, finish_reason="length", error=None)
+    assert (scored_record(task, record, "flexible").score.extracted or "") == letter
+    for protocol in task.protocols[:-1]:
+        assert scored_record(task, record, protocol).score == task.score(question, response, protocol)
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        *(
+            ("ב. B", "B"),
+            ("Ответ: В", ""),
+            ("Ответ: А", "A"),
+            ("Ответ: С", "C"),
+            ("Απάντηση: Β", "B"),
+            ("תשובה: ב", "B"),
+        ),
+        *(("الإجابة: ج", "C"), ("答案：乙", "B"), ("Ⅽ", "C"), ("Ответ: Б", ""), ("Option 3", ""), ("3", "")),
+    ],
+)
+def test_letters_of_other_alphabets_count_where_they_can_mean_one_option_alone(response: str, letter: str) -> None:
+    assert read_choice(response, OPTIONS[:4]) == letter
 
 
 # ---------------------------------------------------------------------------------------------- benchmarks

@@ -17,7 +17,18 @@ from vamba_eval.contracts.model import (
     ServedModel,
 )
 from vamba_eval.contracts.sampling import STRATEGIES, FrameSampling, Ladder
-from vamba_eval.contracts.score import Groups, Mean, Measure, Metric, Score, ScoredRecord, Summary, Verdict, mean
+from vamba_eval.contracts.score import (
+    CutOff,
+    Groups,
+    Mean,
+    Measure,
+    Metric,
+    Score,
+    ScoredRecord,
+    Summary,
+    Verdict,
+    mean,
+)
 from vamba_eval.contracts.task import Ask, Task
 from vamba_eval.contracts.video import LETTERS, Clip, Question, Trial, Video
 
@@ -29,6 +40,7 @@ __all__ = [
     "Catalogue",
     "Clip",
     "Counts",
+    "CutOff",
     "Dataset",
     "Defect",
     "FrameSampling",

@@ -41,6 +41,10 @@ class Score:
         return self.values.get("correct")
 
 
+class CutOff(str):
+    """A response that ended because its tokens did. To ``Task.score`` it is text like any other, unless it asks."""
+
+
 @dataclass(frozen=True)
 class ScoredRecord:
     """One response as a measure sees it; a question asked several times (``Trial``) has as many.

@@ -101,6 +101,7 @@ class Task(ABC):
     def score(self, question: Question, response: str, protocol: str) -> Score:
         """What ``response`` is worth; without values where a judge has to say (``needs_judge``).
 
+        ``response`` is a ``CutOff`` where it was cut off, which is a text like any other.
         ``question`` is as its record keeps it: ``extra`` holds what ``kept`` names, all of it if a judge grades.
         """
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from vamba_eval.contracts import LETTERS, Question, Score
+from vamba_eval.contracts import LETTERS, CutOff, Question, Score
 from vamba_eval.score.letters import score_choice
+from vamba_eval.score.options import option_begun, option_of, texts_of, words_of
 from vamba_eval.score.phrases import (
     ANSWER_NOUNS,
     CONCLUSIONS,
@@ -31,102 +31,11 @@ from vamba_eval.score.phrases import (
     QUALIFIERS,
     VERBS,
 )
+from vamba_eval.score.plain import CLOSE, OPEN, plain
 from vamba_eval.score.reasoning import final_text
 
-# ---------------------------------------------------------------------------------------------- plain text
-
-# Around a letter that was set apart by bold or italic type, by code or by formula marks.
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), 0x2060, 0xFEFF, 0xFE0E, 0xFE0F, 0x20E3, 0xAD, 0x0307])
-# Letters in squares and circles that NFKC leaves, and regional indicators; İ has a lower case of two characters.
-_PICTURED = {
-    **{first + n: f" {letter} " for first in (0x1F150, 0x1F170, 0x1F1E6) for n, letter in enumerate(LETTERS)},
-    ord("İ"): "I",
-}
-_MACRO = re.compile(r"\\(?:text|math|operator|bold)[a-z]*\s*\{([^{}]*)\}|\{\\(?:bf|rm|it|sf)\s+([^{}]*)\}")
-_SPACING = re.compile(r"\\[,;:! ]|\\quad|\\displaystyle|\\(?=[()\[\]])")
-_HTML = re.compile(r"<(b|strong|i|em|u|code|mark|span|center)\b[^<>]*>([^<]*)</\1\s*>", re.IGNORECASE)
-_BREAK = re.compile(r"<br\s*/?>|</?p>", re.IGNORECASE)
-# In a run of type marks: the letter, with brackets or a mark, and what may follow in the same type.
-_SET_APART = re.compile(
-    r"(\*{1,3}|(?<![^\W_])_{1,3}|`{1,3}|\${1,2})\s?([(\[]?)([A-Za-z])([)\]]?[.:)]?)(\s[^\n*`$]{0,400})?\s?\1(?!\w)"
-)
-_TYPE_MARKS = re.compile(r"[*`$]+|__+|^[ \t]*#+[ \t]*|^[ \t]*>[ \t]*", re.MULTILINE)
-
-
-def _set_apart(match: re.Match[str]) -> str:
-    _, opening, letter, mark, more = match.groups()
-    if more and not mark:
-        return match.group()  # "**A man**" is no letter
-    return f"{opening}{_OPEN}{letter}{_CLOSE}{mark}{more or ''}"
-
-
-def _plain(text: str) -> str:
-    """``text`` in the characters and with the marks that the patterns below know; ``lower()`` keeps its length."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE).translate(_PICTURED))
-        text = "".join(char if len(char.lower()) == 1 else "?" for char in text)
-    if "\\" in text:
-        for _ in range(3):
-            text = _MACRO.sub(lambda match: match.group(1) or match.group(2) or "", text)
-        text = _SPACING.sub("", text)
-    if "<" in text:
-        text = _BREAK.sub("\n", _HTML.sub(r"**\2**", text))
-    return _TYPE_MARKS.sub("", _SET_APART.sub(_set_apart, text))
-
-
-# ------------------------------------------------------------------------------------------ options' texts
-
-_CJK = "\u3040-\u30ff\u3400-\u9fff"
-_TOKEN = re.compile(rf"\d+(?:[.,:]\d+)+|[{_CJK}]|[^\W_{_CJK}]+(?:['’][^\W_{_CJK}]+)*")
-_ARTICLES = {"a", "an", "the"}
-
-
-@lru_cache(maxsize=4096)
-def _texts(options: tuple[str, ...]) -> dict[tuple[str, ...], str]:
-    """Letters by the words of their options; "" where several options have the same words, or where there are none."""
-    known: dict[tuple[str, ...], str] = {}
-    for letter, option in zip(LETTERS, options, strict=False):
-        words = tuple(word for word, _, _ in _words(_plain(option)))
-        known[words] = "" if words in known or not words else letter
-    return known
-
-
-def _words(text: str) -> list[tuple[str, int, int]]:
-    """The words in lower case, without articles, with where they stand; articles where there is nothing else."""
-    every = [(token.group().lower().replace("’", "'"), *token.span()) for token in _TOKEN.finditer(text)]
-    return [word for word in every if word[0] not in _ARTICLES] or every
-
-
-def _option_of(text: str, options: tuple[str, ...]) -> str:
-    """The letter of the option that ``text`` is."""
-    same = [
-        letter
-        for letter, option in zip(LETTERS, options, strict=False)
-        if option.strip() and option.strip().lower() == text.strip().lower()
-    ]
-    if len(same) == 1:
-        return same[0]
-    return _texts(options).get(tuple(word for word, _, _ in _words(text)), "")
-
-
-_GOES_ON = re.compile(
-    r"\s*(?:[.,;:!)\]}\n\"'”’»」』】|\ue001]|[-–—]\s|$)|\s+(?:because|since|as|which|based|due|given)\b"
-)
-
-
-def _option_begun(text: str, options: tuple[str, ...]) -> str:
-    """The letter of the longest option with whose whole text ``text`` begins, up to a mark or a reason."""
-    words = _words(text)
-    texts = _texts(options)
-    for own in sorted(texts, key=len, reverse=True):
-        if own and tuple(word for word, _, _ in words[: len(own)]) == own:
-            return texts[own] if _GOES_ON.match(text, words[len(own) - 1][2]) else ""
-    return ""
-
-
 _NEGATED = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except)\b|n['’]t\b)"
+    r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except|all\s+but|anything\s+but)\b|doubt|unlikely|nothing|n['’]t\b)"
     r"[^.,;:!?\n]{0,60}$"
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:but|because|since|so|and|while|hence|therefore|thus|whereas)\b")
@@ -142,39 +51,47 @@ def _negated(lowered: str, at: int) -> bool:
 # ------------------------------------------------------------------------------------------------ one letter
 
 # What may stand before a letter, beside spaces: marks, brackets and quotes.
-_MARKS = r"\s:=→⇒⟹▶►➡•~|,\-–—\"'“”„‘’«»‹›「」『』【】〔〕《》〈〉<>\[\](){}\ue000\ue001✅☑✔👉"
+_MARKS = r"\s:、=→⇒⟹▶►➡•~|,\-–—\"'“”„‘’«»‹›「」『』【】〔〕《》〈〉<>\[\](){}\ue000\ue001✅☑✔👉"
 _WORD = "0-9a-zß-öø-ɏͰ-ϿЀ-ӿ"
 _LETTER = re.compile(rf"[{_MARKS}]*([a-z])(?![{_WORD}_])")
 _CLOSED = re.compile(
-    rf"\s*(?:$|[)\]}}>\n\"”»」』】,;:!|\ue001]|\.(?![{_WORD}]\.)|[-–—]+\s|['’](?![a-z])|[^\x00-\u02ff\s])"
+    rf"\s*(?:$|[(\[](?!s\))|[)\]}}>\n\"”»」』】,;:!|\ue001]|\.(?![{_WORD}]\.)|[-–—]+\s|['’](?![a-z])|[^\x00-\u02ff\s])"
 )
 # Words after which "a" is no article and "i" no pronoun.
 _LETTER_WORDS = re.compile(
-    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|in\s+this)\b"
+    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|over|according|here|are|were|both|matches|fits|"
+    r"although|though|when|if|on|at|by|to|in\s+(?:this|my|the|all)|seçene\w*|şık\w*|şıkk\w*)\b"
 )
 _REFUSED = re.compile(
-    r"[)\]}\"'”’\ue001]*(?:\.\s*(?=wrong|incorrect|false)|:)?\s*"
+    r"[)\]}\"'”’\ue001]*(?:\.\s*(?=[-–—✗✘❌(]|wrong|incorrect|false)|:)?\s*(?:[-–—]+|\((?=wrong|incorrect))?\s*"
     r"(?:(?:is|are|was|were|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
     r"(?:not|n['’]t|isn['’]t|wasn['’]t|can['’]?t|wrong|incorrect|false|ruled|eliminated|excluded|unlikely|impossible|"
-    r"falsch|faux|incorrecta|incorreta|sbagliata)\b"
+    r"falsch|faux|incorrecta|incorreta|sbagliata)\b|[)\]}\"'”’\ue001.:\s]*(?:[✗✘❌]|(?:选?项)?(?:是|为)?(?:不|错|錯)|"
+    r"(?:이|가)\s*아[니닙]|では(?:な|あり)|じゃな)"
 )
 _AND = re.compile(
-    r"[)\]}\"'”’\ue001\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는)"
-    rf"\s*(?:(?:option|choice|answer)\s+)?[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
+    r"[)\]}\"'”’\ue001.:\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|as\s+well\s+as|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는|와|과)"
+    rf"\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|even|also)\s+)*[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
 )
+# Nothing but brackets or a space between two letters.
+_BESIDE = re.compile(r"[)\]}\ue001]* ?[(\[\ue000]*([a-z])[)\]}\ue001.]*\s*(?:$|\n)")
 
 
-_BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”", "''", "‘’", _OPEN + _CLOSE)
+_BRACKETS = ("()", "[]", "{}", "<>", "【】", "「」", "『』", '""', "“”", "''", "‘’", OPEN + CLOSE)
 
 
 class _Response:
     """What is left of a response, as the patterns read it, and its question's options."""
 
-    def __init__(self, text: str, options: tuple[str, ...]) -> None:
+    def __init__(self, text: str, options: tuple[str, ...], lettered: set[str]) -> None:
         self.text = text
         self.lowered = text.lower()
+        self.lettered = lettered  # options whose letter and text are said together
         self.options = options
         self.letters = LETTERS[: len(options)]
+        self.reach = (
+            2 * max(map(len, options), default=0) + 20
+        )  # so far an option's text goes, with its spaces and marks
 
     def known(self, letter: str) -> str:
         return letter if letter in self.letters else ""
@@ -192,7 +109,7 @@ class _Response:
         letter = self.text[place]
         before, behind = self.text[place - 1 : place], self.text[after : after + 1]
         bracketed = before + behind in _BRACKETS
-        if self.text[after : after + 3].lstrip(f")]}} .*{_CLOSE}").startswith("?") or self.is_refused(after):
+        if self.text[after : after + 3].lstrip(f")]}} .*{CLOSE}").startswith("?") or self.is_refused(after):
             return None
         if not bracketed:
             if letter.islower() and capital:
@@ -214,16 +131,29 @@ class _Response:
 
     def joined(self, after: int) -> str | None:
         """Another option's letter that is named in one breath with the one that ends there."""
-        match = _AND.match(self.lowered, after)
-        if match is None:
-            return None
-        place, end = match.span(1)
-        letter = self.text[place]
-        if self.known(letter.upper()) == "" or (letter.islower() and self.text[after - 1].isupper()):
-            return None
-        if not _CLOSED.match(self.lowered, end) and not _LETTER_WORDS.match(self.lowered, end) and letter in "AIai":
-            return None
-        return letter.upper()
+        first, end = None, after
+        for _ in self.letters:
+            match = _AND.match(self.lowered, end) or _BESIDE.match(self.lowered, end)
+            if match is None:
+                break
+            place, next_end = match.span(1)
+            letter = self.text[place]
+            if self.known(letter.upper()) == "" or letter.islower() != self.text[after - 1].islower():
+                break
+            is_word = (
+                self.text[next_end : next_end + 1] != "?"
+                and not _CLOSED.match(self.lowered, next_end)
+                and not _LETTER_WORDS.match(self.lowered, next_end)
+            )
+            if is_word and letter in "AIai":
+                break
+            if (
+                option_begun(self.text[place : place + self.reach], self.options)
+                and self.text[place + 1 : place + 2].isspace()
+            ):
+                break  # "A, C major": the letter and its text
+            first, end = first or letter.upper(), next_end
+        return None if first is None or (end != after and self.is_refused(end)) else first
 
 
 # ------------------------------------------------------------------------------------------- explicit answers
@@ -262,33 +192,47 @@ for _kind, _words_of in _KINDS.items():
 _HEAD_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _HEAD_UNSPACED = re.compile(_any(word for words in _KINDS.values() for word in words if _UNSPACED.search(word)))
 _STEP = re.compile(
-    rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|[\"“][^\"”\n]{{2,300}}[\"”]|[{_MARKS}]|(?P<filler>{_word(FILLERS)})"
+    rf"(?P<copula>{_word(COPULAS)}|[:=→⇒⟹➡])|\s+|\.{{2,}}|…|(?<=\bans)\.|[\"“][^\"”\n]{{2,300}}[\"”]|[{_MARKS}]|(?P<filler>{_word(FILLERS)})"
 )
+# From a noun over what is said of it to its verb: "the answer that fits best is".
+_FURTHER = re.compile(r"\s(?:is|are|be|would be|must be)\s")
+_CLAUSE_END = re.compile(r"[.;:!?\n]|\b(?:not|no|none|cannot|neither|if|whether|depends?|unclear|unknown)\b|n['’]t\b")
 _QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
 # What may lead from a denial, a doubt or a condition to an answer that is therefore none.
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
+    r"(?:\b(?:not|never|cannot|neither|doubt|unlikely|nothing|no\s+evidence|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
     r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|"
     r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
 )
 _IS_RIGHT = re.compile(
-    rf"(?<![{_WORD}_])(?P<letter>[a-z])[)\]\"'”’\ue001]*\s*(?:"
+    rf"(?<![{_WORD}_])(?P<letter>[a-z])(?!['’][^\W_])[)\]\"'”’\ue001]*[.:]?\s*(?:"
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
-    r"likely|therefore|thus|only|my|probably|obviously|also)\s+){0,4}"
-    r"(?:correct|right|best|true|accurate|answer|final answer|appropriate|choice)\b|"
+    r"likely|therefore|thus|only|my|probably|obviously|also|final)\s+){0,4}"
+    r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|one(?=\W*$)|chosen|selected)\b|"
+    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+(?:case|most|only)\b|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
+    r"(?:(?:as|to\s+be)\s+)?the\s+(?:(?:most|only)\s+)?(?:\w+\s+)?(?:answer|choice|option)\b|correct(?=\W*$)|"
+    r"\?\s*(?:yes|correct|exactly)\b|"
     r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
     r"(?:es|est|ist|é|è)\s+(?:(?:la|le|die|a|el|il)\s+)?(?:correct[aeo]?|bonne|richtig\w*|korrekt\w*|corret[ao]|certa|"
     r"corretta|giusta|respuesta|réponse|antwort|resposta|risposta)|"
-    r"(?:是|为)?(?:正确|正確|对的|最佳|答案)|が正解|が正しい|です|だ(?:$|。)|(?:가|이)\s*정답|입니다|이다)"
+    r"(?:选?项|選項)?\s*(?:是|为|為)?(?:正确|正確|对的|最佳|最?符合|答案)|が(?:正解|正し|最|適切)|を選|です|だ(?:$|。|と思)|"
+    r"번?(?:[가이]\s*(?:정답|맞)|[를을]\s*(?:선택|고르)|입니다|이다|이에요|예요)|верн|правильн|सही)"
 )
-_NOT_ALONE = re.compile(r"\b(?:if|whether|why|and|or)\s+(?:option\s+)?[(\[]?$|(?<![a-z])[a-z]\s*[,/]\s*[(\[]?$")
-_BOX = re.compile(r"\\f?box(?:ed)?\s*\{+([^{}]*)\}")
+_NOT_ALONE = re.compile(
+    r"\b(?:if|whether|why|assuming|suppose|supposing|and|or|neither|all|both|better than)\s+(?:options?\s+)?[(\[]?$|"
+    r"(?<![a-z])([a-z])[\"'\ue001)\]]*\s*[,/;&]\s*[\"'\ue000(\[]*$|(?:と|와|과|和|或|또는|、|및)\s*$"
+)
+# In a string of JSON "\\b" is one character, and lost.
+_BOX = re.compile(r"(?:\\(?:frame|f)?b|\x08|\bb)ox(?:ed)?\s*\{+([^{}]*)\}")
+_MORE_BOXES = re.compile(r"\}\s*\$*\s*(and|or|,|&)\s*\$*\s*\\boxed\s*\{")
+_TAG_NAME = (
+    r"(?:[a-z]+[_ -])?(?:answer|option|choice|conclusion|final|response|result|ans|solution|prediction|letter|correct|"
+    r"output)"
+)
 _TAG = re.compile(
-    r"<\s*(answer|final[_ -]?answer|final|choice|option|response|result|ans|correct[_ -]?answer|solution|prediction|"
-    r"letter)"
-    r"(?:\s[^<>]{0,200})?>([^<]*)(?:<|$)"
+    rf"[<\[]\s*({_TAG_NAME}(?:[_ -](?:answer|option|letter|choice))?)(?:\s[^<>]{{0,200}})?[>\]]([^<]*?)(?=<|\[/|$)"
 )
-_LAST_TAG = re.compile(r"</\s*(?:answer|final[_ -]?answer|final|choice|option|response)\s*>\s*$", re.IGNORECASE)
+_LAST_TAG = re.compile(rf"[<\[]/\s*{_TAG_NAME}\s*[>\]]\s*$", re.IGNORECASE)
 _FIELD = re.compile(
     rf"[\"'](?:{_any(KEYS)})[\"']\s*:\s*(?:\"([^\"\n]{{0,1000}})\"|'([^'\n]{{0,1000}})'|(\[[^\]\n]{{0,1000}}\]|[^,}}\n]{{0,200}}))"
 )
@@ -333,6 +277,9 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
     for _ in range(24):
         found = this.letter_at(at, capital=capital)
         if found is not None:
+            place = found[1] - 1
+            if letter := _text_that_begins_with_a_letter(this, place):  # "C major"
+                return letter, found[1], True
             linked = linked or re.search("[:=\n]", this.text[at : found[1]]) is not None
             return found[0], found[1], linked
         step = _STEP.match(this.lowered, at)
@@ -343,9 +290,23 @@ def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]
         at = step.end()
     if (linked or kind == "verb") and not capital and kind != "qualifier":
         for start in dict.fromkeys((first if first >= 0 else end, at)):
-            if letter := _option_begun(this.text[start : start + 400], this.options):
+            if letter := option_begun(this.text[start : start + this.reach], this.options):
                 return letter, start, True
+    if kind in ("answer", "option", "qualifier"):
+        reach = _CLAUSE_END.search(this.lowered, end, end + 120)
+        for verb in _FURTHER.finditer(this.lowered, end, reach.start() if reach else end + 120):
+            if (found := this.letter_at(verb.end(), capital=True)) is not None:
+                return found[0], found[1], True
     return None, at, linked
+
+
+def _text_that_begins_with_a_letter(this: _Response, place: int) -> str:
+    """The option whose text, of several words, begins with the letter at ``place``, if its text is said there."""
+    start = place - 1 if this.text[place - 1 : place] in tuple("([") else place
+    for option, letter in zip(this.options, this.letters, strict=True):
+        if re.match(r"[(\[]?\w\W+\w", option) and this.lowered.startswith(option.lower(), start):
+            return option_begun(this.text[place : place + this.reach], this.options) and letter
+    return ""
 
 
 @dataclass
@@ -357,6 +318,28 @@ class _Said:
     conclusions: list[tuple[int, str]] = field(default_factory=list)
     at_an_end: set[str] = field(default_factory=set)
     within: set[str] = field(default_factory=set)
+
+
+_NO_CORRECTION = re.compile(r"\s+(?:of|than)\b")
+_ALL_BUT = ("all ", "anything ", "everything ", "nothing ", "any ")
+_AT_AN_END = re.compile(
+    r"[)\]\ue001\"']*:?\s*(?:[.!。]|\n|$|it is\b|şık|seçene|"
+    r"(?:best |closely |clearly )?(?:match|fit|align|describe|agree|correspond)\w*\b)"
+)
+_DOUBTED = re.compile(r"\?|\s+(?:only\s+)?(?:if|had|were)\b")
+# A line of a list, or a row of a table, that says of its letter that it is right.
+_TICKED = re.compile(
+    r"^\W*(?:option\s+)?([a-z])\ue001?(?:[)\].:|]|\s*[-–—|])"
+    r"(?:(?!\bnot\b|n['’]t\b|partial|incorrect|wrong|false|[✗✘❌?])[^\n]){0,300}?"
+    r"(?:[✅✓✔☑]|(?<![^\W_])(?:correct|right|true|yes))[^\w\n]*$",
+    re.MULTILINE,
+)
+
+
+def _other_before(before: str, letter: str) -> bool:
+    """Whether ``before`` ends with what leads from another letter to ``letter``, or with a condition."""
+    match = _NOT_ALONE.search(before)
+    return match is not None and match.group(1) != letter.lower()
 
 
 # So many words that may lead to an answer are looked at, the last ones.
@@ -373,8 +356,9 @@ def _said(this: _Response, depth: int) -> _Said:
         if kind in ("answer", "option") and not linked:
             linked = _QUALIFIED.search(before) is not None
         if kind == "correction":
-            word, mark = this.lowered[start:end], this.lowered[end : end + 1]
-            if word not in ("no", "yes", "wait", "sorry") or mark in tuple(",.:;!-–—"):
+            word, mark = this.lowered[start:end], this.lowered[end : end + 2].strip()[:1]
+            firm = word not in ("no", "yes", "wait", "sorry") or mark in tuple(",.:;!-–—")
+            if firm and not _NO_CORRECTION.match(this.lowered, end) and not before.endswith(_ALL_BUT):
                 said.answers.append((at, letter))
         elif _DENIED.search(before):
             continue
@@ -383,18 +367,22 @@ def _said(this: _Response, depth: int) -> _Said:
         elif kind == "verb" or linked:
             said.answers.append((at, letter))
         elif kind != "qualifier":
-            ends = re.match(r"[)\]\ue001\"']*\s*(?:[.!。]|\n|$)", this.text[at : at + 20])
+            ends = _AT_AN_END.match(this.lowered, at)
             (said.at_an_end if ends else said.within).add(letter)
         if said.answers and said.answers[-1] == (at, letter):
             break  # what stands before it is no later answer
     for match in _IS_RIGHT.finditer(this.lowered):
         at = match.start("letter")
         letter = this.text[at]
-        shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + _OPEN)
-        asked = this.lowered[match.end() : match.end() + 1] == "?"
+        shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + OPEN)
+        asked = _DOUBTED.match(this.lowered, match.end()) is not None
         before = this.lowered[max(0, at - 20) : at]
-        if shown and not asked and not _negated(this.lowered, at) and not _NOT_ALONE.search(before):
-            said.answers.append((match.end(), this.known(letter.upper())))
+        if shown and not asked and not _negated(this.lowered, at) and not _other_before(before, letter):
+            one_more = re.search(r"\b(?:also|equally)\b", match.group()) and said.answers
+            said.answers.append((match.end(), "" if one_more else this.known(letter.upper())))
+    ticked = {this.known(match.group(1).upper()): match.end() for match in _TICKED.finditer(this.lowered)}
+    if len(ticked) == 1 and "" not in ticked:
+        said.answers.extend((at, letter) for letter, at in ticked.items())
     return said
 
 
@@ -410,11 +398,20 @@ def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
 
 # ------------------------------------------------------------------------- letters by their place, and texts
 
-_LONE = re.compile(r"(?:\d{1,3}[.):])?[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*([a-z])(?![+#])[\W_]*")
+# What says nothing of a letter that is else alone: who speaks, how sure, a number; "번", "项" and "です" follow one.
+_LONE = re.compile(
+    r"(?:\d{1,3}[.):])?[\W_]*(?:a:\s*(?=[a-z]\W*$))?"
+    r"(?:(?:option|choice|letter|answer|probably|likely|most|maybe|perhaps|definitely|clearly|obviously|certainly|only|"
+    r"答|解|答案|letra|lettre|buchstabe)[\W_]+)*([a-z])(?![+#])[\W_]*(?:(?:번|项|項|です|입니다)[\W_]*)?"
+)
+# "Sure! B", "Verdict: B", "According to the video, B."
+_AT_LAST = re.compile(r"[^.?!\n]{0,80}[:,!]\s?[(\[\"'\ue000]*([A-Z])[)\]\"'\ue001]*[.!:]?\s*")
 _FIRST = re.compile(
-    rf"[^\w]*([a-z])(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since)\b|\s+\()"
+    rf"[^\w]*([a-z])(?!['’][^\W_])"
+    rf"(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”。](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since|rather\s+than|over|is\s+what)\b|\s+\()"
 )
 _LINE = re.compile(r"^[^\w\n]{0,10}([A-Z])[)\].:\ue001]", re.MULTILINE)
+_MARKED = re.compile(r"(?<![^\W_])([A-Z])[)\]\ue001]*:")
 _SHOWN = re.compile(r"[(\[\ue000]([A-Za-z])[)\]\ue001]")
 _LETTERED = re.compile(rf"(?<![{_WORD}])([a-z])[)\]\ue001.:\s]{{1,5}}$")
 
@@ -424,7 +421,7 @@ def _without_list(text: str, options: tuple[str, ...]) -> str:
     lowered = text.lower()
     at, first = 0, -1
     for letter, option in zip(LETTERS.lower(), options, strict=False):
-        wanted = " ".join(_plain(option).lower().split()).rstrip(".")
+        wanted = " ".join(plain(option).lower().split()).rstrip(".")
         place = lowered.find(wanted, at)
         mark = _LETTERED.search(lowered, max(at, place - 8), place) if wanted and place >= 0 else None
         if mark is None or mark.group(1) != letter or (first >= 0 and place - at > 30):
@@ -433,26 +430,63 @@ def _without_list(text: str, options: tuple[str, ...]) -> str:
     return f"{text[:first]}\n\n{text[at:].lstrip('.')}"
 
 
+@lru_cache(maxsize=4096)
+def _lettered(letter: str, option: str) -> re.Pattern[str] | None:
+    """The option's letter and text together, in either order."""
+    words = plain(option).strip().rstrip(".").split()
+    if not words:
+        return None
+    said = r"\s+".join(map(re.escape, words))
+    between = r"[\W_]{0,6}?[^\w\s][\W_]{0,6}?" if letter in "AI" else r"[\W_]{1,8}?"
+    closers = r"[)\]\"'”’»」\ue001]*"
+    return re.compile(
+        rf"(?<![^\W_])(?<!=[\"'])({letter}(?:[)\]\ue001]*)){between}(?:{said})(?:\.(?=\s|$))?{closers}(?![^\W_])|"
+        rf"(?<![^\W_])(?:{said}){closers}\.?\s*[-–—,(\[]\s*(?:(?:i\.e\.|which\s+is),?\s+)?(?:option\s+)?[(\[]?"
+        rf"({letter})[)\]]*(?=\W*$|\W*\n|[.,;])",
+        re.IGNORECASE,
+    )
+
+
+def _without_own_texts(text: str, options: tuple[str, ...]) -> tuple[str, set[str]]:
+    """``text`` with the letter alone where it stands with its option's text, and these letters."""
+    found = set()
+    for letter, option in zip(LETTERS, options, strict=False):
+        pattern = _lettered(letter, option)
+        if pattern is not None:
+            text, count = pattern.subn(
+                lambda match: f"{match.group(1)}:" if match.group(1) else f"({match.group(2)})", text
+            )
+            if count:
+                found.add(letter)
+    return text, found
+
+
 def _by_place(this: _Response) -> str | None:
     """The letter that is the first or last line, or that begins the response with a mark; "" if these differ."""
-    stripped = this.text.strip()
-    first, last = stripped.partition("\n")[0], stripped.rpartition("\n")[2]
-    alone = [
-        this.known(match.group(1).upper())
-        for line in dict.fromkeys((first, last))
-        if len(line) < 60 and (match := _LONE.fullmatch(line.lower()))
-    ]
-    if alone:
-        return alone[0] if len(set(alone)) == 1 else ""
+    rows = [row for row in this.text.strip().split("\n") if row.strip()]
+    first, last = rows[0], rows[-1]
     lines = {match.group(1) for match in _LINE.finditer(this.text) if not this.is_refused(match.end(1))}
-    lines |= {
-        letter
-        for letter, option in zip(this.letters, this.options, strict=True)
-        if (place := this.lowered.find(option.strip().lower())) >= 0
-        and (mark := _LETTERED.search(this.lowered, max(0, place - 8), place))
-        and mark.group(1) == letter.lower()
-        and not this.is_refused(place + len(option.strip()))
-    }
+    alone = [
+        (number, this.known(match.group(1).upper()))
+        for number, row in enumerate(rows)
+        if len(row) < 60 and (match := _LONE.fullmatch(row.lower()))
+    ]
+    at_an_edge = {letter for number, letter in alone if number in (0, len(rows) - 1)}
+    if at_an_edge and not (len(lines) > 1 and alone[-1][0] < len(rows) - 1 and rows[0].strip()[1:]):
+        return at_an_edge.pop() if len(at_an_edge) == 1 else ""
+    if len(alone) == 1 and len(lines) < 2:
+        return alone[0][1]
+    for line in dict.fromkeys((re.split(r"[.?!]\s+(?=\S{3})", last)[-1], first)):
+        ends = _AT_LAST.fullmatch(line) if len(line) < 100 else None
+        if (
+            ends
+            and not _other_before(line.lower()[: ends.start(1)], ends.group(1))
+            and not _NEGATED.search(line.lower())
+        ):
+            return this.known(ends.group(1))
+    for match in _MARKED.finditer(this.text):
+        if match.group(1) in this.lettered and not this.is_refused(match.end(1)):
+            lines.add(match.group(1))
     if len(lines & set(this.letters)) > 1:
         return None
     offset = len(this.text) - len(this.text.lstrip())
@@ -463,19 +497,23 @@ def _by_place(this: _Response) -> str | None:
             letter = line[match.start(1)]
             if this.is_refused(end) or (letter in "Ii" and line[match.end(1) : match.end()] == ","):
                 continue
-            if line is last and line is not first and not _option_begun(line[match.end() :], this.options):
+            if line is last and line is not first and not option_begun(line[match.end() :], this.options):
                 continue
             other = this.joined(end)
             return "" if other not in (None, letter.upper()) else this.known(letter.upper())
         begun = re.match(r"[^\w]*([A-Z])\s+", line)
-        if begun and begun.group(1) not in "AI" and _option_begun(line[begun.end() :], this.options) == begun.group(1):
+        if begun and begun.group(1) not in "AI" and option_begun(line[begun.end() :], this.options) == begun.group(1):
             return begun.group(1)
     return None
 
 
+# "No, he" answers, and "no idea" does not.
+_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$|(?:or|and)\b)")
+
+
 def _by_text(this: _Response) -> str:
     """The only option whose text is said as whole words, and not denied; within a longer option's text it is not."""
-    words = _words(this.text)
+    words = words_of(this.text)
     joined = f" {' '.join(word for word, _, _ in words)} "
     starts, length = [], 1
     for word, _, _ in words:
@@ -483,7 +521,7 @@ def _by_text(this: _Response) -> str:
         length += len(word) + 1
     place_of = {start: number for number, start in enumerate(starts)}
     found: list[tuple[str, int, int]] = []  # letter, start and end
-    for own, letter in sorted(_texts(this.options).items(), key=lambda each: len(" ".join(each[0])), reverse=True):
+    for own, letter in sorted(texts_of(this.options).items(), key=lambda each: len(" ".join(each[0])), reverse=True):
         wanted = f" {' '.join(own)} "
         at = joined.find(wanted) if own else -1
         while at >= 0:
@@ -501,24 +539,52 @@ def _by_text(this: _Response) -> str:
     named = {
         letter
         for letter, start, end in found
-        if this.text[end : end + 1] != "?" and not _negated(around, start) and not _REFUSED.match(around, end)
+        if (this.lowered[start:end] not in ("yes", "no") or _SAYS_YES.match(this.lowered, end))
+        and this.text[end : end + 1] != "?"
+        and not _negated(around, start)
+        and not _REFUSED.match(around, end)
     }
     return named.pop() if len(named) == 1 else ""
 
 
-def _read(text: str, options: tuple[str, ...], depth: int = 0) -> str:
+# Where a response stops in the midst of a sentence, or of what it said it would do.
+_IN_A_SENTENCE = re.compile(
+    r"(?:[,(]|\b(?:the|an|and|or|but|is|are|was|were|that|which|because|with|to|of|then|says|shows|while|since|if|as|by|"
+    r"for|from|his|her|their|its))\s*$",
+    re.IGNORECASE,
+)
+_ANNOUNCED = re.compile(
+    r"\W*(?:okay|ok|alright|sure|so)?\W*(?:let me|let's|let us|first,|to (?:answer|determine|solve)|"
+    r"i(?: will|'ll| need to| have to))\b",
+    re.IGNORECASE,
+)
+
+
+def _unfinished(text: str) -> bool:
+    return _IN_A_SENTENCE.search(text[-40:]) is not None or (
+        text[-1:].isalnum() and "\n" not in text and _ANNOUNCED.match(text) is not None
+    )
+
+
+def _read(text: str, options: tuple[str, ...], depth: int = 0, *, cut_off: bool = False) -> str:
     text = text.strip()
     if match := _LONE.fullmatch(text[:80].lower()) if len(text) <= 80 else None:
         letter = match.group(1).upper()
         return letter if letter in LETTERS[: len(options)] else ""
     if not text:
         return ""
-    if len(text) <= 1000 and (letter := _option_of(text, options)):
+    if len(text) <= 1000 and (letter := option_of(text, options)):
         return letter
-    this = _Response(_without_list(text, options), options)
+    text, lettered = _without_own_texts(_without_list(text, options), options)
+    if not text.strip():
+        return ""
+    this = _Response(text, options, lettered)
     said = _said(this, depth)
     if said.answers:
         return _last(this, said.answers)
+    if cut_off or _unfinished(text):  # its prose weighs what it has not decided yet
+        begun = _LONE.fullmatch(this.text.lower().partition("\n")[0])
+        return this.known(begun.group(1).upper()) if begun and "\n" in this.text and not lettered else ""
     placed = _by_place(this)
     if placed is not None:
         return placed
@@ -549,18 +615,20 @@ def _whole_json(text: str) -> object:
     return next((fields[key] for key in KEYS if key in fields), None)
 
 
-def read_choice(response: str, options: Sequence[str]) -> str:
+def read_choice(response: str, options: Sequence[str], *, cut_off: bool = False) -> str:
     """The letter of the option that ``response`` chooses, or "" where it chooses none, or several.
 
-    ``options`` are their texts, 2 to 26 of them. A letter beyond them is no choice.
+    ``options`` are their texts, 2 to 26 of them. A letter beyond them is no choice. Of a response that was ``cut_off``
+    only an explicit answer counts, or a letter that it began with.
     """
     text = final_text(response)
     value = _whole_json(text)
     if isinstance(value, str | int | float):
         text = str(value)
-    return _read(_plain(_LAST_TAG.sub("", text)), tuple(options))
+    return _read(plain(_MORE_BOXES.sub(r" \1 ", _LAST_TAG.sub("", text))), tuple(options), cut_off=cut_off)
 
 
 def score_flexible(question: Question, response: str) -> Score:
     """Score a multiple-choice response by ``read_choice``."""
-    return score_choice(question, response, lambda text: read_choice(text, question.options))
+    cut_off = isinstance(response, CutOff)
+    return score_choice(question, response, lambda text: read_choice(text, question.options, cut_off=cut_off))

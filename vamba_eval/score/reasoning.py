@@ -13,7 +13,7 @@ _REASONING_NAMES = (
     *("internal_monologue", "seed:think", "seed:cot_budget_reflect"),
 )
 _REASONING = re.compile(
-    rf"[<\[]\s*(/?)\s*({'|'.join(sorted(_REASONING_NAMES, key=len, reverse=True))})(?:\s[^<>\[\]]*|\s*/)?[>\]]",
+    rf"[<\[]\|?\s*(/?)\s*({'|'.join(sorted(_REASONING_NAMES, key=len, reverse=True))})(?:\s[^<>\[\]]*|\s*/)?\|?[>\]]",
     re.IGNORECASE,
 )
 # Marks of single model families, as the tags that they mean.

@@ -19,6 +19,7 @@ from typing import Any
 from vamba_eval import registry
 from vamba_eval.contracts import (
     LETTERS,
+    CutOff,
     Mean,
     Measure,
     Question,
@@ -196,6 +197,8 @@ def score_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: 
 def scored_record(task: Task, record: Record, protocol: str, judgements: Judgements | None = None) -> ScoredRecord:
     """A record that has a response, with what ``task`` says of it (or of a judge's opinion of it)."""
     question, response = record.asked(), record.response or ""
+    if record.finish_reason == "length":
+        response = CutOff(response)
     if not task.needs_judge(question):
         score = task.score(question, response, protocol)
     elif judgements is not None and (judgement := judgements.of(task, record)) is not None:
