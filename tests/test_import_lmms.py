@@ -15,7 +15,8 @@ from stored import latest_records
 from vamba_eval import evaluate, load_task
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
 from vamba_eval.exchange.export import export
-from vamba_eval.exchange.lmms_logs import Imported, find_logs, import_logs
+from vamba_eval.exchange.lmms_files import find_logs
+from vamba_eval.exchange.lmms_logs import Imported, import_logs
 from vamba_eval.score.scored import scored_runs
 from vamba_eval.store.records import Record
 from vamba_eval.tables.leaderboard import Leaderboard
