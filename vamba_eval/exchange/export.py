@@ -55,14 +55,14 @@ def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
     stamp = run.info["begun"].replace(":", "-").partition("+")[0]
     lines = []
     for number, (record, scored) in enumerate(zip(run.answered, run.scored, strict=True)):
-        doc = {
+        own = {
             "question_id": record.question,
             "video": record.video,
             "options": record.options,
             "answer": record.answer,
-            **record.groups,
             **({"extra": record.extra} if record.extra else {}),
         }
+        doc = {**own, **{group: value for group, value in record.groups.items() if group not in own}}
         target = str(record.answer)
         lines.append(
             {
@@ -100,6 +100,7 @@ def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
         "model_source": run.identity["adapter"],
         "config": {"model": run.model, "model_args": run.identity},
         "date": run.info["begun"],
+        "run": run.folder.name,
         "scored_under": run.protocol,
     }
     samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import multimode
 from typing import Any
 
 from vamba_eval.contracts import UserError
@@ -64,6 +64,11 @@ class Log:
         return isinstance(self.config.get("source"), str)
 
     @property
+    def run(self) -> str:
+        """What tells this run from others; the runs of a ladder of ours begin at the same time."""
+        return f"{self.stamp}-{self.results['run']}" if self.is_ours and "run" in self.results else self.stamp
+
+    @property
     def protocol(self) -> str:
         """The protocol that the questions were asked under."""
         return str((self.config.get("protocol") if self.is_ours else None) or PROTOCOL)
@@ -77,12 +82,14 @@ class Log:
     def repeats(self) -> int:
         """How often each question was asked.
 
-        Where the configuration is not there, it is what most samples tell, since padding adds to few of them.
+        Where the configuration is not there, it is the fewest that a sample tells: padding adds to some, and where
+        there are about as many processes as documents, to most.
         """
         repeats = self.config.get("repeats")
         if isinstance(repeats, int) and repeats > 0:
             return repeats
-        return max(multimode(len(_all_responses(sample) or [None]) for sample in self.samples), default=1)
+        told = [responses_in(sample, sys.maxsize) for sample in self.samples]
+        return min((len(each) for each in told if each != [None]), default=1)
 
     @property
     def model(self) -> str:
@@ -137,7 +144,7 @@ def _read_log(file: Path) -> Log:
     reading = file
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
-        samples = [_sample(json.loads(line)) for line in lines if line.strip()]
+        samples = _once([_sample(json.loads(line)) for line in lines if line.strip()])
         for beside in (f"{stamp}_results.json", f"{stamp}_{task_name}_results.json"):
             if (reading := file.parent / beside).is_file():
                 results = json.loads(reading.read_text(encoding="utf-8"))
@@ -160,7 +167,7 @@ def _read_whole(file: Path) -> Log:
         content = json.loads(file.read_text(encoding="utf-8"))
         # The first versions called the task's configuration "config".
         config = content.get("model_configs") or content.get("config") or {}
-        samples = [_sample(each) for each in content.get("logs") or ()]
+        samples = _once([_sample(each) for each in content.get("logs") or ()])
         if (reading := file.parent / "results.json").is_file():
             beside = json.loads(reading.read_text(encoding="utf-8"))
     except (OSError, ValueError, AttributeError) as error:
@@ -188,13 +195,23 @@ def _sample(value: Any) -> dict[str, Any]:
     return value
 
 
+def _once(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first sample of each document and seed: a task with several filters has each document logged for each."""
+    first: dict[tuple[str, Any], dict[str, Any]] = {}
+    for sample in samples:
+        first.setdefault((json.dumps(sample["doc_id"]), sample.get("seed")), sample)
+    return list(first.values())
+
+
 def dictionaries_in(sample: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The document, where it is logged, and what the task logged of it."""
     return [value for key, value in sample.items() if isinstance(value, dict) and key != "submission"]
 
 
 def prompt_in(sample: Mapping[str, Any]) -> str:
-    return str(sample.get("input") or "")
+    """The prompt; "" where the log has none (of a task without a text, the settings are logged in its place)."""
+    prompt = sample.get("input")
+    return prompt if isinstance(prompt, str) else ""
 
 
 def number_in(sample: Mapping[str, Any]) -> float:

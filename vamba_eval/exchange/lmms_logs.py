@@ -18,8 +18,9 @@ from vamba_eval import registry
 from vamba_eval.contracts import GenerationSettings, InLmmsEval, Question, Task, UserError, Video
 from vamba_eval.exchange.lmms_files import PROTOCOL, Log, find_logs, is_failure, prompt_in, responses_in
 from vamba_eval.exchange.lmms_questions import disagreements, matched_questions, other_prompts, told_question
+from vamba_eval.score.scored import recorded_task
 from vamba_eval.store.records import Record
-from vamba_eval.store.runs import Run, safe_name
+from vamba_eval.store.runs import Run, read_records, safe_name
 
 _OUR_MODELS = ("vamba", "vamba_qwen2_vl")
 
@@ -56,6 +57,7 @@ _RESULTS_MAPPED = {
     "model_source": "models",
     "task_hashes": "tasks",
     "scored_under": "the check of our scoring",
+    "run": "the run's folder",
 }
 
 
@@ -86,7 +88,11 @@ def import_logs(
     """
     done = Imported()
     for log in find_logs(paths):
-        known = _task_of(log)
+        try:
+            known = _task_of(log)
+        except UserError as error:  # of our own exports: a task of somebody's own that is not there
+            done.remarks.append(f"{log.file}: not imported: {error}")
+            continue
         if known is None:
             done.remarks.append(f"{log.file}: not imported: none of our tasks asks what {log.task_name!r} asks")
             continue
@@ -100,7 +106,7 @@ def import_logs(
 def _task_of(log: Log) -> tuple[Task, str | None] | None:
     """Ours, by what our own export says, by lmms-eval's name, or by the functions that its task is defined by."""
     if log.is_ours:
-        return registry.load_task(log.config["source"]), log.config.get("split")
+        return recorded_task(log.config["source"], log.file), log.config.get("split")
     functions = {
         match[1]
         for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")
@@ -123,7 +129,7 @@ def _import(
     there = task.catalogue.in_lmms_eval or InLmmsEval({}, frozenset())
     matched = matched_questions(log, task, videos)
     label = safe_name(label or log.model)
-    folder = output / safe_name(name or f"lmms-eval-{label}-{log.stamp}")
+    folder = output / safe_name(name or f"lmms-eval-{label}-{log.run}")
     repeats = log.repeats
     records = [
         record
@@ -152,9 +158,10 @@ def _import(
         run.register_task(safe_name(task.name), _fingerprint(log, task, split), counts, defects)
         run.register_model(label, _identity(log))
         stored = run.records(safe_name(task.name), label)
-        answered = {seed: stored.answered(seed) for seed in range(counts["seeds"])}
+        known = {(each.question, each.seed): each.error for each in read_records(stored.path)}
         for record in records:
-            if record.question not in answered[record.seed]:
+            there_already = known.get((record.question, record.seed), "")
+            if there_already is not None and there_already != record.error:
                 stored.append(replace(record, environment=run.environment_number))
         stored.close()
     about = folder / f"{safe_name(task.name)}.{label}.import.json"
@@ -192,7 +199,7 @@ def _records(
             answer=question.answer,
             groups=dict(question.groups),
             extra=kept,
-            prompt=sample.get("input"),
+            prompt=prompt_in(sample) or None,
             response=response,
         )
         tokens = counts[n] if n < len(counts) else None
@@ -210,28 +217,37 @@ def _records(
 
 
 def _fingerprint(log: Log, task: Task, split: str | None) -> dict[str, Any]:
-    if "source" in log.config:
+    if log.is_ours:
         return dict(log.config)
-    given = log.config.get("generation_kwargs") or {}
-    known = {
-        key: given[key] for key in ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k") if key in given
-    }
-    if not known.get("temperature"):
-        known = {key: value for key, value in known.items() if key == "max_new_tokens"}
-    until = given.get("until") or ()
-    settings = replace(GenerationSettings(), **known, until=(until,) if isinstance(until, str) else tuple(until))
     return {
         "source": task.name,
         "version": task.version,
         "split": split,
         "protocol": PROTOCOL,
         "sampling": _sampling(log, task),
-        "generation": settings.describe(),
+        "generation": _generation(log.config.get("generation_kwargs") or {}),
         "annotations": hashlib.sha256(
             "\0".join(map(prompt_in, log.samples)).encode("utf-8", "surrogatepass")
         ).hexdigest()[:16],
         "lmms_eval": {"task": log.task_name, "version": log.results.get("versions", {}).get(log.task_name)},
     }
+
+
+def _generation(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As our own runs describe it, where lmms-eval's arguments are values that ours can have; else as they are.
+
+    There a limit of 0 or -1 is none (``top_k``), and a null or 0 stands for what is not used (``top_p``).
+    """
+    used = ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k")
+    known = {key: given[key] for key in used if given.get(key) not in (None, 0, -1)}
+    if not known.get("temperature"):
+        known = {key: value for key, value in known.items() if key == "max_new_tokens"}
+    until = given.get("until") or ()
+    known["until"] = (until,) if isinstance(until, str) else tuple(until)
+    try:
+        return replace(GenerationSettings(), **known).describe()
+    except (ValueError, TypeError):
+        return {**given, "until": known["until"]}
 
 
 def _sampling(log: Log, task: Task) -> dict[str, Any]:
@@ -290,6 +306,12 @@ def _remarks(
         )
     if failed := sum(not record.answered for record in records):
         remarks.append(f"{failed:,} samples hold no response and count as failed")
+    asked = log.repeats * len(log.samples)
+    if len(records) < asked and not log.is_ours:
+        remarks.append(
+            f"each question was asked {log.repeats} times, and the log holds {len(records):,} of {asked:,} responses: "
+            "lmms-eval logs them all with --reasoning_tags none"
+        )
     if differing := other_prompts(log, task, videos, matched):
         remarks.append(
             f"{len(differing):,} of {len(log.samples):,} prompts are not those of our protocol {log.protocol!r}, "
