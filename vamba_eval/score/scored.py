@@ -87,20 +87,51 @@ class ScoredRun:
         return summarize(self.task.measures, self.scored)
 
     def chance(self) -> float | None:
-        """The headline that guessing letters is expected to reach; None where that is not defined.
+        """The headline that guessing is expected to reach; None where that is not defined.
 
-        What a guess earns is what the protocol makes of each letter: some never read an E, and an impossible question
-        has no right one. Exact where the headline is a mean; of another measure, the mean over many drawn guesses.
+        What a guess earns is what the protocol makes of each that can be made (``_guesses``): some never read an E, and
+        an impossible question has no right one. Exact where the headline is a mean; of another measure, the mean over
+        many drawn guesses.
         """
-        if not self.scored or any(not each.question.options or each.question.answer is None for each in self.scored):
+        possible = [(each, self._guesses(each.question)) for each in self.scored]
+        if not possible or not all(scores for _, scores in possible):
             return None
-
-        def scores(question: Question) -> list[Score]:
-            letters = LETTERS[: len(question.options)]
-            return [self.task.score(question, letter, self.protocol) for letter in letters]
-
-        possible = [(each, scores(each.question)) for each in self.scored]
         return expected_of_guesses(next(iter(self.task.measures.values())), possible)
+
+    def _guesses(self, question: Question) -> list[Score]:
+        """What each guess at a question is worth, none where it cannot be guessed at.
+
+        A question with options is guessed at by their letters. Where the answer is a word, as "yes" is, and not the
+        letter of an option, the guesses are the words it is one of, if the task tells by them what is right: the
+        options, or, without any, yes and no.
+        """
+        answer = question.answer
+        if answer is None or self.task.needs_judge(question):
+            return []
+
+        def scores(guesses: Sequence[str]) -> list[Score]:
+            return [self.task.score(question, guess, self.protocol) for guess in guesses]
+
+        by_letter = scores(LETTERS[: len(question.options)])
+        if answer in ("", *LETTERS[: len(question.options)]) or _told_apart(by_letter):
+            return by_letter
+        by_word = scores(_words(question, answer))
+        return by_word if _told_apart(by_word) else by_letter
+
+
+def _words(question: Question, answer: str) -> Sequence[str]:
+    """The words that ``answer`` is one of, written as it is."""
+    if question.options:
+        words = [answer if option.lower() == answer.lower() else option for option in question.options]
+        return words if answer in words else ()
+    other = {"yes": "no", "no": "yes"}.get(answer.lower())
+    if other is None:
+        return ()
+    return answer, next((form(other) for form in (str.lower, str.upper) if answer == form(answer)), other.title())
+
+
+def _told_apart(scores: Sequence[Score]) -> bool:
+    return any(score.values != scores[0].values for score in scores)
 
 
 def expected_of_guesses(measure: Measure, possible: Sequence[tuple[ScoredRecord, Sequence[Score]]]) -> float | None:
