@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -148,7 +148,8 @@ class Job:
     def name(self) -> str:
         return safe_name(self.task.name)
 
-    def fingerprint(self, videos: Sequence[Video]) -> dict[str, Any]:
+    def fingerprint(self, videos: Sequence[Video], unmade: Collection[str] = ()) -> dict[str, Any]:
+        """What decides the records, for run.json; the questions ``unmade``, by id, count as without a prompt."""
         return {
             "source": self.source,
             "version": self.task.version,
@@ -157,7 +158,7 @@ class Job:
             "sampling": {**self.sampling.describe(), **self._backend_if_another()},
             "generation": self.generation.describe(),
             "annotations": _annotations_digest(videos),
-            **({} if self.task.prompts_need_clip else {"prompts": self._prompts_digest(videos)}),
+            **({} if self.task.prompts_need_clip else self._prompts(videos, unmade)),
         }
 
     def prompt(self, video: Video, question: Question, clip: Clip | None = None) -> str:
@@ -167,14 +168,17 @@ class Job:
             raise TypeError(f"{type(self.task).__name__}.prompt returned {type(text).__name__}, not str")
         return text
 
-    def _prompts_digest(self, videos: Iterable[Video]) -> str:
-        """Of what is asked, so that prompts edited under the same ``version`` do not mix in one run."""
-        digest = hashlib.sha256()
+    def _prompts(self, videos: Iterable[Video], unmade: Collection[str]) -> dict[str, Any]:
+        """A digest of what is asked, so that prompts edited under the same ``version`` do not mix in one run; and the
+        questions whose prompt cannot be made, which may be mended."""
+        digest, without, unmade = hashlib.sha256(), [], frozenset(unmade)
         for video in videos:
             for question in video.questions:
                 if question.problem is None:
-                    digest.update(json.dumps([question.id, self._prompt_or_failure(video, question)]).encode())
-        return digest.hexdigest()[:16]
+                    prompt = None if question.id in unmade else self._prompt_or_failure(video, question)
+                    digest.update(json.dumps([question.id, prompt]).encode())
+                    without += [question.id] if prompt is None else []
+        return {"prompts": digest.hexdigest()[:16], **({"without_prompt": without} if without else {})}
 
     def _prompt_or_failure(self, video: Video, question: Question) -> str | None:
         try:

@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -176,25 +177,33 @@ def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge:
     return score_runs(paths, protocol, judge).runs
 
 
-def score_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: str | None = None) -> Scored:
+def score_runs(
+    paths: Iterable[str | Path],
+    protocol: str | None = None,
+    judge: str | None = None,
+    tasks: Mapping[str, Task] | None = None,
+) -> Scored:
     """Every task and model of all runs at or below ``paths``, scored under ``protocol``.
 
     ``judge`` says whose grades count where several language models graded.
     By default the protocol that each was run with; ``all``: once under each that its task has, its own first.
+    ``tasks`` are those at hand, by their source as runs have it: they are not imported again.
     Responses to a task that fails to score one, or that cannot be imported, are left out, with a warning.
     Raises UserError where there is no run, where nothing is left, where there is but one run and a task of it cannot
-    be imported, and for a protocol that a task does not have.
+    be imported (with none at hand), and for a protocol that a task does not have.
     """
     found = Scored()
+    tasks = tasks or {}
     folders = find_runs([Path(path) for path in paths])
     for folder in folders:
         info = read_info(folder)
         for task_name, fingerprint in info["tasks"].items():
             try:
-                task = recorded_task(fingerprint["source"], folder)
+                source = fingerprint["source"]
+                task = tasks[source] if source in tasks else recorded_task(source, folder)
             except Exception as error:  # the module may be somebody's own
                 found.leave_out(f"{folder}, {task_name}", error)
-                if len(folders) == 1:
+                if len(folders) == 1 and not tasks:
                     raise UserError(found.left_out[-1]) from error
                 continue
             for model in info["models"]:
@@ -265,8 +274,15 @@ def recorded_task(source: str, folder: Path) -> Task:
     """The task that the run in ``folder`` was made with: a name, or ``module:class`` of one that was passed."""
     if ":" in source and not source.partition(":")[0].endswith(".py"):
         module, _, name = source.partition(":")
+        if "<locals>" in name:
+            raise UserError(
+                f"{folder} was made with the task {source}, a class inside a function, which nobody else can import: "
+                "evaluate() with the same arguments returns its table, and asks nothing again; for tables by other "
+                f"means, move the class to the top level of a module, and in {folder / 'run.json'} make the task's "
+                "source MODULE:CLASS"
+            )
         try:
-            return getattr(importlib.import_module(module), name)()
+            return attrgetter(name)(importlib.import_module(module))()
         except (ImportError, AttributeError) as error:
             raise UserError(f"{folder} was made with the task {source}, which cannot be imported: {error}") from error
     return registry.load_task(source)
