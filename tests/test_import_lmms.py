@@ -114,6 +114,18 @@ def test_a_document_that_is_logged_for_each_filter_is_one_question(tmp_path: Pat
     assert done.num_records == 2 and [each["response"] for each in records(tmp_path).values()] == ["A", "B"]
 
 
+def test_documents_that_name_themselves_alike_are_questions_apart(tmp_path: Path) -> None:
+    samples = [sample(n, "AB"[n % 2], lvb_acc={"id": "v" if n < 2 else f"q{n}", "answer": "B"}) for n in range(3)]
+    done = imported(tmp_path, samples, None)
+    assert {name: each["response"] for name, each in records(tmp_path).items()} == {
+        "doc-0": "A",
+        "doc-1": "B",
+        "q2": "A",
+    }
+    (result,) = Leaderboard.from_runs(done.folders).results
+    assert result.summary.headline[1].value == pytest.approx(1 / 3)
+
+
 def test_importing_again_adds_no_failure_either(tmp_path: Path) -> None:
     samples = [sample(0, "A"), sample(1, "[LMMS_EVAL_BUDGET_EXCEEDED]")]
     imported(tmp_path, samples, None)

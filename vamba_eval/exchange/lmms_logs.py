@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -131,12 +132,13 @@ def _import(
     label = safe_name(label or log.model)
     folder = output / safe_name(name or f"lmms-eval-{label}-{log.run}")
     repeats = log.repeats
+    told = [known or told_question(log, sample, there) for sample, known in zip(log.samples, matched, strict=True)]
+    if not log.is_ours:
+        told = _apart(log, told)
     records = [
         record
-        for sample, known in zip(log.samples, matched, strict=True)
-        for record in _records(
-            log, sample, known or told_question(log, sample, there), task.name, label, task.kept, repeats
-        )
+        for sample, known in zip(log.samples, told, strict=True)
+        for record in _records(log, sample, known, task.name, label, task.kept, repeats)
     ]
     remarks = _remarks(log, task, videos, records, matched)
     environment: dict[str, Any] = {
@@ -169,6 +171,15 @@ def _import(
     done.folders += [folder] if folder not in done.folders else []
     done.num_records += len(records)
     done.remarks += [f"{log.task_name} ({label}): {remark}" for remark in remarks]
+
+
+def _apart(log: Log, told: Sequence[tuple[str, Question]]) -> list[tuple[str, Question]]:
+    """Documents that name themselves alike, as by their video, with names of their own: each is a question."""
+    times = Counter(question.id for _, question in told)
+    return [
+        (video, replace(question, id=f"doc-{sample['doc_id']}") if times[question.id] > 1 else question)
+        for sample, (video, question) in zip(log.samples, told, strict=True)
+    ]
 
 
 def _records(
