@@ -57,6 +57,32 @@ def test_a_benchmark_and_a_model(page: Path, cli: Cli) -> None:
     assert (seen["frames"], [seen["height"], seen["width"]]) == (10, records["q0"]["size"])
 
 
+def test_letters_follow_the_number_of_options(page: Path, cli: Cli) -> None:
+    """The page's own lines score five options: of these E is always the right one."""
+    code = (page / "two_choices.py").read_text()
+    scoring = re.search(r"    def score\(.*", code, flags=re.DOTALL)
+    assert scoring and "extract_vamba" in scoring[0]
+    five = re.sub(r"    def prompt\(.*?(?=\n    def score)", lambda _: PROMPT_OF_FIVE, code, flags=re.DOTALL)
+    five = re.sub(r"options=.*\n", 'options=(*"stuv", row["right"]),\n', five)
+    five = re.sub(r"answer=.*\n", 'answer="E",\n', five)
+    assert scoring[0] in five and 'answer="E"' in five
+    (page / "two_choices.py").write_text(five)
+    for letter, score in (("E", 1.0), ("A", 0.0)):
+        command = ("--tasks", page / "two_choices.py", "--models", "constant", "--model-args")
+        more = (f"constant:letter={letter}", "--data-root", page / "data", "--output", page / letter)
+        status, _, err = cli(*command, *more)
+        assert status == 0, err
+        (result,) = Leaderboard.from_runs([page / letter]).results
+        assert result.summary.headline[1].value == score and result.unparsed == 0
+        assert result.chance == pytest.approx(1 / 5)
+
+
+PROMPT_OF_FIVE = r"""    def prompt(self, video, question, protocol, clip):
+        lettered = [f"{letter}. {option}" for letter, option in zip("ABCDE", question.options)]
+        return "\n".join([question.text, *lettered, "Answer with the letter."])
+"""
+
+
 def test_the_model_is_asked_blind_and_sampled(page: Path, cli: Cli) -> None:
     more = ("--blind", "--temperature", 5, "--seeds", 12)
     asked(page, cli, "two_choices", "brightness", *more)

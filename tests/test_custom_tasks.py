@@ -30,7 +30,7 @@ from vamba_eval.contracts import Catalogue, Clip, Measure, Question, Score, Scor
 from vamba_eval.report.page import write_report
 from vamba_eval.run.check_task import check_questions
 from vamba_eval.score.letters import extract_vamba, score_choice
-from vamba_eval.store.runs import read_info, read_records
+from vamba_eval.store.runs import latest_records, read_info, read_records
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -178,6 +178,57 @@ def test_an_edited_prompt_does_not_mix_with_the_one_before(tmp_path: Path, monke
     assert read_info(tmp_path / "run")["tasks"]["own"]["prompts"] == before
 
 
+def test_a_prompt_that_could_not_be_made_is_mended_in_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*ids: str, text: str = "{}") -> Callable[[Question], str]:
+        return lambda question: text.format(question.text) if question.id not in ids else question.extra["missing"]
+
+    def prompts() -> dict[str, str | None]:
+        return {record.question: record.prompt for record in latest_records(tmp_path / "run" / "own.constant.jsonl")}
+
+    monkeypatch.setattr(Own, "prompt_of", broken("v0-1", "v1-0"))
+    (result,) = run(tmp_path).results
+    assert (result.answered, result.failed) == (2, 2)
+    begun = read_info(tmp_path / "run")["tasks"]["own"]
+    assert begun["without_prompt"] == ["v0-1", "v1-0"]
+    run(tmp_path)
+    assert read_info(tmp_path / "run")["tasks"]["own"] == begun
+
+    monkeypatch.setattr(Own, "prompt_of", broken("v1-0"))  # one of the two is mended
+    (result,) = run(tmp_path).results
+    assert (result.answered, result.failed) == (3, 1) and prompts()["v0-1"] == "What is v0-1?"
+    assert read_info(tmp_path / "run")["tasks"]["own"]["without_prompt"] == ["v1-0"]
+    for edited in (broken("v1-0", text="{} Quick!"), broken("v0-1", "v1-0"), broken("v0-1")):
+        monkeypatch.setattr(Own, "prompt_of", edited)
+        with pytest.raises(UserError, match=r"another run of 'own':\n  prompts: "):
+            run(tmp_path)
+
+    monkeypatch.setattr(Own, "prompt_of", broken())
+    (result,) = run(tmp_path).results
+    assert (result.answered, result.failed) == (4, 0)
+    mended = read_info(tmp_path / "run")["tasks"]["own"]
+    assert "without_prompt" not in mended
+    lines = len(list(read_records(tmp_path / "run" / "own.constant.jsonl")))
+    assert lines == 2 + 2 + 2 + 1 + 1 + 1, "answered once each, failed as often as it was asked"
+    fresh = run(tmp_path, name="fresh")
+    assert fresh.results and read_info(tmp_path / "fresh")["tasks"]["own"] == mended, "as if none had ever failed"
+    monkeypatch.setattr(Own, "prompt_of", lambda q: q.text + "!" if q.id == "v1-0" else q.text)
+    with pytest.raises(UserError, match="another run of 'own'"):
+        run(tmp_path)
+
+
+def test_a_run_begun_before_unmade_prompts_were_noted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Own, "prompt_of", lambda question: question.text if question.id != "v1-0" else 7)
+    run(tmp_path)
+    path = tmp_path / "run" / "run.json"
+    info = json.loads(path.read_text())
+    del info["tasks"]["own"]["without_prompt"]
+    path.write_text(json.dumps(info))
+    run(tmp_path)
+    assert read_info(tmp_path / "run")["tasks"]["own"]["without_prompt"] == ["v1-0"]
+
+
 def test_a_run_begun_without_a_digest_of_prompts_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, limit=1)
     path = tmp_path / "run" / "run.json"
@@ -263,6 +314,38 @@ def test_measures_that_fail_cost_their_own_rows(tmp_path: Path, monkeypatch: pyt
     assert board.select(sort="score").notes()[-1] == f"LEFT OUT: {board.left_out[0]}"
     page = write_report([tmp_path], tmp_path / "page.html").path
     assert "LEFT OUT: " in page.read_text() and "division by zero" in page.read_text()
+
+
+def test_a_task_in_a_function_returns_its_table_and_later_ones_say_what_to_do(tmp_path: Path, cli: Cli) -> None:
+    class Local(Own):
+        name = "local"
+
+        def __init__(self, right: str) -> None:
+            super().__init__()
+            self.right = right
+
+        def score(self, question: Question, response: str, protocol: str) -> Score:
+            return Score({"correct": float(response == self.right)})
+
+    assert run(tmp_path, Local("A")).results[0].summary.headline[1].value == 1
+    assert run(tmp_path, Local("B")).results[0].summary.headline[1].value == 0, "the instance at hand scores"
+    assert len(list(read_records(tmp_path / "run" / "local.constant.jsonl"))) == 4, "nothing is asked again"
+    board = run(tmp_path, Other())
+    assert [result.task for result in board.results] == ["other"] and len(board.left_out) == 1
+    status, out, err = cli("leaderboard", tmp_path)
+    assert status == 2 and not out
+    assert "<locals>.Local, a class inside a function" in err and "move the class to the top level of a module" in err
+
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    info["tasks"]["local"]["source"] = "test_custom_tasks:Outer.Local"  # as the message says
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info))
+    status, out, _ = cli("leaderboard", tmp_path, "--format", "json")
+    assert status == 0 and [row["task"] for row in json.loads(out)] == ["local", "other"]
+
+
+class Outer:
+    class Local(Own):
+        name = "local"
 
 
 def test_tables_of_several_runs_leave_out_what_moved(cli: Cli, tmp_path: Path) -> None:

@@ -13,11 +13,25 @@ from benchmark_files import longvideobench_rows, videomme_rows, write_longvideob
 from stored import latest_records
 
 from vamba_eval import evaluate, load_task
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
+from vamba_eval.contracts import (
+    Answer,
+    Catalogue,
+    Clip,
+    GenerationSettings,
+    ModelAdapter,
+    Question,
+    Score,
+    Task,
+    UserError,
+    Video,
+)
 from vamba_eval.exchange.export import export
-from vamba_eval.exchange.lmms_logs import Imported, find_logs, import_logs
+from vamba_eval.exchange.lmms_files import find_logs
+from vamba_eval.exchange.lmms_logs import Imported, import_logs
+from vamba_eval.score.letters import extract_vamba, score_choice
 from vamba_eval.score.scored import scored_runs
 from vamba_eval.store.records import Record
+from vamba_eval.store.runs import read_info
 from vamba_eval.tables.leaderboard import Leaderboard
 
 TASK = "longvideobench_val_v"
@@ -75,6 +89,74 @@ def test_repetitions_are_seeds_and_padding_none(config: dict[str, Any] | None, t
     assert [each["response"] for each in records(tmp_path).values()] == ["A", "B", "B"]
     assert [each["response"] for each in records(tmp_path, seed=1).values()] == ["B", "B", "A"]
     assert not records(tmp_path, seed=2)
+
+
+@pytest.mark.parametrize("config", [{"repeats": 1}, None])
+def test_padding_of_nearly_every_document_is_no_repetition(config: dict[str, Any] | None, tmp_path: Path) -> None:
+    """Nine documents on eight processes: all processes but the first ask their only question twice."""
+    padded = [sample(n, "B", resps=[["B", "B"]]) for n in range(1, 8)]
+    done = imported(tmp_path, [sample(0, "A"), sample(8, "B"), *padded], config)
+    (result,) = Leaderboard.from_runs(done.folders).results
+    assert (result.answered, result.questions, result.complete, result.seeds) == (9, 9, True, 1)
+    assert not any("was asked" in remark for remark in done.remarks)
+
+
+def test_repetitions_that_are_not_logged_are_said(tmp_path: Path) -> None:
+    """lmms-eval 0.7.3 logs the first alone where it removes reasoning, as its command does unless told otherwise."""
+    done = imported(tmp_path, [sample(0, "A"), sample(1, "B", resps="<think>A</think>B")], {"repeats": 2})
+    (said,) = (remark for remark in done.remarks if "was asked" in remark)
+    assert "was asked 2 times, and the log holds 2 of 4 responses" in said and "--reasoning_tags none" in said
+    assert done.num_records == 2 and not records(tmp_path, seed=1)
+
+
+def test_a_document_that_is_logged_for_each_filter_is_one_question(tmp_path: Path) -> None:
+    done = imported(tmp_path, [sample(0, "A"), sample(1, "B"), sample(0, "B"), sample(1, "B")], {"repeats": 1})
+    assert done.num_records == 2 and [each["response"] for each in records(tmp_path).values()] == ["A", "B"]
+
+
+def test_documents_that_name_themselves_alike_are_questions_apart(tmp_path: Path) -> None:
+    samples = [sample(n, "AB"[n % 2], lvb_acc={"id": "v" if n < 2 else f"q{n}", "answer": "B"}) for n in range(3)]
+    done = imported(tmp_path, samples, None)
+    assert {name: each["response"] for name, each in records(tmp_path).items()} == {
+        "doc-0": "A",
+        "doc-1": "B",
+        "q2": "A",
+    }
+    (result,) = Leaderboard.from_runs(done.folders).results
+    assert result.summary.headline[1].value == pytest.approx(1 / 3)
+
+
+def test_importing_again_adds_no_failure_either(tmp_path: Path) -> None:
+    samples = [sample(0, "A"), sample(1, "[LMMS_EVAL_BUDGET_EXCEEDED]")]
+    imported(tmp_path, samples, None)
+    path = tmp_path / "in" / "longvideobench.m.jsonl"
+    once = path.read_text()
+    imported(tmp_path, samples, None)
+    assert path.read_text() == once
+    imported(tmp_path, [sample(0, "B"), sample(1, "B")], None)
+    assert [each["response"] for each in records(tmp_path).values()] == ["A", "B"], "a response for what had failed"
+
+
+def test_what_is_logged_in_place_of_a_prompt_is_none(tmp_path: Path) -> None:
+    imported(tmp_path, [sample(0, "A", input={"max_new_tokens": 16})], None)
+    (record,) = records(tmp_path).values()
+    assert record["prompt"] is None and record["response"] == "A"
+
+
+@pytest.mark.parametrize(
+    "given, described",
+    [
+        ({"temperature": 0.7, "do_sample": True, "top_k": 0, "top_p": None}, {"temperature": 0.7, "top_k": None}),
+        ({"temperature": 0.7, "do_sample": True, "top_k": -1, "top_p": 0}, {"top_k": None, "top_p": 1.0}),
+        ({"temperature": 0.7, "do_sample": True, "top_k": 5, "top_p": 0.9}, {"top_k": 5, "top_p": 0.9}),
+        ({"temperature": 0, "top_k": 0, "until": "\n"}, {"temperature": 1.0, "top_k": None, "until": ["\n"]}),
+        ({"temperature": 0.7, "top_p": 7}, {"temperature": 0.7, "top_p": 7}),
+    ],
+)
+def test_generation_arguments_of_every_model_are_read(given: Any, described: dict[str, Any], tmp_path: Path) -> None:
+    done = imported(tmp_path, [sample(0, "A")], {"repeats": 1, "generation_kwargs": given})
+    generation = read_info(done.folders[0])["tasks"]["longvideobench"]["generation"]
+    assert described.items() <= generation.items()
 
 
 FAILURES = [
@@ -207,6 +289,54 @@ def test_an_export_comes_back_as_it_was_under_any_protocol(own: str, scored: str
     samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (remark,) = import_logs([tmp_path / "logs"], tmp_path / "back", name="changed").remarks
     assert "our scoring differs from the logged one on 1 questions" in remark
+
+
+class Own(Task):
+    """A task that is no name's: one with a group called as a field of the log is."""
+
+    name = "own"
+    version = "1"
+    catalogue = Catalogue("Own")
+
+    def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:
+        asked = Question("q", "What?", ("yes", "no"), "A", groups={"answer": "short", "kind": "x"})
+        return [Video("v", Path("v.mp4"), (asked,))]
+
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
+        return question.text
+
+    def score(self, question: Question, response: str, protocol: str) -> Score:
+        return score_choice(question, response, extract_vamba)
+
+
+def test_exports_of_a_task_of_somebodys_own_come_back(tmp_path: Path) -> None:
+    evaluate([Own()], ["constant"], output=tmp_path / "runs", progress=False)
+    export([tmp_path / "runs"], tmp_path / "logs", "lmms-eval")
+    done = import_logs([tmp_path / "logs"], tmp_path / "back")
+    (run,) = scored_runs(done.folders)
+    (record,) = run.records
+    assert run.summary.headline[1].value == 1 and (record.answer, record.groups) == ("A", {"kind": "x"})
+
+    (results,) = (tmp_path / "logs").rglob("*_results.json")
+    results.write_text(results.read_text().replace("test_import_lmms:Own", "no_such_module:Own"))
+    with pytest.raises(UserError, match=r"not imported: .*no_such_module:Own, which cannot be imported"):
+        import_logs([tmp_path / "logs"], tmp_path / "lost")
+    write_log(tmp_path / "logs", [sample(0, "A")], None)
+    done = import_logs([tmp_path / "logs"], tmp_path / "both")
+    assert done.num_records == 1 and any("no_such_module:Own" in remark for remark in done.remarks)
+
+
+def test_the_runs_of_a_ladder_come_back_apart(tmp_path: Path) -> None:
+    write_videomme(tmp_path, videomme_rows(2))
+    common: dict[str, Any] = {"data_root": tmp_path, "output": tmp_path / "runs", "progress": False}
+    for frames in (8, 16):  # within a second, as the runs of a ladder are begun
+        evaluate(["videomme"], [Sayer()], name=f"{frames}-frames", sampling={"num_frames": frames}, **common)
+    for info in (tmp_path / "runs").rglob("run.json"):
+        content = json.loads(info.read_text())
+        info.write_text(json.dumps({**content, "begun": "2026-01-01T00:00:00+00:00"}))
+    export([tmp_path / "runs"], tmp_path / "logs", "lmms-eval")
+    done = import_logs([tmp_path / "logs"], tmp_path / "back")
+    assert {run.fingerprint["sampling"]["num_frames"] for run in scored_runs(done.folders)} == {8, 16}
 
 
 # ------------------------------------------------------------------------------------------- early versions

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ import numpy as np
 import pytest
 from benchmark_files import dream1k_rows, mlvu_generation_rows, write_dream1k, write_mlvu, write_mlvu_generation
 from judge_server import Reply, judge_server
+from vamba_eval.tasks.dream1k import DREAM1K
 
 from vamba_eval import Leaderboard, evaluate
-from vamba_eval.contracts import Answer, ModelAdapter, UserError
+from vamba_eval.contracts import Answer, ModelAdapter, Question, Task, UserError
 from vamba_eval.score.judge import grade_runs, judge_endpoint
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -427,6 +429,73 @@ def test_runs_without_free_text_and_bad_prices_are_mistakes(tmp_path: Path, run:
     assert status == 2 and "write IN,OUT" in errors
     status, _, errors = judge(cli, run, "localhost:8000")
     assert status == 2 and "should look like https://HOST/v1" in errors
+
+
+# ------------------------------------------------------------------------------------------ what is left out
+
+
+def lost(folder: Path, source: str = "/gone/my_task.py") -> None:
+    """The run says that its task comes from a ``source`` that is not there."""
+    info = json.loads((folder / "run.json").read_text())
+    info["tasks"]["dream1k"]["source"] = source
+    (folder / "run.json").write_text(json.dumps(info))
+
+
+def copied(run: Path, name: str) -> Path:
+    folder = run.parent / name
+    shutil.copytree(run, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "source, reason",
+    [
+        ("/gone/my_task.py", "dream1k: no such file: /gone/my_task.py"),
+        ("test_judging:Unsure", "dream1k, describer: it cannot be said what a judge grades: KeyError: 'kind'"),
+        ("test_judging:Judgeless", "dream1k, describer: unsure has no method judge"),
+    ],
+)
+def test_a_task_that_is_lost_takes_no_other_run_with_it(source: str, reason: str, run: Path, cli: Cli) -> None:
+    moved = copied(run, "a-moved")  # before the sound one
+    lost(moved, source)
+    with judge_server(autodq) as server:
+        cache = run.parent / "judge_cache"
+        arguments = ("--judge-model", "gpt-test", "--judge-url", server.url, "--judge-cache", cache)
+        status, output, errors = cli("judge", run.parent, *arguments)
+        assert status == 1 and f"left out: {moved}, {reason}" in errors
+        assert "15 responses judged" in output and "graded by gpt-test at" in output
+        assert len(judged_lines(run)) == 15 and (run / "leaderboard.md").exists()
+        assert not (moved / "dream1k.describer.judged.jsonl").exists()
+        status, output, errors = cli("judge", moved, *arguments)
+        assert status == 2 and reason in errors and not output, "nothing else is there"
+        lost(moved, "dream1k")
+        status, output, errors = cli("judge", run.parent, *arguments)
+        assert status == 0 and "15 responses judged, 15 had been judged before" in output and "left out" not in errors
+
+
+def test_a_lost_task_of_the_same_run_costs_its_tables_alone(tmp_path: Path, cli: Cli) -> None:
+    write_dream1k(tmp_path, dream1k_rows(1))
+    write_mlvu(tmp_path, 1)
+    common = {"data_root": tmp_path, "output": tmp_path / "results", "progress": False, "name": "run"}
+    evaluate(["mlvu", "dream1k"], [Describer()], **common)
+    run = tmp_path / "results" / "run"
+    info = json.loads((run / "run.json").read_text())
+    info["tasks"]["mlvu"]["source"] = "no_such_module:Mlvu"
+    (run / "run.json").write_text(json.dumps(info))
+    with judge_server(autodq) as server:
+        status, output, errors = judge(cli, run, server.url)
+    assert status == 1 and "5 responses judged" in output and len(judged_lines(run)) == 5
+    assert "no new tables" in errors and "no_such_module" in errors
+
+
+class Unsure(DREAM1K):
+    def needs_judge(self, question: Question) -> bool:
+        return bool(question.extra["kind"])
+
+
+class Judgeless(DREAM1K):
+    name = "unsure"
+    judge = Task.judge
 
 
 # ------------------------------------------------------------------------------------------ points

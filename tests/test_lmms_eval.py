@@ -18,7 +18,8 @@ from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
 
 from vamba_eval import registry
 from vamba_eval.contracts import UserError
-from vamba_eval.exchange.lmms_logs import find_logs, import_logs
+from vamba_eval.exchange.lmms_files import find_logs
+from vamba_eval.exchange.lmms_logs import import_logs
 from vamba_eval.store.runs import read_info
 from vamba_eval.tables.leaderboard import Leaderboard
 

@@ -168,6 +168,31 @@ def test_what_is_not_supported_is_said_before_anything_is_computed(videos: list[
             VambaSimple(**{**FEW, **arguments})
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (
+            {"keep_size": True, "longest_edge": 224},
+            "keep_size=true does not resize frames, longest_edge does: give one",
+        ),
+        ({"keep_size": True, "shortest_edge": 224}, "keep_size=true does not resize frames, shortest_edge does"),
+        ({"fps": 2, "strategy": "uniform"}, "fps is for the strategy 'fps', .* leave out fps, or use strategy=fps"),
+        ({"token_budget": 99, "strategy": "middle"}, "leave out token_budget, or use strategy=auto"),
+        ({"token_budget": 99}, "whatever num_frames says: leave out num_frames, or use another strategy"),
+        ({"fps": 2, "token_budget": 99}, "leave out token_budget, or use strategy=auto"),
+        ({"longest_edge": 200}, r"give shortest_edge and longest_edge, .* \(shortest_edge=1 raises nothing\)"),
+        ({"max_batch_size": 8}, "max_batch_size"),
+        ({"clip_cache_gb": 1}, "clip_cache_gb without a clip_cache"),
+        ({"device": "cuda:1", "device_map": "auto"}, "over all devices, device=cuda:1 puts it on one"),
+        ({"use_flash_attention_2": True, "attn_implementation": "sdpa"}, "than attn_implementation=sdpa"),
+    ],
+)
+def test_arguments_without_effect_are_refused_in_words_of_model_args(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as raised:
+        VambaSimple(**{**FEW, **arguments})
+    assert "--" not in str(raised.value)
+
+
 def test_generation_arguments() -> None:
     greedy = generation_settings({"max_new_tokens": 16, "temperature": 0.0, "top_p": 1.0, "num_beams": 1})
     assert greedy == GenerationSettings(max_new_tokens=16)
@@ -175,6 +200,11 @@ def test_generation_arguments() -> None:
     sampled = generation_settings({"max_gen_toks": 4, "temperature": 0.7, "top_p": 0.9, "do_sample": False}, 2)
     assert sampled == GenerationSettings(4, True, 0.7, 0.9, seed=2)
     assert generation_settings({"do_sample": True}) == GenerationSettings(128, True)
+    for no_limit in (0, -1, None):
+        assert generation_settings({"temperature": 1.0, "top_k": no_limit}) == GenerationSettings(128, True)
+    assert generation_settings({"temperature": 1.0, "top_k": 3}).top_k == 3
+    with pytest.raises(Unsupported, match="top_k must be at least 1, not -3"):
+        generation_settings({"temperature": 1.0, "top_k": -3})
     assert GenerationSettings(until=("b", "cd")).cut("a cd b") == "a " and GenerationSettings().cut("a") == "a"
 
 
@@ -187,6 +217,8 @@ def test_frames_are_ours_unless_asked_otherwise() -> None:
     assert by_function == FrameSampling(num_frames=4, longest_edge=560)
     rate = VambaSimple(pretrained="random", device="cpu", fps=2, max_num_frames=100).sampling("x")
     assert (rate.strategy, rate.fps, rate.num_frames) == ("fps", 2, 100)
+    budget = VambaSimple(pretrained="random", device="cpu", token_budget=9000).sampling("x")
+    assert (budget.strategy, budget.token_budget) == ("auto", 9000), "as on our command line"
     bounded = VambaSimple(**FEW, max_pixels=28 * 28 * 9)
     assert bounded.sampling("x").longest_edge is None
     assert bounded.adapter.processor.settings.size(300, 300) == (84, 84)

@@ -345,7 +345,7 @@ def test_settings_of_sampling_need_sampling() -> None:
     [
         *({"temperature": value} for value in (-1.0, float("nan"), float("inf"))),
         *({"top_p": value} for value in (0.0, -0.5, 1.5, float("nan"))),
-        *({"top_k": -1}, {"do_sample": True, "temperature": 0.0}),
+        *({"top_k": -1}, {"top_k": 0}, {"do_sample": True, "temperature": 0.0}),
     ],
 )
 def test_settings_that_no_decoding_has_are_refused(fields: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from vamba_eval.cli import arguments
 from vamba_eval.cli.arguments import Parser, Verbs, add_verb
 from vamba_eval.contracts import UserError
+
+log = logging.getLogger(__name__)
 
 
 def add_parsers(verbs: Verbs) -> None:
@@ -298,10 +301,16 @@ def _judge(args: Namespace) -> int:
         graded = grade_runs(args.results, endpoint, requests=args.judge_requests)
     judge = f"{endpoint.model}@{endpoint.url}"
     for folder in graded.folders:
-        Leaderboard.from_runs([folder], judge=judge).save(folder)
-    show_board(Leaderboard.from_runs(graded.folders, judge=judge), [])
+        try:
+            Leaderboard.from_runs([folder], judge=judge).save(folder)
+        except UserError as error:  # another of its tasks is not there; what is judged is kept
+            log.warning("no new tables in %s: %s", folder, error)
+    try:
+        show_board(Leaderboard.from_runs(graded.folders, judge=judge), [])
+    except UserError as error:
+        log.debug("no table", exc_info=error)  # it was said above
     print(f"\n{graded.describe(args.judge_price)}")
-    return 1 if graded.failed else 0
+    return 1 if graded.failed or graded.left_out else 0
 
 
 # ---------------------------------------------------------------------------------------------- import-lmms

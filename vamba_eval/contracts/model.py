@@ -40,8 +40,8 @@ class GenerationSettings:
             raise ValueError("temperature must be positive where answers are sampled")
         if self.top_p is not None and not 0 < self.top_p <= 1:  # lmms-eval's logs may hold a null
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if self.top_k is not None and self.top_k < 0:  # 0 is how transformers and lmms-eval write no limit
-            raise ValueError(f"top_k must be at least 1, not {self.top_k}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {self.top_k}; leave it out to sample among all tokens")
 
     def describe(self) -> dict[str, Any]:
         """What decides a response, for a fingerprint."""

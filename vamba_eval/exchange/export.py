@@ -5,12 +5,14 @@ Needs no data and no torch; what the formats want beyond a record is left out, n
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from vamba_eval.contracts import UserError
-from vamba_eval.exchange.lmms_logs import export_logs, write_text
-from vamba_eval.score.scored import check_one_protocol, scored_runs
+from vamba_eval.exchange.lmms_files import COUNTED_AS
+from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
 
 FORMATS = ("official", "lmms-eval")
 
@@ -36,7 +38,7 @@ def export(
             passed_over.append(f"{run.title}, {run.model}: {otherwise:,} responses in other orders or wordings")
         place = folder / run.folder.name / run.model
         if form == "lmms-eval":
-            written += export_logs(run, place)
+            written += _write_lmms_logs(run, place)
             continue
         submission = run.task.submission(run.scored)
         if submission is None:
@@ -46,7 +48,83 @@ def export(
         if missing := run.info["counts"][run.task_name]["questions"] - len(answered):
             passed_over.append(f"{run.title}, {run.model}: {missing:,} questions without a response are left out")
         name, content = submission
-        written.append(write_text(place / name, content))
+        written.append(_write_text(place / name, content))
     if not written:
         raise UserError(f"nothing to export: {'; '.join(passed_over) or 'the runs there have no answers yet'}")
     return written, passed_over
+
+
+def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
+    """Fields as lmms-eval's EvaluationTracker writes them; ``doc`` is what the record holds of the question."""
+    stamp = run.info["begun"].replace(":", "-").partition("+")[0]
+    lines = []
+    for number, (record, scored) in enumerate(zip(run.answered, run.scored, strict=True)):
+        own = {
+            "question_id": record.question,
+            "video": record.video,
+            "options": record.options,
+            "answer": record.answer,
+            **({COUNTED_AS: {"video": record.cluster}} if record.cluster else {}),
+            **({"extra": record.extra} if record.extra else {}),
+        }
+        doc = {**own, **{group: value for group, value in record.groups.items() if group not in own}}
+        target = str(record.answer)
+        lines.append(
+            {
+                "doc_id": number,
+                "target": target,
+                "filtered_resps": [record.response],
+                "doc_hash": _digest(json.dumps(doc, indent=2, ensure_ascii=False)),
+                "prompt_hash": _digest(record.prompt or ""),
+                "target_hash": _digest(target),
+                "input": record.prompt,
+                "accuracy": _as_logged(scored.values.get("correct")),
+                "extracted": scored.score.extracted,
+                "seed": record.seed,
+                "doc": doc,
+            }
+        )
+    metrics = run.summary.metrics
+    results = {
+        "results": {
+            run.task_name: {
+                "alias": run.task_name,
+                **{f"{name},none": metric.value for name, metric in metrics.items()},
+                "samples": len(run.answered),
+            }
+        },
+        "configs": {run.task_name: run.fingerprint},
+        "versions": {run.task_name: run.task.version},
+        "n-samples": {
+            run.task_name: {
+                "original": run.info["counts"][run.task_name]["questions"],
+                "effective": len({record.question for record in run.answered}),
+            }
+        },
+        "model_name": run.model,
+        "model_source": run.identity["adapter"],
+        "config": {"model": run.model, "model_args": run.identity},
+        "date": run.info["begun"],
+        "run": run.folder.name,
+        "scored_under": run.protocol,
+    }
+    samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+    return [
+        _write_text(place / f"{stamp}_samples_{run.task_name}.jsonl", samples),
+        _write_text(place / f"{stamp}_{run.task_name}_results.json", json.dumps(results, indent=2)),
+    ]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _write_text(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def _as_logged(correct: float | None) -> bool | float | None:
+    """Right or wrong is true or false there."""
+    return bool(correct) if correct in (0.0, 1.0) else correct

@@ -1,9 +1,6 @@
 """lmms-eval's logs as runs of ours: its samples become records, its results what they are records of.
 
-lmms-eval (0.7, and those before it) logs a line a document: its number, the prompt, the response and what its
-task made of it, but not the document itself; early versions wrote one object a task. With the benchmark's annotations
-at hand, each sample is found to be one of our questions; without, the question is what the sample tells. Needs no
-torch, no lmms-eval and no video.
+Each run also keeps an account of what became of every field. Needs no torch, no lmms-eval and no video.
 """
 
 from __future__ import annotations
@@ -11,61 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from statistics import multimode
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import (
-    LETTERS,
-    GenerationSettings,
-    InLmmsEval,
-    Question,
-    Task,
-    UserError,
-    Video,
-    VideoError,
-)
-from vamba_eval.score.scored import ScoredRun, scored_record
+from vamba_eval.contracts import GenerationSettings, InLmmsEval, Question, Task, UserError, Video
+from vamba_eval.exchange.lmms_files import COUNTED_AS, PROTOCOL, Log, find_logs, is_failure, prompt_in, responses_in
+from vamba_eval.exchange.lmms_questions import disagreements, matched_questions, other_prompts, told_question
+from vamba_eval.score.scored import recorded_task
 from vamba_eval.store.records import Record
-from vamba_eval.store.runs import Run, safe_name
-
-PROTOCOL = "lmms-eval"
-
+from vamba_eval.store.runs import Run, read_records, safe_name
 
 _OUR_MODELS = ("vamba", "vamba_qwen2_vl")
-
-
-# What lmms-eval's models (0.7.3, below lmms_eval/models) return in place of a response, each with where it is written.
-# Its parsers take these for answers: of "[LMMS_EVAL_REQUEST_FAILED ...]" they read a D.
-_FAILURES = (
-    # chat/openai.py, chat/async_openai.py, chat/gemini.py, simple/openai.py, simple/gemini.py
-    r"\[LMMS_EVAL_REQUEST_FAILED\b",
-    # chat/openai.py, chat/async_openai.py, chat/gemini.py
-    r"\[LMMS_EVAL_BUDGET_EXCEEDED\]",
-    # simple/gemini.py, chat/gemini.py
-    r"\[SAFETY_BLOCKED\b",
-    # chat/async_openai.py, where a message has no content; after a tool's call there can be an answer behind it
-    r"Error: (?!.*<tool_call>)",
-    # simple/cosmos_wm.py, simple/diffusers_wm_base.py, simple/magi1_wm.py, simple/wan2_1_t2i.py
-    r"\[GENERATION_FAILED\]",
-    # simple/generation_api.py and those of GENERATION_FAILED
-    r"\[ERROR\]",
-    # simple/batch_gpt4.py
-    r"Batch failed\s*\Z",
-    # simple/llava_vid.py, simple/oryx.py
-    r"Video .* can not load, check the source\s*\Z",
-    # simple/oryx.py
-    r"Video .* generate failed, check the source\s*\Z",
-)
-# Where a document of our exports says that statistics take its video for another: an object, which is no group.
-_COUNTED_AS = "counted_as"
-_FAILURE = re.compile(r"\s*(?:" + "|".join(_FAILURES) + ")", re.DOTALL)
-
 
 # What becomes of a sample's fields; a task's own are read for the question and for the check of our scoring.
 _MAPPED = {
@@ -78,8 +36,6 @@ _MAPPED = {
     "seed": "seed",
     "doc": "question, video, options, answer, groups",
 }
-
-
 _NOT_MAPPED = {
     "doc_hash": "a hash of nothing in lmms-eval 0.7",
     "prompt_hash": "the prompt itself is kept",
@@ -90,8 +46,6 @@ _NOT_MAPPED = {
     "extracted": "computed from the response",
     "accuracy": "computed from the response",
 }
-
-
 _RESULTS_MAPPED = {
     "config": "models (model, model_args); generation arguments",
     "configs": "tasks: which one, generation arguments",
@@ -104,60 +58,8 @@ _RESULTS_MAPPED = {
     "model_source": "models",
     "task_hashes": "tasks",
     "scored_under": "the check of our scoring",
+    "run": "the run's folder",
 }
-
-
-@dataclass
-class Log:
-    """One file of samples and the results beside it; ``stamp`` tells the logs of one run from those of others."""
-
-    file: Path
-    task_name: str
-    results: Mapping[str, Any]
-    samples: list[dict[str, Any]]
-    stamp: str
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return self.results.get("configs", {}).get(self.task_name) or {}
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether our own export wrote it."""
-        return isinstance(self.config.get("source"), str)
-
-    @property
-    def protocol(self) -> str:
-        """The protocol that the questions were asked under."""
-        return str((self.config.get("protocol") if self.is_ours else None) or PROTOCOL)
-
-    @property
-    def scored_under(self) -> str:
-        """That of the logged scores: an export can be of another than the run's own."""
-        return str((self.results.get("scored_under") if self.is_ours else None) or self.protocol)
-
-    @property
-    def repeats(self) -> int:
-        """How often each question was asked.
-
-        Where the configuration is not there, it is what most samples tell, since padding adds to few of them.
-        """
-        repeats = self.config.get("repeats")
-        if isinstance(repeats, int) and repeats > 0:
-            return repeats
-        return max(multimode(len(_all_responses(sample) or [None]) for sample in self.samples), default=1)
-
-    @property
-    def model(self) -> str:
-        settings = self.results.get("config") or {}
-        return str(settings.get("model") or self.results.get("model_source") or "unknown")
-
-    @property
-    def model_args(self) -> dict[str, Any]:
-        given = (self.results.get("config") or {}).get("model_args") or {}
-        if isinstance(given, Mapping):
-            return dict(given)
-        return dict(pair.split("=", 1) for pair in re.split(r",(?=\w+=)", str(given)) if "=" in pair)
 
 
 @dataclass
@@ -187,7 +89,11 @@ def import_logs(
     """
     done = Imported()
     for log in find_logs(paths):
-        known = _task_of(log)
+        try:
+            known = _task_of(log)
+        except UserError as error:  # of our own exports: a task of somebody's own that is not there
+            done.remarks.append(f"{log.file}: not imported: {error}")
+            continue
         if known is None:
             done.remarks.append(f"{log.file}: not imported: none of our tasks asks what {log.task_name!r} asks")
             continue
@@ -198,101 +104,10 @@ def import_logs(
     return done
 
 
-def find_logs(paths: Iterable[str | Path]) -> list[Log]:
-    """Every ``*_samples_<task>.jsonl`` with the results of the same time in the same folder, if they are there.
-
-    And every ``<task>.json`` that early versions wrote, with settings and samples in one.
-    """
-    files: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"no such file or folder: {path}")
-        if path.is_dir():
-            found = [*sorted(path.rglob("*_samples_*.jsonl")), *filter(_is_whole, sorted(path.rglob("*.json")))]
-        elif path.name.endswith("_results.json"):
-            found = sorted(path.parent.rglob(f"{path.name.removesuffix('_results.json')}*_samples_*.jsonl"))
-        elif path.name == "results.json":
-            found = [*filter(_is_whole, sorted(path.parent.glob("*.json")))]
-        else:
-            found = [path] if path.suffix == ".jsonl" or _is_whole(path) else []
-        files |= dict.fromkeys(found)
-    if not files:
-        raise UserError(
-            "no logs of samples there: expected *_samples_<task>.jsonl (of early versions: <task>.json), which "
-            "lmms-eval writes with --log_samples --output_path DIR"
-        )
-    return [_read_whole(file) if file.suffix == ".json" else _read_log(file) for file in files]
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether a file is one that holds settings and samples: by how it begins, as it can be large."""
-    if file.suffix != ".json" or not file.is_file():
-        return False
-    with open(file, encoding="utf-8", errors="replace") as opened:
-        return re.match(r'\s*\{\s*"args"\s*:\s*\{', opened.read(200)) is not None
-
-
-def _read_log(file: Path) -> Log:
-    stamp, _, task_name = file.stem.partition("_samples_")
-    results: Any = {}
-    reading = file
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-        samples = [_sample(json.loads(line)) for line in lines if line.strip()]
-        for beside in (f"{stamp}_results.json", f"{stamp}_{task_name}_results.json"):
-            if (reading := file.parent / beside).is_file():
-                results = json.loads(reading.read_text(encoding="utf-8"))
-                break
-    except (OSError, ValueError) as error:
-        raise UserError(f"{reading} cannot be read: {error}") from error
-    return Log(file, task_name, results if isinstance(results, dict) else {}, samples, stamp)
-
-
-def _read_whole(file: Path) -> Log:
-    """A log of an early version: ``args``, the task's configuration and the samples as ``logs`` in one object.
-
-    So lmms-eval's own reader of logs, models/simple/from_log.py, expects it still in 0.7.3.
-    ``results.json`` lies beside it, in a folder that is named by the time. Documents are logged, without what is
-    neither text nor a number; the prompt is the first of a request's ``arguments``.
-    """
-    beside: Any = {}
-    reading = file
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        # The first versions called the task's configuration "config".
-        config = content.get("model_configs") or content.get("config") or {}
-        samples = [_sample(each) for each in content.get("logs") or ()]
-        if (reading := file.parent / "results.json").is_file():
-            beside = json.loads(reading.read_text(encoding="utf-8"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{reading} cannot be read: {error}") from error
-    task_name = str(config.get("task") or file.stem)
-    for sample in samples:
-        prompt = sample.get("arguments")
-        while isinstance(prompt, list) and prompt:
-            prompt = prompt[0]
-        if isinstance(prompt, str):
-            sample.setdefault("input", prompt)
-    results = {
-        "config": {key: content["args"].get(key) for key in ("model", "model_args")},
-        "configs": {task_name: config},
-        "date": content.get("time"),
-        "args": content["args"],
-        **(beside if isinstance(beside, dict) else {}),
-    }
-    return Log(file, task_name, results, samples, file.parent.name)
-
-
-def _sample(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or "doc_id" not in value:
-        raise ValueError(f"not a sample of lmms-eval, since it has no doc_id: {json.dumps(value)[:60]}")
-    return value
-
-
 def _task_of(log: Log) -> tuple[Task, str | None] | None:
     """Ours, by what our own export says, by lmms-eval's name, or by the functions that its task is defined by."""
     if log.is_ours:
-        return registry.load_task(log.config["source"]), log.config.get("split")
+        return recorded_task(log.config["source"], log.file), log.config.get("split")
     functions = {
         match[1]
         for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")
@@ -313,14 +128,17 @@ def _import(
 ) -> None:
     videos = task.load(data_root, split) if data_root is not None else []
     there = task.catalogue.in_lmms_eval or InLmmsEval({}, frozenset())
-    matched = _match(log, task, videos)
+    matched = matched_questions(log, task, videos)
     label = safe_name(label or log.model)
-    folder = output / safe_name(name or f"lmms-eval-{label}-{log.stamp}")
+    folder = output / safe_name(name or f"lmms-eval-{label}-{log.run}")
     repeats = log.repeats
+    told = [known or told_question(log, sample, there) for sample, known in zip(log.samples, matched, strict=True)]
+    if not log.is_ours:
+        told = _apart(log, told)
     records = [
         record
-        for sample, known in zip(log.samples, matched, strict=True)
-        for record in _records(log, sample, known or _told(log, sample, there), task.name, label, task.kept, repeats)
+        for sample, known in zip(log.samples, told, strict=True)
+        for record in _records(log, sample, known, task.name, label, task.kept, repeats)
     ]
     clusters = {video.id: video.cluster for video in videos}
     records = [replace(record, cluster=clusters.get(record.video, record.cluster)) for record in records]
@@ -344,9 +162,10 @@ def _import(
         run.register_task(safe_name(task.name), _fingerprint(log, task, split), counts, defects)
         run.register_model(label, _identity(log))
         stored = run.records(safe_name(task.name), label)
-        answered = {seed: stored.answered(seed) for seed in range(counts["seeds"])}
+        known = {(each.question, each.seed): each.error for each in read_records(stored.path)}
         for record in records:
-            if record.question not in answered[record.seed]:
+            there_already = known.get((record.question, record.seed), "")
+            if there_already is not None and there_already != record.error:
                 stored.append(replace(record, environment=run.environment_number))
         stored.close()
     about = folder / f"{safe_name(task.name)}.{label}.import.json"
@@ -356,112 +175,13 @@ def _import(
     done.remarks += [f"{log.task_name} ({label}): {remark}" for remark in remarks]
 
 
-def _match(log: Log, task: Task, videos: Sequence[Video]) -> list[tuple[str, Question] | None]:
-    """Each sample's video and question among ``videos``: by a logged id, else by the prompt."""
-    asked = [(video, q) for video in videos for q in video.questions if q.problem is None]
-    by_id = {question.id: (video.id, question) for video, question in asked}
-    found: list[tuple[str, Question] | None] = []
-    for sample in log.samples:
-        ids = (str(each[key]) for each in _dictionaries(sample) for key in ("question_id", "id", "uid") if key in each)
-        found.append(next((by_id[each] for each in ids if each in by_id), None))
-    if all(found):
-        return found
-    by_prompt: dict[str, list[tuple[str, Question]]] = defaultdict(list)
-    for video, question in asked:
-        if (prompt := _prompt_of(task, video, question, log.protocol)) is not None:
-            by_prompt[_without_images(prompt)].append((video.id, question))
-    used: Counter[tuple[str, int]] = Counter()
-    for n in sorted(range(len(found)), key=lambda n: _number(log.samples[n])):
-        prompt = _without_images(_prompt(log.samples[n]))
-        if found[n] is None and (same := by_prompt.get(prompt)):
-            # Videos can be asked in the same words: then in the annotation's order.
-            key = (prompt, log.samples[n].get("seed") or 0)
-            found[n] = same[used[key] % len(same)]
-            used[key] += 1
-    return found
-
-
-def _prompt_of(task: Task, video: Video, question: Question, protocol: str) -> str | None:
-    """What ``protocol`` asks; None where it takes frames to tell, and for subtitles that cannot be read."""
-    if protocol not in task.protocols or (task.prompts_need_clip and protocol != PROTOCOL):
-        return None
-    try:
-        return task.prompt(video, question, protocol, None)
-    except VideoError:
-        return None
-
-
-def _without_images(prompt: str) -> str:
-    """Where images stand is a matter of models: some want marks in the prompt."""
-    return re.sub(r"<image>\s*", "", prompt)
-
-
-def _told(log: Log, sample: Mapping[str, Any], there: InLmmsEval) -> tuple[str, Question]:
-    """The video and the question, as far as the log tells: options from the prompt, groups from what is logged."""
-    told = {key: value for each in _dictionaries(sample) for key, value in each.items()}
-    doc = sample.get("doc")
-    if isinstance(doc, dict) and {"question_id", "video", "options"} <= doc.keys() and isinstance(doc["options"], list):
-        return _exported(doc)
-    options = _options(_prompt(sample))
-    groups = {ours: str(told[theirs]) for theirs, ours in there.groups.items() if theirs in told}
-    if "*" in there.groups:
-        pattern = next(iter(there.tasks))
-        groups[there.groups["*"]] = log.task_name[pattern.index("*") :]
-    ids = [str(told[key]) for key in ("question_id", "id", "uid") if key in told]
-    identity = next((each for each in ids if len(each) <= 64 and "\n" not in each), f"doc-{sample['doc_id']}")
-    video = str(told[there.video]) if there.video in told else f"doc-{sample['doc_id']}"
-    return video, Question(identity, "", tuple(options), _answer(sample, told, options), groups)
-
-
-def _exported(doc: Mapping[str, Any]) -> tuple[str, Question]:
-    """Of a log that we wrote ourselves."""
-    known = ("question_id", "video", "options", "answer", "extra")
-    others = {key: value for key, value in doc.items() if key not in known and isinstance(value, str | list)}
-    groups = {key: tuple(value) if isinstance(value, list) else value for key, value in others.items()}
-    extra = doc.get("extra") or {}
-    question = Question(str(doc["question_id"]), "", tuple(doc["options"]), doc.get("answer"), groups, extra)
-    return str(doc["video"]), question
-
-
-def _dictionaries(sample: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The document, where it is logged, and what the task logged of it."""
-    return [value for key, value in sample.items() if isinstance(value, dict) and key != "submission"]
-
-
-def _prompt(sample: Mapping[str, Any]) -> str:
-    return str(sample.get("input") or "")
-
-
-def _number(sample: Mapping[str, Any]) -> float:
-    return sample["doc_id"] if isinstance(sample["doc_id"], int | float) else 0
-
-
-def _options(prompt: str) -> list[str]:
-    """The lines lettered A, B, ... in a prompt: "A. ..." or "(A) ..."."""
-    lines = prompt.split("\n")
-    most: list[str] = []  # a question may have one alone, as five of MVBench's
-    for form in (r"\({}\)[ \t]*(.*)", r"{}\.[ \t]*(.*)"):
-        options: list[str] = []
-        for line in lines:
-            if len(options) < len(LETTERS) and (match := re.match(form.format(LETTERS[len(options)]), line)):
-                options.append(match[1])
-        if len(options) > len(most):
-            most = options
-    return most
-
-
-def _answer(sample: Mapping[str, Any], told: Mapping[str, Any], options: Sequence[str]) -> str | None:
-    """The letter of the right option: lmms-eval logs a letter, or its number from 0."""
-    letters = tuple(LETTERS[: len(options)])
-    for value in (told.get("answer"), told.get("gt_answer"), sample.get("target")):
-        text = str(value).strip()
-        if text in letters:
-            return text
-        if text.isdigit() and int(text) < len(letters):
-            return letters[int(text)]
-        if text in options:
-            return letters[list(options).index(text)]
-    return None
+def _apart(log: Log, told: Sequence[tuple[str, Question]]) -> list[tuple[str, Question]]:
+    """Documents that name themselves alike, as by their video, with names of their own: each is a question."""
+    times = Counter(question.id for _, question in told)
+    return [
+        (video, replace(question, id=f"doc-{sample['doc_id']}") if times[question.id] > 1 else question)
+        for sample, (video, question) in zip(log.samples, told, strict=True)
+    ]
 
 
 def _records(
@@ -475,12 +195,12 @@ def _records(
 ) -> list[Record]:
     """One record a response."""
     video, question = known
-    responses = _responses(sample, repeats)
+    responses = responses_in(sample, repeats)
     counts = sample.get("token_counts") or []
     records = []
     kept = {name: value for name, value in question.extra.items() if name in kept_names}
     doc = sample.get("doc")
-    shared = doc.get(_COUNTED_AS) if log.is_ours and isinstance(doc, dict) else None
+    shared = doc.get(COUNTED_AS) if log.is_ours and isinstance(doc, dict) else None
     for n, response in enumerate(responses):
         record = Record(
             task=safe_name(task_name),
@@ -495,7 +215,7 @@ def _records(
             answer=question.answer,
             groups=dict(question.groups),
             extra=kept,
-            prompt=sample.get("input"),
+            prompt=prompt_in(sample) or None,
             response=response,
         )
         tokens = counts[n] if n < len(counts) else None
@@ -503,7 +223,7 @@ def _records(
             record.num_tokens, record.prompt_tokens = tokens.get("output_tokens"), tokens.get("input_tokens")
         if response is None:
             record.error = "the log holds no response in words (option scores, or none)"
-        elif not log.is_ours and _FAILURE.match(response):
+        elif not log.is_ours and is_failure(response):
             record.response, record.error = None, f"lmms-eval logged a failure: {response.strip()}"
         elif response == "" and not tokens and log.model in _OUR_MODELS:
             # Our models say nothing where a video cannot be read; lmms-eval has no other way to say so.
@@ -512,54 +232,38 @@ def _records(
     return records
 
 
-def _responses(sample: Mapping[str, Any], repeats: int) -> list[str | None]:
-    """The response, or those to each of ``repeats`` repetitions; None where it is not text.
-
-    Processes of lmms-eval that have fewer questions than others ask their last one again, so that all are busy alike;
-    versions before 0.7.3 log those responses behind the first ones (``[["B", "B"]]``). They are left out.
-    """
-    several = _all_responses(sample)
-    if several and repeats > 1:
-        return list(several[:repeats])
-    response = sample.get("filtered_resps", sample.get("resps"))
-    while isinstance(response, list) and (len(response) == 1 or (several and response)):
-        response = response[0]
-    return [response if isinstance(response, str) else None]
-
-
-def _all_responses(sample: Mapping[str, Any]) -> list[str] | None:
-    """Those to one question where the log holds several in words."""
-    repeated = sample.get("resps")
-    while isinstance(repeated, list) and len(repeated) == 1 and isinstance(repeated[0], list):
-        repeated = repeated[0]
-    if isinstance(repeated, list) and len(repeated) > 1 and all(isinstance(each, str) for each in repeated):
-        return repeated
-    return None
-
-
 def _fingerprint(log: Log, task: Task, split: str | None) -> dict[str, Any]:
-    if "source" in log.config:
+    if log.is_ours:
         return dict(log.config)
-    given = log.config.get("generation_kwargs") or {}
-    known = {
-        key: given[key] for key in ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k") if key in given
-    }
-    if not known.get("temperature"):
-        known = {key: value for key, value in known.items() if key == "max_new_tokens"}
-    until = given.get("until") or ()
-    settings = replace(GenerationSettings(), **known, until=(until,) if isinstance(until, str) else tuple(until))
     return {
         "source": task.name,
         "version": task.version,
         "split": split,
         "protocol": PROTOCOL,
         "sampling": _sampling(log, task),
-        "generation": settings.describe(),
+        "generation": _generation(log.config.get("generation_kwargs") or {}),
         "annotations": hashlib.sha256(
-            "\0".join(map(_prompt, log.samples)).encode("utf-8", "surrogatepass")
+            "\0".join(map(prompt_in, log.samples)).encode("utf-8", "surrogatepass")
         ).hexdigest()[:16],
         "lmms_eval": {"task": log.task_name, "version": log.results.get("versions", {}).get(log.task_name)},
     }
+
+
+def _generation(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As our own runs describe it, where lmms-eval's arguments are values that ours can have; else as they are.
+
+    There a limit of 0 or -1 is none (``top_k``), and a null or 0 stands for what is not used (``top_p``).
+    """
+    used = ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k")
+    known = {key: given[key] for key in used if given.get(key) not in (None, 0, -1)}
+    if not known.get("temperature"):
+        known = {key: value for key, value in known.items() if key == "max_new_tokens"}
+    until = given.get("until") or ()
+    known["until"] = (until,) if isinstance(until, str) else tuple(until)
+    try:
+        return replace(GenerationSettings(), **known).describe()
+    except (ValueError, TypeError):
+        return {**given, "until": known["until"]}
 
 
 def _sampling(log: Log, task: Task) -> dict[str, Any]:
@@ -618,64 +322,20 @@ def _remarks(
         )
     if failed := sum(not record.answered for record in records):
         remarks.append(f"{failed:,} samples hold no response and count as failed")
-    if differing := _other_prompts(log, task, videos, matched):
+    asked = log.repeats * len(log.samples)
+    if len(records) < asked and not log.is_ours:
+        remarks.append(
+            f"each question was asked {log.repeats} times, and the log holds {len(records):,} of {asked:,} responses: "
+            "lmms-eval logs them all with --reasoning_tags none"
+        )
+    if differing := other_prompts(log, task, videos, matched):
         remarks.append(
             f"{len(differing):,} of {len(log.samples):,} prompts are not those of our protocol {log.protocol!r}, "
             f"the first is that of question {differing[0]}"
         )
-    if others := _disagreements(log, task, records):
+    if others := disagreements(log, task, records):
         remarks.append(f"our scoring differs from the logged one on {others:,} questions")
     return remarks
-
-
-def _other_prompts(
-    log: Log, task: Task, videos: Sequence[Video], matched: Sequence[tuple[str, Question] | None]
-) -> list[str]:
-    """Questions by id whose logged prompt is another than the protocol's, in the log's order.
-
-    Of protocols that put text between the frames only lmms-eval logs that text, so theirs are not compared.
-    """
-    by_id = {video.id: video for video in videos}
-    if log.protocol in task.interleaved:
-        return []
-    differing = []
-    for sample, known in zip(log.samples, matched, strict=True):
-        if known is None or not (logged := _prompt(sample)):
-            continue
-        video, question = known
-        ours = _prompt_of(task, by_id[video], question, log.protocol)
-        if ours is not None and _without_images(logged) != _without_images(ours):
-            differing.append(question.id)
-    return differing
-
-
-def _disagreements(log: Log, task: Task, records: Sequence[Record]) -> int:
-    """Questions with one response that lmms-eval and we score differently; drawn options do not count."""
-    if log.scored_under not in task.protocols:
-        return 0
-    logged = {}
-    for sample, record in zip(log.samples, records, strict=False):
-        if len(records) == len(log.samples) and record.answered:
-            logged[record.question] = (_logged_score(sample), record)
-    number = 0
-    for correct, record in logged.values():
-        score = scored_record(task, record, log.scored_under).score
-        if correct is not None and "correct" in score.values and not score.drawn:
-            number += bool(score.values["correct"]) != correct
-    return number
-
-
-def _logged_score(sample: Mapping[str, Any]) -> bool | None:
-    for key, value in sample.items():
-        if isinstance(value, dict) and key not in ("doc", "submission"):
-            if isinstance(value.get("score"), int | float):
-                return bool(value["score"])
-            for said in ("parsed_pred", "pred_answer"):
-                if said in value and "answer" in value:
-                    return value[said] == value["answer"]
-        elif isinstance(value, bool):
-            return value
-    return None
 
 
 def _account(log: Log, remarks: Sequence[str]) -> dict[str, Any]:
@@ -696,78 +356,3 @@ def _account(log: Log, remarks: Sequence[str]) -> dict[str, Any]:
         },
         "results": log.results,
     }
-
-
-def export_logs(run: ScoredRun, place: Path) -> list[Path]:
-    """Fields as lmms-eval's EvaluationTracker writes them; ``doc`` is what the record holds of the question."""
-    stamp = run.info["begun"].replace(":", "-").partition("+")[0]
-    lines = []
-    for number, (record, scored) in enumerate(zip(run.answered, run.scored, strict=True)):
-        doc = {
-            "question_id": record.question,
-            "video": record.video,
-            "options": record.options,
-            "answer": record.answer,
-            **({_COUNTED_AS: {"video": record.cluster}} if record.cluster else {}),
-            **record.groups,
-            **({"extra": record.extra} if record.extra else {}),
-        }
-        target = str(record.answer)
-        lines.append(
-            {
-                "doc_id": number,
-                "target": target,
-                "filtered_resps": [record.response],
-                "doc_hash": _digest(json.dumps(doc, indent=2, ensure_ascii=False)),
-                "prompt_hash": _digest(record.prompt or ""),
-                "target_hash": _digest(target),
-                "input": record.prompt,
-                "accuracy": _as_logged(scored.values.get("correct")),
-                "extracted": scored.score.extracted,
-                "seed": record.seed,
-                "doc": doc,
-            }
-        )
-    metrics = run.summary.metrics
-    results = {
-        "results": {
-            run.task_name: {
-                "alias": run.task_name,
-                **{f"{name},none": metric.value for name, metric in metrics.items()},
-                "samples": len(run.answered),
-            }
-        },
-        "configs": {run.task_name: run.fingerprint},
-        "versions": {run.task_name: run.task.version},
-        "n-samples": {
-            run.task_name: {
-                "original": run.info["counts"][run.task_name]["questions"],
-                "effective": len({record.question for record in run.answered}),
-            }
-        },
-        "model_name": run.model,
-        "model_source": run.identity["adapter"],
-        "config": {"model": run.model, "model_args": run.identity},
-        "date": run.info["begun"],
-        "scored_under": run.protocol,
-    }
-    samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
-    return [
-        write_text(place / f"{stamp}_samples_{run.task_name}.jsonl", samples),
-        write_text(place / f"{stamp}_{run.task_name}_results.json", json.dumps(results, indent=2)),
-    ]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def write_text(path: Path, content: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-    return path
-
-
-def _as_logged(correct: float | None) -> bool | float | None:
-    """Right or wrong is true or false there."""
-    return bool(correct) if correct in (0.0, 1.0) else correct

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +36,7 @@ from vamba_eval.lmms.requests import (
 )
 from vamba_eval.machine import available_cores, out_of_memory
 from vamba_eval.reading.reader import Reader, Reading
+from vamba_eval.run.plan import as_model_arg, sampling_with
 from vamba_eval.run.session import Request, Session
 from vamba_eval.video.pictures import open_image
 from vamba_eval.video.pixels import resized
@@ -91,12 +92,13 @@ class OptionScore(tuple, GenerationResult):
 
 
 class _Model(lmms):
-    """Arguments (``--model_args``); an unknown one is an error.
+    """Arguments (``--model_args``); an unknown one, and one that would have no effect, is an error.
 
     pretrained        folder or Hub id of the checkpoint; ``random`` for a small model with random weights
     max_num_frames, num_frames  frames a video (default 512, or what our own task of that benchmark takes)
     fps               frames a second, ``num_frames`` at most
-    strategy          another rule of choosing frames: uniform, middle, auto (with ``token_budget``), segments
+    token_budget      as many frames as fit so many patches, in place of ``num_frames``
+    strategy          another rule of choosing frames: uniform, middle, segments, starts
     shortest_edge, longest_edge  resize frames to these bounds (default 256 and 480); keep_size=true does not
     min_pixels, max_pixels  bounds of height * width per frame, in place of that resizing
     device, device_map, dtype, attn_implementation, use_flash_attention_2, revision, trust_remote_code
@@ -153,6 +155,20 @@ class _Model(lmms):
             (bool(interleave_visuals), "interleave_visuals: the video or pictures come first"),
             (option_score not in ("loss", "logprob"), f"option_score={option_score}: use loss or logprob"),
             (None not in (num_frames, max_num_frames) and num_frames != max_num_frames, "two numbers of frames"),
+            (max_batch_size is not None, "max_batch_size: batches are as large as batch_size says; leave it out"),
+            (clip_cache_gb is not None and not clip_cache, "clip_cache_gb without a clip_cache, whose size it is"),
+        )
+        _refuse_both(
+            (keep_size and shortest_edge is not None, "keep_size=true does not resize frames, shortest_edge does"),
+            (keep_size and longest_edge is not None, "keep_size=true does not resize frames, longest_edge does"),
+            (
+                device_map in _SPREAD and device not in (None, "cuda"),
+                f"device_map={device_map} spreads the model over all devices, device={device} puts it on one",
+            ),
+            (
+                use_flash_attention_2 and attn_implementation not in (None, "flash_attention_2"),
+                f"use_flash_attention_2=true is another attention than attn_implementation={attn_implementation}",
+            ),
         )
         self.option_score = option_score
         self.reasoning_prompt = (reasoning_prompt or "").replace("\\n", "\n")
@@ -160,7 +176,7 @@ class _Model(lmms):
         frames = {
             "num_frames": num_frames if num_frames is not None else max_num_frames,
             "fps": fps,
-            "strategy": strategy or ("fps" if fps is not None else None),
+            "strategy": strategy or None,
             "token_budget": token_budget,
             "shortest_edge": shortest_edge,
             "longest_edge": longest_edge,
@@ -338,11 +354,8 @@ class _Model(lmms):
         """How frames are chosen for a task of lmms-eval: as for ours of the same benchmark, but for what was given."""
         if task not in self._sampling_of_task:
             ours = registry.task_of_lmms(task, functions)
-            try:
-                sampling = replace(ours[0].sampling_under("lmms-eval") if ours else FrameSampling(), **self._frames)
-            except (ValueError, TypeError) as error:
-                raise UserError(str(error)) from error
-            self._sampling_of_task[task] = sampling
+            own = ours[0].sampling_under("lmms-eval") if ours else FrameSampling()
+            self._sampling_of_task[task] = sampling_with(own, self._frames, as_model_arg)
         return self._sampling_of_task[task]
 
     def _report(self, run: _Run, seconds: float) -> None:
@@ -503,6 +516,12 @@ def _refuse(*cases: tuple[bool, str]) -> None:
     for is_so, what in cases:
         if is_so:
             raise Unsupported(f"not supported: {what}")
+
+
+def _refuse_both(*cases: tuple[bool, str]) -> None:
+    for is_so, what in cases:
+        if is_so:
+            raise Unsupported(f"{what}: give one of them")
 
 
 class _Vamba(_Model):

@@ -131,7 +131,10 @@ def generation_settings(given: Mapping[str, Any], occurrence: int = 0) -> Genera
         raise Unsupported(f"until={until!r}: a text, or a list of texts")
     sampling: dict[str, Any] = {}
     if sampled:
-        sampling = {"temperature": float(1.0 if temperature is None else temperature), "top_k": given.get("top_k")}
+        # No limit is written as 0 there, as in transformers, or as -1, as in vLLM.
+        limit = given.get("top_k")
+        sampling = {"temperature": float(1.0 if temperature is None else temperature)}
+        sampling["top_k"] = None if limit in (None, 0, -1) else limit
         sampling["top_p"] = float(given["top_p"]) if given.get("top_p") is not None else 1.0
         sampling["seed"] = int(given.get("seed") or 0) + occurrence
     try:

@@ -136,7 +136,10 @@ def evaluate(
         display = stack.enter_context(Display(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
             for job, defects, videos in zip(own_jobs, defects_of, videos_of, strict=True):
-                run.register_task(job.name, job.fingerprint(videos), _counts(job, videos, seeds), defects)
+                unmade = run.without_prompt(job.name)
+                before_mending = job.fingerprint(videos, unmade) if unmade else None
+                counts = _counts(job, videos, seeds)
+                run.register_task(job.name, job.fingerprint(videos), counts, defects, before_mending)
         for label, source, arguments in labelled:
             with closing(places.open(source, arguments, display)) as workplace:
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):
@@ -150,7 +153,7 @@ def evaluate(
                         if not (subject.looks or jobs[number].task.prompts_need_clip):
                             del recorders[1:]  # who sees no frame answers alike whatever their number
                         _answer_all(recorders, videos[:limit], subject, workplace, display)
-    board = Leaderboard.from_runs([folder])
+    board = Leaderboard.from_runs([folder], tasks={job.source: job.task for job in jobs})
     return Leaderboard(board.results, folder, board.left_out)
 
 

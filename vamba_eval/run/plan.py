@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,17 +34,31 @@ def rungs_of(
     return [{**(sampling or {}), "num_frames": count} for count in ladder]
 
 
-def sampling_with(own: FrameSampling, given: Mapping[str, Any]) -> FrameSampling:
+def as_option(name: str, value: str = "") -> str:
+    """How a field is given on our command line: ``--num-frames``, or ``--strategy fps``."""
+    option = f"--{name.replace('_', '-')}"
+    return f"{option} {value}" if value else option
+
+
+def as_model_arg(name: str, value: str = "") -> str:
+    """How it is given in lmms-eval's ``--model_args``: ``num_frames``, or ``strategy=fps``."""
+    return f"{name}={value}" if value else name
+
+
+def sampling_with(
+    own: FrameSampling, given: Mapping[str, Any], written: Callable[..., str] = as_option
+) -> FrameSampling:
     """``own`` with the fields that a user gives; ``fps`` and ``token_budget`` imply the strategy that uses them.
 
-    Raises UserError where a given field would have no effect, or would bend every frame.
+    Raises UserError where a given field would have no effect, or would bend every frame; it calls fields as they are
+    ``written`` by who gives them.
     """
     given = dict(given)
-    for name, option, strategy in (("fps", "--fps", "fps"), ("token_budget", "--token-budget", "auto")):
+    for name, strategy in (("fps", "fps"), ("token_budget", "auto")):
         if name in given and given.setdefault("strategy", strategy) != strategy:
             raise UserError(
-                f"{option} is for the strategy {strategy!r}, but the strategy is to be {given['strategy']!r}: leave "
-                f"out {option}, or use --strategy {strategy}"
+                f"{written(name)} is for the strategy {strategy!r}, but the strategy is to be {given['strategy']!r}: "
+                f"leave out {written(name)}, or use {written('strategy', strategy)}"
             )
     try:
         sampling = replace(own, **given)
@@ -52,15 +66,15 @@ def sampling_with(own: FrameSampling, given: Mapping[str, Any]) -> FrameSampling
         raise UserError(str(error)) from error
     if sampling.strategy == "auto" and "num_frames" in given:
         raise UserError(
-            "the strategy 'auto' shows as many frames as fit the token budget, whatever --num-frames says: leave out "
-            "--num-frames, or use another --strategy"
+            f"the strategy 'auto' shows as many frames as fit the token budget, whatever {written('num_frames')} says: "
+            f"leave out {written('num_frames')}, or use another {written('strategy')}"
         )
     shortest, longest = sampling.shortest_edge, sampling.longest_edge
     if given.keys() & {"shortest_edge", "longest_edge"} and shortest and longest and longest < shortest:
         raise UserError(
             f"the longest edge of {longest} pixels is below the shortest edge of {shortest}, to which both would be "
-            f"raised, so that frames lose their aspect ratio: give --shortest-edge and --longest-edge, the first at "
-            "most the second (--shortest-edge 1 raises nothing)"
+            f"raised, so that frames lose their aspect ratio: give {written('shortest_edge')} and "
+            f"{written('longest_edge')}, the first at most the second ({written('shortest_edge', '1')} raises nothing)"
         )
     return sampling
 
@@ -71,8 +85,6 @@ def _settings_with(own: GenerationSettings, given: Mapping[str, Any], task: str)
         settings = replace(own, **given)
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
-    if "top_k" in given and settings.top_k == 0:
-        raise UserError("top_k must be at least 1, not 0; to sample among all tokens, leave out --top-k")
     unused = [f"--{name.replace('_', '-')}" for name in ("top_p", "top_k") if name in given]
     if given.get("temperature", 1.0) not in (0, 1):  # those two are said of greedy decoding as well
         unused.append("temperature")
@@ -138,7 +150,8 @@ class Job:
     def name(self) -> str:
         return safe_name(self.task.name)
 
-    def fingerprint(self, videos: Sequence[Video]) -> dict[str, Any]:
+    def fingerprint(self, videos: Sequence[Video], unmade: Collection[str] = ()) -> dict[str, Any]:
+        """What decides the records, for run.json; the questions ``unmade``, by id, count as without a prompt."""
         return {
             "source": self.source,
             "version": self.task.version,
@@ -148,7 +161,7 @@ class Job:
             "generation": self.generation.describe(),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
-            **({} if self.task.prompts_need_clip else {"prompts": self._prompts_digest(videos)}),
+            **({} if self.task.prompts_need_clip else self._prompts(videos, unmade)),
         }
 
     def trials(self, question: Question, seeds: Sequence[int]) -> list[Trial]:
@@ -168,14 +181,17 @@ class Job:
         instructions = self.task.instructions(question, self.protocol) if variant else ()
         return reworded(text, instructions, variant, len(question.options))
 
-    def _prompts_digest(self, videos: Iterable[Video]) -> str:
-        """Of what is asked, so that prompts edited under the same ``version`` do not mix in one run."""
-        digest = hashlib.sha256()
+    def _prompts(self, videos: Iterable[Video], unmade: Collection[str]) -> dict[str, Any]:
+        """A digest of what is asked, so that prompts edited under the same ``version`` do not mix in one run; and the
+        questions whose prompt cannot be made, which may be mended."""
+        digest, without, unmade = hashlib.sha256(), [], frozenset(unmade)
         for video in videos:
             for question in video.questions:
                 for trial in self.trials(question, [0]) if question.problem is None else ():
-                    digest.update(json.dumps([question.id, self._prompt_or_failure(video, question, trial)]).encode())
-        return digest.hexdigest()[:16]
+                    prompt = None if question.id in unmade else self._prompt_or_failure(video, question, trial)
+                    digest.update(json.dumps([question.id, prompt]).encode())
+                    without += [question.id] if prompt is None and question.id not in without else []
+        return {"prompts": digest.hexdigest()[:16], **({"without_prompt": without} if without else {})}
 
     def _prompt_or_failure(self, video: Video, question: Question, trial: Trial) -> str | None:
         try:

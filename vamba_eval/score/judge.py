@@ -7,6 +7,7 @@ second time asks nothing that was asked before. Knows judged tasks through their
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,10 +21,12 @@ from vamba_eval.endpoint import Endpoint, EndpointError, Usage
 from vamba_eval.files import locked, user_cache
 from vamba_eval.progress import Display
 from vamba_eval.score.reasoning import final_text
-from vamba_eval.score.scored import recorded_task
+from vamba_eval.score.scored import Scored, recorded_task
 from vamba_eval.store.judgements import Judge, digest, judged_path, read_judgements
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import RecordFile, find_runs, latest_records, read_info
+
+log = logging.getLogger(__name__)
 
 # After so many failures of the endpoint in a row, and none that went well between them, it is given up.
 _FAILURES_IN_A_ROW = 10
@@ -81,7 +84,10 @@ class Asking:
 
 @dataclass
 class Graded:
-    """What ``grade_runs`` did: ``folders`` with responses for a judge, and how many of these went which way."""
+    """What ``grade_runs`` did: ``folders`` with responses for a judge, and how many of these went which way.
+
+    ``left_out`` has a line for each task whose responses could not be looked at.
+    """
 
     folders: list[Path] = field(default_factory=list)
     already: int = 0
@@ -89,6 +95,7 @@ class Graded:
     failed: int = 0
     reasons: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    left_out: list[str] = field(default_factory=list)
 
     def describe(self, prices: tuple[float, float] | None = None) -> str:
         """What was done and what it took, in a line; ``prices`` are dollars for a million tokens, in and out."""
@@ -109,13 +116,21 @@ def grade_runs(paths: Sequence[Path], endpoint: Endpoint, *, requests: int = 8, 
     """Have every response of a judged task in the runs at or below ``paths`` judged, with so many requests at a time.
 
     Each judgement is written as soon as it is known. Responses that ``endpoint`` judged before are passed over, those
-    that failed are tried again. Raises UserError where there is nothing to judge, and where the endpoint is of no
-    use; what is judged by then is kept.
+    that failed are tried again. A task that cannot be imported, or that fails to say what a judge grades, is left out,
+    with a warning. Raises UserError where there is nothing to judge, and where the endpoint is of no use; what is
+    judged by then is kept.
     """
     graded = Graded()
-    files = [(folder, task, path) for folder in find_runs(list(paths)) for task, path in _judged_files(folder)]
+    unusable = Scored()
+    files = [
+        (folder, task, path) for folder in find_runs(list(paths)) for task, path in _judged_files(folder, unusable)
+    ]
+    graded.left_out = unusable.left_out
     if not files:
-        raise UserError("the runs there hold no responses in free text, so there is nothing to judge")
+        reasons = graded.left_out or ["the runs there hold no responses in free text, so there is nothing to judge"]
+        raise UserError("\n".join(reasons))
+    for line in graded.left_out:
+        log.warning("left out: %s", line)
     for folder in dict.fromkeys(folder for folder, _, _ in files):
         graded.folders.append(folder)
         with locked(folder / ".judge.lock", f"another process is judging {folder}: wait for it"):
@@ -124,14 +139,25 @@ def grade_runs(paths: Sequence[Path], endpoint: Endpoint, *, requests: int = 8, 
     return graded
 
 
-def _judged_files(folder: Path) -> Iterator[tuple[Task, Path]]:
-    """The files of the run that hold a response for a judge."""
+def _judged_files(folder: Path, unusable: Scored) -> Iterator[tuple[Task, Path]]:
+    """The files of the run that hold a response for a judge; what cannot be looked at is noted in ``unusable``."""
     info = read_info(folder)
     for name, fingerprint in info["tasks"].items():
-        task = recorded_task(fingerprint["source"], folder)
+        try:
+            task = recorded_task(fingerprint["source"], folder)
+        except Exception as error:  # the module may be somebody's own
+            unusable.leave_out(f"{folder}, {name}", error)
+            continue
         for model in info["models"]:
             path = folder / f"{name}.{model}.jsonl"
-            if path.exists() and _for_judge(task, path):
+            try:
+                judged = path.exists() and bool(_for_judge(task, path))
+            except Exception as error:  # the task's own, as above
+                unusable.leave_out(f"{folder}, {name}, {model}: it cannot be said what a judge grades", error)
+                continue
+            if judged and type(task).judge is Task.judge:
+                unusable.leave_out(f"{folder}, {name}, {model}", UserError(f"{task.name} has no method judge"))
+            elif judged:
                 yield task, path
 
 

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -77,7 +78,12 @@ class ScoredRun:
     def as_protocol_asks(self) -> ScoredRun:
         """Without the responses to other orders of options and other wordings."""
         kept = [record for record in self.records if not (record.rotation or record.variant)]
-        return replace(self, records=kept, scored=[each for each in self.scored if not (each.rotation or each.variant)])
+        scored = [each for each in self.scored if not (each.rotation or each.variant)]
+        others = ("rotate_options", "prompt_variants")
+        fingerprint = {name: value for name, value in self.fingerprint.items() if name not in others}
+        counts = {name: value for name, value in self.info["counts"][self.task_name].items() if name != "trials"}
+        info = {**self.info, "tasks": {self.task_name: fingerprint}, "counts": {self.task_name: counts}}
+        return replace(self, info=info, records=kept, scored=scored)
 
     @property
     def num_unjudged(self) -> int:
@@ -94,20 +100,51 @@ class ScoredRun:
         return summarize(self.task.measures, self.scored)
 
     def chance(self) -> float | None:
-        """The headline that guessing letters is expected to reach; None where that is not defined.
+        """The headline that guessing is expected to reach; None where that is not defined.
 
-        What a guess earns is what the protocol makes of each letter: some never read an E, and an impossible question
-        has no right one. Exact where the headline is a mean; of another measure, the mean over many drawn guesses.
+        What a guess earns is what the protocol makes of each that can be made (``_guesses``): some never read an E, and
+        an impossible question has no right one. Exact where the headline is a mean; of another measure, the mean over
+        many drawn guesses.
         """
-        if not self.scored or any(not each.question.options or each.question.answer is None for each in self.scored):
+        possible = [(each, self._guesses(each.question)) for each in self.scored]
+        if not possible or not all(scores for _, scores in possible):
             return None
-
-        def scores(question: Question) -> list[Score]:
-            letters = LETTERS[: len(question.options)]
-            return [self.task.score(question, letter, self.protocol) for letter in letters]
-
-        possible = [(each, scores(each.question)) for each in self.scored]
         return expected_of_guesses(next(iter(self.task.measures.values())), possible)
+
+    def _guesses(self, question: Question) -> list[Score]:
+        """What each guess at a question is worth, none where it cannot be guessed at.
+
+        A question with options is guessed at by their letters. Where the answer is a word, as "yes" is, and not the
+        letter of an option, the guesses are the words it is one of, if the task tells by them what is right: the
+        options, or, without any, yes and no.
+        """
+        answer = question.answer
+        if answer is None or self.task.needs_judge(question):
+            return []
+
+        def scores(guesses: Sequence[str]) -> list[Score]:
+            return [self.task.score(question, guess, self.protocol) for guess in guesses]
+
+        by_letter = scores(LETTERS[: len(question.options)])
+        if answer in ("", *LETTERS[: len(question.options)]) or _told_apart(by_letter):
+            return by_letter
+        by_word = scores(_words(question, answer))
+        return by_word if _told_apart(by_word) else by_letter
+
+
+def _words(question: Question, answer: str) -> Sequence[str]:
+    """The words that ``answer`` is one of, written as it is."""
+    if question.options:
+        words = [answer if option.lower() == answer.lower() else option for option in question.options]
+        return words if answer in words else ()
+    other = {"yes": "no", "no": "yes"}.get(answer.lower())
+    if other is None:
+        return ()
+    return answer, next((form(other) for form in (str.lower, str.upper) if answer == form(answer)), other.title())
+
+
+def _told_apart(scores: Sequence[Score]) -> bool:
+    return any(score.values != scores[0].values for score in scores)
 
 
 def expected_of_guesses(measure: Measure, possible: Sequence[tuple[ScoredRecord, Sequence[Score]]]) -> float | None:
@@ -152,25 +189,33 @@ def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge:
     return score_runs(paths, protocol, judge).runs
 
 
-def score_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: str | None = None) -> Scored:
+def score_runs(
+    paths: Iterable[str | Path],
+    protocol: str | None = None,
+    judge: str | None = None,
+    tasks: Mapping[str, Task] | None = None,
+) -> Scored:
     """Every task and model of all runs at or below ``paths``, scored under ``protocol``.
 
     ``judge`` says whose grades count where several language models graded.
     By default the protocol that each was run with; ``all``: once under each that its task has, its own first.
+    ``tasks`` are those at hand, by their source as runs have it: they are not imported again.
     Responses to a task that fails to score one, or that cannot be imported, are left out, with a warning.
     Raises UserError where there is no run, where nothing is left, where there is but one run and a task of it cannot
-    be imported, and for a protocol that a task does not have.
+    be imported (with none at hand), and for a protocol that a task does not have.
     """
     found = Scored()
+    tasks = tasks or {}
     folders = find_runs([Path(path) for path in paths])
     for folder in folders:
         info = read_info(folder)
         for task_name, fingerprint in info["tasks"].items():
             try:
-                task = recorded_task(fingerprint["source"], folder)
+                source = fingerprint["source"]
+                task = tasks[source] if source in tasks else recorded_task(source, folder)
             except Exception as error:  # the module may be somebody's own
                 found.leave_out(f"{folder}, {task_name}", error)
-                if len(folders) == 1:
+                if len(folders) == 1 and not tasks:
                     raise UserError(found.left_out[-1]) from error
                 continue
             for model in info["models"]:
@@ -274,8 +319,15 @@ def recorded_task(source: str, folder: Path) -> Task:
     """The task that the run in ``folder`` was made with: a name, or ``module:class`` of one that was passed."""
     if ":" in source and not source.partition(":")[0].endswith(".py"):
         module, _, name = source.partition(":")
+        if "<locals>" in name:
+            raise UserError(
+                f"{folder} was made with the task {source}, a class inside a function, which nobody else can import: "
+                "evaluate() with the same arguments returns its table, and asks nothing again; for tables by other "
+                f"means, move the class to the top level of a module, and in {folder / 'run.json'} make the task's "
+                "source MODULE:CLASS"
+            )
         try:
-            return getattr(importlib.import_module(module), name)()
+            return attrgetter(name)(importlib.import_module(module))()
         except (ImportError, AttributeError) as error:
             raise UserError(f"{folder} was made with the task {source}, which cannot be imported: {error}") from error
     return registry.load_task(source)

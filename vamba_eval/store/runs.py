@@ -21,7 +21,7 @@ from vamba_eval.store.records import Record
 
 SCHEMA = 1
 # What fingerprints of tasks say since some version: a run begun before it says it from its next use on.
-_ADDED = ("prompts",)
+_ADDED = ("prompts", "without_prompt")
 
 
 class Run:
@@ -78,12 +78,25 @@ class Run:
             environments.append(environment)
         return int(environments.index(environment))
 
+    def without_prompt(self, name: str) -> list[str]:
+        """The questions, by id, whose prompt could not be made when the task ``name`` was last registered."""
+        return self.info["tasks"].get(name, {}).get("without_prompt", [])
+
     def register_task(
-        self, name: str, fingerprint: Mapping[str, Any], counts: Mapping[str, int], defects: Sequence[str]
+        self,
+        name: str,
+        fingerprint: Mapping[str, Any],
+        counts: Mapping[str, int],
+        defects: Sequence[str],
+        before_mending: Mapping[str, Any] | None = None,
     ) -> None:
         """State how ``name`` is run, how many ``videos`` and ``questions`` the whole of it has, how many ``trials``
-        these are with each of how many ``seeds`` (never fewer than before), and what is wrong with its annotations."""
-        self._register("tasks", name, fingerprint)
+        these are with each of how many ``seeds`` (never fewer than before), and what is wrong with its annotations.
+
+        ``before_mending`` is the fingerprint as it is without the prompts that could not be made: a run that was begun
+        with that one goes on under ``fingerprint``.
+        """
+        self._register("tasks", name, fingerprint, before_mending)
         before = self.info["counts"].get(name, {}).get("seeds", 1)
         self.info["counts"][name] = dict(counts)
         if (seeds := max(before, counts.get("seeds", 1))) > 1:
@@ -100,12 +113,14 @@ class Run:
         records.drop_torn_line()
         return records
 
-    def _register(self, kind: str, name: str, fingerprint: Mapping[str, Any]) -> None:
-        fingerprint = json.loads(json.dumps(fingerprint))
+    def _register(
+        self, kind: str, name: str, fingerprint: Mapping[str, Any], or_else: Mapping[str, Any] | None = None
+    ) -> None:
+        fingerprint, or_else = json.loads(json.dumps([fingerprint, or_else]))
         known = self.info[kind].get(name)
         if known is not None and kind == "tasks":
             known = {**known, **{key: fingerprint[key] for key in _ADDED if key in fingerprint and key not in known}}
-        if known is not None and known != fingerprint:
+        if known is not None and known not in (fingerprint, or_else):
             raise UserError(
                 f"{self.folder} holds another run of {name!r}:\n{difference(known, fingerprint)}\n"
                 "Use another --name or --output for this one"

@@ -11,12 +11,12 @@ import ast
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Metric, UserError
+from vamba_eval.contracts import Metric, Task, UserError
 from vamba_eval.score.scored import Scored, ScoredRun, score_runs
 from vamba_eval.tables.costs import Distribution
 from vamba_eval.tables.published import published_results
@@ -50,15 +50,17 @@ class Leaderboard:
         protocol: str | None = None,
         published: bool = False,
         judge: str | None = None,
+        tasks: Mapping[str, Task] | None = None,
     ) -> Leaderboard:
         """All runs at or below ``paths``, scored under ``protocol`` (default: the one each was run with; ``all``:
         under each that its task has).
 
         ``judge`` (MODEL or MODEL@URL) says whose grades count where several language models graded.
         ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
+        ``tasks`` are those at hand, by what runs call their source: they need not be imported.
         Raises UserError where there is no run, and where none can be scored.
         """
-        board, _ = cls.with_runs(score_runs(paths, protocol, judge), published=published)
+        board, _ = cls.with_runs(score_runs(paths, protocol, judge, tasks), published=published)
         return board
 
     @classmethod
