@@ -84,14 +84,14 @@ class Log:
     def repeats(self) -> int:
         """How often each question was asked.
 
-        Where the configuration is not there, it is the fewest that a sample tells: padding adds to some, and where
-        there are about as many processes as documents, to most.
+        Where the configuration is not there, it is the fewest that a sample with a response tells: padding adds to
+        some, and where there are about as many processes as documents, to most.
         """
         repeats = self.config.get("repeats")
         if isinstance(repeats, int) and repeats > 0:
             return repeats
         told = [responses_in(sample, sys.maxsize) for sample in self.samples]
-        return min((len(each) for each in told if each != [None]), default=1)
+        return min((len(each) for each in told if each not in ([None], [""])), default=1)
 
     @property
     def model(self) -> str:
