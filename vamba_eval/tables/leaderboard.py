@@ -206,7 +206,7 @@ class Leaderboard:
                 row[title] = cells[0] if cells else "-"
             if len(titles) == 1 and any(result.rank for result in self.results):
                 row["Rank"] = _rank_cell(first)
-            row |= _cost_cells(own)
+            row |= _cost_cells(own, with_cut_off=any(result.cut_off for result in measured))
             rows.append(row)
         return rows
 
@@ -462,7 +462,7 @@ def _row_key(result: Result) -> tuple[Any, ...]:
     return bool(result.source), *about
 
 
-def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
+def _cost_cells(results: Sequence[Result], *, with_cut_off: bool) -> dict[str, Any]:
     """Costs of one model: those of the benchmark that has most videos, since medians over several mean nothing."""
     if results[0].source:
         return {}
@@ -475,7 +475,7 @@ def _cost_cells(results: Sequence[Result]) -> dict[str, Any]:
     cut_off = sum(result.cut_off for result in results)
     return {
         "Unparsed": f"{sum(result.unparsed for result in results):,}",
-        **({"Cut off": f"{cut_off:,}"} if cut_off else {}),
+        **({"Cut off": f"{cut_off:,}"} if with_cut_off else {}),
         "Failed": f"{sum(result.failed for result in results):,}",
         "Load s/video": _spread_cell(most.costs.load_s_per_video),
         "Encode s/video": _spread_cell(most.costs.encode_s_per_video),
