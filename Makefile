@@ -11,7 +11,7 @@ demo: $(VENV)/demo.ready
 	$(BIN)/python run_eval.py
 
 test: $(VENV)/test.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/test.ready
 	$(BIN)/ruff check .

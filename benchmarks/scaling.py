@@ -48,6 +48,7 @@ from vamba_eval.contracts import (  # noqa: E402
     Question,
     Score,
     Task,
+    Trial,
     Video,
 )
 from vamba_eval.reading.reader import Loaded, Reading  # noqa: E402
@@ -188,7 +189,7 @@ def works_of(videos: Sequence[tuple[float, int]], clock: float) -> list[Any]:
     for number, (seconds, questions) in enumerate(videos):
         asked = tuple(Question(f"{number}-{n}", "?", ("a", "b"), "A") for n in range(questions))
         video = Video(str(number), Path("nowhere"), asked, duration_s=seconds, extra={"clock": clock})
-        works.append(Work(video, [[OpenQuestion(question, [0]) for question in asked]]))
+        works.append(Work(video, [[OpenQuestion(question, [Trial()]) for question in asked]]))
     return works
 
 

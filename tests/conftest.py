@@ -14,6 +14,17 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{_home.name}/hf", "XDG_CACHE_
 sys.path.insert(0, str(Path(__file__).parent))  # the helper modules videos and benchmark_files
 
 
+# Both start clusters, which must not find each other's.
+_ON_RAY = ("test_benchmarks", "test_cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (``-n 2 --dist loadgroup``), a file's tests stay together: they share what they set up."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("ray" if name in _ON_RAY else name))
+
+
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command: (exit status, standard output, standard error)."""

@@ -417,7 +417,10 @@ _LETTERED = re.compile(rf"(?<![{_WORD}])([a-z])[)\]\ue001.:\s]{{1,5}}$")
 
 
 def _without_list(text: str, options: tuple[str, ...]) -> str:
-    """``text`` without a list of all options with their letters, in order: a repetition of the question."""
+    """``text`` without a list of all options with their letters, in order: a repetition of the question. One option
+    with its letter is an answer."""
+    if len(options) < 2:
+        return text
     lowered = text.lower()
     at, first = 0, -1
     for letter, option in zip(LETTERS.lower(), options, strict=False):
@@ -618,7 +621,7 @@ def _whole_json(text: str) -> object:
 def read_choice(response: str, options: Sequence[str], *, cut_off: bool = False) -> str:
     """The letter of the option that ``response`` chooses, or "" where it chooses none, or several.
 
-    ``options`` are their texts, 2 to 26 of them. A letter beyond them is no choice. Of a response that was ``cut_off``
+    ``options`` are their texts, 1 to 26 of them. A letter beyond them is no choice. Of a response that was ``cut_off``
     only an explicit answer counts, or a letter that it began with.
     """
     text = final_text(response)
