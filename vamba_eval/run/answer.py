@@ -197,6 +197,8 @@ def answer_record(
         prompt_tokens=answer.prompt_tokens or None,
         cached_tokens=answer.cached_tokens or None,
         price=answer.price,
+        served_by=answer.served_by,
+        in_flight=answer.in_flight or None,
     )
 
 
