@@ -56,7 +56,7 @@ class Prices:
         prices = [float(price) for price in text.split("/")]
         if len(prices) not in (2, 3) or not all(0 <= price < float("inf") for price in prices):
             raise ValueError(text)
-        return cls(*prices) if len(prices) == 3 else cls(*prices, prices[0])
+        return cls(prices[0], prices[1], prices[-1 if len(prices) == 3 else 0])
 
     def of(self, prompt_tokens: int, answer_tokens: int, cached_tokens: int) -> float:
         uncached = prompt_tokens - cached_tokens

@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vamba_eval.contracts import Answer, BudgetSpent, Clip, GenerationSettings, Seen, ServedModel, UserError
 from vamba_eval.endpoint import needs_key, shown_url
@@ -21,6 +21,7 @@ from . import _pictures
 from ._completions import NoAnswer, Prices, answer_in, failure_of
 
 _DEFAULT_URL = "https://api.openai.com/v1"
+_LONGEST_WAIT_S = 120.0  # that the library waits where a Retry-After says so
 
 
 class OpenAIEndpoint(ServedModel):
@@ -177,7 +178,8 @@ class OpenAIEndpoint(ServedModel):
         """A client of this event loop. It follows no redirect, which would take the frames and the key elsewhere."""
         http_client = self._openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=self._timeout_s)
         return self._openai.AsyncOpenAI(
-            base_url=self._base_url,
+            base_url=self._base_url.partition("?")[0],
+            default_query=dict(parse_qsl(urlsplit(self._base_url).query)),  # such as Azure's api-version
             api_key=self._key or "none",
             timeout=self._timeout_s,
             max_retries=self._retries,
@@ -193,8 +195,8 @@ class OpenAIEndpoint(ServedModel):
         async with self._place():
             if self._ended is None and self._budget is not None and self._spent >= self._budget:
                 self._ended = BudgetSpent(
-                    f"the budget of ${self._budget:g} for {self.model} is spent (${self._spent:.4f}). Answers are kept: "
-                    "the same command goes on from here, with as much again (budget= says with how much)"
+                    f"the budget of ${self._budget:g} for {self.model} is spent (${self._spent:.4f}). Answers are "
+                    "kept: the same command goes on from here, with as much again (budget= says with how much)"
                 )
             if self._ended is not None:
                 return place, self._ended
@@ -220,7 +222,7 @@ class OpenAIEndpoint(ServedModel):
         """Raises NoAnswer, or a UserError where every other request would meet the same."""
         create = client.chat.completions.with_raw_response.create
         # The library's limit is on silence: a server that sends a byte now and then would be waited for without end.
-        longest_s = self._timeout_s * (self._retries + 1)
+        longest_s = self._timeout_s * (self._retries + 1) + _LONGEST_WAIT_S * self._retries
         try:
             # As extra_body, since not all of it is in the library's vocabulary.
             request = create(model=self.model, messages=[], extra_body={"messages": messages, **options})
@@ -246,7 +248,8 @@ class OpenAIEndpoint(ServedModel):
     def _hidden(self, text: str) -> str:
         """``text`` without what must stay secret: some endpoints repeat it."""
         parts = urlsplit(self._base_url)
-        for secret in (self._key, parts.password, unquote(parts.password or ""), parts.query):
+        values = [value for _, value in parse_qsl(parts.query) if len(value) > 3]
+        for secret in (self._key, parts.password, unquote(parts.password or ""), parts.query, *values):
             text = text.replace(secret, "***") if secret else text
         return text
 

@@ -16,7 +16,7 @@ from typing import Any
 class Reply:
     """``text`` as a chat completion, or with another ``status`` an error of that ``code``; ``raw`` is sent as it is.
 
-    It comes after ``wait`` seconds, and with ``drip`` so many bytes a second; ``message`` and ``usage`` are added to its.
+    It comes after ``wait`` seconds, and with ``drip`` so many bytes a second; ``message`` and ``usage`` add to its own.
     """
 
     text: str = ""
@@ -92,7 +92,7 @@ def judge_server(answer: Callable[[dict[str, Any]], Reply], seconds: float = 0.0
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path != "/v1/chat/completions":
+            if self.path.partition("?")[0] != "/v1/chat/completions":
                 reply = Reply(status=404)
             else:
                 reply = server.handle(json.loads(content), self.headers.get("Authorization", ""))

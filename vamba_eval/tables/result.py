@@ -218,7 +218,7 @@ def result_of(run: ScoredRun) -> Result:
         correct=fmean(right)
         if (right := [each.values["correct"] for each in run.scored if "correct" in each.values])
         else None,
-        served_by=unique(record.served_by for record in answered if record.served_by),
+        served_by=sorted({record.served_by for record in answered if record.served_by}),
         unjudged_why=run.judgements.explain(run.num_unjudged, run.folder),
     )
 
