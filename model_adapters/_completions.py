@@ -123,6 +123,16 @@ def _answer(completion: Any, prices: Prices | None, thinks: bool) -> Answer:
     )
 
 
+def words_of(error: Any) -> str:
+    """An error of the client library in a line, with what the endpoint says; the library knows OpenAI's form alone."""
+    text = str(error)
+    if getattr(error, "status_code", None) is not None and not getattr(error, "body", None):
+        text += f" - {error.response.text}"
+    elif getattr(error, "status_code", None) is not None and " - " not in text:
+        text += f" - {error.body}"
+    return " ".join(text.split()) or type(error).__name__
+
+
 def failure_of(
     error: Any, said: str, about: str, key_env: str, sent: Collection[str], *, answered: bool
 ) -> NoAnswer | UserError:

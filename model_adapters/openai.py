@@ -18,7 +18,7 @@ from vamba_eval.contracts import Answer, BudgetSpent, Clip, GenerationSettings, 
 from vamba_eval.endpoint import needs_key, shown_url
 
 from . import _pictures
-from ._completions import NoAnswer, Prices, answer_in, failure_of
+from ._completions import NoAnswer, Prices, answer_in, failure_of, words_of
 
 _DEFAULT_URL = "https://api.openai.com/v1"
 _LONGEST_WAIT_S = 120.0  # that the library waits where a Retry-After says so
@@ -236,7 +236,7 @@ class OpenAIEndpoint(ServedModel):
         except (self._openai.OpenAIError, ValueError) as error:
             sent = [*options, *(["video_url"] if self.frames_as == "video" else [])]
             about = f"{self.model} at {self.url}"
-            said = self._hidden(" ".join(str(error).split()) or type(error).__name__)[:300]
+            said = self._hidden(words_of(error))[:300]
             raise failure_of(error, said, about, self._key_env, sent, answered=self._answered) from None
         try:
             answer = answer_in(response.content, self._prices, thinks=self.thinking is True)
