@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -501,3 +503,20 @@ def test_openai_itself_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="set OPENAI_API_KEY"):
         OpenAIEndpoint(model="gpt")
     assert OpenAIEndpoint(model="m", url="http://localhost:8000/v1/").describe()["url"] == "http://localhost:8000/v1"
+
+
+def test_the_page_names_the_arguments_that_there_are() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "served.md").read_text(encoding="utf-8")
+    known = inspect.signature(OpenAIEndpoint).parameters
+    rows = re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", page.split("## Arguments")[1].split("\n## ")[0], re.MULTILINE)
+    said = {name: default for names, default in rows for name in re.findall(r"\w+", names)}
+    assert said.keys() == known.keys()
+    for name in ("key_env", "frames_as", "max_tokens_as"):
+        assert said[name] == f"`{known[name].default}`"
+    for name, default in (("concurrency", "8"), ("timeout", "600, 5"), ("retries", "600, 5")):
+        assert said[name] == default and f"{known[name].default:g}" in default.split(", ")
+    examples = re.findall(r"openai:(model=[^\s'\"]+)", page)
+    assert len(examples) == 4
+    for example in examples:
+        for pair in example.split(","):
+            assert pair.partition("=")[0] in known, pair
