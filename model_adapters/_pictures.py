@@ -1,10 +1,11 @@
-"""Frames as an endpoint takes them: pictures in data URLs, or one video of JPEGs with what is known of its times."""
+"""Frames as an endpoint takes them: pictures in data URLs, one video of JPEGs with its times, or the file itself."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
+import mimetypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,18 @@ def image_parts(clip: Clip, pictures: list[str], image: str, *, times: bool) -> 
 def video_part(pictures: list[str]) -> dict[str, Any]:
     """The part of a message: one video, a row of JPEGs, which vLLM and SGLang know."""
     return {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(pictures)}"}}
+
+
+def file_part(clip: Clip) -> dict[str, Any]:
+    """The part of a message: the video's file as it is. Raises ValueError where no file shows what the clip does."""
+    if clip.path is None:
+        raise ValueError(
+            "frames_as=file: no file shows just this (a part of a video, a folder of frames, or shuffled frames); "
+            "use frames_as=images"
+        )
+    kind = mimetypes.guess_type(clip.path.name)[0] or "video/mp4"
+    content = base64.b64encode(clip.path.read_bytes()).decode("ascii")
+    return {"type": "video_url", "video_url": {"url": f"data:{kind};base64,{content}"}}
 
 
 def video_metadata(clip: Clip) -> dict[str, Any]:

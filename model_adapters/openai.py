@@ -29,7 +29,8 @@ class OpenAIEndpoint(ServedModel):
 
     model, url          its name there, and the base URL (default: OPENAI_BASE_URL, or OpenAI's own)
     key_env             the environment variable that holds the key; an endpoint of your own may need none
-    frames_as           "images", each frame a picture of its own; or "video", one video of JPEGs with its metadata
+    frames_as           "images", each frame a picture of its own; "video", one video of JPEGs with its metadata; or
+                        "file", the video's file, of which the service chooses frames by itself
     image, quality      "jpeg" of that quality, or "png", which loses nothing and is three times as large
     times               write each frame's time before it
     system              a system message
@@ -77,15 +78,17 @@ class OpenAIEndpoint(ServedModel):
         self._key_env, self._key = key_env, os.environ.get(key_env, "").strip()
         if not self._key and (key_env != "OPENAI_API_KEY" or needs_key(self._base_url)):
             raise UserError(f"{self.url} needs a key: set {key_env}, or name another variable with key_env=")
-        self.frames_as = _one_of("frames_as", frames_as, ("images", "video"))
+        self.frames_as = _one_of("frames_as", frames_as, ("images", "video", "file"))
         self.image = _one_of("image", image, ("jpeg", "png"))
-        if self.image == "png" and (quality is not None or self.frames_as == "video"):
-            other = "frames_as=video sends JPEGs" if self.frames_as == "video" else "quality= is for JPEGs"
+        if self.image == "png" and (quality is not None or self.frames_as != "images"):
+            other = "quality= is for JPEGs" if quality is not None else f"frames_as={frames_as} sends no PNGs"
             raise UserError(f"{other}, so image=png has no place beside it: leave one of them out")
+        if self.frames_as == "file" and quality is not None:
+            raise UserError("frames_as=file sends the file as it is, so quality= has no effect: leave one of them out")
         self.quality = int(_number("quality", 95 if quality is None else quality, 1, 100))
         self.times = _flag("times", times)
-        if self.times and self.frames_as == "video":
-            raise UserError("times=true writes between pictures; frames_as=video tells times by itself: leave it out")
+        if self.times and self.frames_as != "images":
+            raise UserError(f"times=true writes between pictures, and frames_as={frames_as} sends none: leave it out")
         self.system, self.reasoning_effort = system, reasoning_effort
         self.thinking = None if thinking is None else _flag("thinking", thinking)
         self.max_tokens_as = _one_of("max_tokens_as", max_tokens_as, ("max_tokens", "max_completion_tokens"))
@@ -108,13 +111,16 @@ class OpenAIEndpoint(ServedModel):
 
     def describe(self) -> dict[str, Any]:
         """Prices, budget and concurrency change no answer."""
-        about: dict[str, Any] = {"model": self.model, "url": self.url, "frames_as": self.frames_as, "image": self.image}
-        about |= {"quality": self.quality} if self.image == "jpeg" else {}
+        about: dict[str, Any] = {"model": self.model, "url": self.url, "frames_as": self.frames_as}
+        about |= {"samples_itself": True} if self.frames_as == "file" else {"image": self.image}
+        about |= {"quality": self.quality} if about.get("image") == "jpeg" else {}
         given: dict[str, Any] = {"system": self.system, "reasoning_effort": self.reasoning_effort, "times": self.times}
         about |= {name: value for name, value in given.items() if value}
         return about | ({} if self.thinking is None else {"thinking": self.thinking})
 
-    def seen(self, clip: Clip) -> Seen:
+    def seen(self, clip: Clip) -> Seen | None:
+        if self.frames_as == "file":
+            return None
         frames, height, width = clip.frames.shape[:3]
         if self.frames_as == "video":
             return Seen(frames, height, width, kind="video", times=True)
@@ -126,7 +132,7 @@ class OpenAIEndpoint(ServedModel):
         options = self._options(settings)
         shown: list[dict[str, Any]] = []
         if clip is not None:
-            if clip.captions and self.frames_as == "video":
+            if clip.captions and self.frames_as != "images":
                 raise UserError("this protocol puts text between the frames, which only frames_as=images can")
             options |= _pictures.video_metadata(clip) if self.frames_as == "video" else {}
             shown = await asyncio.to_thread(self._shown, clip)
@@ -150,6 +156,8 @@ class OpenAIEndpoint(ServedModel):
     # ---------------------------------------------------------------------------------------------- what is sent
 
     def _shown(self, clip: Clip) -> list[dict[str, Any]]:
+        if self.frames_as == "file":
+            return [_pictures.file_part(clip)]
         pictures = _pictures.encoded(clip.frames, self.image, self.quality)
         if self.frames_as == "video":
             return [_pictures.video_part(pictures)]
@@ -234,7 +242,7 @@ class OpenAIEndpoint(ServedModel):
                 f"no response in {self._timeout_s:g} s, tried {self._retries + 1} times (timeout=)"
             ) from None
         except (self._openai.OpenAIError, ValueError) as error:
-            sent = [*options, *(["video_url"] if self.frames_as == "video" else [])]
+            sent = [*options, *(["video_url"] if self.frames_as != "images" else [])]
             about = f"{self.model} at {self.url}"
             said = self._hidden(words_of(error))[:300]
             raise failure_of(error, said, about, self._key_env, sent, answered=self._answered) from None

@@ -25,6 +25,7 @@ from videos import make_video, picture
 
 from vamba_eval import Clip, Leaderboard, evaluate
 from vamba_eval.contracts import Answer, BudgetSpent, GenerationSettings, Question, Seen, UserError, Video
+from vamba_eval.run.probes import Probes
 
 Cli = Callable[..., tuple[int, str, str]]
 Respond = Callable[[dict[str, Any]], Reply]
@@ -153,6 +154,24 @@ def test_one_video_with_its_metadata() -> None:
     clip.source_fps, clip.captions = 24.0, ((0, "text"),)
     with pytest.raises(UserError, match="frames_as=images"):
         ask("http://127.0.0.1:9/v1", clip, frames_as="video")
+
+
+def test_a_file_goes_as_it_is_and_the_row_says_so(folder: Path, tmp_path: Path) -> None:
+    with judge_server(lambda _: Reply("A")) as server:
+        board = run(folder, tmp_path, server.url, frames_as="file")
+        shuffled = run(folder, tmp_path / "shuffled", server.url, frames_as="file", probes=Probes(shuffle_frames=True))
+    assert len(server.requests) == 12 and shuffled.num_failed == 12
+    sent = {question_of(request)[0]: request["messages"][0]["content"][0] for request in server.requests}
+    for name, part in sent.items():
+        head, data = part["video_url"]["url"].split(",")
+        assert head == "data:video/mp4;base64" and base64.b64decode(data) == (folder / f"{name}.mp4").read_bytes()
+    (result,) = board.results
+    assert result.num_frames == "its own" and result.own_frames and result.size == ""
+    assert any(note.startswith("OWN FRAMES: openai") for note in board.notes())
+    identity = json.loads((tmp_path / "run" / "run.json").read_text())["models"]["openai"]
+    assert identity["samples_itself"] and "seen" not in records_of(tmp_path)["0-0"]
+    with pytest.raises(ValueError, match="no file shows just this"):
+        ask(server.url, make_clip(), frames_as="file")
 
 
 def test_asked_blind_it_gets_the_text_alone() -> None:
@@ -314,10 +333,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, output: Path, url: str, **more: Any) -> Leaderboard:
+def run(folder: Path, output: Path, url: str, probes: Probes | None = None, **more: Any) -> Leaderboard:
     model = OpenAIEndpoint(model="m", url=url, **{"retries": 0, "concurrency": 1, **more})
     return evaluate([Folder()], [model], data_root=folder, output=output, name="run", progress=False,
-                    sampling={"num_frames": 3})  # fmt: skip
+                    sampling={"num_frames": 3}, probes=probes)  # fmt: skip
 
 
 def records_of(output: Path) -> dict[str, dict[str, Any]]:
@@ -479,12 +498,14 @@ def test_the_run_says_what_was_asked_and_the_table_what_it_cost(folder: Path, tm
         ({"model": "m", "url": "localhost:8000"}, "https://HOST/v1"),
         ({"model": "m", "url": "http://user:pass@host:x/v1"}, "cannot be read"),
         ({"model": "m", "key_env": "NOT_SET"}, "set NOT_SET"),
-        ({"model": "m", "frames_as": "gif"}, "images, video"),
+        ({"model": "m", "frames_as": "gif"}, "images, video, file"),
         ({"model": "m", "image": "png", "quality": "80"}, "leave one of them out"),
         ({"model": "m", "image": "png", "frames_as": "video"}, "leave one of them out"),
+        ({"model": "m", "image": "png", "frames_as": "file"}, "leave one of them out"),
+        ({"model": "m", "quality": "80", "frames_as": "file"}, "leave one of them out"),
         ({"model": "m", "quality": "101"}, "from 1 to 100"),
         ({"model": "m", "times": "yes"}, "true, false"),
-        ({"model": "m", "times": "true", "frames_as": "video"}, "by itself"),
+        ({"model": "m", "times": "true", "frames_as": "video"}, "sends none"),
         ({"model": "m", "max_tokens_as": "n"}, "max_completion_tokens"),
         ({"model": "m", "price": "1"}, "IN/OUT"),
         ({"model": "m", "price": "1/-2"}, "IN/OUT"),

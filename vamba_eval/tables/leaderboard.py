@@ -318,6 +318,8 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
                 "AT CHANCE: ",
                 f": {name} does not differ from guessing ({shown(r.chance, metric.unit)} {metric.unit})",
             )
+    if r.own_frames:
+        yield "OWN FRAMES: ", ": given the video files, it chose frames by itself, and may have heard their sound"
     if len(r.served_by) > 1:
         yield "SEVERAL MODELS: ", f": the endpoint says that it answered with {', '.join(r.served_by)}"
     if r.environments > 1:

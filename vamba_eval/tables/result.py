@@ -16,6 +16,8 @@ from vamba_eval.tables.ranks import Rank
 from vamba_eval.tables.robustness import asked_otherwise, robustness_row
 from vamba_eval.tables.text import unique
 
+_OWN_FRAMES = "its own"  # frames of a service that is given files, and samples them by itself
+
 
 @dataclass
 class Result:
@@ -68,6 +70,11 @@ class Result:
     correct: float | None = None
     served_by: list[str] = field(default_factory=list)
     rank: Rank | None = None
+
+    @property
+    def own_frames(self) -> bool:
+        """Whether it saw other frames than those that are chosen here."""
+        return self.num_frames == _OWN_FRAMES
 
     @property
     def asked_for(self) -> int:
@@ -169,6 +176,7 @@ def result_of(run: ScoredRun) -> Result:
     answered = run.answered
     sampling = run.fingerprint["sampling"]
     reads = run.identity.get("reads_video", True)
+    own_frames = reads and bool(run.identity.get("samples_itself"))
     counts, environments = run.info["counts"][run.task_name], run.info["environments"]
     used = sorted({record.environment for record in run.records})
     last = environments[used[-1]] if used else {"hardware": {}}
@@ -184,8 +192,8 @@ def result_of(run: ScoredRun) -> Result:
         task=run.task_name,
         title=run.title,
         protocol=run.protocol,
-        num_frames=sampling.get("num_frames", sampling["strategy"]) if reads else None,
-        size=_size(sampling) if reads else "",
+        num_frames=_OWN_FRAMES if own_frames else sampling.get("num_frames", sampling["strategy"]) if reads else None,
+        size=_size(sampling) if reads and not own_frames else "",
         reads_video=reads,
         summary=run.summary,
         chance=run.chance(),
