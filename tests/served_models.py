@@ -43,6 +43,8 @@ class Engine(ServedModel):
                 elif "vanish" in prompts[place]:
                     raise ConnectionError("the server is gone")
                 elif "quit" in prompts[place]:
+                    while self.in_flight < 2:  # another video's answers are still to come
+                        await asyncio.sleep(self.seconds / 10)
                     raise UserError("the key is wrong")
                 elif "forget" not in prompts[place]:
                     yield place, self._answer(prompts[place], settings)
