@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,7 +14,10 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """``text`` as a chat completion, or with another ``status`` an error of that ``code``; ``raw`` is sent as it is."""
+    """``text`` as a chat completion, or with another ``status`` an error of that ``code``; ``raw`` is sent as it is.
+
+    It comes after ``wait`` seconds, and with ``drip`` so many bytes a second; ``message`` and ``usage`` add to its own.
+    """
 
     text: str = ""
     status: int = 200
@@ -25,13 +28,19 @@ class Reply:
     raw: bytes | None = None
     prompt_tokens: int = 100
     completion_tokens: int = 10
+    error: str = ""
+    message: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] | None = field(default_factory=dict)
+    model: str = "judge"
+    wait: float = 0.0
+    drip: float = 0.0
 
     def body(self) -> bytes:
         if self.raw is not None:
             return self.raw
         if self.status != 200:
-            return json.dumps({"error": {"message": f"error {self.status}", "code": self.code}}).encode()
-        message = {"role": "assistant", "content": self.text, "refusal": self.refusal}
+            return json.dumps({"error": {"message": self.error or f"error {self.status}", "code": self.code}}).encode()
+        message = {"role": "assistant", "content": self.text, "refusal": self.refusal, **self.message}
         total = self.prompt_tokens + self.completion_tokens
         usage = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
         return json.dumps(
@@ -39,9 +48,9 @@ class Reply:
                 "id": "x",
                 "object": "chat.completion",
                 "created": 0,
-                "model": "judge",
+                "model": self.model,
                 "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
-                "usage": {**usage, "total_tokens": total},
+                "usage": None if self.usage is None else {**usage, "total_tokens": total, **self.usage},
             }
         ).encode()
 
@@ -68,7 +77,7 @@ class JudgeServer:
             self._open += 1
             self.most = max(self.most, self._open)
             reply = self.answer(request)
-        time.sleep(self.seconds)
+        time.sleep(self.seconds + reply.wait)
         with self._lock:
             self._open -= 1
         return reply
@@ -83,7 +92,7 @@ def judge_server(answer: Callable[[dict[str, Any]], Reply], seconds: float = 0.0
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path != "/v1/chat/completions":
+            if self.path.partition("?")[0] != "/v1/chat/completions":
                 reply = Reply(status=404)
             else:
                 reply = server.handle(json.loads(content), self.headers.get("Authorization", ""))
@@ -93,7 +102,13 @@ def judge_server(answer: Callable[[dict[str, Any]], Reply], seconds: float = 0.0
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(OSError):  # a client may have given up
+                if not reply.drip:
+                    self.wfile.write(body)
+                for byte in body if reply.drip else b"":
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+                    time.sleep(1 / reply.drip)
 
         def log_message(self, *_: object) -> None:
             pass

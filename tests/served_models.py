@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, Seen, ServedModel
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Seen, ServedModel, UserError
 
 
 class Engine(ServedModel):
@@ -42,6 +42,10 @@ class Engine(ServedModel):
                     yield place, ValueError("the server says 500")
                 elif "vanish" in prompts[place]:
                     raise ConnectionError("the server is gone")
+                elif "quit" in prompts[place]:
+                    while self.in_flight < 2:  # another video's answers are still to come
+                        await asyncio.sleep(self.seconds / 10)
+                    raise UserError("the key is wrong")
                 elif "forget" not in prompts[place]:
                     yield place, self._answer(prompts[place], settings)
         finally:

@@ -25,8 +25,8 @@ from flexible_forms import LETTER, NONE, TEXT
 
 from vamba_eval import Question, load_task
 from vamba_eval.contracts import CutOff
+from vamba_eval.reasoning import final_text, split_thinking
 from vamba_eval.score.flexible import read_choice, score_flexible
-from vamba_eval.score.reasoning import final_text
 from vamba_eval.score.scored import scored_record
 from vamba_eval.store.records import Record
 
@@ -288,6 +288,33 @@ def test_reasoning_is_no_answer(around: str) -> None:
 )
 def test_what_is_left_without_reasoning(response: str, left: str) -> None:
     assert final_text(response) == left
+
+
+@pytest.mark.parametrize(
+    ("response", "thinking", "answer"),
+    [
+        (" B, <b>surely</b>\n", "", " B, <b>surely</b>\n"),  # as it is, where nothing marks reasoning
+        ("<think>It is A.\n</think>\n\nB", "It is A.", "B"),
+        ("It is A.</think>B", "It is A.", "B"),
+        ("<think></think>B", "", "B"),
+        ("x<think>1</think>y<reflect>2</reflect>z", "1\n2", "xyz"),
+        ("<think>a<reflection>b</reflection>c</think>d", "a<reflection>b</reflection>c", "d"),
+        ("◁think▷why◁/think▷B", "why", "B"),
+        ("<think>I have not yet", "I have not yet", ""),
+        ("Well, <think>I have not yet", "Well,\nI have not yet", ""),
+        ("analysisIt is A.assistantfinalB", "analysisIt is A.", "B"),
+        ("analysisIt is", "analysisIt is", ""),
+        (
+            "<|channel|>analysis<|message|>Is it A?<|end|><|start|>assistant<|channel|>final<|message|>B<|return|>",
+            "Is it A?",
+            "B",
+        ),
+        ("<|channel|>analysis<|message|>Is it A?", "Is it A?", ""),
+    ],
+)
+def test_reasoning_and_answer_apart(response: str, thinking: str, answer: str) -> None:
+    assert split_thinking(response) == (thinking, answer)
+    assert final_text(response) == answer.strip()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
+from tiny_checkpoint import write_checkpoint
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 from vamba_eval.model_adapters.qwen2_vl import BEGINNING, Qwen2VLAdapter
 from videos import picture
 
@@ -28,22 +29,7 @@ def make_clip(frames: int = 6, height: int = 84, width: int = 112) -> Clip:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Qwen2-VL in the layout in which checkpoints are published."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    adapter = Qwen2VLAdapter(seed=3)
-    adapter.model.save_pretrained(folder)
-    bounds = {"min_pixels": 3136, "max_pixels": 12845056}
-    template = (
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
-        "{% if part.type == 'text' %}{{ part.text }}{% else %}<|vision_start|><|{{ part.type }}_pad|><|vision_end|>"
-        "{% endif %}"
-        "{% endfor %}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
-    )
-    processor = Qwen2VLProcessor(
-        Qwen2VLImageProcessor(**bounds), adapter.tokenizer, adapter.video_processor, chat_template=template
-    )
-    processor.save_pretrained(folder)
-    return folder
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def from_scratch(folder: Path, clip: Clip | None, question: str) -> str:

@@ -18,7 +18,7 @@ from stored import latest_records, latest_responses
 from videos import make_video
 
 from vamba_eval import Leaderboard, evaluate
-from vamba_eval.contracts import Question, Video
+from vamba_eval.contracts import Question, UserError, Video
 from vamba_eval.store.runs import RecordFile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -95,6 +95,23 @@ def test_a_faulty_question_fails_alone_and_a_lost_server_fails_what_is_left(fold
         "3-1": "making the prompt failed: KeyError: 'no prompt for it'",
     }
     assert all(records[question]["response"] is None for question in errors)
+
+
+class Wrong(Folder):
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Any) -> str:
+        return "quit" if question.id == "2-1" else question.text
+
+
+def test_a_user_error_ends_the_run_when_what_is_in_flight_has_ended(folder: Path, tmp_path: Path) -> None:
+    engine = Engine(concurrency=2, seconds=0.2)
+    with pytest.raises(UserError, match="the key is wrong"):
+        evaluate([Wrong()], [engine], data_root=folder, output=tmp_path, name="run", progress=False,
+                 sampling={"num_frames": 4})  # fmt: skip
+    records = latest_records(tmp_path / "run" / "folder.engine.jsonl")
+    assert not any(record["error"] for record in records.values()), "nobody's question has failed"
+    by_video = [sum(record["video"] == str(n) for record in records.values()) for n in range(7)]
+    assert by_video.pop(2) == 1 and set(by_video) == {0, 3}, "what is in flight is answered whole, nothing follows"
+    assert engine.closed and engine.in_flight == 0
 
 
 def test_what_is_no_answer_is_no_response(folder: Path, tmp_path: Path) -> None:

@@ -94,13 +94,9 @@ class Endpoint:
         self._openai = openai
         self._role, self._option = role, option.format
         url = url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"{role}'s URL {url!r} should look like https://HOST/v1")
-        host = parts.hostname + (f":{parts.port}" if parts.port else "")
-        self.model, self.url = model, f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+        self.model, self.url = model, shown_url(url, role)
         self._key_env, key = key_env, os.environ.get(key_env)
-        if not key and parts.hostname == "api.openai.com":
+        if not key and needs_key(url):
             raise UserError(
                 f"{role} needs a key: set {key_env}, or name another variable with {self._option('key-env')}"
             )
@@ -193,6 +189,28 @@ class Endpoint:
         else:
             problem = "" if text.strip() else f"{self._role}'s answer is empty"
         return Reply(text, problem, *spent)
+
+
+def shown_url(url: str, role: str) -> str:
+    """A base URL without its credentials and its query, which no file and no message may hold.
+
+    Raises UserError, with the words for whose it is, where it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise UserError(f"{role}'s URL should look like https://HOST/v1; its host or port cannot be read") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        given = "" if "@" in url or "?" in url else f" {url!r}"
+        raise UserError(f"{role}'s URL{given} should look like https://HOST/v1")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+def needs_key(url: str) -> bool:
+    """Whether nobody is answered there without one."""
+    return urlsplit(url).hostname == "api.openai.com"
 
 
 def _valid(text: str) -> str:

@@ -1,7 +1,7 @@
 """The command line: which verb is called, and how it ends.
 
-Exit status: 0 when every question has a record, 1 when some failed, 2 for something the user must correct,
-130 after Ctrl-C, 143 after SIGTERM, 129 after the loss of the terminal.
+Exit status: 0 when every question has a record, 1 when some failed or a budget is spent, 2 for something the user
+must correct, 130 after Ctrl-C, 143 after SIGTERM, 129 after the loss of the terminal.
 
 The modules beside this one hold the verbs. They import what a verb needs when it is called, so that ``list``,
 ``leaderboard`` and ``--help`` start at once.
@@ -20,7 +20,7 @@ from contextlib import suppress
 from vamba_eval._version import __version__
 from vamba_eval.cli import ask, data, profile, results, run
 from vamba_eval.cli.arguments import Parser
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import BudgetSpent, UserError
 
 _DESCRIPTION = "Evaluate long-video language models: how well they answer, and what each answer costs."
 _EPILOG = """\
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, BudgetSpent) else 2
     except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be what is gone
             print("\nstopped; answers so far are kept, and the same command goes on from here", file=sys.stderr)

@@ -5,7 +5,7 @@ answered from that. Knows no benchmark, no model and no file format, and imports
 """
 
 from vamba_eval.contracts.data import Catalogue, Counts, Dataset, Defect, InLmmsEval
-from vamba_eval.contracts.errors import MissingData, UserError, VideoError, first_line, system_reason
+from vamba_eval.contracts.errors import BudgetSpent, MissingData, UserError, VideoError, first_line, system_reason
 from vamba_eval.contracts.model import (
     Answer,
     GenerationSettings,
@@ -37,6 +37,7 @@ __all__ = [
     "STRATEGIES",
     "Answer",
     "Ask",
+    "BudgetSpent",
     "Catalogue",
     "Clip",
     "Counts",

@@ -7,6 +7,10 @@ class UserError(Exception):
     """Something the person at the command line can mend; its text says what is wrong and what to do."""
 
 
+class BudgetSpent(UserError):
+    """What may be spent is spent: the run ends, and its answers are kept."""
+
+
 class MissingData(UserError):
     """Files of a benchmark that are not where they are looked for, or not whole."""
 

@@ -86,6 +86,10 @@ class Answer:
     thinking        what the model thought before it answered, where that can be told apart; never scored
     cached_tokens   those of ``prompt_tokens`` that a server had in its cache
     price           what the endpoint asks for this answer, in dollars; None where nobody says
+    served_by       what the endpoint calls the model that answered; it may be another one from day to day
+    latency_s       seconds from its request to its answer, where a served model sends each when it has a place for it;
+                    None counts from the moment the video was sent
+    in_flight       requests of this model that were out when its own was sent, which is one of them; 0: not known
     """
 
     text: str
@@ -95,6 +99,9 @@ class Answer:
     thinking: str = ""
     cached_tokens: int = 0
     price: float | None = None
+    served_by: str = ""
+    latency_s: float | None = None
+    in_flight: int = 0
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,9 @@ class ServedModel(Model):
 
         An asynchronous generator (``async def`` with ``yield``). ``clip`` is None if not ``reads_video``, and where the
         model is asked blind. Where one question fails, its exception takes the place of its answer; an exception that
-        is raised fails all that have none yet. Called in one event loop, many times at once.
+        is raised fails all that have none yet. A UserError that is raised says what every other request would meet as
+        well, such as a wrong key: what is in flight ends, answers are kept, and the run ends with it. Called in one
+        event loop, many times at once, for each benchmark in another one.
         """
 
     def seen(self, clip: Clip) -> Seen | None:

@@ -102,6 +102,8 @@ class Clip:
                     (T, text) behind the last one; in order. With any, each frame is a picture of its own
     parts           where several samplings were read at once (``Ladder``): each one's frames, as positions in
                     ``frames``
+    path            the file that holds what the frames are of and nothing else, for a service that samples by itself;
+                    None for a part of a file, a folder of frames, frames in another order, and where it is not known
     """
 
     frames: np.ndarray
@@ -112,6 +114,7 @@ class Clip:
     note: str = ""
     captions: tuple[tuple[int, str], ...] = ()
     parts: tuple[np.ndarray, ...] = ()
+    path: Path | None = None
 
     def part(self, number: int) -> Clip:
         """The clip that the sampling of that number would have given alone."""
@@ -127,4 +130,4 @@ class Clip:
         digest = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()
         order = np.random.default_rng(int.from_bytes(digest[:8], "big")).permutation(len(self.frames))
         note = "; ".join(text for text in (self.note, "its frames are shuffled") if text)
-        return replace(self, frames=self.frames[order], note=note)
+        return replace(self, frames=self.frames[order], note=note, path=None)

@@ -130,12 +130,16 @@ def _about_video(blank: Record, loaded: Loaded) -> Record:
 
 
 def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
-    """The clip as the model gets it: with text between its frames where the protocol has that; None if blind."""
+    """The clip as the model gets it: with text between its frames where the protocol has that, and with its file where
+    that shows the same; None if blind."""
     clip = loaded.clip
     if clip is None or not subject.looks:
         return None
     if job.protocol in job.task.interleaved:
         clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
+    video = loaded.video
+    whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames
+    clip.path = video.path if whole and video.path.is_file() else None
     return clip
 
 
@@ -197,6 +201,8 @@ def answer_record(
         prompt_tokens=answer.prompt_tokens or None,
         cached_tokens=answer.cached_tokens or None,
         price=answer.price,
+        served_by=answer.served_by,
+        in_flight=answer.in_flight or None,
     )
 
 

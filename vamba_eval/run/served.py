@@ -10,12 +10,12 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ServedModel
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ServedModel, UserError
 from vamba_eval.reading.reader import Loaded, Reader
 from vamba_eval.run.answer import (
     answer_record,
@@ -91,19 +91,24 @@ class Served(Workplace):
         stop: threading.Event,
         loop: _EventLoop,
     ) -> None:
-        """Hand each video to the event loop as soon as it is read and a place is free: no more clips are in memory."""
+        """Hand each video to the event loop as soon as it is read and a place is free: no more clips are in memory.
+
+        Once the model has said that no request is of use, those in flight end, and no video follows.
+        """
         places = threading.BoundedSemaphore(self._model.concurrency)
         work_of = {work.video.id: work for work in assignment.works}
         blanks = [recorder.blank for recorder in assignment.recorders]
         try:
             with closing(loads_of(self._reader, assignment, stop)) as loads:
-                while not stop.is_set() and (loaded := next(loads, None)) is not None:
+                while not (stop.is_set() or loop.error) and (loaded := next(loads, None)) is not None:
                     parts = list(parts_of(assignment.jobs, work_of[loaded.video.id], loaded, blanks))
                     for number, own, _, _ in parts:
                         assignment.recorders[number].keep_picture(own)
                     while not places.acquire(timeout=0.2):
                         if stop.is_set():
                             return
+                    if loop.error:
+                        break
                     loop.start(self._video(assignment, parts, events), places.release)
                     del loaded, parts  # the next clip may have come meanwhile
             loop.wait_for_all(stop)
@@ -151,6 +156,8 @@ class Served(Workplace):
                 if (request := waiting.pop(place, None)) is None:
                     raise IndexError(f"the model {self.facts.name!r} answers question {place} of {len(requests)} again")
                 yield self._record(job, base, request, answer, settings, time.monotonic() - start)
+        except UserError:
+            raise  # of no use to any other request either
         except Exception as error:
             reason = error
         for request in waiting.values():
@@ -174,17 +181,21 @@ class Served(Workplace):
         except Exception as error:
             return record_of(job, about, question, error=failure("answering", error))
         record = answer_record(job, about, question, request.prompt, answer, settings)
-        record.latency_s = round(seconds, 6)
+        record.latency_s = round(seconds if answer.latency_s is None else answer.latency_s, 6)
         return record
 
 
 class _EventLoop:
-    """An event loop in a thread of its own, and what runs in it; a context manager, which leaves nothing running."""
+    """An event loop in a thread of its own, and what runs in it; a context manager, which leaves nothing running.
+
+    ``error`` is the first that something in it raised.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="served-requests", daemon=True)
         self._running: set[Future[Any]] = set()
+        self.error: BaseException | None = None
 
     def __enter__(self) -> _EventLoop:
         self._thread.start()
@@ -200,14 +211,25 @@ class _EventLoop:
     def start(self, work: Coroutine[Any, Any, None], on_end: Callable[[], None]) -> None:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         self._running.add(future)
-        future.add_done_callback(lambda _: on_end())
+
+        def end(ended: Future[Any]) -> None:
+            self._note(ended)
+            on_end()
+
+        future.add_done_callback(end)
+
+    def _note(self, ended: Future[Any]) -> None:
+        if self.error is None and not ended.cancelled():
+            self.error = ended.exception()
 
     def wait_for_all(self, stop: threading.Event) -> None:
-        """Return when all that was started has ended, or ``stop`` is set. Raises what one of them raised."""
+        """Return when all that was started has ended, or ``stop`` is set. Raises what the first of them raised."""
         while not stop.is_set() and self._running:
-            ended, self._running = wait(self._running, timeout=0.2, return_when=FIRST_EXCEPTION)
+            ended, self._running = wait(self._running, timeout=0.2)
             for future in ended:
-                future.result()
+                self._note(future)
+        if self.error is not None:
+            raise self.error
 
     def cancel_all(self) -> None:
         async def cancel() -> None:

@@ -102,7 +102,7 @@ def check_answer(answer: Any, name: str) -> None:
     if not isinstance(answer, Answer) or not isinstance(answer.text, str):
         given = f"one whose text is {answer.text!r}" if isinstance(answer, Answer) else repr(answer)
         raise TypeError(f"the model {name!r} should give Answers with a text, not {given}")
-    for count in ("num_tokens", "prompt_tokens", "cached_tokens"):
+    for count in ("num_tokens", "prompt_tokens", "cached_tokens", "in_flight"):
         setattr(answer, count, int(getattr(answer, count)))  # NumPy's integers are not JSON's
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from vamba_eval.contracts import LETTERS, CutOff, Question, Score
+from vamba_eval.reasoning import final_text
 from vamba_eval.score.letters import score_choice
 from vamba_eval.score.options import option_begun, option_of, texts_of, words_of
 from vamba_eval.score.phrases import (
@@ -32,7 +33,6 @@ from vamba_eval.score.phrases import (
     VERBS,
 )
 from vamba_eval.score.plain import CLOSE, OPEN, plain
-from vamba_eval.score.reasoning import final_text
 
 _NEGATED = re.compile(
     r"(?:\b(?:not|no|never|neither|nor|none|without|cannot|unable|rather\s+than|instead\s+of|unlike|except|all\s+but|anything\s+but)\b|doubt|unlikely|nothing|n['’]t\b)"

@@ -20,7 +20,7 @@ from vamba_eval.contracts import Task, UserError
 from vamba_eval.endpoint import Endpoint, EndpointError, Usage
 from vamba_eval.files import locked, user_cache
 from vamba_eval.progress import Display
-from vamba_eval.score.reasoning import final_text
+from vamba_eval.reasoning import final_text
 from vamba_eval.score.scored import Scored, recorded_task
 from vamba_eval.store.judgements import Judge, digest, judged_path, read_judgements
 from vamba_eval.store.records import Record

@@ -27,7 +27,7 @@ class Record:
     seed, rotation, variant         which of the times that it was asked (``Trial``)
     prompt, response    what was put to the model, and its answer without its ``thinking``; None where there is none
     error               why there is no response; None where there is one
-    num_tokens, finish_reason, prompt_tokens, cached_tokens, price  as in ``Answer``
+    num_tokens, finish_reason, prompt_tokens, cached_tokens, price, served_by, in_flight  as in ``Answer``
     batch               how many prompts were answered together; costs are then an even share
     frames, size, frames_digest, clip_note  the clip: frames, (height, width), what identifies its bytes, its note
     seen                what the model saw of it, as ``Seen`` has it
@@ -62,6 +62,8 @@ class Record:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     price: float | None = None
+    served_by: str = ""
+    in_flight: int | None = None
     batch: int | None = None
     frames: int | None = None
     size: list[int] | None = None

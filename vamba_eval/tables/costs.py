@@ -48,13 +48,14 @@ class Costs:
     encode_s_per_video      seconds of what depends on the video alone, once a video
     generate_s_per_question seconds of one response; of one that was given in a batch, its share
     latency_s               of a served model: seconds from the request to the answer, and never beside the others
+    in_flight               the most requests of it that were out at once
     first_answer_s          seconds from a video's frames to the first answer about it: its encoding and one response
     first_answer_j          joules of the GPUs for the same
     first_token_s           of a response, until its first token is known
     tokens_per_s            tokens a second behind the first
     video_tokens, prompt_tokens, new_tokens     a video's, a question's and a response's
     cached_tokens                               of a question's, those that a server had in its cache
-    price                                       of all responses, in dollars; None where nobody asks for any
+    price                                       of the ``priced`` responses, in dollars; None where nobody asks for any
     gpu_allocated, gpu_reserved, host           the highest peak, in bytes
     """
 
@@ -71,10 +72,17 @@ class Costs:
     first_answer_j: Distribution | None = None
     latency_s: Distribution | None = None
     cached_tokens: Distribution | None = None
+    in_flight: int | None = None
     price: float | None = None
+    priced: int = 0
     gpu_allocated: int | None = None
     gpu_reserved: int | None = None
     host: int | None = None
+
+    @property
+    def price_per_question(self) -> float | None:
+        """In dollars, the mean over responses whose price is known."""
+        return None if self.price is None else self.price / self.priced
 
     def row(self) -> dict[str, float | int | None]:
         """The columns of a table: a distribution's median under its name, percentiles beside it."""
@@ -82,7 +90,7 @@ class Costs:
         for name, value in vars(self).items():
             if name in ("gpu_allocated", "gpu_reserved", "host"):
                 row[f"{name}_bytes"] = value
-            elif name == "price":
+            elif name in ("price", "priced", "in_flight"):
                 row[name] = value
             else:
                 parts = (value.median, value.p5, value.p95) if value is not None else (None, None, None)
@@ -115,7 +123,9 @@ def costs_of(records: Sequence[Record], *, reads_video: bool = True) -> Costs:
         first_answer_j=Distribution.of(_joules(record) for record in videos),
         latency_s=Distribution.of(record.latency_s for record in warm),
         cached_tokens=Distribution.of(record.cached_tokens for record in warm),
+        in_flight=max((record.in_flight for record in warm if record.in_flight is not None), default=None),
         price=math.fsum(prices) if prices else None,
+        priced=len(prices),
         gpu_allocated=_highest(records, "gpu_allocated"),
         gpu_reserved=_highest(records, "gpu_reserved"),
         host=max((record.host_bytes for record in records if record.host_bytes is not None), default=None),

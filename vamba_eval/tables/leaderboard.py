@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Metric, Task, UserError
 from vamba_eval.score.scored import Scored, ScoredRun, score_runs
-from vamba_eval.tables.costs import Distribution
+from vamba_eval.tables.costs import Costs, Distribution
 from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, results_of
@@ -318,6 +318,10 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
                 "AT CHANCE: ",
                 f": {name} does not differ from guessing ({shown(r.chance, metric.unit)} {metric.unit})",
             )
+    if r.own_frames:
+        yield "OWN FRAMES: ", ": given the video files, it chose frames by itself, and may have heard their sound"
+    if len(r.served_by) > 1:
+        yield "SEVERAL MODELS: ", f": the endpoint says that it answered with {', '.join(r.served_by)}"
     if r.environments > 1:
         yield "", f": made in {r.environments} environments (package versions or hardware)"
 
@@ -468,10 +472,8 @@ def _cost_cells(results: Sequence[Result], *, with_cut_off: bool) -> dict[str, A
         return {}
     most = max(results, key=lambda result: result.videos)
     peaks = [result.peak_bytes for result in results if result.peak_bytes is not None]
-    served = {}
-    if most.costs.latency_s is not None:  # another thing than seconds of a model's own work, so in columns of its own
-        price = [result.costs.price for result in results if result.costs.price is not None]
-        served = {"Latency s": _spread_cell(most.costs.latency_s), "Price $": f"{sum(price):.4g}" if price else "-"}
+    # Latency is another thing than seconds of a model's own work, so what is served has columns of its own.
+    served = _served_cells(results, most.costs) if most.costs.latency_s is not None else {}
     cut_off = sum(result.cut_off for result in results)
     return {
         "Unparsed": f"{sum(result.unparsed for result in results):,}",
@@ -482,6 +484,23 @@ def _cost_cells(results: Sequence[Result], *, with_cut_off: bool) -> dict[str, A
         "Generate s/question": _spread_cell(most.costs.generate_s_per_question),
         "Peak GiB": f"{max(peaks) / _GIB:.2f} ({results[0].peak_kind})" if peaks else "-",
         **served,
+    }
+
+
+def _served_cells(results: Sequence[Result], most: Costs) -> dict[str, Any]:
+    """Latency and tokens on the benchmark that has most videos, ``most``; prices of all."""
+    at_once = f", {most.in_flight} at once" if most.in_flight else ""
+    priced = [result for result in results if result.costs.price is not None]
+    price = sum(result.costs.price or 0.0 for result in priced)
+    answers = sum(result.costs.priced for result in priced)
+    right = sum(result.costs.priced * (result.correct or 0.0) for result in priced)
+    return {
+        "Latency s": _spread_cell(most.latency_s) + at_once,
+        "Prompt tokens": _spread_cell(most.prompt_tokens),
+        "New tokens": _spread_cell(most.new_tokens),
+        "Price $": f"{price:.4g}" if priced else "-",
+        "$/1,000 questions": f"{1000 * price / answers:.4g}" if priced else "-",
+        "$/right answer": f"{price / right:.3g}" if right else "-",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from vamba_eval.contracts import Summary
@@ -15,6 +16,8 @@ from vamba_eval.tables.ranks import Rank
 from vamba_eval.tables.robustness import asked_otherwise, robustness_row
 from vamba_eval.tables.text import unique
 
+_OWN_FRAMES = "its own"  # frames of a service that is given files, and samples them by itself
+
 
 @dataclass
 class Result:
@@ -24,7 +27,8 @@ class Result:
     all questions make ``trials``, more than one a question where it is asked in several orders or wordings. ``asked``
     says how else than the protocol asks. Of the ``unparsed`` some may be right all the same (``unparsed_right``: the
     protocol says so) or drawn; ``unparsed_wrong`` are wrong. ``reads_video`` is False of what is asked without looking;
-    ``size`` is how large its frames are.
+    ``size`` is how large its frames are. ``correct`` is the share of responses that are right, where they are right or
+    wrong; ``served_by`` are the models that an endpoint says it answered with.
     """
 
     run: str
@@ -63,7 +67,14 @@ class Result:
     unjudged: int = 0
     unjudged_why: str = ""
     batched: int = 0
+    correct: float | None = None
+    served_by: list[str] = field(default_factory=list)
     rank: Rank | None = None
+
+    @property
+    def own_frames(self) -> bool:
+        """Whether it saw other frames than those that are chosen here."""
+        return self.num_frames == _OWN_FRAMES
 
     @property
     def asked_for(self) -> int:
@@ -78,6 +89,12 @@ class Result:
     @property
     def complete(self) -> bool:
         return self.counted == self.asked_for
+
+    @property
+    def price_per_correct(self) -> float | None:
+        """Dollars for each right response; None where there is no price, or nothing is right or wrong."""
+        price = self.costs.price_per_question
+        return None if price is None or not self.correct else price / self.correct
 
     def row(self) -> dict[str, Any]:
         """The CSV row, at full precision; accuracies in [0, 1]."""
@@ -119,6 +136,8 @@ class Result:
             "not_judged": self.unjudged,
             "videos": self.videos,
             **self.costs.row(),
+            "price_per_correct": self.price_per_correct,
+            "served_by": "; ".join(self.served_by),
             "peak_memory_bytes": self.peak_bytes,
             "peak_memory_kind": self.peak_kind,
             "hardware": self.hardware,
@@ -157,6 +176,7 @@ def result_of(run: ScoredRun) -> Result:
     answered = run.answered
     sampling = run.fingerprint["sampling"]
     reads = run.identity.get("reads_video", True)
+    own_frames = reads and bool(run.identity.get("samples_itself"))
     counts, environments = run.info["counts"][run.task_name], run.info["environments"]
     used = sorted({record.environment for record in run.records})
     last = environments[used[-1]] if used else {"hardware": {}}
@@ -172,8 +192,8 @@ def result_of(run: ScoredRun) -> Result:
         task=run.task_name,
         title=run.title,
         protocol=run.protocol,
-        num_frames=sampling.get("num_frames", sampling["strategy"]) if reads else None,
-        size=_size(sampling) if reads else "",
+        num_frames=_OWN_FRAMES if own_frames else sampling.get("num_frames", sampling["strategy"]) if reads else None,
+        size=_size(sampling) if reads and not own_frames else "",
         reads_video=reads,
         summary=run.summary,
         chance=run.chance(),
@@ -194,13 +214,19 @@ def result_of(run: ScoredRun) -> Result:
         costs=costs_of(answered, reads_video=reads),
         peak_bytes=max(peaks, default=None),
         peak_kind=(answered[0].peak_kind or "") if answered else "",
-        hardware=_hardware(last["hardware"]),
+        hardware=""
+        if run.identity.get("served")
+        else _hardware(last["hardware"]),  # the server's is not seen from here
         random_weights=run.identity.get("weights") == "random",
         failures=unique(record.error for record in run.records if record.error is not None),
         environments=max(1, len(used)),
         judge=str(run.judgements.judge or ""),
         unjudged=run.num_unjudged,
         batched=sum(record.batch is not None for record in answered),
+        correct=fmean(right)
+        if (right := [each.values["correct"] for each in run.scored if "correct" in each.values])
+        else None,
+        served_by=sorted({record.served_by for record in answered if record.served_by}),
         unjudged_why=run.judgements.explain(run.num_unjudged, run.folder),
     )
 

@@ -6,6 +6,7 @@ Plain functions on plain values. A server that separates the two itself leaves n
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _REASONING_NAMES = (
     *("think", "thinking", "thought", "thoughts", "thought_process", "reasoning", "reason", "reflection", "reflect"),
@@ -30,27 +31,47 @@ _END_OF_CHANNEL = re.compile(r"<\|(?:return|end|call|start|channel)\|>")
 # gpt-oss where a tokenizer has dropped the special tokens.
 _FINAL_WITHOUT_MARKS = re.compile(r"assistant\s{0,3}final(?![a-z])")
 _ANALYSIS_WITHOUT_MARKS = re.compile(r"\s*analysis(?=[A-Z])")
+_CHANNEL = re.compile(r"<\|start\|>\s*assistant|<\|channel\|>\s*\w+[^<]{0,40}<\|message\|>")
 _SPECIAL_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>|</?s>|<eos>|<end_of_turn>|<end_of_utterance>")
 
 
 def final_text(response: str) -> str:
     """``response`` without its reasoning; "" where the reasoning never ends, so that the answer never came."""
+    _, answer = _split(response)
+    return answer
+
+
+def split_thinking(response: str) -> tuple[str, str]:
+    """The reasoning in ``response``, and its answer: "" where the reasoning never ends.
+
+    Without any mark of reasoning the answer is the response as it is.
+    """
+    thinking, answer = _split(response)
+    return ("", response) if thinking is None else (thinking, answer)
+
+
+def _split(response: str) -> tuple[str | None, str]:
+    """The reasoning (None where nothing marks any) and the answer."""
     text = response
+    thinking: str | None = None
     if "<|channel|>" in text:
         finals = list(_FINAL_CHANNEL.finditer(text))
         if not finals:
-            return ""
+            return _bare(text), ""
+        thinking = _bare(text[: finals[-1].start()])
         text = text[finals[-1].end() :]
         closing = _END_OF_CHANNEL.search(text)
         text = text[: closing.start()] if closing else text
     elif finals := list(_FINAL_WITHOUT_MARKS.finditer(text)):
+        thinking = text[: finals[-1].start()].strip()
         text = text[finals[-1].end() :]
     elif _ANALYSIS_WITHOUT_MARKS.match(text):
-        return ""
+        return text.strip(), ""
     for mark, meaning in _FAMILY_MARKS:
         text = text.replace(mark, meaning)
     if "<" not in text and "[" not in text:
-        return text.strip()
+        return thinking, text.strip()
+    thoughts = [thinking] if thinking is not None else []
     kept: list[str] = []
     start, opened = 0, ""
     for tag in _REASONING.finditer(text):
@@ -60,11 +81,23 @@ def final_text(response: str) -> str:
         if not tag.group(1):
             if not opened:
                 kept.append(text[start : tag.start()])
-                opened = name
+                start, opened = tag.end(), name
         elif not opened:  # opened in the prompt, or once more before
+            thoughts += [*kept, text[start : tag.start()]]
             kept, start = [], tag.end()
         elif name == opened or {name, opened} == {"think", "thoug"}:
+            thoughts.append(text[start : tag.start()])
             start, opened = tag.end(), ""
     if opened:
-        return ""
-    return _SPECIAL_TOKEN.sub("", "".join([*kept, text[start:]])).strip()
+        return _joined([*thoughts, *kept, text[start:]]), ""
+    answer = _SPECIAL_TOKEN.sub("", "".join([*kept, text[start:]])).strip()
+    return (_joined(thoughts) if thoughts else None), answer
+
+
+def _joined(thoughts: Sequence[str]) -> str:
+    return "\n".join(thought.strip() for thought in thoughts if thought.strip())
+
+
+def _bare(text: str) -> str:
+    """Reasoning in channels, without the marks of the channels."""
+    return _SPECIAL_TOKEN.sub("", _CHANNEL.sub("\n", text)).strip()
