@@ -517,3 +517,26 @@ def test_a_cache_that_fails_costs_no_clip(folder: Path, tmp_path: Path, caplog: 
         loads = clips(reader, videos_of(folder)[:3])
     assert all(loaded.clip is not None for loaded in loads.values())
     assert sum("the clip cache does not work" in message for message in caplog.messages) == 1
+
+
+def test_a_worker_writes_nothing_where_its_buffer_was(tmp_path: Path) -> None:
+    """What is still queued when a run ends finds another file at the number of a buffer that is closed."""
+    video = make_video(tmp_path / "video.mp4", frames=30)
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"0123456789" * 1000)
+    request = worker.ReadRequest(video, FrameSampling(num_frames=4), None, None, "pyav")
+    buffer = worker.Buffer()
+    assert worker.serve(request, buffer.address).problem is None
+    number = int(buffer.address.path.rpartition("/")[2])
+    buffer.close()
+    with precious.open("r+b") as file:
+        os.dup2(file.fileno(), number)  # where it is by itself, mostly
+        result = worker.serve(request, buffer.address)
+        if number != file.fileno():
+            os.close(number)
+    assert result.problem is not None and "nobody waits" in result.problem and result.clip is None
+    assert precious.read_bytes() == b"0123456789" * 1000
+    other = worker.Buffer()
+    assert other.address != buffer.address
+    assert worker.serve(request, buffer.address).clip is None and other.silent_s() == 0.0, "not another buffer either"
+    other.close()

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, Video
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.cache import ClipCache, frames_digest
-from vamba_eval.reading.worker import Buffer, ReadRequest, ReadResult, begin_worker, read, serve
+from vamba_eval.reading.worker import Address, Buffer, ReadRequest, ReadResult, begin_worker, read, serve
 from vamba_eval.video import others
 from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.read import VideoInfo, check_backend
@@ -258,12 +258,12 @@ class Reader:
         """Have a worker read the video."""
         try:
             # By a thread that lives as long as the pool: workers die with the thread that started them.
-            pending.future = self._starter.submit(self._schedule, pending.request, pending.buffer.path).result()
+            pending.future = self._starter.submit(self._schedule, pending.request, pending.buffer.address).result()
         except RuntimeError as error:  # the pool broke since it was last used
             self._restart_pool(error)
             self._send(pending)
 
-    def _schedule(self, request: ReadRequest, buffer: str) -> ProcessFuture[ReadResult]:
+    def _schedule(self, request: ReadRequest, buffer: Address) -> ProcessFuture[ReadResult]:
         return self._processes().schedule(serve, args=[request, buffer])
 
     def _processes(self) -> ProcessPool:

@@ -6,6 +6,7 @@ Knows the decoder and the clip cache; knows nothing of pools, other videos or qu
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import math
 import mmap
@@ -20,7 +21,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -153,18 +154,28 @@ def begin_worker(memory_bytes: int, parent: int) -> None:
             os._exit(1)
 
 
-def serve(request: ReadRequest, buffer: str) -> ReadResult:
-    """Read into the buffer at that path: the result's clip comes without its frames."""
+def serve(request: ReadRequest, buffer: Address) -> ReadResult:
+    """Read into the buffer there: the result's clip comes without its frames."""
     preload(request.backend)  # before the first sign of life, from which on silence counts
-    result = read(request, _hooks_into(buffer))
+    try:
+        hooks = _hooks_into(buffer)
+    except OSError as error:
+        return ReadResult(problem=f"nobody waits for it any more ({system_reason(error)})")
+    result = read(request, hooks)
     if result.clip is not None:
         result.shape = result.clip.frames.shape
         result.clip.frames = np.empty(0, dtype=np.uint8)
     return result
 
 
-def _hooks_into(path: str) -> Hooks:
-    file = open(path, "r+b", buffering=0)  # noqa: SIM115 - lives as long as the hooks
+def _hooks_into(buffer: Address) -> Hooks:
+    """Raises OSError where the buffer is closed: its place may be that of any file by then, and nothing is written."""
+    number = os.open(buffer.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    file = os.fdopen(number, "r+b", buffering=0)  # lives as long as the hooks
+    about = os.fstat(number)
+    if (about.st_dev, about.st_ino) != (buffer.device, buffer.inode):
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, "the buffer is closed, and its place another file's", buffer.path)
     header = mmap.mmap(file.fileno(), _HEADER_BYTES)
 
     def alive() -> None:
@@ -186,6 +197,14 @@ def _hooks_into(path: str) -> Hooks:
     return Hooks(empty, alive)
 
 
+class Address(NamedTuple):
+    """Where a worker finds a buffer, and by what it knows that it is still that one."""
+
+    path: str
+    device: int
+    inode: int
+
+
 class Buffer:
     """Memory shared with a worker: the time of its last sign of life, then the frames.
 
@@ -197,10 +216,12 @@ class Buffer:
         self._file: IO[bytes]
         if hasattr(os, "memfd_create"):
             self._file = os.fdopen(os.memfd_create("vamba_eval_clip"), "r+b", buffering=0)
-            self.path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+            path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
         else:
             self._file = tempfile.NamedTemporaryFile("r+b", buffering=0, prefix="vamba_eval_clip_")  # noqa: SIM115
-            self.path = self._file.name
+            path = self._file.name
+        about = os.fstat(self._file.fileno())
+        self.address = Address(path, about.st_dev, about.st_ino)
         self._file.truncate(_HEADER_BYTES)
         self._header = mmap.mmap(self._file.fileno(), _HEADER_BYTES)
 
