@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,6 +233,37 @@ def cache_name() -> str:
     from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLTextModel
 
     return "cache" if "cache" in inspect.signature(Qwen2VLTextModel.forward).parameters else "past_key_values"
+
+
+def takes(model: Any, name: str) -> bool:
+    """Whether a model's forward has a parameter of that name."""
+    return name in inspect.signature(model.forward).parameters
+
+
+def last_logits(model: Any, count: int) -> dict[str, int]:
+    """What keeps a model from computing logits for more than the last tokens: of a whole video they would take more
+    memory than the model."""
+    return {"logits_to_keep": count} if takes(model, "logits_to_keep") else {}
+
+
+def bounds_pixels(processor: Any) -> bool:
+    """Whether a video processor sizes frames by a number of pixels, its ``size.longest_edge``, and not by an edge."""
+    return hasattr(sys.modules[type(processor).__module__], "smart_resize") or hasattr(processor, "smart_resize")
+
+
+def bounds_all_frames(processor: Any) -> bool:
+    """Whether that number is of all frames together, as of Qwen3-VL and GLM, or of each, as of Qwen2-VL."""
+    resize = getattr(sys.modules[type(processor).__module__], "smart_resize", None) or processor.smart_resize
+    return "num_frames" in inspect.signature(resize).parameters
+
+
+def check_fit(info: dict[str, Any], pretrained: str, model: str, kinds: Sequence[str]) -> None:
+    """Raise UserError, naming some of them, where weights are missing or in excess (``info`` is transformers')."""
+    for kind in kinds:
+        if info.get(kind):
+            names = ", ".join(str(key) for key in sorted(info[kind], key=str)[:3])
+            more = f" and {len(info[kind]) - 3} more" if len(info[kind]) > 3 else ""
+            raise UserError(f"{pretrained} does not fit {model}: {kind.replace('_', ' ')}: {names}{more}")
 
 
 @contextmanager
