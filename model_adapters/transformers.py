@@ -8,6 +8,8 @@ switched off, and it is told where in the source each frame stands.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,39 +18,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from . import _caches, _transformers
+from . import _caches, _frames, _transformers
 
 if TYPE_CHECKING:
     import torch
 
 _MARK = "QUESTION"
 _FAR = 64  # tokens
+log = logging.getLogger(__name__)
 _TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")  # an input for each token
-# Models of which a video cannot be encoded before the question is known.
+# Types that cannot be asked: of most, a video cannot be encoded before the question is known.
 _NO_PREFIX = {
-    "instructblipvideo": "its Q-Former reads the question while it encodes the video",
-    "instructblip": "its Q-Former reads the question while it encodes the picture",
+    **dict.fromkeys(("instructblip", "instructblipvideo"), "its Q-Former reads the question while it encodes the frames"),
     "mllama": "each token of a question has a mask over the pictures",
+    **dict.fromkeys(
+        ("qwen2_5_omni", "qwen3_omni_moe"), "it answers in speech too, with a second model behind the one that sees"
+    ),
 }
-# Models that are told when each frame was, so that they cannot be shown frames of unknown times: in the prompt's text, or
-# (qwen2_5_vl) by the places of the frames' tokens.
-_TOLD_TIMES = frozenset(
-    (
-        *("qwen2_5_vl", "qwen2_5_omni", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen3_omni_moe"),
-        *(
-            "glm4v",
-            "glm4v_moe",
-            "glm46v",
-            "glm5_next",
-            "video_llama_3",
-            "smolvlm",
-            "gemma4",
-            "gemma4_unified",
-            "molmo2",
-        ),
-        *("kimi_k25", "muse_glimmer", "minimax_m3_vl", "ernie4_5_vl_moe"),
-    )
-)
 # Since 5.3, transformers places the text after a video of these on the video's own late positions; the checkpoints were
 # trained with positions behind all of it, as Qwen's code and transformers up to 5.2 have them.
 _OVERLAPPING = frozenset(("qwen2_vl", "qwen2_5_vl"))
@@ -126,10 +112,11 @@ class TransformersAdapter(ModelAdapter):
         )
         self.device, self.dtype = weights.device, weights.dtype
         self._load(pretrained, weights)
-        self._choose_frames(frames_as)
-        self.max_pixels, self.total_pixels = _pixels(max_pixels), _pixels(total_pixels)
         self.system = system
         self.thinking = None if thinking is None else _transformers.boolean(thinking)
+        self.max_pixels, self.total_pixels = _pixels(max_pixels), _pixels(total_pixels)
+        self._check_template()
+        self._choose_frames(frames_as)
         if text_positions not in (None, "original", "transformers"):
             raise UserError(f"text_positions is {text_positions!r}: use original or transformers")
         if text_positions is not None and self.kind not in _OVERLAPPING:
@@ -137,7 +124,7 @@ class TransformersAdapter(ModelAdapter):
                 f"text_positions has no effect on a {self.kind}, whose text follows its video: leave it out"
             )
         self.original_positions = self.kind in _OVERLAPPING and text_positions != "transformers"
-        self._check_template()
+        self._note_choices()
 
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
@@ -210,7 +197,8 @@ class TransformersAdapter(ModelAdapter):
                 **cache,
             )
         tokens = output[0, ids.shape[1] :].tolist()
-        return _transformers.answer(self.model, self.tokenizer, tokens, ids.shape[1] - encoded.video_tokens)
+        asked = ids.shape[1] - encoded.video_tokens
+        return _transformers.answer(self.model, self.tokenizer, tokens, asked, encoded.behind)
 
     def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
         import torch
@@ -237,11 +225,13 @@ class TransformersAdapter(ModelAdapter):
         return _transformers.likelihood(logits, said[0].to(logits.device))
 
     def _question(self, encoded: Encoded, prompt: str) -> torch.Tensor:
-        """The tokens behind the prefix, (1, M)."""
-        text = encoded.before + prompt + encoded.behind
-        if encoded.overlap:
-            return self._ids(text)[:, encoded.overlap :]
-        return self._ids(text, special=self._adds_special(text))
+        """The tokens behind the prefix, (1, M). Raises ValueError for a question that holds a control token."""
+        import torch
+
+        special = not encoded.overlap and self._adds_special(encoded.before)
+        asked = prompt.strip() if self._trims else prompt
+        ids = self._plain.ids(encoded.before, asked, encoded.behind, special)
+        return torch.tensor([ids[encoded.overlap :]], device=self.device)
 
     def _behind(self, encoded: Encoded, count: int) -> dict[str, torch.Tensor]:
         """What the model is given with ``count`` tokens that follow the prefix: mask, kinds of tokens, positions."""
@@ -258,12 +248,15 @@ class TransformersAdapter(ModelAdapter):
 
     def _render(self, clip: Clip | None, **template: Any) -> str:
         """The chat with the mark in the question's place."""
-        content = [*self._media(clip), {"type": "text", "text": _MARK}]
+        return self._chat(self._media(clip), _MARK, **template)
+
+    def _chat(self, media: Sequence[dict[str, Any]], question: str, **template: Any) -> str:
+        content = [*media, {"type": "text", "text": question}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
-        if self.thinking is not None:
-            template = {"enable_thinking": self.thinking, **template}
+        if self.thinking is not None:  # as most call it, and as Kimi and DeepSeek do
+            template = {"enable_thinking": self.thinking, "thinking": self.thinking, **template}
         text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
         if text.count(_MARK) != 1:
             raise UserError(f"{self._name}: its chat template does not show a question as it is given")
@@ -276,6 +269,7 @@ class TransformersAdapter(ModelAdapter):
             return [{"type": "video"}]
         texts = [""] * (len(clip.frames) + 1)
         for place, text in clip.captions:
+            self._plain.check(text, "the text between the frames")
             texts[place] += text
         media: list[dict[str, Any]] = []
         for text in texts[:-1]:
@@ -284,7 +278,8 @@ class TransformersAdapter(ModelAdapter):
         return media + ([{"type": "text", "text": texts[-1]}] if texts[-1] else [])
 
     def _as_images(self, clip: Clip) -> bool:
-        return self.frames_as == "images" or bool(clip.captions)
+        still = self._auto and self._can["images"] and len(clip.frames) == 1 and math.isnan(clip.source_fps)
+        return self.frames_as == "images" or bool(clip.captions) or still
 
     def _split(self, ids: Sequence[int], before: str, behind: str) -> tuple[int, str]:
         """How many tokens are the prefix, and the text from its last token on up to the question.
@@ -292,7 +287,7 @@ class TransformersAdapter(ModelAdapter):
         The prefix ends with the last added token before the question, at which tokenizers always split: what follows is
         tokenized alike whatever stands before. That is checked, on the mark.
         """
-        added = self._added_tokens()
+        added = self._added
         end = max((before.rfind(text) + len(text) for text in added if text in before), default=0)
         shown = before[end:] + _MARK + behind
         length = len(ids) - self._ids(str(self.tokenizer.eos_token) + shown).shape[1] + 1
@@ -307,9 +302,6 @@ class TransformersAdapter(ModelAdapter):
             f"{self._name}: a video cannot be encoded before the question: its tokens depend on more than what stands "
             "directly before the question"
         )
-
-    def _added_tokens(self) -> set[str]:
-        return {str(token) for token in (*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens)}
 
     def _ids(self, text: str, special: bool = False) -> torch.Tensor:
         ids = self.tokenizer(text, add_special_tokens=special, return_tensors="pt").input_ids
@@ -330,67 +322,56 @@ class TransformersAdapter(ModelAdapter):
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
         if self._as_images(clip):
             given["images"] = [list(frames)]
+            given |= self._bounds(self.processor.image_processor, clip)
         else:
-            given |= {"videos": [[frames]], "video_metadata": [[self._metadata(clip)]], "do_sample_frames": False}
-            given |= self._size(self.processor.video_processor, clip)
+            about = _frames.metadata(clip, self.kind)
+            given |= {"videos": [[frames]], "video_metadata": [[about]], "do_sample_frames": False}
+            given |= self._bounds(self.processor.video_processor, clip)
         found = dict(self.processor(text=[text], **given))
         found.pop("attention_mask", None)  # of ones
         return found
 
-    def _metadata(self, clip: Clip) -> dict[str, Any]:
-        """Where in the source the frames stand. Raises UserError where a model is told times that nobody knows."""
-        count, height, width = clip.frames.shape[:3]
-        size = {"height": height, "width": width}
-        if math.isfinite(clip.source_fps) and clip.source_fps > 0:
-            total = round(clip.duration_s * clip.source_fps) if math.isfinite(clip.duration_s) else 0
-            indices = clip.frame_indices.tolist()
-            about = {"total_num_frames": max(total, indices[-1] + 1), "fps": clip.source_fps}
-            return {**about, "frames_indices": indices, "duration": about["total_num_frames"] / clip.source_fps, **size}
-        if self.kind in _TOLD_TIMES:
-            raise UserError(f"a {self.kind} is told when each frame was, which extracted frames of no rate do not say")
-        return {"total_num_frames": count, "fps": None, "frames_indices": list(range(count)), "duration": None, **size}
-
-    def _size(self, processor: Any, clip: Clip) -> dict[str, Any]:
-        """What keeps a processor that bounds the pixels of a frame, or of all frames together, from shrinking them."""
-        size = getattr(processor, "size", None)
-        least, most = getattr(size, "shortest_edge", None), getattr(size, "longest_edge", None)
-        if not (least and most and _transformers.bounds_pixels(processor)):
-            if self.max_pixels or self.total_pixels:
-                raise UserError(
-                    f"{self._name}: max_pixels and total_pixels have no effect, as its frames have a fixed size: leave "
-                    "them out"
-                )
-            return {}
-        count, height, width = clip.frames.shape[:3]
-        together = _transformers.bounds_all_frames(processor)
-        frame = min(self.max_pixels or math.inf, (self.total_pixels or math.inf) / count)
-        bound = 4 * height * width if math.isinf(frame) else int(frame)  # far above, for rounding to patches
-        bound = max(bound * count if together else bound, least)
-        given: dict[str, Any] = {"size": {"shortest_edge": least, "longest_edge": bound}}
-        if hasattr(processor, "cap_pixels_per_frame"):
-            given["cap_pixels_per_frame"] = False
-        return given
+    def _bounds(self, processor: Any, clip: Clip) -> dict[str, Any]:
+        return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels)
 
     def _placed(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """On the model's device, and pixels in its dtype."""
-        return value.to(self.device, self.dtype if value.is_floating_point() and name.startswith("pixel") else None)
+        return value.to(self.device, self.dtype if value.is_floating_point() and "pixel" in name else None)
 
     def _seen(self, clip: Clip, given: dict[str, Any], prefix: torch.Tensor) -> Seen:
         """What the tensors show of the clip. Raises UserError where that is fewer frames than it has."""
-        import torch
-
         images = self._as_images(clip)
         processor = self.processor.image_processor if images else self.processor.video_processor
-        frames, height, width = _shown(given, processor, images, len(clip.frames))
-        if frames < len(clip.frames):
+        shown = _frames.shown(given, processor, images, len(clip.frames))
+        ids = prefix[0].tolist()
+        tokens = sum(token in self._media_tokens for token in ids)
+        if not tokens:
+            raise UserError(f"{self._name}: its processor puts no frames in the prompt: use another frames_as")
+        if shown.frames < len(clip.frames):
+            other = "video" if images else "images"
+            hint = f", or show them otherwise (frames_as={other})" if self._can[other] else ""
             raise UserError(
-                f"{self._name} sees {frames} of {len(clip.frames)} frames: use --num-frames {frames}, or show them as "
-                f"{'a video (frames_as=video)' if images else 'pictures (frames_as=images)'}"
+                f"{self._name} sees {shown.frames} of {len(clip.frames)} frames: use --num-frames {shown.frames}{hint}"
             )
-        media = torch.tensor(sorted(self._media_tokens), device=prefix.device)
+        self._warn_of_size(clip, shown)
+        prompt = self.tokenizer.decode(_frames.collapsed(ids, self._placeholders))
+        times = not images and _frames.tells_times(self.kind, prompt, clip)
         kind: Literal["video", "images"] = "images" if images else "video"
-        tokens = int(torch.isin(prefix, media).sum())
-        return Seen(frames, height, width, tokens, kind, times=not images and self.kind in _TOLD_TIMES)
+        return Seen(shown.frames, shown.height, shown.width, tokens, kind, times)
+
+    def _warn_of_size(self, clip: Clip, shown: _frames.Shown) -> None:
+        """Say once where frames lose pixels or their shape, which nobody asked for."""
+        height, width = clip.frames.shape[1:3]
+        bent = abs(math.log(shown.width / shown.height * height / width)) > 0.15
+        smaller = shown.height * shown.width < 0.75 * height * width
+        asked = self.max_pixels or self.total_pixels
+        if self._warned or asked or shown.tiles or not (bent or smaller):
+            return
+        self._warned = True
+        log.warning(
+            "%s: the model sees %dx%d of frames of %dx%d, as its processor has it",
+            *(self._name, shown.width, shown.height, width, height),
+        )
 
     def _last_position(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
         """Where the prefix's last token stands, by the rule of the model's own ``generate``."""
@@ -423,7 +404,8 @@ class TransformersAdapter(ModelAdapter):
         self._name, self.kind = pretrained, str(config.model_type)
         if getattr(config, "vision_mamba_mixer_config", None) is not None:
             raise UserError(f"{pretrained} is a Vamba checkpoint: use --models vamba for it")
-        if (why := _NO_PREFIX.get(self.kind)) is not None:
+        why = "it has an encoder for its text" if getattr(config, "is_encoder_decoder", False) else None
+        if (why := _NO_PREFIX.get(self.kind, why)) is not None:
             raise UserError(f"{pretrained}: a {self.kind} cannot be asked by this adapter: {why}")
         self.model, info = _transformers.load_checkpoint(AutoModelForMultimodalLM, weights)
         _transformers.check_fit(info, pretrained, type(self.model).__name__, ("missing_keys", "mismatched_keys"))
@@ -435,31 +417,55 @@ class TransformersAdapter(ModelAdapter):
         self.model.eval()
         if weights.device_map is not None:
             self.device = self.model.device
-        self._media_tokens = _media_tokens(self.model.config, self.processor)
+        self._added = {str(token) for token in (*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens)}
+        self._media_tokens, self._placeholders = _media_tokens(self.model.config, self.processor)
+        self._plain = _transformers.PlainText(self.tokenizer, self.tokenizer.convert_ids_to_tokens(self._placeholders))
+        self._warned = False
+        own = self.model.generation_config
+        if own.eos_token_id is None:
+            own.eos_token_id = self.tokenizer.eos_token_id
         identity = _transformers.checkpoint_identity(pretrained, config)
         self._description = {**weights.describe(), "identity": identity, "class": type(self.model).__name__}
+        # Of generation_config.json these alone act: see `load_checkpoint`.
+        acting = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
+        self._description |= {name: getattr(own, name) for name in acting if getattr(own, name) is not None}
 
     def _choose_frames(self, frames_as: str) -> None:
-        can = {
-            "video": getattr(self.processor, "video_processor", None) is not None,
-            "images": getattr(self.processor, "image_processor", None) is not None,
+        """As a video where the processor takes one and the chat template shows it, else as pictures."""
+        blind = self._chat([], _MARK)
+        self._can = {
+            kind: getattr(self.processor, f"{medium}_processor", None) is not None
+            and self._chat([{"type": medium}], _MARK) != blind
+            for kind, medium in (("video", "video"), ("images", "image"))
         }
-        if frames_as not in ("auto", *can):
+        self._auto = frames_as == "auto"
+        if frames_as not in ("auto", *self._can):
             raise UserError(f"frames_as is {frames_as!r}: use auto, video or images")
+        if not any(self._can.values()):
+            raise UserError(f"{self._name} takes neither videos nor pictures: is it a video or image-text model?")
         if frames_as == "auto":
-            frames_as = "video" if can["video"] else "images"
-        if not can[frames_as]:
-            raise UserError(f"{self._name} takes no {frames_as}: its processor has nothing for them")
+            frames_as = "video" if self._can["video"] else "images"
+        if not self._can[frames_as]:
+            (other,) = (kind for kind, possible in self._can.items() if possible)
+            raise UserError(f"{self._name} does not take frames as {frames_as}: use frames_as={other}, or leave it out")
         self.frames_as = frames_as
 
     def _check_template(self) -> None:
-        """Note what decides answers, and refuse an argument that the chat template makes nothing of."""
-        if not getattr(self.processor, "chat_template", None):
+        """Learn how the chat template shows a question, and refuse an argument that it makes nothing of."""
+        template = getattr(self.processor, "chat_template", None)
+        if not template:
             raise UserError(f"{self._name} has no chat template, so nobody knows how to ask it: is it a chat model?")
+        self._trims = f" {_MARK} " not in self._chat([], f" {_MARK} ")
         if self.thinking is not None:
-            shown = self._render(None)
-            if shown == self._render(None, enable_thinking=not self.thinking):
-                raise UserError(f"{self._name}: its chat template knows no thinking (enable_thinking): leave it out")
+            other = not self.thinking
+            if self._render(None) == self._render(None, enable_thinking=other, thinking=other):
+                raise UserError(
+                    f"{self._name}: its chat template makes nothing of thinking (enable_thinking): leave it out"
+                )
+        self._description["chat_template"] = hashlib.sha256(str(template).encode()).hexdigest()[:16]
+
+    def _note_choices(self) -> None:
+        """What else decides answers, for the fingerprint."""
         chosen = {"frames_as": self.frames_as, "max_pixels": self.max_pixels, "total_pixels": self.total_pixels}
         chosen |= {"system": self.system, "thinking": self.thinking}
         if self.kind in _OVERLAPPING:
@@ -475,30 +481,15 @@ def _pixels(value: int | str | None) -> int | None:
     return int(value)
 
 
-def _media_tokens(config: Any, processor: Any) -> set[int]:
-    """Ids of the tokens in whose place pictures and videos stand."""
+def _media_tokens(config: Any, processor: Any) -> tuple[set[int], set[int]]:
+    """Ids of the tokens in whose place what is made of frames stands; and of all that a processor may put there."""
     names = [f"{medium}_token_{kind}" for medium in ("image", "video") for kind in ("id", "index")]
-    found = {getattr(owner, name, None) for owner in (config, processor) for name in names}
-    for name in ("image_token_ids", "video_token_ids"):
-        found |= set(getattr(processor, name, None) or ())
-    return {int(each) for each in found if isinstance(each, int)}
 
+    def of(owner: Any) -> set[int]:
+        found = {getattr(owner, name, None) for name in names}
+        return {int(each) for each in found if isinstance(each, int)}
 
-def _shown(given: dict[str, Any], processor: Any, images: bool, count: int) -> tuple[int, int, int]:
-    """Frames, height and width in pixels of what the processor made of ``count`` frames."""
-    grid = given.get("image_grid_thw" if images else "video_grid_thw")
-    if grid is not None:
-        patch = int(getattr(processor, "patch_size", 14))
-        temporal = 1 if images else int(getattr(processor, "temporal_patch_size", 1))
-        rows = grid.tolist()
-        frames = len(rows) if images else sum(row[0] for row in rows) * temporal
-        return frames, rows[0][1] * patch, rows[0][2] * patch
-    name = next((n for n in ("pixel_values_videos", "pixel_values") if given.get(n) is not None), None)
-    if name is None:
-        raise RuntimeError(f"the processor gives no pixels: {', '.join(given)}")
-    pixels = given[name]
-    if isinstance(pixels, list):
-        pixels = pixels[0]
-    *some, height, width = pixels.shape
-    # A picture may be cut in several tiles.
-    return max(count, 1) if math.prod(some[:-1]) >= count else math.prod(some[:-1]), int(height), int(width)
+    own = of(config) or of(getattr(config, "vision_config", None))
+    further = {each for name in ("image", "video") for each in getattr(processor, f"{name}_token_ids", None) or ()}
+    every = own | of(processor) | {int(each) for each in further if isinstance(each, int)}
+    return own or every, every

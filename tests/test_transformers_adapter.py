@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Wo war es, 3 °C?  "
 SETTINGS = GenerationSettings(max_new_tokens=8)
 PICTURES_ALONE = ("gemma3", "lfm2_vl", "idefics3", "llava", "llava_next", "mistral3", "aya_vision", "ovis2")
 VIDEOS = [name for name in TINY if name not in PICTURES_ALONE]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models gain nothing from more, and lose much where others work beside them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @functools.cache
@@ -134,5 +144,7 @@ def test_answers_from_the_prefix_are_those_from_scratch(name: str) -> None:
     in_turn = [*QUESTIONS, *QUESTIONS[::-1]]
     assert tokens_of(name, clip, in_turn) == [*expected, *expected[::-1]], "in any order, and again"
     other = make_clip()
-    other.frames = other.frames[::-1].copy()
-    assert tokens_of(name, other, QUESTIONS) != expected, "it must see for this test to mean anything"
+    other.frames = 255 - other.frames[::-1]
+    assert any(
+        tokens_of(name, other, [question])[0] != said for question, said in zip(QUESTIONS, expected, strict=True)
+    ), "it must see for this test to mean anything"

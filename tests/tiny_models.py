@@ -6,7 +6,6 @@ Nothing is downloaded: each has a tokenizer of 256 bytes and its own tokens.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -217,9 +216,12 @@ VICUNA = (
     "{% if part['type'] == 'image' %}<image>\n{% elif part['type'] == 'video' %}<video>\n{% else %}{{ part['text'] }}"
     "{% endif %}{% endfor %} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
-GEMMA_CHAT = functools.partial(
-    chat, begin="<start_of_turn>", end="<end_of_turn>\n", first="{{ bos_token }}"
-)
+def gemma_chat(image: str, video: str = "") -> str:
+    """It trims texts, as published."""
+    form = chat(image, video, "<start_of_turn>", "<end_of_turn>\n", "{{ bos_token }}")
+    return form.replace("{{ part['text'] }}", "{{ part['text'] | trim }}")
+
+
 GEMMA_TURNS = ("<start_of_turn>", "<end_of_turn>")
 SLIDING = {"head_dim": 16, "sliding_window": 32, "num_hidden_layers": 6}
 GEMMA3_NAMES = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
@@ -478,7 +480,7 @@ TINY: dict[str, Tiny] = {
     ),
     # Caches that cannot be cut back: sliding windows, linear attention, convolutions, state spaces; shared keys; MLA.
     "gemma4": Tiny(
-        GEMMA_CHAT("<|image|>", "<|video|>"),
+        gemma_chat("<|image|>", "<|video|>"),
         lambda t, c: hf.Gemma4Processor(
             feature_extractor=hf.Gemma4AudioFeatureExtractor(),
             image_processor=hf.Gemma4ImageProcessor(max_soft_tokens=70),
@@ -489,6 +491,7 @@ TINY: dict[str, Tiny] = {
         lambda t: hf.Gemma4Config(
             text_config=t.text(
                 head_dim=16,
+                pad_token_id=t[PAD],
                 sliding_window=32,
                 num_hidden_layers=4,
                 layer_types=["sliding_attention", "full_attention"] * 2,
@@ -511,7 +514,7 @@ TINY: dict[str, Tiny] = {
         "<bos>",
     ),
     "gemma3": Tiny(
-        GEMMA_CHAT("<start_of_image>"),
+        gemma_chat("<start_of_image>"),
         lambda t, c: hf.Gemma3Processor(hf.Gemma3ImageProcessor(**SQUARE), t, chat_template=c, image_seq_length=4),
         lambda t: hf.Gemma3Config(
             text_config=t.text(**SLIDING, query_pre_attn_scalar=16),
@@ -621,12 +624,12 @@ TINY: dict[str, Tiny] = {
             text_config=t.text(model_type="qwen2"),
             vision_config={**SIGHT, "image_size": 56, "patch_size": 14, "num_visual_indicator_tokens": 5,
                            "vocab_size": 32, "hidden_stride": 2},
-            image_token_id=t["<image>"],
-            visual_indicator_token_ids=[t[f"<indicator_{n}>"] for n in range(5)],
+            image_token_id=t["<IMG_ATOM>"],
+            visual_indicator_token_ids=[t[token] for token in ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")],
             vocab_size=len(t),
             hidden_size=64,
         ),
-        ("<image>", *(f"<indicator_{n}>" for n in range(5))),
+        ("<image>", "<IMG_ATOM>", "<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"),
     ),
 }
 
