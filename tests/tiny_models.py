@@ -125,8 +125,13 @@ def fill(model: torch.nn.Module) -> None:
     """Weights with which what is said depends on what is seen: as large as keeps the size of what passes them."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.ndim >= 2:
-                weight.normal_(0, 1.3 / math.sqrt(math.prod(weight.shape[1:]) if weight.ndim != 3 else weight.shape[-1]))
+            if "embed_tokens" in name:  # small beside what layers add, so that more counts than the last token
+                weight.normal_(0, 0.03)
+            elif weight.ndim >= 2:
+                values = weight.shape[-1] if weight.ndim == 3 else math.prod(weight.shape[1:])
+                weight.normal_(0, 1.5 / math.sqrt(values))
+            elif name.endswith("A_log"):
+                weight.fill_(-4)  # linear attention that forgets slowly
             elif name.endswith("bias"):
                 weight.normal_(0, 0.1)
 
@@ -517,9 +522,10 @@ TINY: dict[str, Tiny] = {
         gemma_chat("<start_of_image>"),
         lambda t, c: hf.Gemma3Processor(hf.Gemma3ImageProcessor(**SQUARE), t, chat_template=c, image_seq_length=4),
         lambda t: hf.Gemma3Config(
-            text_config=t.text(**SLIDING, query_pre_attn_scalar=16),
+            text_config=t.text(**SLIDING, query_pre_attn_scalar=16, tie_word_embeddings=False),
             vision_config=SIGLIP,
             mm_tokens_per_image=4,
+            tie_word_embeddings=False,
             boi_token_index=t["<start_of_image>"],
             eoi_token_index=t["<end_of_image>"],
             image_token_index=t["<image_soft_token>"],
