@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,15 @@ def told_times(kind: str) -> bool:
 def timed(clip: Clip) -> bool:
     """Whether it is known when the frames of ``clip`` were."""
     return bool(np.isfinite(clip.timestamps_s).all()) and (math.isfinite(clip.source_fps) or len(clip.frames) == 1)
+
+
+def long_enough(clip: Clip, processor: Any) -> Clip:
+    """A single frame twice where a processor makes each patch of two and refuses one; others repeat it themselves."""
+    both = getattr(processor, "temporal_patch_size", 1) == 2 and _transformers.bounds_pixels(processor)
+    if len(clip.frames) > 1 or not (both and _transformers.bounds_all_frames(processor)):
+        return clip
+    twice = {name: np.repeat(getattr(clip, name), 2, axis=0) for name in ("frames", "timestamps_s", "frame_indices")}
+    return replace(clip, **twice)
 
 
 def metadata(clip: Clip, kind: str) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Encoded:
     before     text between the prefix and the question, its first token that of the prefix's end
     behind     text behind the question
     overlap    how many tokens of ``before`` are the prefix's: 1, or 0 without a prefix
+    first      tokens that the processor puts before all of it, where there is no prefix
     """
 
     ids: torch.Tensor
@@ -61,6 +62,7 @@ class Encoded:
     overlap: int
     seen: Seen | None = None
     types: dict[str, torch.Tensor] = field(default_factory=dict)
+    first: tuple[int, ...] = ()
 
     @property
     def video_tokens(self) -> int:
@@ -138,7 +140,7 @@ class TransformersAdapter(ModelAdapter):
         before, _, behind = text.partition(_MARK)
         if clip is None:
             none = torch.zeros((1, 0), dtype=torch.long, device=self.device)
-            return Encoded(none, None, None, before, behind, 0)
+            return Encoded(none, None, None, before, behind, 0, first=self._first_tokens(text))
         with phase("preprocess"):
             given = self._process(clip, text)
         ids = given.pop("input_ids").to(self.device)
@@ -231,7 +233,7 @@ class TransformersAdapter(ModelAdapter):
         special = not encoded.overlap and self._adds_special(encoded.before)
         asked = prompt.strip() if self._trims else prompt
         ids = self._plain.ids(encoded.before, asked, encoded.behind, special)
-        return torch.tensor([ids[encoded.overlap :]], device=self.device)
+        return torch.tensor([[*encoded.first, *ids[encoded.overlap :]]], device=self.device)
 
     def _behind(self, encoded: Encoded, count: int) -> dict[str, torch.Tensor]:
         """What the model is given with ``count`` tokens that follow the prefix: mask, kinds of tokens, positions."""
@@ -307,6 +309,15 @@ class TransformersAdapter(ModelAdapter):
         ids = self.tokenizer(text, add_special_tokens=special, return_tensors="pt").input_ids
         return ids.long().to(self.device)
 
+    def _first_tokens(self, text: str) -> tuple[int, ...]:
+        """What the processor puts before a text without frames that the tokenizer does not."""
+        special = self._adds_special(text)
+        own = self.processor(text=[text], add_special_tokens=special, return_tensors="pt")["input_ids"][0].tolist()
+        count = len(own) - self._ids(text, special).shape[1]
+        if count < 0 or own[count:] != self._ids(text, special)[0].tolist():
+            raise UserError(f"{self._name} cannot be asked without a video: its processor makes other tokens of text")
+        return tuple(own[:count])
+
     def _adds_special(self, text: str) -> bool:
         """Whether the tokenizer is to add its first token: not where the template has it."""
         begin = self.tokenizer.bos_token
@@ -319,6 +330,7 @@ class TransformersAdapter(ModelAdapter):
         import torch
 
         given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": self._adds_special(text)}
+        clip = clip if self._as_images(clip) else _frames.long_enough(clip, self.processor.video_processor)
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
         if self._as_images(clip):
             given["images"] = [list(frames)]

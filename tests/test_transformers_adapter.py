@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+import transformers
 from tiny_models import TINY
 from transformers import AutoModelForMultimodalLM, AutoProcessor
+from vamba_eval.model_adapters import _frames
 from vamba_eval.model_adapters.transformers import TransformersAdapter
 from videos import picture
 
@@ -23,7 +25,7 @@ from vamba_eval import Clip
 from vamba_eval.contracts import GenerationSettings, Seen
 
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Wo war es, 3 °C?  "]
-SETTINGS = GenerationSettings(max_new_tokens=8)
+SETTINGS = GenerationSettings(max_new_tokens=6)
 PICTURES_ALONE = ("gemma3", "lfm2_vl", "idefics3", "llava", "llava_next", "mistral3", "aya_vision", "ovis2")
 VIDEOS = [name for name in TINY if name not in PICTURES_ALONE]
 
@@ -42,6 +44,8 @@ def checkpoint(name: str) -> Path:
     """Built when it is first asked for, and left to the system's temporary folder."""
     if name == "smolvlm" and importlib.util.find_spec("num2words") is None:
         pytest.skip("SmolVLM's processor needs the package num2words")
+    if name == "molmo2" and not hasattr(transformers, "Molmo2Processor"):
+        pytest.skip("this transformers has no Molmo2")
     folder = Path(_folder.name) / name
     tiny_models.build(name, folder)
     return folder
@@ -148,3 +152,75 @@ def test_answers_from_the_prefix_are_those_from_scratch(name: str) -> None:
     assert any(
         tokens_of(name, other, [question])[0] != said for question, said in zip(QUESTIONS, expected, strict=True)
     ), "it must see for this test to mean anything"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_likelihoods_from_the_prefix_are_those_from_scratch(name: str) -> None:
+    images = name in PICTURES_ALONE
+    clip, one = make_clip(3), adapter(name)
+    questions, said = QUESTIONS[:2], ["A", "B. two"]
+    found = one.loglikelihood(one.encode(clip), questions, said)
+    for question, text, likelihood in zip(questions, said, found, strict=True):
+        ids = one.tokenizer(text, add_special_tokens=False).input_ids
+        assert likelihood.num_tokens == len(ids)
+        assert likelihood.logprob == pytest.approx(alone(name).logprob(clip, question, ids, images), abs=1e-4)
+    (greedy,) = tokens_of(name, clip, questions[:1], images and "images" in one._can)
+    (again,) = one.loglikelihood(one.encode(clip), questions[:1], [one.tokenizer.decode(greedy[:1])])
+    assert again.num_tokens != 1 or again.greedy
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("name", TINY)
+def test_any_number_of_frames(name: str, frames: int) -> None:
+    clip = make_clip(frames)
+    shown = clip
+    if frames == 1 and name.startswith(("qwen3", "glm4")):  # whose processors refuse one frame
+        shown = make_clip(2, step=0)
+        shown.frames[1] = shown.frames[0]
+    assert tokens_of(name, clip, QUESTIONS[:1]) == [
+        alone(name).tokens(shown, QUESTIONS[0], images=name in PICTURES_ALONE)
+    ]
+
+
+BOTH = [name for name in VIDEOS if "image" in TINY[name].template]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_frames_as_pictures_and_text_between_them(name: str) -> None:
+    clip = make_clip(3)
+    one = adapter(name, frames_as="images")
+    assert tokens_of(name, clip, QUESTIONS[:1], images=True) == [alone(name).tokens(clip, QUESTIONS[0], True)]
+    assert one.seen(one.encode(clip)).kind == "images"
+    clip.captions = ((0, "so it begins\n"), (1, "über 3 °C\n"), (3, "the last\n"))
+    expected = [alone(name).tokens(clip, question, True) for question in QUESTIONS[:2]]
+    assert tokens_of(name, clip, QUESTIONS[:2]) == expected, "with text between them, they are pictures anyway"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_asked_blind_it_gets_the_text_alone(name: str) -> None:
+    assert tokens_of(name, None, QUESTIONS) == [alone(name).tokens(None, question, False) for question in QUESTIONS]
+    assert adapter(name).seen(adapter(name).encode(None)) is None
+
+
+# Height and width of what tiny models see of a frame of 84x112.
+SIZES: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm46v", "glm4v_moe", "kimi_k25"), (84, 112)),
+    **dict.fromkeys(("lfm2_vl", "mistral3"), (84, 112)),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), (96, 128)),  # patches of 32
+    "video_llama_3": (280, 392),  # enlarged to its least size
+    "gemma4": (336, 432),  # to 70 tokens of 48x48
+    "molmo2": (84, 84),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_what_it_saw(name: str) -> None:
+    one, clip = adapter(name), make_clip(4)
+    encoded = one.encode(clip)
+    seen = one.seen(encoded)
+    inputs = alone(name).inputs(clip, "", images=name in PICTURES_ALONE)
+    placeholders = sum(int((inputs["input_ids"] == token).sum()) for token in one._media_tokens)
+    assert (seen.frames, seen.video_tokens) == (4, placeholders)
+    assert (seen.height, seen.width) == SIZES.get(name, (56, 56))
+    assert seen.kind == ("images" if name in PICTURES_ALONE else "video")
+    assert seen.times == (seen.kind == "video" and _frames.told_times(name))
