@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, Seen, ServedModel
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Seen, ServedModel, UserError
 
 
 class Engine(ServedModel):
@@ -40,6 +40,8 @@ class Engine(ServedModel):
                 await asyncio.sleep(self.seconds)
                 if "stumble" in prompts[place]:
                     yield place, ValueError("the server says 500")
+                elif "refuse" in prompts[place]:
+                    raise UserError("no such key: set API_KEY")
                 elif "vanish" in prompts[place]:
                     raise ConnectionError("the server is gone")
                 elif "forget" not in prompts[place]:

@@ -18,7 +18,7 @@ from stored import latest_records, latest_responses
 from videos import make_video
 
 from vamba_eval import Leaderboard, evaluate
-from vamba_eval.contracts import Question, Video
+from vamba_eval.contracts import Question, UserError, Video
 from vamba_eval.store.runs import RecordFile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -95,6 +95,21 @@ def test_a_faulty_question_fails_alone_and_a_lost_server_fails_what_is_left(fold
         "3-1": "making the prompt failed: KeyError: 'no prompt for it'",
     }
     assert all(records[question]["response"] is None for question in errors)
+
+
+class Refused(Folder):
+    def prompt(self, video: Video, question: Question, protocol: str, clip: Any) -> str:
+        return f"{question.text} {'refuse' if question.id == '1-0' else ''}"
+
+
+def test_what_is_wrong_with_all_videos_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    engine = Engine(concurrency=1)
+    with pytest.raises(UserError, match="set API_KEY"):
+        evaluate([Refused()], [engine], data_root=folder, output=tmp_path, name="run", progress=False,
+                 sampling={"num_frames": 4})  # fmt: skip
+    kept = latest_records(tmp_path / "run" / "folder.engine.jsonl")
+    assert {"0-0", "0-1", "0-2"} <= kept.keys() and not any(record["error"] for record in kept.values())
+    assert engine.answered < 21 and engine.closed, "the videos behind are not asked about"
 
 
 def test_what_is_no_answer_is_no_response(folder: Path, tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ class ModelAdapter(Model):
         """Everything that depends on the video alone.
 
         ``clip`` is None if not ``reads_video``, and where a model that does is asked blind: ``generate`` then gets the
-        same prompts with no video before them.
+        same prompts with no video before them. A UserError ends the run and is shown to the user: it is for what is
+        wrong with all videos. Any other exception costs this video alone.
         """
 
     @abstractmethod
@@ -196,7 +197,7 @@ class ServedModel(Model):
 
         An asynchronous generator (``async def`` with ``yield``). ``clip`` is None if not ``reads_video``, and where the
         model is asked blind. Where one question fails, its exception takes the place of its answer; an exception that
-        is raised fails all that have none yet. Called in one event loop, many times at once.
+        is raised fails all that have none yet; a UserError ends the run. Called in one event loop, many times at once.
         """
 
     def seen(self, clip: Clip) -> Seen | None:

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ServedModel
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ServedModel, UserError
 from vamba_eval.reading.reader import Loaded, Reader
 from vamba_eval.run.answer import (
     answer_record,
@@ -104,6 +104,7 @@ class Served(Workplace):
                     while not places.acquire(timeout=0.2):
                         if stop.is_set():
                             return
+                    loop.raise_what_failed()
                     loop.start(self._video(assignment, parts, events), places.release)
                     del loaded, parts  # the next clip may have come meanwhile
             loop.wait_for_all(stop)
@@ -129,6 +130,8 @@ class Served(Workplace):
                     clip = shown_clip(job, loaded, assignment.subject)
                     note_seen(base, None if clip is None else self._model.seen(clip))
                     requests, broken = requests_of(job, loaded, open_questions, base)
+                except UserError:  # ends the run
+                    raise
                 except Exception as error:
                     requests, broken = [], list(failed(job, base, open_questions, failure("preparing", error)))
                 for record in broken:
@@ -151,6 +154,8 @@ class Served(Workplace):
                 if (request := waiting.pop(place, None)) is None:
                     raise IndexError(f"the model {self.facts.name!r} answers question {place} of {len(requests)} again")
                 yield self._record(job, base, request, answer, settings, time.monotonic() - start)
+        except UserError:  # ends the run
+            raise
         except Exception as error:
             reason = error
         for request in waiting.values():
@@ -201,6 +206,13 @@ class _EventLoop:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         self._running.add(future)
         future.add_done_callback(lambda _: on_end())
+
+    def raise_what_failed(self) -> None:
+        """Raise what something that was started has raised, and forget what has ended."""
+        ended = {future for future in self._running if future.done()}
+        self._running -= ended
+        for future in ended:
+            future.result()
 
     def wait_for_all(self, stop: threading.Event) -> None:
         """Return when all that was started has ended, or ``stop`` is set. Raises what one of them raised."""
