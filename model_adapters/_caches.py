@@ -43,7 +43,7 @@ def _is_plain(cache: Any) -> bool:
     """Whether every layer keeps all keys and values (``is_croppable`` is true of sliding layers that cannot be cut)."""
     from transformers.cache_utils import DynamicLayer
 
-    layers = getattr(cache, "layers", None)
+    layers = getattr(cache, "layers", None) or ()
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
 

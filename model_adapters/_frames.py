@@ -21,7 +21,7 @@ from . import _transformers
 if TYPE_CHECKING:
     import torch
 
-# How prompts tell a frame's time, by the family's processor in transformers: hours, minutes and seconds, the last always.
+# How prompts tell a frame's time, by the family's processor in transformers: as hours, minutes and seconds, or less.
 _QWEN = re.compile(r"<(?P<s>\d+\.\d) seconds>")
 _GLM4V = re.compile(r"<\|end_of_image\|>(?P<s>\d+)(?=<)")
 _GLM46V = re.compile(r"<\|end_of_image\|>(?P<s>\d+\.\d) seconds")
@@ -61,8 +61,8 @@ def long_enough(clip: Clip, processor: Any) -> Clip:
     both = getattr(processor, "temporal_patch_size", 1) == 2 and _transformers.bounds_pixels(processor)
     if len(clip.frames) > 1 or not (both and _transformers.bounds_all_frames(processor)):
         return clip
-    twice = {name: np.repeat(getattr(clip, name), 2, axis=0) for name in ("frames", "timestamps_s", "frame_indices")}
-    return replace(clip, **twice)
+    frames, times = np.repeat(clip.frames, 2, axis=0), np.repeat(clip.timestamps_s, 2)
+    return replace(clip, frames=frames, timestamps_s=times, frame_indices=np.repeat(clip.frame_indices, 2))
 
 
 def metadata(clip: Clip, kind: str) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def metadata(clip: Clip, kind: str) -> dict[str, Any]:
         if told_times(kind):
             raise UserError(
                 f"a {kind} is told when each frame was, which a folder of frames does not say: give the frames' rate "
-                "where the benchmark has it (Video.frames_per_second), show them as pictures (frames_as=images), or use "
-                "another model"
+                "where the benchmark has it (Video.frames_per_second), show them as pictures (frames_as=images), or "
+                "use another model"
             )
         return {"total_num_frames": count, "fps": None, "frames_indices": list(range(count)), "duration": None, **size}
     rate, places = clip.source_fps, clip.frame_indices
@@ -92,9 +92,7 @@ def metadata(clip: Clip, kind: str) -> dict[str, Any]:
     return {**about, "duration": total / rate, **size}
 
 
-def bounds(
-    processor: Any, clip: Clip, max_pixels: int | None, total_pixels: int | None
-) -> dict[str, Any]:
+def bounds(processor: Any, clip: Clip, max_pixels: int | None, total_pixels: int | None) -> dict[str, Any]:
     """Arguments of a processor that bounds pixels, with which it shrinks frames to these bounds and else not at all.
 
     ``max_pixels`` are of a frame, ``total_pixels`` of all frames. Raises UserError where they can have no effect.
@@ -114,12 +112,27 @@ def bounds(
         if hasattr(processor, "cap_pixels_per_frame"):
             given["cap_pixels_per_frame"] = False
     elif getattr(processor, "max_patches", None) and getattr(size, "max_height", None):  # Kimi
-        given["max_patches"] = max(1, frame // int(processor.patch_size) ** 2)
+        given["max_patches"] = _patches_within(
+            frame, height, width, int(processor.patch_size), int(processor.merge_size)
+        )
     elif max_pixels or total_pixels:
         raise UserError(
             "max_pixels and total_pixels have no effect on this model, whose frames have a fixed size: leave them out"
         )
     return given
+
+
+def _patches_within(pixels: int, height: int, width: int, patch: int, merge: int) -> int:
+    """The number of patches to which Kimi's processor is to shrink a frame, so that with its padding it has at most so
+    many pixels."""
+    most = max(1, pixels // patch**2)
+    while most > 1:
+        scale = min(1.0, math.sqrt(most / (max(1, height // patch) * max(1, width // patch))))
+        padded = [math.ceil(max(1, int(edge * scale)) / (patch * merge)) * patch * merge for edge in (height, width)]
+        if padded[0] * padded[1] <= pixels:
+            break
+        most = most * 19 // 20
+    return most
 
 
 @dataclass(frozen=True)
@@ -138,8 +151,8 @@ def shown(given: Mapping[str, Any], processor: Any, images: bool, count: int) ->
     import torch
 
     pixels = _pixels(given)
-    patch = getattr(processor, "patch_size", None) or getattr(processor, "encoder_patch_size", 14)
-    patch = int(patch["height"] if isinstance(patch, dict) else getattr(patch, "height", None) or patch)
+    edge: Any = getattr(processor, "patch_size", None) or getattr(processor, "encoder_patch_size", 14)
+    patch = int(edge["height"] if isinstance(edge, dict) else getattr(edge, "height", None) or edge)
     grid = given.get("image_grid_thw" if images else "video_grid_thw")
     if grid is not None:  # steps, rows and columns of patches, each patch of one frame or of several
         rows = grid.tolist()
@@ -149,6 +162,7 @@ def shown(given: Mapping[str, Any], processor: Any, images: bool, count: int) ->
         return Shown(frames, rows[0][1] * patch, rows[0][2] * patch)
     position = given.get("image_position_ids" if images else "video_position_ids")
     if position is not None:  # columns and rows of patches, padded with -1
+        position = position.reshape(-1, *position.shape[-2:])
         width, height = (int(each) + 1 for each in position[0].amax(dim=0))
         return Shown(len(position), height * patch, width * patch)
     for name in ("spatial_shapes", "image_grid_hw", "target_sizes" if images else "target_sizes_videos"):

@@ -254,6 +254,8 @@ def bounds_pixels(processor: Any) -> bool:
 
 def bounds_all_frames(processor: Any) -> bool:
     """Whether that number is of all frames together, as of Qwen3-VL and GLM, or of each, as of Qwen2-VL."""
+    if type(processor).__name__ == "VideoLlama3VideoProcessor":  # which divides it by their number before it resizes
+        return True
     resize = getattr(sys.modules[type(processor).__module__], "smart_resize", None) or processor.smart_resize
     return "num_frames" in inspect.signature(resize).parameters
 
@@ -347,9 +349,7 @@ def split_thinking(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> t
     """
 
     def decoded(some: Sequence[int], special: bool = False) -> str:
-        text: str = tokenizer.decode(
-            list(some), skip_special_tokens=not special, clean_up_tokenization_spaces=False
-        )
+        text: str = tokenizer.decode(list(some), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         return text
 
     whole = decoded(tokens, special=True)
@@ -360,7 +360,9 @@ def split_thinking(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> t
         end = _end_of_thinking(tokens, closing, lambda some: decoded(some, special=True))
         thoughts, text = decoded(tokens[:end]), decoded(tokens[end:])
         thoughts, mark, rest = thoughts.rpartition(closing) if closing in thoughts else (thoughts, "", "")
-        return thoughts.strip().removeprefix(opening).strip(), (rest + text).lstrip()
+        for mark in (opening, opening.rpartition(">")[2]):  # what is special in it is decoded to nothing
+            thoughts = thoughts.strip().removeprefix(mark)
+        return thoughts.strip(), (rest + text).lstrip()
     return "", decoded(tokens)
 
 

@@ -1,9 +1,9 @@
-"""Any video or image-text model of transformers, by its Auto classes, processor and chat template: pretrained= says which.
+"""Any video or image-text model of transformers, by its Auto classes and chat template; pretrained= says which.
 
 The chat template is rendered once with a mark in the question's place. What the processor makes of it up to the last
-added token before the mark is the prefix: it is encoded once, and every question is answered from its cache, which gives
-what asking each from scratch gives. Frames arrive sampled: the processor's own sampling and its budgets of pixels are
-switched off, and it is told where in the source each frame stands.
+added token before the mark is the prefix: it is encoded once, and every question is answered from its cache, which
+gives what asking each from scratch gives. Frames arrive sampled: the processor's own sampling and its budgets of pixels
+are switched off, and it is told where in the source each frame stands.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 _TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")  # an input for each token
 # Types that cannot be asked: of most, a video cannot be encoded before the question is known.
 _NO_PREFIX = {
-    **dict.fromkeys(("instructblip", "instructblipvideo"), "its Q-Former reads the question while it encodes the frames"),
+    **dict.fromkeys(
+        ("instructblip", "instructblipvideo"), "its Q-Former reads the question while it encodes the frames"
+    ),
     "mllama": "each token of a question has a mask over the pictures",
     **dict.fromkeys(
         ("qwen2_5_omni", "qwen3_omni_moe"), "it answers in speech too, with a second model behind the one that sees"
@@ -82,6 +84,9 @@ class TransformersAdapter(ModelAdapter):
     takes_captions = True
     model: Any
     processor: Any
+    tokenizer: Any
+    _warned: bool
+    _can: dict[str, bool]
 
     def __init__(
         self,

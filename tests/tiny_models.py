@@ -6,7 +6,6 @@ Nothing is downloaded: each has a tokenizer of 256 bytes and its own tokens.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +39,8 @@ def chat(image: str, video: str = "", begin: str = "<|im_start|>", end: str = EN
         f"{{% elif part['type'] == '{kind}' %}}{text}" for kind, text in (("image", image), ("video", video)) if text
     )
     return (
-        f"{first}{{% for message in messages %}}{begin}{{{{ message['role'] }}}}\n{{% for part in message['content'] %}}"
+        f"{first}{{% for message in messages %}}{begin}{{{{ message['role'] }}}}\n"
+        "{% for part in message['content'] %}"
         f"{{% if part['type'] == 'text' %}}{{{{ part['text'] }}}}{media}{{% endif %}}{{% endfor %}}{end}{{% endfor %}}"
         f"{{% if add_generation_prompt %}}{begin}assistant\n{{% endif %}}"
     )
@@ -185,13 +185,17 @@ QWEN3_TOWER = {**QWEN_TOWER, "num_position_embeddings": 2304}
 QWEN3_5_ROPE = {**MROPE, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.25}
 
 GLM = ("<|image|>", "<|video|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>")
-GLM_CHAT = chat(
-    "<|begin_of_image|><|image|><|end_of_image|>",
-    "<|begin_of_video|><|video|><|end_of_video|>",
-    begin="<|",
-    end="",
-    first="[gMASK]<sop>",
-).replace("{{ message['role'] }}\n", "{{ message['role'] }}|>\n").replace("<|assistant\n", "<|assistant|>\n")
+GLM_CHAT = (
+    chat(
+        "<|begin_of_image|><|image|><|end_of_image|>",
+        "<|begin_of_video|><|video|><|end_of_video|>",
+        begin="<|",
+        end="",
+        first="[gMASK]<sop>",
+    )
+    .replace("{{ message['role'] }}\n", "{{ message['role'] }}|>\n")
+    .replace("<|assistant\n", "<|assistant|>\n")
+)
 
 
 def glm(kind: str, **further: Any) -> Tiny:
@@ -221,6 +225,8 @@ VICUNA = (
     "{% if part['type'] == 'image' %}<image>\n{% elif part['type'] == 'video' %}<video>\n{% else %}{{ part['text'] }}"
     "{% endif %}{% endfor %} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+
+
 def gemma_chat(image: str, video: str = "") -> str:
     """It trims texts, as published."""
     form = chat(image, video, "<start_of_turn>", "<end_of_turn>\n", "{{ bos_token }}")
@@ -332,9 +338,7 @@ TINY: dict[str, Tiny] = {
     ),
     "qwen3_5_moe": qwen3(
         lambda t: hf.Qwen3_5MoeConfig(
-            text_config=t.text(
-                rope_parameters=QWEN3_5_ROPE, **LINEAR, **EXPERTS, shared_expert_intermediate_size=32
-            ),
+            text_config=t.text(rope_parameters=QWEN3_5_ROPE, **LINEAR, **EXPERTS, shared_expert_intermediate_size=32),
             vision_config=QWEN3_TOWER,
             **qwen_ids(t),
         )
@@ -347,7 +351,10 @@ TINY: dict[str, Tiny] = {
     "video_llama_3": Tiny(
         chat("<|image_pad|>", "<|video_pad|>"),
         lambda t, c: hf.VideoLlama3Processor(
-            hf.VideoLlama3ImageProcessor(), t, hf.VideoLlama3VideoProcessor(use_token_compression=False), chat_template=c
+            hf.VideoLlama3ImageProcessor(),
+            t,
+            hf.VideoLlama3VideoProcessor(use_token_compression=False),
+            chat_template=c,
         ),
         lambda t: hf.VideoLlama3Config(
             text_config=t.text(model_type="qwen2"),
@@ -446,7 +453,12 @@ TINY: dict[str, Tiny] = {
                 "architecture": "vit_pe_core_tiny_patch16_384",
                 "model_args": {
                     **{"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": [56, 56], "patch_size": 14},
-                    **{"global_pool": "", "use_post_transformer_norm": False, "init_values": 0.1, "ref_feat_shape": [4, 4]},
+                    **{
+                        "global_pool": "",
+                        "use_post_transformer_norm": False,
+                        "init_values": 0.1,
+                        "ref_feat_shape": [4, 4],
+                    },
                 },
             },
             vision_use_cls_token=True,
@@ -561,9 +573,7 @@ TINY: dict[str, Tiny] = {
     ),
     "kimi_k25": Tiny(
         chat("<|media_begin|>image<|media_content|><|media_pad|><|media_end|>", "<|kimi_k25_video_placeholder|>"),
-        lambda t, c: hf.Kimi_K25Processor(
-            hf.Kimi_K25ImageProcessor(), t, hf.Kimi_K25VideoProcessor(), chat_template=c
-        ),
+        lambda t, c: hf.Kimi_K25Processor(hf.Kimi_K25ImageProcessor(), t, hf.Kimi_K25VideoProcessor(), chat_template=c),
         lambda t: hf.Kimi_K25Config(
             text_config=t.text(
                 model_type="deepseek_v3",
@@ -628,14 +638,21 @@ TINY: dict[str, Tiny] = {
         lambda t, c: hf.Ovis2Processor(hf.Ovis2ImageProcessor(**SQUARE), t, image_seq_length=4, chat_template=c),
         lambda t: hf.Ovis2Config(
             text_config=t.text(model_type="qwen2"),
-            vision_config={**SIGHT, "image_size": 56, "patch_size": 14, "num_visual_indicator_tokens": 5,
-                           "vocab_size": 32, "hidden_stride": 2},
+            vision_config={
+                **SIGHT,
+                "image_size": 56,
+                "patch_size": 14,
+                "num_visual_indicator_tokens": 5,
+                "vocab_size": 32,
+                "hidden_stride": 2,
+            },
             image_token_id=t["<IMG_ATOM>"],
-            visual_indicator_token_ids=[t[token] for token in ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")],
+            visual_indicator_token_ids=[
+                t[token] for token in ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+            ],
             vocab_size=len(t),
             hidden_size=64,
         ),
         ("<image>", "<IMG_ATOM>", "<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"),
     ),
 }
-

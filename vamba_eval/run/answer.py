@@ -51,7 +51,7 @@ class Monitors:
 
 
 class Answerer:
-    """A model in this process, at one video after the other. Nothing that goes wrong with one of them is raised, but for
+    """A model in this process, at one video after the other. Nothing that goes wrong with one of them is raised, except
     a UserError of encoding it."""
 
     def __init__(self, adapter: ModelAdapter, monitors: Monitors) -> None:
