@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +183,7 @@ def reading_checkpoint(weights: Weights) -> Iterator[None]:
         raise UserError(f"no checkpoint folder at {name}")
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the checkpoint {name} cannot be loaded: {reason}") from error
 
@@ -232,6 +234,39 @@ def cache_name() -> str:
     from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLTextModel
 
     return "cache" if "cache" in inspect.signature(Qwen2VLTextModel.forward).parameters else "past_key_values"
+
+
+def takes(model: Any, name: str) -> bool:
+    """Whether a model's forward has a parameter of that name."""
+    return name in inspect.signature(model.forward).parameters
+
+
+def last_logits(model: Any, count: int) -> dict[str, int]:
+    """What keeps a model from computing logits for more than the last tokens: of a whole video they would take more
+    memory than the model."""
+    return {"logits_to_keep": count} if takes(model, "logits_to_keep") else {}
+
+
+def bounds_pixels(processor: Any) -> bool:
+    """Whether a video processor sizes frames by a number of pixels, its ``size.longest_edge``, and not by an edge."""
+    return hasattr(sys.modules[type(processor).__module__], "smart_resize") or hasattr(processor, "smart_resize")
+
+
+def bounds_all_frames(processor: Any) -> bool:
+    """Whether that number is of all frames together, as of Qwen3-VL and GLM, or of each, as of Qwen2-VL."""
+    if type(processor).__name__ == "VideoLlama3VideoProcessor":  # which divides it by their number before it resizes
+        return True
+    resize = getattr(sys.modules[type(processor).__module__], "smart_resize", None) or processor.smart_resize
+    return "num_frames" in inspect.signature(resize).parameters
+
+
+def check_fit(info: dict[str, Any], pretrained: str, model: str, kinds: Sequence[str]) -> None:
+    """Raise UserError, naming some of them, where weights are missing or in excess (``info`` is transformers')."""
+    for kind in kinds:
+        if info.get(kind):
+            names = ", ".join(str(key) for key in sorted(info[kind], key=str)[:3])
+            more = f" and {len(info[kind]) - 3} more" if len(info[kind]) > 3 else ""
+            raise UserError(f"{pretrained} does not fit {model}: {kind.replace('_', ' ')}: {names}{more}")
 
 
 @contextmanager
@@ -287,11 +322,58 @@ def end_ids(model: Any) -> list[int]:
     return end if isinstance(end, list) else [end]
 
 
-def answer(model: Any, tokenizer: Any, tokens: list[int], prompt_tokens: int) -> Answer:
-    """What a model said in ``tokens``, the end token with them if there was one."""
+def answer(model: Any, tokenizer: Any, tokens: list[int], prompt_tokens: int, behind: str = "") -> Answer:
+    """What a model said in ``tokens``, the end token with them if there was one.
+
+    ``behind`` is the prompt's text behind the question, which may open the model's thinking for it.
+    """
     stopped = bool(tokens) and tokens[-1] in end_ids(model)
-    text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Answer(text, len(tokens), "stop" if stopped else "length", prompt_tokens)
+    thoughts, text = split_tokens(tokenizer, tokens, behind)
+    return Answer(text, len(tokens), "stop" if stopped else "length", prompt_tokens, thoughts)
+
+
+# What opens and closes a model's thinking: Qwen and GLM, Kimi, Gemma 4, Gemma 3 and MedGemma, Command.
+_THINKING = (
+    ("<think>", "</think>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel>thought", "<channel|>"),
+    ("<unused94>", "<unused95>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+
+
+def split_tokens(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> tuple[str, str]:
+    """The thinking in ``tokens`` and the answer after it; no answer where the thinking does not end.
+
+    Marks may be special tokens, which plain decoding drops: they are looked for in the whole text.
+    """
+
+    def decoded(some: Sequence[int], special: bool = False) -> str:
+        text: str = tokenizer.decode(list(some), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
+        return text
+
+    whole = decoded(tokens, special=True)
+    for opening, closing in _THINKING:
+        opened = behind.rfind(opening) > behind.rfind(closing) or whole.lstrip().startswith(opening)
+        if closing not in whole and not opened:
+            continue
+        end = _end_of_thinking(tokens, closing, lambda some: decoded(some, special=True))
+        thoughts, text = decoded(tokens[:end]), decoded(tokens[end:])
+        thoughts, mark, rest = thoughts.rpartition(closing) if closing in thoughts else (thoughts, "", "")
+        for mark in (opening, opening.rpartition(">")[2]):  # what is special in it is decoded to nothing
+            thoughts = thoughts.strip().removeprefix(mark)
+        return thoughts.strip(), (rest + text).lstrip()
+    return "", decoded(tokens)
+
+
+def _end_of_thinking(tokens: Sequence[int], closing: str, decoded: Callable[[Sequence[int]], str]) -> int:
+    """How many tokens there are up to the end of the last ``closing``; all where there is none."""
+    count = decoded(tokens).count(closing)
+    low, high = 0, len(tokens)
+    while count and low < high:  # the first place by which all of them have been said
+        middle = (low + high) // 2
+        low, high = (low, middle) if decoded(tokens[:middle]).count(closing) >= count else (middle + 1, high)
+    return high
 
 
 def seed_sampling(settings: GenerationSettings, prompt: str) -> None:
@@ -301,6 +383,56 @@ def seed_sampling(settings: GenerationSettings, prompt: str) -> None:
     if settings.do_sample:
         digest = hashlib.sha256(f"{settings.seed} {prompt}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class PlainText:
+    """Tokens of texts that people wrote, between texts of a chat's form.
+
+    A question that holds ``<|im_end|>`` or ``<video>`` would end its turn, or ask for a video that is not there. Where
+    the tokenizer can take such a text for letters it does; else the question is refused.
+
+    control   further texts that mean something to the model, whatever the tokenizer says of them
+    """
+
+    def __init__(self, tokenizer: Any, control: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        added = {str(token) for token in (*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens)}
+        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        self._added = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
+        # Not whitespace, which some tokenizers have tokens of.
+        control_texts = {text for text in {*special, *tokenizer.all_special_tokens, *control} if text and text.strip()}
+        self._control = re.compile("|".join(map(re.escape, sorted(control_texts, key=len, reverse=True))) or r"(?!)")
+
+    def check(self, text: str, what: str) -> None:
+        """Raise ValueError where ``text`` holds a control token."""
+        if (found := self._control.search(text)) is not None:
+            raise ValueError(f"{what} holds {found.group()!r}, which is a control token of this model and no text")
+
+    def ids(self, before: str, text: str, behind: str, special: bool = False) -> list[int]:
+        """Of the three texts in a row; ``special`` as the tokenizer's ``add_special_tokens``. Raises ValueError."""
+        found = self._control.search(text)
+        if found is None:
+            return self._ids(before + text + behind, special)
+        starts = [match.end() for match in self._added.finditer(before)]
+        end = next((match.start() for match in self._added.finditer(behind)), len(behind))
+        start = starts[-1] if starts else 0
+        head, tail = self._ids(before[:start], special) if start else [], self._ids(behind[end:])
+        middle = self._ids(before[start:] + text + behind[:end], split=True)
+        # Tokenizers split at added tokens, so that the parts make the whole. Not all of them: some put a space first.
+        plain = [*head, *self._ids(before[start:] + "text" + behind[:end], split=True), *tail]
+        controls = {
+            token
+            for match in self._control.finditer(text)
+            if (token := self._tokenizer.convert_tokens_to_ids(match.group())) is not None
+        }
+        if plain != self._ids(f"{before}text{behind}", special) or controls.intersection(middle):
+            self.check(text, "the question")
+        return [*head, *middle, *tail]
+
+    def _ids(self, text: str, special: bool = False, split: bool = False) -> list[int]:
+        more = {"split_special_tokens": True} if split else {}
+        ids: list[int] = list(self._tokenizer(text, add_special_tokens=special, **more).input_ids)
+        return ids
 
 
 # What the released training script tunes on videos (TIGER-AI-Lab/Vamba, scripts/sft_vamba.sh: "visual.merger,model"):

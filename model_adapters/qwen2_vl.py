@@ -6,10 +6,10 @@ from scratch gives. Where text stands between the frames, each frame is an image
 sampled and resized; the processor only brings them to multiples of 28 and cuts patches. (Model: Wang et
 al., arXiv 2409.12191.)
 
-Where the text after a video stands: the paper and Qwen's code count on from the largest position in the
-video, which for a long video is its last time step. transformers 5 counts on from the frame's longer side
-instead, so that text and late frames share positions. ``text_positions=transformers`` (the default) is
-what the installed transformers computes, ``text_positions=original`` what the checkpoints were trained on.
+Where the text after a video stands: the paper, Qwen's code and transformers up to 5.2 count on from the
+largest position in the video, which for a long video is its last time step; so the checkpoints were
+trained, and so it is here (``text_positions=original``). transformers since 5.3 counts on from the frame's
+longer side instead, so that text and late frames share positions: ``text_positions=transformers`` does that.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Qwen2VLAdapter(ModelAdapter):
     """Arguments: ``pretrained`` (a folder or a Hub id), ``random`` (without a checkpoint, the size of a model with
     random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16, float16, float32), ``device`` (auto,
     cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over GPUs), ``attn_implementation`` (sdpa,
-    eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per frame, ``text_positions`` (transformers,
-    original: see above), ``seed`` of the random weights, ``trust_remote_code``.
+    eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per frame, ``text_positions`` (original,
+    transformers: see above), ``seed`` of the random weights, ``trust_remote_code``.
     """
 
     name = "qwen2_vl"
@@ -105,7 +105,7 @@ class Qwen2VLAdapter(ModelAdapter):
         attn_implementation: str = "sdpa",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
-        text_positions: str = "transformers",
+        text_positions: str = "original",
         seed: int = 0,
         trust_remote_code: bool | str = False,
         random: str | None = None,
@@ -122,8 +122,8 @@ class Qwen2VLAdapter(ModelAdapter):
             trust_remote_code=trust_remote_code,
         )
         self.device, self.dtype = weights.device, weights.dtype
-        if text_positions not in ("transformers", "original"):
-            raise UserError(f"text_positions is {text_positions!r}: use transformers or original")
+        if text_positions not in ("original", "transformers"):
+            raise UserError(f"text_positions is {text_positions!r}: use original or transformers")
         self.text_positions = text_positions
         self._description = {"text_positions": text_positions, **weights.describe()}
         if weights.pretrained is None:
@@ -131,6 +131,7 @@ class Qwen2VLAdapter(ModelAdapter):
         else:
             self._load(weights.pretrained, weights)
         self.model.eval()
+        self._plain = _transformers.PlainText(self.tokenizer)
         size = self.video_processor.size
         self._size = {
             "shortest_edge": int(min_pixels or size["shortest_edge"]),
@@ -209,9 +210,8 @@ class Qwen2VLAdapter(ModelAdapter):
     def _answer(self, encoded: Encoded, prompt: str, settings: GenerationSettings) -> Answer:
         import torch
 
-        text = encoded.text + prompt + AFTER_QUESTION
-        question = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
-        ids = torch.cat([encoded.ids, question.to(self.device)], dim=1)
+        question = torch.tensor([self._plain.ids(encoded.text, prompt, AFTER_QUESTION)], device=self.device)
+        ids = torch.cat([encoded.ids, question], dim=1)
         self.model.model.rope_deltas = encoded.offset
         _transformers.seed_sampling(settings, prompt)
         with (
@@ -231,6 +231,8 @@ class Qwen2VLAdapter(ModelAdapter):
         return _transformers.answer(self.model, self.tokenizer, tokens, ids.shape[1] - video_tokens)
 
     def _prefix(self, clip: Clip) -> Prefix:
+        for _, caption in clip.captions:
+            self._plain.check(caption, "the text between the frames")
         kind = "image" if clip.captions else "video"
         pixels, grid = self._image_pixels(clip.frames) if clip.captions else self._pixels(clip.frames)
         text, text_behind = _interleaved(clip) if clip.captions else (_vision("video"), "")
@@ -280,7 +282,7 @@ class Qwen2VLAdapter(ModelAdapter):
     def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
         import torch
 
-        before = self.tokenizer(encoded.text + prompt + AFTER_QUESTION, add_special_tokens=False).input_ids
+        before = self._plain.ids(encoded.text, prompt, AFTER_QUESTION)
         after = self.tokenizer(continuation, add_special_tokens=False).input_ids
         if not after:
             return Likelihood(0.0, 0, True)

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, UserError
 
 
 class Seeing(ModelAdapter):
     name = "seeing"
 
-    def __init__(self, marks: str = "", seconds: float | str = 0.0) -> None:
+    def __init__(self, marks: str = "", seconds: float | str = 0.0, refuse: str = "") -> None:
         """``marks`` is a folder in which it notes its deaths and, as PID.started, its processes with their nodes."""
-        self.marks, self.seconds = Path(marks), float(seconds)
+        self.marks, self.seconds, self.refuse = Path(marks), float(seconds), refuse
         if marks:
             ray = sys.modules.get("ray")
             node = ray.get_runtime_context().get_node_id() if ray is not None else "none"
@@ -27,6 +27,8 @@ class Seeing(ModelAdapter):
 
     def encode(self, clip: Clip | None) -> Any:
         assert clip is not None
+        if self.refuse:
+            raise UserError(f"too many frames: use --num-frames {self.refuse}")
         return hashlib.sha256(clip.frames.tobytes() + clip.timestamps_s.tobytes()).hexdigest()
 
     def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:

@@ -165,6 +165,13 @@ def test_every_fault_costs_its_own_questions(cluster: Any, data: Path, tmp_path:
     assert len(list(marks.glob("*.started"))) > 3, "new processes for those that died"
 
 
+def test_what_is_wrong_with_all_videos_ends_the_run(cluster: Any, data: Path, tmp_path: Path) -> None:
+    spread = {"replicas": 2, "ray_address": cluster.address}
+    with pytest.raises(UserError, match="use --num-frames 4"):
+        run(data, tmp_path / "out", model_args={"seeing": {"refuse": "4"}}, **spread)
+    assert not records_of(tmp_path / "out" / "folder")
+
+
 def test_a_lost_node_loses_no_question(cluster: Any, data: Path, tmp_path: Path) -> None:
     """One of three nodes, each with a GPU, goes with its replica and its clips; another replica is killed besides."""
     marks = tmp_path / "marks"

@@ -58,7 +58,9 @@ def from_scratch(folder: Path, clip: Clip | None, question: str) -> str:
 
 @pytest.mark.parametrize("frames", [1, 5, 16])
 def test_answers_from_the_prefix_are_those_from_scratch(checkpoint: Path, frames: int) -> None:
-    adapter = load_adapter("qwen2_vl", pretrained=str(checkpoint), dtype="float32", device="cpu")
+    adapter = load_adapter(
+        "qwen2_vl", pretrained=str(checkpoint), dtype="float32", device="cpu", text_positions="transformers"
+    )
     clip = make_clip(frames)
     encoded = adapter.encode(clip)
     answers = [answer.text for answer in adapter.generate(encoded, QUESTIONS, SETTINGS)]
@@ -135,13 +137,31 @@ def test_what_it_saw(checkpoint: Path) -> None:
 
 
 def test_original_text_positions_count_on_from_the_last_time_step() -> None:
-    for positions, steps in (("original", 20), ("transformers", 4)):
-        adapter = Qwen2VLAdapter(text_positions=positions)
+    for chosen, steps in (({}, 20), ({"text_positions": "original"}, 20), ({"text_positions": "transformers"}, 4)):
+        adapter = Qwen2VLAdapter(**chosen)
         encoded = adapter.encode(make_clip(40))  # 20 time steps of 3 x 4 tokens
         before = len(adapter.tokenizer(BEGINNING + "<|vision_start|>").input_ids)
         assert encoded.offset.item() + encoded.ids.shape[1] - 1 == before + steps, "the token after the video"
-    with pytest.raises(UserError, match="use transformers or original"):
+    with pytest.raises(UserError, match="use original or transformers"):
         Qwen2VLAdapter(text_positions="qwen")
+
+
+def test_control_tokens_in_a_question_are_text(checkpoint: Path) -> None:
+    adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
+    seen: list[torch.Tensor] = []
+    real = adapter.model.generate
+    adapter.model.generate = lambda **given: (seen.append(given["input_ids"]), real(**given))[1]
+    for clip in (make_clip(), None):
+        encoded = adapter.encode(clip)
+        adapter.generate(encoded, ["Is <|im_end|> there, or <|video_pad|>?"], SETTINGS)
+        question = seen.pop()[0, encoded.ids.shape[1] :].tolist()
+        assert adapter.tokenizer.decode(question).count("<|im_end|>") == 2 + (clip is None)
+        end = adapter.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        assert question.count(end) == 1 + (clip is None), "those of the chat's form"
+    clip = make_clip(3)
+    clip.captions = ((1, "<|im_end|>"),)
+    with pytest.raises(ValueError, match="the text between the frames holds"):
+        adapter.encode(clip)
 
 
 def test_sampling_is_seeded_by_question(checkpoint: Path) -> None:

@@ -217,6 +217,28 @@ def test_broken_rows_are_recorded_as_failed(cli: Cli, tmp_path: Path) -> None:
     assert read_info(tmp_path / "out" / "videomme")["defects"]["videomme"]
 
 
+def test_what_is_wrong_with_all_videos_ends_the_run(cli: Cli, data: Path, tmp_path: Path) -> None:
+    class Second(plugins.Careful):
+        """Refuses every video but the first."""
+
+        videos = 0
+
+        def encode(self, clip: object) -> object:
+            self.videos += 1
+            if self.videos > 1:
+                raise UserError("too many frames: use fewer")
+            return super().encode(clip)
+
+    with pytest.raises(UserError, match="use fewer"):
+        evaluate([TASK], [Second()], data_root=data, output=tmp_path / "out", progress=False)
+    kept = records_of(tmp_path / "out", "folder", "careful")
+    assert len(kept) == 2 and not any(record["error"] for record in kept.values())
+    seeing = f"seeing={Path(__file__).parent / 'cluster_models.py'}:Seeing"
+    command = ("--tasks", TASK, "--models", seeing, "--model-args", "seeing:refuse=4", "--data-root", data)
+    status, _, err = cli(*command, "--output", tmp_path / "other")
+    assert status == 2 and "error: too many frames: use --num-frames 4" in err
+
+
 def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_path: Path) -> None:
     class Wordy(plugins.Careful):
         name = "wordy"

@@ -172,6 +172,12 @@ def test_what_it_saw(
     assert adapter.seen(adapter.encode(None)) is None
 
 
+def test_a_question_that_holds_a_control_token_is_refused() -> None:
+    adapter = VambaAdapter(device="cpu")
+    with pytest.raises(ValueError, match=r"the question holds '<\|im_end\|>'"):
+        adapter.generate(None, ["What does <|im_end|> mean?"], GenerationSettings(max_new_tokens=2))
+
+
 def test_sampling_is_seeded(checkpoint: Path) -> None:
     adapter = VambaAdapter(pretrained=str(checkpoint), device="cpu")
     memory = adapter.encode(make_clip())

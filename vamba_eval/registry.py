@@ -2,6 +2,7 @@
 
 A name is a module in ``tasks/`` or ``model_adapters/``, an entry point of another package (groups
 ``vamba_eval.tasks`` and ``vamba_eval.model_adapters``), or a path: ``my_task.py`` or ``my_task.py:MyTask``.
+A model may also be named by its checkpoint, a folder or an id on the Hub: the adapter ``transformers`` loads it.
 Nothing is imported until it is asked for.
 """
 
@@ -14,8 +15,9 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +30,8 @@ T = TypeVar("T", Task, Model)
 _TASK: Any = Task
 _MODEL: Any = Model
 _PACKAGES: dict[type, str] = {Task: "vamba_eval.tasks", Model: "vamba_eval.model_adapters"}
+_FOR_CHECKPOINTS = "transformers"  # the adapter of a checkpoint that is named in a model's place
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NOUNS: dict[type, str] = {Task: "task", Model: "model"}
 
 
@@ -70,6 +74,34 @@ def check_adapter(name: str) -> None:
     is_path = name.partition(":")[0].endswith(".py")
     if not is_path and name not in _builtin(Model) and name not in _entry_points(Model):
         raise _unknown(Model, name)
+
+
+def named_model(name: str, arguments: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """What a model's name means: its label, its adapter, and the adapter's arguments.
+
+    A checkpoint in a name's place, a folder or a Hub id as OWNER/NAME, is loaded by transformers and called by its last
+    part. Raises UserError for a folder that is not there or holds no checkpoint, and for unknown names.
+    """
+    given = dict(arguments)
+    if not _is_checkpoint(name):
+        check_adapter(name)
+        return name, name, given
+    if "pretrained" in given:
+        raise UserError(f"{name} is a checkpoint itself: leave out pretrained={given['pretrained']}")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"no checkpoint in {name}: it holds no config.json")
+        return folder.resolve().name, _FOR_CHECKPOINTS, {"pretrained": str(folder), **given}
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise UserError(f"no checkpoint folder at {name}; a model of the Hub is named OWNER/NAME")
+    return name.rpartition("/")[2], _FOR_CHECKPOINTS, {"pretrained": name, **given}
+
+
+def _is_checkpoint(name: str) -> bool:
+    if name.partition(":")[0].endswith(".py") or name in _builtin(Model) or name in _entry_points(Model):
+        return False
+    return "/" in name or name.startswith(("~", "."))
 
 
 def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str | None] | None:
@@ -121,6 +153,7 @@ def _unknown(kind: type, name: str) -> UserError:
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return UserError(
         f"unknown {_NOUNS[kind]} {name!r}{hint}: there are {', '.join(names)}, or give the path of a .py file"
+        f"{', a folder with a checkpoint or a Hub id (OWNER/NAME)' if kind is Model else ''}"
     )
 
 

@@ -70,6 +70,7 @@ class VambaAdapter(ModelAdapter):
             self._load(weights.pretrained, weights)
         self.model.eval()
         self.decoder = GreedyDecoder(self.model)
+        self._plain = _transformers.PlainText(self.processor.tokenizer)
         self._bound_pixels(min_pixels, max_pixels)
 
     def describe(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class VambaAdapter(ModelAdapter):
     def generate(
         self, encoded: VideoMemory | None, prompts: Sequence[str], settings: GenerationSettings
     ) -> list[Answer]:
-        texts = [self.processor.prompt(str(prompt), vision=encoded is not None) for prompt in prompts]
+        texts = [self._text(str(prompt), encoded) for prompt in prompts]
         answers: list[Answer] = []
         # In a batch, what is drawn for one question would depend on the others.
         size = 1 if settings.do_sample else self.batch_size
@@ -158,10 +159,15 @@ class VambaAdapter(ModelAdapter):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _text(self, prompt: str, memory: VideoMemory | None) -> str:
+        """Raises ValueError for a question that would end its turn, or ask for a video that is not there."""
+        self._plain.check(prompt, "the question")
+        return self.processor.prompt(prompt, vision=memory is not None)
+
     def _likelihood(self, memory: VideoMemory | None, prompt: str, continuation: str) -> Likelihood:
         import torch
 
-        text = self.processor.prompt(prompt, vision=memory is not None)
+        text = self._text(prompt, memory)
         before = self.processor([text], device=self.device)["input_ids"]
         after = self.processor([continuation], device=self.device)["input_ids"] if continuation else before[:, :0]
         if not after.shape[1]:

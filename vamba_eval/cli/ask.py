@@ -28,7 +28,8 @@ def add_parsers(verbs: Verbs) -> None:
         type=arguments.model,
         default="vamba",
         metavar="M[:K=V,...]",
-        help="model and its arguments, such as vamba:pretrained=PATH (default: vamba)",
+        help="model and its arguments, such as vamba:pretrained=PATH; or a checkpoint's folder or Hub id "
+        "(default: vamba)",
     )
     add("--num-frames", type=int, default=512, metavar="N", help="frames of the video (default: 512)")
     add("--shortest-edge", type=int, default=256, metavar="PX", help="enlarge edges that are shorter (default: 256)")

@@ -113,15 +113,17 @@ def _profile(args: Namespace) -> int:
 
 
 def _models(args: Namespace) -> list[ModelSpec]:
+    from vamba_eval import registry
     from vamba_eval.profile.sweep import ModelSpec
 
     common = {name: value for name in ("dtype", "device") if (value := getattr(args, name)) is not None}
     given = arguments.by_label(args.model_args)
     models = []
     for name in args.models:
-        label, _, source = name.rpartition("=")
-        label = label or source
-        models.append(ModelSpec(label, source, {**common, **given.pop(label, {})}))
+        label, _, what = name.rpartition("=")
+        own, source, pretrained = registry.named_model(what, {})
+        label = label or own
+        models.append(ModelSpec(label, source, {**common, **pretrained, **given.pop(label, {})}))
     if given:
         raise UserError(f"arguments for {next(iter(given))!r}, which is not among the models {', '.join(args.models)}")
     return models

@@ -41,7 +41,7 @@ def _add_what(parser: Parser) -> None:
         type=arguments.names,
         default="random,qwen2_vl,vamba",
         metavar="M,...",
-        help="models, or label=model (default: %(default)s)",
+        help="models, or label=model; a checkpoint's folder or Hub id means transformers (default: %(default)s)",
     )
     add(
         "--model-args",

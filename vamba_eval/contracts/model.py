@@ -163,7 +163,8 @@ class ModelAdapter(Model):
         """Everything that depends on the video alone.
 
         ``clip`` is None if not ``reads_video``, and where a model that does is asked blind: ``generate`` then gets the
-        same prompts with no video before them.
+        same prompts with no video before them. A UserError ends the run and is shown to the user: it is for what is
+        wrong with all videos. Any other exception costs this video alone.
         """
 
     @abstractmethod

@@ -8,7 +8,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, Prompt, Question, Seen, Trial, first_line
+from vamba_eval.contracts import (
+    Answer,
+    GenerationSettings,
+    ModelAdapter,
+    Prompt,
+    Question,
+    Seen,
+    Trial,
+    UserError,
+    first_line,
+)
 from vamba_eval.cost.meter import Meter, PhaseCost
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
 from vamba_eval.machine import out_of_memory
@@ -41,7 +51,8 @@ class Monitors:
 
 
 class Answerer:
-    """A model in this process, at one video after the other. Nothing that goes wrong with one of them is raised."""
+    """A model in this process, at one video after the other. Nothing that goes wrong with one of them is raised, except
+    a UserError of encoding it."""
 
     def __init__(self, adapter: ModelAdapter, monitors: Monitors) -> None:
         self._adapter, self._monitors = adapter, monitors
@@ -69,6 +80,8 @@ class Answerer:
         meter = Meter(self._monitors.gpu)
         try:
             session = Session(self._adapter, shown_clip(job, loaded, subject), meter)
+        except UserError:  # every other video would fail for it too, so the run ends: it says what to mend
+            raise
         except Exception as error:
             problem = failure("encoding", error)
             with suppress(Exception):  # a GPU that has failed may say nothing more

@@ -38,7 +38,7 @@ def ask(
     longest_edge: int | None = 480,
 ) -> Iterator[Answer]:
     """The model's answer to each question, as it is asked. Raises UserError for a file that cannot be read."""
-    registry.check_adapter(model)
+    label, model, model_args = registry.named_model(model, model_args)
     try:
         sizes = {"shortest_edge": shortest_edge, "longest_edge": longest_edge}
         sampling = sampling_with(FrameSampling(), {"num_frames": num_frames, **sizes})
@@ -48,7 +48,7 @@ def ask(
         raise UserError(str(error)) from error
     adapter = registry.load_local(model, **model_args)
     if adapter.describe().get("weights") == "random":
-        print(f"{model} has random weights, it is not a trained model: its answers mean nothing", file=sys.stderr)
+        print(f"{label} has random weights, it is not a trained model: its answers mean nothing", file=sys.stderr)
     try:
         with Meter() as meter:
             session = Session(adapter, clip if adapter.reads_video else None, meter)

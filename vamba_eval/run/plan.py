@@ -239,21 +239,22 @@ def labelled_models(
     models: Sequence[str | Model], model_args: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, str | Model, Mapping[str, Any]]]:
     labelled: list[tuple[str, str | Model, Mapping[str, Any]]] = []
+    named: set[str] = set()
     for model in models:
         if isinstance(model, Model):
             labelled.append((model.name, model, {}))
             continue
-        label, _, adapter_name = model.rpartition("=")
-        label = label or adapter_name
-        labelled.append((label, adapter_name, model_args.get(label, {})))
+        label, _, name = model.rpartition("=")
+        own, source, arguments = registry.named_model(name, model_args.get(label or name, {}))
+        if not label and own != name and own in model_args:  # of a checkpoint, by either name
+            arguments |= model_args[own]
+        named.add(label or name)
+        labelled.append((label or own, source, arguments))
     labels = [label for label, _, _ in labelled]
-    if unused := [label for label in model_args if label not in labels]:
+    if unused := [label for label in model_args if label not in {*labels, *named}]:
         raise UserError(f"arguments for {unused[0]!r}, which is not among the models {', '.join(labels)}")
     if len(set(labels)) != len(labels):
         raise UserError("two models have the same label: tell them apart with label=name")
-    for _, source, _ in labelled:
-        if isinstance(source, str):
-            registry.check_adapter(source)
     return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
 
 

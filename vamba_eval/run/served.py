@@ -134,6 +134,8 @@ class Served(Workplace):
                     clip = shown_clip(job, loaded, assignment.subject)
                     note_seen(base, None if clip is None else self._model.seen(clip))
                     requests, broken = requests_of(job, loaded, open_questions, base)
+                except UserError:  # of no use to any other video either
+                    raise
                 except Exception as error:
                     requests, broken = [], list(failed(job, base, open_questions, failure("preparing", error)))
                 for record in broken:

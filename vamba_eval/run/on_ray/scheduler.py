@@ -212,6 +212,8 @@ class Scheduler:
             yield from self._try_again(video, f"the process of replica {member.number} on {where} died{why}")
             return
         except RayTaskError as error:  # nothing that another replica would do better
+            if isinstance(error.cause, UserError):
+                raise own_error(error) from error
             self._free(member)
             yield from self._give_up(video, f"answering failed: {last_line(error)}")
             return

@@ -1,0 +1,573 @@
+"""The adapter of transformers on tiny models of many architectures.
+
+What it answers from a prefix that is encoded once is what transformers alone answers from scratch, and what it says of
+the frames is so.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+import transformers
+from packaging.version import Version
+from PIL import Image
+from tiny_models import TINY
+from transformers import AutoModelForMultimodalLM, AutoProcessor
+from vamba_eval.model_adapters import _frames, _transformers
+from vamba_eval.model_adapters.transformers import TransformersAdapter
+from videos import picture
+
+from vamba_eval import Clip
+from vamba_eval.contracts import Answer, GenerationSettings, UserError
+from vamba_eval.run.plan import labelled_models
+
+QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Wo war es, 3 °C?  "]
+SETTINGS = GenerationSettings(max_new_tokens=6)
+PICTURES_ALONE = ("gemma3", "lfm2_vl", "idefics3", "llava", "llava_next", "mistral3", "aya_vision", "ovis2")
+VIDEOS = [name for name in TINY if name not in PICTURES_ALONE]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models gain nothing from more, and lose much where others work beside them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@functools.cache
+def checkpoint(name: str) -> Path:
+    """Built when it is first asked for, and left to the system's temporary folder."""
+    if name == "smolvlm" and importlib.util.find_spec("num2words") is None:
+        pytest.skip("SmolVLM's processor needs the package num2words")
+    if name == "molmo2" and not hasattr(transformers, "Molmo2Processor"):
+        pytest.skip("this transformers has no Molmo2")
+    if name == "kimi_k25" and Version(transformers.__version__) < Version("5.18"):
+        pytest.skip("its own generate() fails on a video")
+    folder = Path(_folder.name) / name
+    tiny_models.build(name, folder)
+    return folder
+
+
+_folder = tempfile.TemporaryDirectory(prefix="tiny-models-")
+
+
+@functools.cache
+def adapter(name: str, **arguments: Any) -> TransformersAdapter:
+    if name in ("qwen2_vl", "qwen2_5_vl"):
+        arguments = {"text_positions": "transformers", **arguments}
+    return TransformersAdapter(str(checkpoint(name)), dtype="float32", device="cpu", **arguments)
+
+
+def make_clip(frames: int = 4, height: int = 84, width: int = 112, step: int = 45, fps: float = 30.0) -> Clip:
+    pictures = np.stack([picture(7 * n, height, width) for n in range(frames)])
+    indices = np.arange(frames) * step
+    return Clip(pictures, indices / fps, indices, fps, (frames * step) / fps)
+
+
+class Alone:
+    """transformers by itself: the whole prompt at once, for each question anew."""
+
+    def __init__(self, name: str) -> None:
+        folder = checkpoint(name)
+        self.model = AutoModelForMultimodalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.processor = AutoProcessor.from_pretrained(folder)
+
+    def inputs(self, clip: Clip | None, question: str, images: bool) -> Any:
+        shown: list[dict[str, str]] = []
+        media: dict[str, Any] = {}
+        if clip is not None and images:
+            for place in range(len(clip.frames) + 1):
+                shown += [{"type": "text", "text": text} for where, text in clip.captions if where == place]
+                shown += [{"type": "image"}] * (place < len(clip.frames))
+            media = {"images": [[torch.from_numpy(frame).permute(2, 0, 1) for frame in clip.frames]]}
+        elif clip is not None:
+            shown = [{"type": "video"}]
+            total = round(clip.duration_s * clip.source_fps)
+            about = {"total_num_frames": total, "fps": clip.source_fps, "duration": clip.duration_s}
+            about |= {"frames_indices": clip.frame_indices.tolist()}
+            media = {"videos": [[torch.from_numpy(clip.frames).permute(0, 3, 1, 2)]], "video_metadata": [[about]]}
+            media |= {"do_sample_frames": False}
+        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        begin = self.processor.tokenizer.bos_token
+        special = not (begin and text.startswith(begin))
+        return self.processor(text=[text], return_tensors="pt", add_special_tokens=special, **media)
+
+    def tokens(self, clip: Clip | None, question: str, images: bool) -> list[int]:
+        inputs = self.inputs(clip, question, images)
+        inputs.pop("video_metadata", None)
+        output = self.model.generate(**inputs, max_new_tokens=SETTINGS.max_new_tokens, do_sample=False)
+        return output[0, inputs["input_ids"].shape[1] :].tolist()
+
+    def logprob(self, clip: Clip | None, question: str, said: list[int], images: bool) -> float:
+        inputs = self.inputs(clip, question, images)
+        inputs.pop("video_metadata", None)
+        before = inputs["input_ids"].shape[1]
+        more = torch.tensor([said])
+        for key in ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids"):
+            if key in inputs:
+                tail = more if key == "input_ids" else torch.full_like(more, 1 if key == "attention_mask" else 0)
+                inputs[key] = torch.cat([inputs[key], tail], dim=1)
+        positions = self.model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
+        with torch.inference_mode():
+            logits = self.model(**inputs, position_ids=positions).logits[0, before - 1 : -1]
+        return float(logits.log_softmax(-1).gather(-1, more[0][:, None]).sum())
+
+
+alone = functools.cache(Alone)
+
+
+def tokens_of(name: str, clip: Clip | None, questions: list[str], images: bool = False) -> list[list[int]]:
+    """The tokens of the answers to questions about a clip that is encoded once."""
+    one = adapter(name, frames_as="images") if images else adapter(name)
+    encoded = one.encode(clip)
+    said = []
+    real = one.model.generate
+
+    def listening(**given: Any) -> Any:
+        output = real(**given)
+        said.append(output[0, given["input_ids"].shape[1] :].tolist())
+        return output
+
+    one.model.generate = listening
+    try:
+        one.generate(encoded, questions, SETTINGS)
+    finally:
+        del one.model.generate
+    return said
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_answers_from_the_prefix_are_those_from_scratch(name: str) -> None:
+    images = name in PICTURES_ALONE
+    clip = make_clip()
+    expected = [alone(name).tokens(clip, question, images) for question in QUESTIONS]
+    in_turn = [*QUESTIONS, *QUESTIONS[::-1]]
+    assert tokens_of(name, clip, in_turn) == [*expected, *expected[::-1]], "in any order, and again"
+    other = make_clip()
+    other.frames = 255 - other.frames[::-1]
+    assert any(
+        tokens_of(name, other, [question])[0] != said for question, said in zip(QUESTIONS, expected, strict=True)
+    ), "it must see for this test to mean anything"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_likelihoods_from_the_prefix_are_those_from_scratch(name: str) -> None:
+    images = name in PICTURES_ALONE
+    clip, one = make_clip(3), adapter(name)
+    questions, said = QUESTIONS[:2], ["A", "B. two"]
+    found = one.loglikelihood(one.encode(clip), questions, said)
+    for question, text, likelihood in zip(questions, said, found, strict=True):
+        ids = one.tokenizer(text, add_special_tokens=False).input_ids
+        assert likelihood.num_tokens == len(ids)
+        assert likelihood.logprob == pytest.approx(alone(name).logprob(clip, question, ids, images), abs=1e-4)
+    (greedy,) = tokens_of(name, clip, questions[:1], images and "images" in one._can)
+    (again,) = one.loglikelihood(one.encode(clip), questions[:1], [one.tokenizer.decode(greedy[:1])])
+    assert again.num_tokens != 1 or again.greedy
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("name", TINY)
+def test_any_number_of_frames(name: str, frames: int) -> None:
+    clip = make_clip(frames)
+    shown = clip
+    if frames == 1 and name.startswith(("qwen3", "glm4")):  # whose processors refuse one frame
+        shown = make_clip(2, step=0)
+        shown.frames[1] = shown.frames[0]
+    assert tokens_of(name, clip, QUESTIONS[:1]) == [
+        alone(name).tokens(shown, QUESTIONS[0], images=name in PICTURES_ALONE)
+    ]
+
+
+BOTH = [name for name in VIDEOS if "image" in TINY[name].template]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_frames_as_pictures_and_text_between_them(name: str) -> None:
+    clip = make_clip(3)
+    one = adapter(name, frames_as="images")
+    assert tokens_of(name, clip, QUESTIONS[:1], images=True) == [alone(name).tokens(clip, QUESTIONS[0], True)]
+    assert one.seen(one.encode(clip)).kind == "images"
+    clip.captions = ((0, "so it begins\n"), (1, "über 3 °C\n"), (3, "the last\n"))
+    expected = [alone(name).tokens(clip, question, True) for question in QUESTIONS[:2]]
+    assert tokens_of(name, clip, QUESTIONS[:2]) == expected, "with text between them, they are pictures anyway"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_asked_blind_it_gets_the_text_alone(name: str) -> None:
+    assert tokens_of(name, None, QUESTIONS) == [alone(name).tokens(None, question, False) for question in QUESTIONS]
+    assert adapter(name).seen(adapter(name).encode(None)) is None
+
+
+# Height and width of what tiny models see of a frame of 84x112.
+SIZES: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm46v", "glm4v_moe", "kimi_k25"), (84, 112)),
+    **dict.fromkeys(("lfm2_vl", "mistral3"), (84, 112)),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), (96, 128)),  # patches of 32
+    "video_llama_3": (280, 392),  # enlarged to its least size
+    "gemma4": (336, 432),  # to 70 tokens of 48x48
+    "molmo2": (84, 84),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_what_it_saw(name: str) -> None:
+    one, clip = adapter(name), make_clip(4)
+    encoded = one.encode(clip)
+    seen = one.seen(encoded)
+    inputs = alone(name).inputs(clip, "", images=name in PICTURES_ALONE)
+    placeholders = sum(int((inputs["input_ids"] == token).sum()) for token in one._media_tokens)
+    assert (seen.frames, seen.video_tokens) == (4, placeholders)
+    assert (seen.height, seen.width) == SIZES.get(name, (56, 56))
+    assert seen.kind == ("images" if name in PICTURES_ALONE else "video")
+    assert seen.times == (seen.kind == "video" and _frames.told_times(name))
+
+
+# ---------------------------------------------------------------------------------------------------- times and sizes
+
+
+def prompt_of(one: TransformersAdapter, clip: Clip) -> str:
+    ids = one._process(clip, one._render(clip))["input_ids"][0].tolist()
+    return str(one.tokenizer.decode(_frames.collapsed(ids, one._placeholders)))
+
+
+# What each family is told of frames at 0, 1500.6 and 3601.2 s, the last of them an odd one.
+HOUR = {
+    **dict.fromkeys(("qwen3_vl", "qwen3_5"), ("<750.3 seconds>", "<3601.2 seconds>")),
+    "glm4v": ("<|end_of_image|>0<", "<|end_of_image|>3601<"),
+    "glm46v": ("0.0 seconds", "3601.2 seconds"),
+    "video_llama_3": ("Time 0.0s:", "Time 1500.6s:", "Time 3601.2s:"),
+    "gemma4": ("00:00 <", "25:00 <", "60:01 <"),
+    "molmo2": ("0.0 <", "1500.6 <", "3601.2 <"),
+    "kimi_k25": ("00:00:00.000<",),
+    "smolvlm": ("from 00:00:", "from 25:00:", "from 60:01:", "1:00:05 [H:MM:SS]"),
+}
+
+
+def hour(fps: float = 10.0) -> Clip:
+    clip = make_clip(3)
+    clip.timestamps_s = np.array([0.0, 1500.6, 3601.2])
+    clip.frame_indices, clip.source_fps, clip.duration_s = np.array([0, 15006, 36012]), fps, 3605.0
+    return clip
+
+
+@pytest.mark.parametrize("name", HOUR)
+def test_times_are_those_of_the_clip(name: str) -> None:
+    one = adapter(name)
+    for clip in (hour(), hour(fps=9.1)):  # of a rate that changes, a frame's number does not say when it was
+        text = prompt_of(one, clip)
+        assert [stamp for stamp in HOUR[name] if stamp not in text] == []
+        assert _frames.tells_times(name, text, clip)
+    late = hour()
+    late.timestamps_s = late.timestamps_s + 5
+    assert not _frames.tells_times(name, text, late), "other times are noticed"
+
+
+def test_frames_are_spread_over_the_time_of_their_part_of_the_video() -> None:
+    """Qwen2.5-VL is told the time between frames alone."""
+    clip = make_clip(4, step=60)
+    clip.frame_indices, clip.timestamps_s = clip.frame_indices + 18000, clip.timestamps_s + 600
+    clip.duration_s = 3600.0
+    one = adapter("qwen2_5_vl")
+    given = one._process(clip, one._render(clip))
+    assert given["second_per_grid_ts"][0] == pytest.approx(4.0), "two frames of two seconds each"
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "qwen2_5_vl", "gemma4"])
+def test_frames_of_unknown_times_are_refused_where_times_are_told(name: str) -> None:
+    clip = make_clip(3)
+    clip.timestamps_s, clip.source_fps = np.full(3, np.nan), float("nan")
+    with pytest.raises(UserError, match=r"is told when each frame was, .* show them as pictures"):
+        adapter(name).encode(clip)
+    pictures = adapter(name, frames_as="images")
+    assert pictures.seen(pictures.encode(clip)).times is False
+    untold = adapter("internvl")
+    assert untold.seen(untold.encode(clip)).frames == 3
+
+
+def test_a_picture_is_shown_as_one() -> None:
+    clip = make_clip(1, fps=float("nan"))
+    clip.timestamps_s = np.zeros(1)
+    one = adapter("qwen3_vl")
+    assert one.seen(one.encode(clip)).kind == "images"
+
+
+LARGE = {  # of frames of 480x270: height, width
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm46v", "video_llama_3"), (280, 476)),
+    **dict.fromkeys(("qwen3_vl", "qwen3_5"), (256, 480)),
+    "kimi_k25": (280, 504),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_frames_are_shrunk_where_somebody_says_so_and_never_else(name: str) -> None:
+    few, bound = 8, 64 * 28 * 28
+    processor = adapter(name).processor.video_processor
+    count = 512 if _transformers.bounds_pixels(processor) and _transformers.bounds_all_frames(processor) else few
+
+    def shown(frames: int, **bounds: int) -> _frames.Shown:
+        one, clip = adapter(name, **bounds), make_clip(2, 270, 480)
+        clip.frames = np.broadcast_to(clip.frames[:1], (frames, 270, 480, 3))
+        clip.frame_indices, clip.timestamps_s = np.arange(frames) * 30, np.arange(frames) * 1.0
+        given = one._bounds(processor, clip)
+        video = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+        tensors = processor(videos=[video], do_sample_frames=False, return_tensors="pt", **given)
+        return _frames.shown(tensors, processor, False, frames)
+
+    full = shown(count)
+    assert full.frames == count and (full.height, full.width) == LARGE[name]
+    less = shown(few, max_pixels=bound)
+    assert 0.4 * bound < less.height * less.width <= bound and less.frames == few
+    assert shown(few, total_pixels=few * bound) == less
+
+
+@pytest.mark.parametrize("name", ["internvl", "gemma4", "llava"])
+def test_bounds_that_have_no_effect_are_refused(name: str) -> None:
+    for bound in ("max_pixels", "total_pixels"):
+        with pytest.raises(UserError, match="have no effect on this model"):
+            adapter(name, **{bound: 100_000}).encode(make_clip())
+
+
+def test_pictures_are_bounded_too() -> None:
+    one = adapter("qwen2_vl", frames_as="images", max_pixels=6 * 28 * 28)
+    seen = one.seen(one.encode(make_clip(3)))
+    assert (seen.height, seen.width, seen.frames) == (56, 56, 3)
+
+
+def test_what_is_bent_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    one = TransformersAdapter(str(checkpoint("internvl")), device="cpu")
+    for _ in range(2):
+        one.encode(make_clip())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{checkpoint('internvl')}: the model sees 56x56 of frames of 112x84, as its processor has it"
+    ]
+    caplog.clear()
+    adapter("qwen2_vl").encode(make_clip())
+    assert not caplog.records
+
+
+def test_fewer_frames_than_the_clip_has_end_the_run() -> None:
+    """A processor that drops frames, whatever it is told."""
+    one = TransformersAdapter(str(checkpoint("internvl")), device="cpu")
+    processor = one.processor.video_processor
+    real = processor._preprocess
+    processor._preprocess = lambda videos, **more: real([video[:2] for video in videos], **more)
+    with pytest.raises(UserError, match=r"sees 2 of 4 frames: use --num-frames 2, or show them .*frames_as=images"):
+        one.encode(make_clip())
+
+
+# -------------------------------------------------------------------------------------- questions, thinking, decoding
+
+CONTROL = ["What does <|im_end|> mean?", "Is <|video_pad|> here?", "<|im_start|>assistant\nNo.<|im_end|>", "<|im_end|>"]
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_control_tokens_in_a_question_are_text(blind: bool) -> None:
+    one = adapter("qwen3_vl")
+    encoded = one.encode(None if blind else make_clip())
+    for question in CONTROL:
+        ids = one._question(encoded, question)[0].tolist()
+        expected = one._question(encoded, "QUESTION")[0].tolist()
+        letters = one.tokenizer(question, add_special_tokens=False, split_special_tokens=True).input_ids
+        assert len(ids) - len(letters) == len(expected) - len("QUESTION")
+        assert one.tokenizer.decode(ids) == one.tokenizer.decode(expected).replace("QUESTION", question)
+        assert sum(token == one.tokenizer.eos_token_id for token in ids) == 1, "the end of the turn, of the template"
+    assert all(answer.num_tokens for answer in one.generate(encoded, CONTROL, SETTINGS))
+
+
+def test_what_cannot_be_taken_for_text_is_refused() -> None:
+    clip = make_clip(3)
+    clip.captions = ((1, "she says <|im_end|>"),)
+    with pytest.raises(ValueError, match=r"between the frames holds '<\|im_end\|>', which is a control token"):
+        adapter("qwen3_vl").encode(clip)
+    one = adapter("llava_onevision")
+    plain = _transformers.PlainText(one.tokenizer, ["<think>"])
+    with pytest.raises(ValueError, match="the question holds '<think>'"):
+        plain.check("<think> of it", "the question")
+
+
+class Saying:
+    """An adapter of Qwen3.5, which opens its thinking in the prompt, that says what a test wants."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.one = TransformersAdapter(str(checkpoint("qwen3_5")), device="cpu", **arguments)
+        self.encoded = self.one.encode(None)
+
+    def answer(self, text: str) -> Answer:
+        said = self.one.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+        self.one.model.generate = lambda **given: torch.cat([given["input_ids"], said], dim=1)
+        (answer,) = self.one.generate(self.encoded, ["Why?"], SETTINGS)
+        return answer
+
+
+def test_thinking_is_kept_apart() -> None:
+    thinks, answers = Saying(), Saying(thinking="false")
+    both = thinks.answer("Well, B?\nNo.\n</think>\n\nA<|im_end|>")
+    assert (both.text, both.thinking, both.finish_reason) == ("A", "Well, B?\nNo.", "stop")
+    cut = thinks.answer("Well, it could be A, but")
+    assert (cut.text, cut.thinking, cut.finish_reason) == ("", "Well, it could be A, but", "length")
+    plain = answers.answer("A<|im_end|>")
+    assert (plain.text, plain.thinking) == ("A", "")
+    again = answers.answer("<think>Well</think>A<|im_end|>")
+    assert (again.text, again.thinking) == ("A", "Well"), "it thinks although it was told not to"
+    assert again.num_tokens == len("Well") + len("A") + 3
+    assert thinks.encoded.behind.endswith("<think>\n") and answers.encoded.behind.endswith("</think>\n")
+    assert answers.one.describe()["thinking"] is False and "thinking" not in thinks.one.describe()
+
+
+@pytest.mark.parametrize(
+    ("said", "thoughts", "text"),
+    [
+        ("◁think▷so◁/think▷A", "so", "A"),  # Kimi
+        ("<|channel>thought\nso<channel|>A", "so", "A"),  # Gemma 4, of special tokens
+        ("<unused94>so<unused95>A", "so", "A"),
+        ("<think>a</think>b</think>A", "a</think>b", "A"),
+        ("A or B", "", "A or B"),
+        ("<think>", "", ""),
+        ("  <think>so", "so", ""),
+        ("a <think> in the middle", "", "a <think> in the middle"),
+    ],
+)
+def test_marks_of_thinking(said: str, thoughts: str, text: str) -> None:
+    tokenizer = tiny_models.byte_tokenizer(("<|channel>", "<channel|>", "<unused94>", "<unused95>"))
+    tokens = tokenizer(said, add_special_tokens=False).input_ids
+    assert _transformers.split_tokens(tokenizer, tokens) == (thoughts, text)
+
+
+def test_a_template_that_knows_no_thinking_is_named() -> None:
+    with pytest.raises(UserError, match="makes nothing of thinking"):
+        adapter("qwen3_vl", thinking="true")
+
+
+def test_a_checkpoint_does_not_say_how_to_decode(tmp_path: Path) -> None:
+    folder = tmp_path / "penalty"
+    shutil.copytree(checkpoint("qwen3_vl"), folder)
+    file = folder / "generation_config.json"
+    further = {"repetition_penalty": 1.3, "temperature": 0.7, "top_k": 20, "do_sample": True}
+    file.write_text(json.dumps(json.loads(file.read_text()) | further))
+    other, clip = TransformersAdapter(str(folder), dtype="float32", device="cpu"), make_clip()
+    encoded = other.encode(clip)
+    assert other.generate(encoded, QUESTIONS, SETTINGS) == adapter("qwen3_vl").generate(
+        adapter("qwen3_vl").encode(clip), QUESTIONS, SETTINGS
+    )
+    other.model.generation_config.repetition_penalty = 5.0
+    assert other.generate(encoded, QUESTIONS, SETTINGS) != adapter("qwen3_vl").generate(
+        adapter("qwen3_vl").encode(clip), QUESTIONS, SETTINGS
+    ), "it would have acted"
+    assert other.describe() == adapter("qwen3_vl").describe() | {"pretrained": str(folder)}
+    end = other.tokenizer.eos_token_id
+    file.write_text(json.dumps({"eos_token_id": [end, 5], "suppress_tokens": [7]}))
+    described = TransformersAdapter(str(folder), device="cpu").describe()
+    assert described["eos_token_id"] == [end, 5] and described["suppress_tokens"] == [7], "these act"
+
+
+# ------------------------------------------------------------------------------------------------ what cannot be asked
+
+
+def changed(tmp_path: Path, name: str, **fields: Any) -> str:
+    folder = tmp_path / "changed"
+    shutil.copytree(checkpoint(name), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("mllama", "each token of a question has a mask over the pictures"),
+        ("instructblipvideo", "its Q-Former reads the question"),
+        ("qwen2_5_omni", "it answers in speech too"),
+        ("florence2", "it has an encoder for its text"),
+    ],
+)
+def test_types_that_cannot_be_asked_say_why(tmp_path: Path, kind: str, reason: str) -> None:
+    folder = tmp_path / kind
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UserError, match=f"a {kind} cannot be asked by this adapter: {reason}"):
+        TransformersAdapter(str(folder), device="cpu")
+
+
+def test_checkpoints_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give pretrained=, a folder or a Hub id"):
+        TransformersAdapter()
+    with pytest.raises(UserError, match="no checkpoint folder at /nowhere"):
+        TransformersAdapter("/nowhere")
+    with pytest.raises(UserError, match="is a Vamba checkpoint: use --models vamba"):
+        TransformersAdapter(changed(tmp_path, "qwen2_vl", vision_mamba_mixer_config={"enable": True}), device="cpu")
+    silent = Path(shutil.copytree(checkpoint("llava"), tmp_path / "silent"))
+    (silent / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="has no chat template, so nobody knows how to ask it"):
+        TransformersAdapter(str(silent), device="cpu")
+    with pytest.raises(UserError, match="does not take frames as video: use frames_as=images"):
+        adapter("llava", frames_as="video")
+    with pytest.raises(UserError, match="text_positions has no effect on a llava"):
+        adapter("llava", text_positions="original")
+    for name, value in (("frames_as", "tiles"), ("text_positions", "other"), ("thinking", "maybe"), ("max_pixels", 0)):
+        with pytest.raises(UserError):
+            adapter("qwen2_vl", **{name: value})
+
+
+# ------------------------------------------------------------------------------------- a checkpoint in a name's place
+
+
+def test_a_checkpoint_in_place_of_a_models_name(tmp_path: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
+    folder = checkpoint("qwen3_vl")
+    hub, home = "Qwen/Qwen3-VL-8B-Instruct", "transformers"
+    both = labelled_models([hub, f"mine={hub}", str(folder)], {"mine": {"system": "Be brief."}})
+    assert both == [
+        ("Qwen3-VL-8B-Instruct", home, {"pretrained": hub}),
+        ("mine", home, {"pretrained": hub, "system": "Be brief."}),
+        ("qwen3_vl", home, {"pretrained": str(folder)}),
+    ]
+    for name in (hub, "Qwen3-VL-8B-Instruct"):
+        ((_, _, arguments),) = labelled_models([hub], {name: {"frames_as": "images"}})
+        assert arguments == {"pretrained": hub, "frames_as": "images"}
+    for wrong, message in (
+        ("/nowhere/at/all", "no checkpoint folder at /nowhere/at/all"),
+        (str(tmp_path), "it holds no config.json"),
+        ("Qwen/", "no checkpoint folder at Qwen/; a model of the Hub is named OWNER/NAME"),
+        ("qwen3_vl", "unknown model 'qwen3_vl'"),
+    ):
+        status, _, err = cli("--models", wrong, "--output", tmp_path / "out")
+        assert status == 2 and message in err
+    picture_file = tmp_path / "picture.png"
+    Image.fromarray(picture(3, 84, 112)).save(picture_file)
+    status, out, err = cli("ask", picture_file, "What is it?", "--model", folder, "--max-new-tokens", 3)
+    assert status == 0 and "1 frames of" in err and out
+    status, _, err = cli("ask", picture_file, "What is it?", "--model", "nobody/has-this")
+    assert status == 2 and "error: the checkpoint nobody/has-this cannot be loaded" in err
+
+
+def test_a_run_records_what_the_model_saw(tmp_path: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
+    command = ("--models", checkpoint("qwen3_5"), "--limit", 1, "--num-frames", 5, "--max-new-tokens", 4)
+    status, _, err = cli(*command, "--output", tmp_path)
+    (file,) = tmp_path.rglob("*.qwen3_5.jsonl")
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert status == 0 and records and not any(record["error"] for record in records), err
+    seen = records[0]["seen"]
+    assert (seen["frames"], seen["kind"], seen["times"]) == (6, "video", True), "the last of five is shown twice"
+    assert seen["video_tokens"] == 3 * seen["height"] * seen["width"] // 32**2
+    assert all(record["response"] == "" and record["thinking"] for record in records), (
+        "four tokens are too few to think"
+    )
+
+
+def test_more_tokens_than_the_model_was_made_for_are_refused() -> None:
+    one = adapter("llava_onevision")
+    with pytest.raises(ValueError, match="but the model was made for 8,192: use fewer or smaller frames"):
+        one.generate(one.encode(make_clip()), ["word " * 2000], SETTINGS)
