@@ -293,6 +293,16 @@ def test_what_is_compared_and_exported_was_asked_alike(films: Path, tmp_path: Pa
     assert any("12 responses to orders of options" in note for note in found.notes)
     assert found.flips == [], "in the published order, both say A"
 
+    # Where its first order failed, nothing is left to pair.
+    path = tmp_path / "rotated" / "lettered.choosing.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = [line for line in lines if line["question"] != "film0-0" or line.get("rotation")]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    (fewer,) = compare(str(tmp_path / "plain"), str(tmp_path / "rotated"))
+    assert fewer.differences[0].num_questions == 11
+    assert any("1 questions were answered in no order" in note for note in fewer.notes)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
     written, passed_over = export([tmp_path / "rotated"], tmp_path / "exported", "lmms-eval")
     (samples,) = [path for path in written if "samples" in path.name]
     assert len(samples.read_text().splitlines()) == 12

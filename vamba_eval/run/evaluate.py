@@ -71,7 +71,7 @@ def evaluate(
 
     tasks, models   names as on the command line (``label=name`` gives a model a label), or instances
     output, name    the run is the folder ``output/name``; the name defaults to the tasks'
-    protocol        prompts and scoring: ``vamba`` or ``lmms-eval``
+    protocol        prompts and scoring: one that each task has, as ``vamba``, ``lmms-eval``, ``official``, ``flexible``
     sampling        fields that replace those of each task's own FrameSampling, or one for all
     generation      fields that replace those of the protocol's GenerationSettings
     model_args      arguments of each model, by label

@@ -214,6 +214,9 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
     both -= unlike
     if alone := sum(_restrict_to_shared(questions_a, questions_b, question) for question in both):
         notes.append(f"{alone:,} responses to orders of options or wordings that one alone was asked in are left out")
+    if apart := {q for q in both if not (questions_a[q].records and questions_b[q].records)}:
+        notes.append(f"{len(apart):,} questions were answered in no order and wording by both and are left out")
+        both -= apart
     if unknown := {q for q in both if not (questions_a[q].is_scored and questions_b[q].is_scored)}:
         judged = sum(a.task.needs_judge(questions_a[q].records[0].question) for q in unknown)
         for number, why in ((judged, "have no grade"), (len(unknown) - judged, "have no known answer")):
