@@ -14,8 +14,7 @@ longer side instead, so that text and late frames share positions: ``text_positi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ import numpy as np
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from . import _random_weights, _transformers
+from . import _caches, _random_weights, _transformers
 
 if TYPE_CHECKING:
     import torch
@@ -50,15 +49,6 @@ class Encoded:
     offset: torch.Tensor
     text: str
     seen: Seen | None
-
-    @contextmanager
-    def continued(self) -> Iterator[dict[str, Any]]:
-        """The cache, as the model takes it, for one question: cut back to the N tokens afterwards."""
-        try:
-            yield {_transformers.cache_name(): self.cache}
-        finally:
-            if self.cache is not None and (added := self.cache.get_seq_length() - self.ids.shape[1]) > 0:
-                self.cache.crop(-added)
 
 
 @dataclass
@@ -215,7 +205,7 @@ class Qwen2VLAdapter(ModelAdapter):
         self.model.model.rope_deltas = encoded.offset
         _transformers.seed_sampling(settings, prompt)
         with (
-            encoded.continued() as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
@@ -290,7 +280,7 @@ class Qwen2VLAdapter(ModelAdapter):
         prefix_length = encoded.ids.shape[1]
         places = torch.arange(prefix_length, prefix_length + ids.shape[1], device=self.device)
         with (
-            encoded.continued() as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
