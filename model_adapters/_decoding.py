@@ -48,11 +48,10 @@ class Decoder:
         usual = {config._attn_implementation for config in self._configs} == {"sdpa"}
         self._usable = usual and _transformers.takes(model, "position_ids")
 
-    def takes(self, cache: Any, config: GenerationConfig) -> bool:
+    def takes(self, cache: Any) -> bool:
         """Whether prompts can be continued so from a prefix's cache."""
         return (
             self._usable
-            and not config.do_sample
             and _caches.is_plain(cache)
             and all(layer.keys.shape == layer.values.shape for layer in cache.layers)
         )

@@ -176,7 +176,12 @@ class TransformersAdapter(ModelAdapter):
                 **types,
                 **_transformers.last_logits(self.model, 1),
             )
-        return Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        cache = _caches.of_output(output)
+        if self.batch_size > 1 and not self._decoder.takes(cache):
+            raise UserError(
+                f"batch_size has no effect on a {self.kind}, whose questions are answered one by one: leave it out"
+            )
+        return Encoded(prefix, cache, position, before, behind, 1, seen, types)
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         questions = [self._question(encoded, str(prompt)) for prompt in prompts]
@@ -210,7 +215,7 @@ class TransformersAdapter(ModelAdapter):
     ) -> list[list[int]] | None:
         """The tokens of each answer, all questions at once; None where only the model's ``generate`` can do it."""
         config = _transformers.generation_config(self.model, settings)
-        if encoded.position is None or not self._decoder.takes(encoded.cache, config):
+        if settings.do_sample or encoded.position is None or not self._decoder.takes(encoded.cache):
             return None
         with _transformers.attention_for_any_shape(self.device):
             return self._decoder(encoded.cache, encoded.position, questions, tuple(encoded.types), config)
