@@ -22,6 +22,7 @@ from transformers import GenerationConfig
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from vamba_eval.contracts import first_line
 from vamba_eval.cost.flops import counting_flops
 from vamba_eval.cost.meter import mark_first_token
 
@@ -182,6 +183,7 @@ class _Room:
         self._bars: Tensor | None = None  # what is added to logits, (vocabulary,)
         self._stepped = False  # kernels are loaded by a first step, which must not be captured
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._captures = True
 
     @property
     def replays(self) -> bool:
@@ -236,15 +238,25 @@ class _Room:
 
     def go_on(self) -> list[int]:
         """The next token of each."""
-        replays = self.replays
-        if not replays or not self._stepped:
-            self._step()
-            self._stepped = self._stepped or replays
-        else:
-            if self._graph is None:
-                self._graph = capture(self._step, self.device)
+        if self._stepped and self._graph is None and self._captures and self.replays:
+            self._graph = self._captured()
+        if self._graph is not None and self.replays:
             self._graph.replay()
+        else:
+            self._step()
+            self._stepped = self._stepped or self.replays
         return self._taken()
+
+    def _captured(self) -> torch.cuda.CUDAGraph | None:
+        """A graph of a step; None where the model copies to or from the host, as some mixtures of experts do."""
+        try:
+            return capture(self._step, self.device)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            log.info("steps of %s cannot be captured: %s", type(self._model).__name__, first_line(error))
+            self._captures = False
+            return None
 
     def _taken(self) -> list[int]:
         tokens: list[int] = self._token[:, 0].tolist()
