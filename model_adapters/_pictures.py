@@ -36,13 +36,13 @@ def image_parts(clip: Clip, pictures: list[str], image: str, *, times: bool) -> 
         raise ValueError("times=true: this video's times are not known (extracted frames of unknown rate)")
     for place, picture in enumerate(pictures):
         for at, text in clip.captions:
-            if at == place:
+            if at == place and text:
                 yield text_part(text)
         if times:
             yield text_part(f"[{clip.timestamps_s[place]:.1f} s]")
         yield {"type": "image_url", "image_url": {"url": f"data:image/{image};base64,{picture}"}}
     for at, text in clip.captions:
-        if at == len(pictures):
+        if at == len(pictures) and text:
             yield text_part(text)
 
 

@@ -133,7 +133,9 @@ class OpenAIEndpoint(ServedModel):
         shown: list[dict[str, Any]] = []
         if clip is not None:
             if clip.captions and self.frames_as != "images":
-                raise UserError("this protocol puts text between the frames, which only frames_as=images can")
+                raise UserError(
+                    "text between the frames, or pictures in place of a video: only frames_as=images can show it"
+                )
             options |= _pictures.video_metadata(clip) if self.frames_as == "video" else {}
             shown = await asyncio.to_thread(self._shown, clip)
         async with self._client() as client:

@@ -79,5 +79,15 @@ class Babbler(Engine):
         yield 1, Answer("B")
 
 
+class Loading(Engine):
+    """An engine that loads a checkpoint itself."""
+
+    name = "loading"
+
+    def __init__(self, pretrained: str = "") -> None:
+        super().__init__()
+        self.pretrained = pretrained
+
+
 def plugin(name: str) -> str:
     return f"{Path(__file__)}:{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
+from judge_server import Reply, judge_server
 from lmms_local import TASKS, install, results, run_lmms, samples, write_data, write_tasks
 from stored import latest_records
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
@@ -99,7 +102,8 @@ def test_installing_costs_lmms_eval_nothing(place: Place) -> None:
     code = (
         "import sys; from lmms_eval import models\n"
         "names = models.list_available_models()\n"
-        "assert {'vamba', 'vamba_qwen2_vl', 'qwen2_vl', 'llava_onevision'} <= set(names), names\n"
+        "assert {'vamba', 'vamba_qwen2_vl', 'vamba_transformers', 'vamba_openai'} <= set(names), names\n"
+        "assert {'qwen2_vl', 'openai', 'llava_onevision'} <= set(names) and 'vamba_random' not in names, names\n"
         "mine = sorted(m for m in sys.modules if m.startswith('vamba_eval'))\n"
         "assert mine == ['vamba_eval', 'vamba_eval._version', 'vamba_eval.lmms', 'vamba_eval.lmms.manifest'], mine\n"
         "assert models.get_model('dummy').__module__.startswith('lmms_eval.')\n"
@@ -181,6 +185,70 @@ def test_options_are_scored_without_parsing(place: Place) -> None:
         assert len(losses) == 4 and row["acc"] == float("ABCD"[losses.index(min(losses))] == row["target"])
     with pytest.raises(UserError, match="nothing was imported"):
         import_logs([output], place.root / "none")
+
+
+def asked_here(place: Place, name: str, model: str, model_args: str) -> dict[str, list[dict[str, Any]]]:
+    """The records of Video-MME and NExT-QA under the protocol lmms-eval."""
+    from vamba_eval.cli.main import main
+
+    common = [
+        "--data-root",
+        str(place.home),
+        "--num-frames",
+        "8",
+        "--workers",
+        "1",
+        "--output",
+        str(place.root / "own"),
+    ]
+    arguments = ["--tasks", "videomme,nextqa", "--models", model, "--model-args", f"{model}:{model_args}", *common]
+    assert main([*arguments, "--protocol", "lmms-eval", "--name", name]) in (0, 1)
+    files = {ours: place.root / "own" / name / f"{ours}.{model}.jsonl" for ours in ("videomme", "nextqa")}
+    return {ours: list(latest_records(file).values()) for ours, file in files.items()}
+
+
+def test_models_of_transformers_answer_there_as_here(place: Place) -> None:
+    tiny_models.build("qwen2_5_vl", place.root / "tiny")
+    two = ("--tasks", "local_videomme,local_nextqa_mc_test")
+    there = samples(place.lmms("tiny-there", "vamba_transformers", f"pretrained={place.root / 'tiny'},{FEW}", *two))
+    here = asked_here(place, "tiny", "transformers", f"pretrained={place.root / 'tiny'},device=cpu")
+    said = set()
+    for theirs, ours in (("local_videomme", "videomme"), ("local_nextqa_mc_test", "nextqa")):
+        logged = {(row["input"], row["filtered_resps"]) for row in there[theirs].values()}
+        assert logged == {(each["prompt"], each["response"]) for each in here[ours]}
+        said |= {response for _, response in logged}
+    assert len(said) > 4, "the model must tell questions apart"
+
+
+def test_an_endpoint_answers_there_as_here(
+    place: Place, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    def respond(request: dict[str, Any]) -> Reply:
+        """It depends on every pixel and letter; one question always fails."""
+        asked = json.dumps(request["messages"])
+        failing = "item 1 of scene 0" in asked
+        return Reply(status=500) if failing else Reply(hashlib.sha256(asked.encode()).hexdigest()[:8])
+
+    two = ("--tasks", "local_videomme,local_nextqa_mc_test")
+    with judge_server(respond) as server:
+        arguments = f"model=m,url={server.url},retries=0,price=1/2,concurrency=3"
+        output = place.lmms("served", "vamba_openai", f"{arguments},num_frames=8,workers=1", *two)
+        there = samples(output)
+        here = asked_here(place, "served", "openai", arguments)
+    failed = 0
+    for theirs, ours in (("local_videomme", "videomme"), ("local_nextqa_mc_test", "nextqa")):
+        logged = {(row["input"], row["filtered_resps"]) for row in there[theirs].values() if row["filtered_resps"]}
+        assert logged == {(each["prompt"], each["response"]) for each in here[ours] if each["error"] is None}
+        failed += sum(each["error"] is not None for each in here[ours])
+    throughput = results(output)["throughput"]
+    total = sum(map(len, there.values()))
+    assert failed == throughput["avg_unanswered"] == 1 and throughput["avg_questions"] == total
+    assert throughput["avg_price"] == pytest.approx((total - 1) * 120 / 1e6)
+    assert f"1 of {total} questions have no response" in (output / "stdout.txt").read_text()
+    status, _, _ = cli("import-lmms", output, "--output", tmp_path, "--name", "in", "--data-root", place.home)
+    assert status == 0
+    imported = latest_records(tmp_path / "in" / "videomme.vamba_openai.jsonl").values()
+    assert sum(record["error"] is not None for record in imported) == 1, "a failure, not a wrong answer"
 
 
 # ------------------------------------------------------------------------------------------------ logs in

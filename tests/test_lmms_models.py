@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lmms_eval.api.instance import Instance
+from lmms_requests import GREEDY, answers, options, simple
 from PIL import Image
 from vamba_eval.model_adapters.qwen2_vl import AFTER_QUESTION, BEGINNING, Qwen2VLAdapter
 from vamba_eval.model_adapters.vamba.adapter import VambaAdapter
@@ -19,34 +20,20 @@ from videos import make_video, picture
 from vamba_eval import Clip, FrameSampling, read_clip
 from vamba_eval.contracts import GenerationSettings, UserError
 from vamba_eval.lmms import ranks
-from vamba_eval.lmms.models import Qwen2VLSimple, VambaChat, VambaSimple, _batches, pictures_clip
+from vamba_eval.lmms.answering import ResolvedRequest, batches
+from vamba_eval.lmms.models import qwen2_vl_simple as Qwen2VLSimple
+from vamba_eval.lmms.models import vamba_chat as VambaChat
+from vamba_eval.lmms.models import vamba_simple as VambaSimple
 from vamba_eval.lmms.requests import Unsupported, generation_settings
+from vamba_eval.lmms.showing import pictures_clip
 
 FEW = {"pretrained": "random", "device": "cpu", "num_frames": 4, "workers": 1}
-GREEDY = {"max_new_tokens": 8, "temperature": 0, "do_sample": False, "until": ["\n\n"]}
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("videos")
     return [make_video(folder / f"{n}.mp4", frames=30 + 20 * n, size=(112, 140), rate=5) for n in range(3)]
-
-
-def simple(docs: list[dict[str, Any]], kwargs: dict[str, Any] = GREEDY, repeats: int = 1) -> list[Instance]:
-    return [
-        Instance(
-            "generate_until",
-            (doc["text"], copy.deepcopy(kwargs), lambda d: d["visual"], number, "made_up", "test"),
-            0,
-            {"task": "made_up", "doc_id": number, "repeats": repeats},
-        )
-        for number, doc in enumerate(docs)
-    ]
-
-
-def answers(model: Any, docs: list[dict[str, Any]], requests: list[Instance]) -> list[str]:
-    model.task_dict["made_up"] = {"test": docs}
-    return [result.text for result in model.generate_until(requests)]
 
 
 def asked_directly(adapter: Any, path: Path, texts: list[str]) -> list[str]:
@@ -268,15 +255,7 @@ def test_likelihoods_are_those_of_one_pass_from_scratch(kind: Any) -> None:
 
 def test_loglikelihood_scores_options_as_lmms_eval_takes_them(videos: list[Path]) -> None:
     docs = [{"visual": [str(videos[0])], "text": "Which?\nA. one\nB. two", "answer": "A"}]
-    requests = [
-        Instance(
-            "loglikelihood",
-            (docs[0]["text"], option, lambda d: d["visual"], 0, "made_up", "test"),
-            n,
-            {"task": "made_up", "doc_id": 0, "repeats": 1},
-        )
-        for n, option in enumerate(("A", "BB", lambda d: d["answer"]))
-    ]
+    requests = options(docs, ["A", "BB", lambda d: d["answer"]])
     losses, logprobs = [], []
     for score, found in (("loss", losses), ("logprob", logprobs)):
         model = Qwen2VLSimple(**FEW, option_score=score)
@@ -303,11 +282,9 @@ def test_each_process_gets_whole_videos_and_as_many() -> None:
 
 
 def test_batches_hold_each_question_once() -> None:
-    from vamba_eval.lmms.models import ResolvedRequest
-
     greedy, drawn = GenerationSettings(4), GenerationSettings(4, True)
     questions = [
         ResolvedRequest(0, n, text, s, "") for n, (text, s) in enumerate([("a", greedy), ("b", drawn), ("a", greedy)])
     ]
-    batches = list(_batches([*questions, ResolvedRequest(1, 0, "c", greedy, "")], 2))
-    assert [[[q.place for q in same] for same in few] for few in batches] == [[[0, 2], [0]], [[1]]]
+    found = list(batches([*questions, ResolvedRequest(1, 0, "c", greedy, "")], 2))
+    assert [[[q.place for q in same] for same in few] for few in found] == [[[0, 2], [0]], [[1]]]

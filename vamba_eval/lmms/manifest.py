@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import pkgutil
 from typing import Any
 
 _HOME = "vamba_eval.lmms.models"
+_FAMILY = "vamba"
+_BLIND = ("constant", "random")  # adapters that look at no video
+
+
+def adapters() -> dict[str, str]:
+    """Our adapters that look at videos, by what lmms-eval calls them: others than `vamba` have that before their name,
+    since lmms-eval has models of the same names."""
+    package = importlib.util.find_spec("vamba_eval.model_adapters")
+    folders = package.submodule_search_locations if package is not None else None
+    names = sorted(module.name for module in pkgutil.iter_modules(folders or ()))
+    seeing = [name for name in names if not name.startswith("_") and name not in _BLIND]
+    return {name if name == _FAMILY else f"{_FAMILY}_{name}": name for name in seeing}
 
 
 def manifests() -> list[Any]:
@@ -12,6 +26,6 @@ def manifests() -> list[Any]:
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return [
-        ModelManifest(model_id, f"{_HOME}.{name}Simple", f"{_HOME}.{name}Chat")
-        for model_id, name in (("vamba", "Vamba"), ("vamba_qwen2_vl", "Qwen2VL"))
+        ModelManifest(model_id, f"{_HOME}.{adapter}_simple", f"{_HOME}.{adapter}_chat")
+        for model_id, adapter in adapters().items()
     ]
