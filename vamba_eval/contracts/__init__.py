@@ -16,7 +16,7 @@ from vamba_eval.contracts.model import (
     Seen,
     ServedModel,
 )
-from vamba_eval.contracts.sampling import STRATEGIES, FrameSampling, Ladder
+from vamba_eval.contracts.sampling import STRATEGIES, FrameSampling, FrameSet, Ladder, Sampling
 from vamba_eval.contracts.score import (
     CutOff,
     Groups,
@@ -45,6 +45,7 @@ __all__ = [
     "Dataset",
     "Defect",
     "FrameSampling",
+    "FrameSet",
     "GenerationSettings",
     "Groups",
     "InLmmsEval",
@@ -58,6 +59,7 @@ __all__ = [
     "ModelAdapter",
     "Prompt",
     "Question",
+    "Sampling",
     "Score",
     "ScoredRecord",
     "Seen",

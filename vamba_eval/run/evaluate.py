@@ -17,6 +17,7 @@ from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
 from vamba_eval.run.check_task import check_questions, try_a_prompt
+from vamba_eval.run.frame_sets import check_alone, frame_sets_from
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import (
     Job,
@@ -59,6 +60,7 @@ def evaluate(
     seeds: int = 1,
     blind: bool = False,
     probes: Probes | None = None,
+    frames_from: str | Path | Mapping[str, Any] | None = None,
     accept_environment: bool = False,
     thumbnails: bool = True,
     progress: bool = True,
@@ -84,6 +86,8 @@ def evaluate(
     blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
     probes          ask each question in other ways too: with its options in other orders, in other wordings; or show
                     frames in another order
+    frames_from     a file with the frames of each question, as a frame selector chose them, or what is in it: see
+                    docs/frame-sets.md
     accept_environment  go on with a run that was begun with other package versions or hardware
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
     gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
@@ -100,9 +104,13 @@ def evaluate(
     if not tasks or not models:
         raise UserError("name at least one task and one model")
     reading = reading or Reading()
+    frame_sets = None
+    if frames_from is not None:
+        check_alone(tasks, sampling, ladder)
+        frame_sets = frame_sets_from(frames_from)
     samplings = rungs_of(sampling, ladder)
     rungs = [
-        [prepare_task(task, protocol, split, one, generation, reading.backend, probes) for task in tasks]
+        [prepare_task(task, protocol, split, one, generation, reading.backend, probes, frame_sets) for task in tasks]
         for one in samplings
     ]
     jobs = rungs[0]
@@ -119,6 +127,8 @@ def evaluate(
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
         check_questions(job.task, videos)
         job.probes.check(job.task, videos)
+        if frame_sets is not None:
+            frame_sets.check(job.task, job.protocol, videos, videos[:limit])
         warn_of_defects(job)
         try_a_prompt(job, videos)
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
@@ -142,6 +152,11 @@ def evaluate(
                 run.register_task(job.name, job.fingerprint(videos), counts, defects, before_mending)
         for label, source, arguments in labelled:
             with closing(places.open(source, arguments, display)) as workplace:
+                if frame_sets is not None and workplace.facts.description.get("samples_itself"):
+                    raise UserError(
+                        f"the model {label!r} is given whole files and chooses frames by itself, so --frames-from has "
+                        "no effect on it: have it shown pictures (frames_as=images), or leave it out"
+                    )
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):
                     for run in runs:
                         run.register_model(subject.label, subject.identity())

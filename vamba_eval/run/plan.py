@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from vamba_eval import registry
 from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Model, Question, Task, Trial, UserError, Video
+from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
 from vamba_eval.store.runs import safe_name
 
@@ -145,6 +146,7 @@ class Job:
     generation: GenerationSettings
     backend: str
     probes: Probes = field(default_factory=Probes)
+    frame_sets: FrameSets | None = None  # the frames of each question, in place of those that ``sampling`` chooses
 
     @property
     def name(self) -> str:
@@ -157,7 +159,7 @@ class Job:
             "version": self.task.version,
             "split": self.split,
             "protocol": self.protocol,
-            "sampling": {**self.sampling.describe(), **self._backend_if_another()},
+            "sampling": {**self._frames(), **self._backend_if_another()},
             "generation": self.generation.describe(),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
@@ -199,6 +201,10 @@ class Job:
         except Exception:  # a failed question, when it is asked
             return None
 
+    def _frames(self) -> dict[str, Any]:
+        own = self.sampling.describe()
+        return own if self.frame_sets is None else self.frame_sets.describe(own)
+
     def _backend_if_another(self) -> dict[str, str]:
         # Its frames can be others; those of pyav-plain cannot.
         return {} if self.backend.startswith("pyav") else {"backend": self.backend}
@@ -221,6 +227,7 @@ def prepare_task(
     generation: Mapping[str, Any] | None,
     backend: str,
     probes: Probes | None = None,
+    frame_sets: FrameSets | None = None,
 ) -> Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
@@ -232,7 +239,7 @@ def prepare_task(
     if not isinstance(sampling, FrameSampling):
         sampling = sampling_with(task.sampling_under(protocol), sampling or {})
     settings = _settings_with(task.generation(protocol), generation or {}, task.name)
-    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes())
+    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets)
 
 
 def labelled_models(
