@@ -12,13 +12,13 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from . import _caches, _frames, _transformers
+from . import _caches, _frames, _transformers, _wrapping
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,8 @@ class Encoded:
     behind     text behind the question
     overlap    how many tokens of ``before`` are the prefix's: 1, or 0 without a prefix
     first      tokens that the processor puts before all of it, where there is no prefix
+    dropped    how many tokens of the prefix a wrapped model keeps nothing of; ``ids`` and ``types`` are then of as many
+               tokens as its cache has, whichever these are
     """
 
     ids: torch.Tensor
@@ -65,6 +67,7 @@ class Encoded:
     seen: Seen | None = None
     types: dict[str, torch.Tensor] = field(default_factory=dict)
     first: tuple[int, ...] = ()
+    dropped: int = 0
 
     @property
     def video_tokens(self) -> int:
@@ -77,7 +80,8 @@ class TransformersAdapter(ModelAdapter):
     ``attn_implementation`` (sdpa, eager, flash_attention_2), ``trust_remote_code``; ``frames_as`` (auto, video,
     images), ``max_pixels`` of a frame and ``total_pixels`` of all frames together, above which frames are shrunk
     (default: never, where the model can take them), ``system`` prompt, ``thinking`` (true, false: as the chat template
-    has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md).
+    has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md),
+    ``wrap`` (module:function, or file.py:function: what changes the model once it is loaded).
     """
 
     name = "transformers"
@@ -103,6 +107,7 @@ class TransformersAdapter(ModelAdapter):
         system: str | None = None,
         thinking: bool | str | None = None,
         text_positions: str | None = None,
+        wrap: str | None = None,
     ) -> None:
         if pretrained is None:
             raise UserError("which model of transformers? give pretrained=, a folder or a Hub id")
@@ -119,6 +124,11 @@ class TransformersAdapter(ModelAdapter):
         )
         self.device, self.dtype = weights.device, weights.dtype
         self._load(pretrained, weights)
+        self._wrapped = wrap is not None
+        if wrap is not None:
+            self.model, about = _wrapping.wrapped(self.model, wrap)
+            self.model.eval()
+            self._description |= about
         self.system = system
         self.thinking = None if thinking is None else _transformers.boolean(thinking)
         self.max_pixels, self.total_pixels = _pixels(max_pixels), _pixels(total_pixels)
@@ -165,7 +175,8 @@ class TransformersAdapter(ModelAdapter):
                 **types,
                 **_transformers.last_logits(self.model, 1),
             )
-        return Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        encoded = Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        return self._without_dropped(encoded) if self._wrapped else encoded
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
@@ -189,10 +200,10 @@ class TransformersAdapter(ModelAdapter):
 
         question = self._question(encoded, prompt)
         ids = torch.cat([encoded.ids, question], dim=1)
-        self._check_room(ids.shape[1] + settings.max_new_tokens)
+        self._check_room(encoded.dropped + ids.shape[1] + settings.max_new_tokens)
         _transformers.seed_sampling(settings, prompt)
         with (
-            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
@@ -204,7 +215,7 @@ class TransformersAdapter(ModelAdapter):
                 **cache,
             )
         tokens = output[0, ids.shape[1] :].tolist()
-        asked = ids.shape[1] - encoded.video_tokens
+        asked = encoded.dropped + ids.shape[1] - encoded.video_tokens
         return _transformers.answer(self.model, self.tokenizer, tokens, asked, encoded.behind)
 
     def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
@@ -218,7 +229,7 @@ class TransformersAdapter(ModelAdapter):
         given = self._behind(encoded, count)
         given |= {name: value[:, -count:] for name, value in given.items() if name in _TYPES}
         with (
-            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
@@ -402,6 +413,27 @@ class TransformersAdapter(ModelAdapter):
             positions[1:, :, -1] = positions[1:, :, :-1].max() + 1
         last: torch.Tensor = positions[..., -1:]
         return last
+
+    def _without_dropped(self, encoded: Encoded) -> Encoded:
+        """As a wrapped model has it, whose cache may hold fewer tokens than the prompt. Questions stand behind the
+        whole prompt all the same. Raises UserError for what cannot be gone on from."""
+        total, counts = encoded.ids.shape[1], _caches.lengths(encoded.cache)
+        if counts == {total}:
+            return encoded
+        many = ", ".join(map(str, sorted(counts)))
+        wrong = None
+        if encoded.position is None or not _caches.is_plain(encoded.cache):
+            wrong = f"that is possible only where each layer of a cache keeps all tokens, as a {self.kind}'s do not"
+        elif len(counts) > 1:
+            wrong = "the layers of its cache must keep equally many"
+        elif not 0 < min(counts) < total:
+            wrong = "it must keep some, and no more than there are"
+        if wrong is not None:
+            raise UserError(f"{self._name}, wrapped, keeps {many} of {total} tokens before the question: {wrong}")
+        (kept,) = counts
+        types = {name: value[:, -kept:] for name, value in encoded.types.items()}
+        seen = None if encoded.seen is None else replace(encoded.seen, kept_tokens=kept)
+        return replace(encoded, ids=encoded.ids[:, -kept:], types=types, seen=seen, dropped=total - kept)
 
     def _check_room(self, tokens: int) -> None:
         """Raise ValueError where the model was made for fewer tokens: it would answer nonsense."""

@@ -181,6 +181,8 @@ def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
 def note_seen(base: Record, seen: Seen | None) -> None:
     if seen is not None:
         base.seen, base.video_tokens = asdict(seen), seen.video_tokens
+        if seen.kept_tokens is None:  # of most models, all
+            del base.seen["kept_tokens"]
 
 
 def requests_of(
