@@ -181,7 +181,9 @@ def _sets(content: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _is_index(frame: Any) -> bool:
     """A whole number from 0 on; AKS writes it as 29.0."""
-    return isinstance(frame, int | float) and not isinstance(frame, bool) and frame >= 0 and float(frame).is_integer()
+    if isinstance(frame, bool) or not isinstance(frame, int | float):
+        return False
+    return frame >= 0 and (isinstance(frame, int) or frame.is_integer())
 
 
 def _selector(name: Any) -> str:
