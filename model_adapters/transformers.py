@@ -23,6 +23,8 @@ from . import _caches, _frames, _transformers, _wrapping
 if TYPE_CHECKING:
     import torch
 
+    from ._decoding import Decoder
+
 _MARK = "QUESTION"
 _FAR = 64  # tokens
 log = logging.getLogger(__name__)
@@ -81,7 +83,8 @@ class TransformersAdapter(ModelAdapter):
     images), ``max_pixels`` of a frame and ``total_pixels`` of all frames together, above which frames are shrunk
     (default: never, where the model can take them), ``system`` prompt, ``thinking`` (true, false: as the chat template
     has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md),
-    ``wrap`` (module:function, or file.py:function: what changes the model once it is loaded).
+    ``batch_size`` (questions about one video answered at once), ``wrap`` (module:function, or file.py:function: what
+    changes the model once it is loaded).
     """
 
     name = "transformers"
@@ -91,6 +94,7 @@ class TransformersAdapter(ModelAdapter):
     tokenizer: Any
     _warned: bool
     _can: dict[str, bool]
+    _decoder: Decoder
 
     def __init__(
         self,
@@ -107,8 +111,11 @@ class TransformersAdapter(ModelAdapter):
         system: str | None = None,
         thinking: bool | str | None = None,
         text_positions: str | None = None,
+        batch_size: int | str = 1,
         wrap: str | None = None,
     ) -> None:
+        from ._decoding import Decoder
+
         if pretrained is None:
             raise UserError("which model of transformers? give pretrained=, a folder or a Hub id")
         weights = _transformers.choose_weights(
@@ -142,6 +149,10 @@ class TransformersAdapter(ModelAdapter):
             )
         self.original_positions = self.kind in _OVERLAPPING and text_positions != "transformers"
         self._note_choices()
+        self.batch_size = int(batch_size)
+        if self.batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        self._decoder = Decoder(self.model)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
@@ -161,12 +172,12 @@ class TransformersAdapter(ModelAdapter):
         ids = given.pop("input_ids").to(self.device)
         prefix_length, before = self._split(ids[0].tolist(), before, behind)
         prefix = ids[:, :prefix_length]
-        self._check_room(prefix_length)
         types = {name: given.pop(name)[:, :prefix_length].to(self.device) for name in _TYPES if name in given}
         seen = self._seen(clip, given, prefix)
         tensors = {name: self._placed(name, value) for name, value in given.items() if isinstance(value, torch.Tensor)}
         with torch.inference_mode():
             position = self._last_position(prefix, {**tensors, **types})
+            self._check_room(prefix, position, 0)
             output = self.model(
                 input_ids=prefix,
                 attention_mask=torch.ones_like(prefix),
@@ -176,10 +187,25 @@ class TransformersAdapter(ModelAdapter):
                 **_transformers.last_logits(self.model, 1),
             )
         encoded = Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        if self.batch_size > 1 and not self._can_continue(encoded):
+            what = "wrapped model" if self._wrapped else self.kind
+            raise UserError(
+                f"batch_size has no effect on a {what}, whose questions are answered one by one: leave it out"
+            )
         return self._without_dropped(encoded) if self._wrapped else encoded
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
-        return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
+        questions = [self._question(encoded, str(prompt)) for prompt in prompts]
+        lengths = [encoded.dropped + encoded.ids.shape[1] + question.shape[1] for question in questions]
+        longest = max(question.shape[1] for question in questions)
+        self._check_room(encoded.ids, encoded.position, longest + settings.max_new_tokens)
+        said = self._continued(encoded, questions, settings)
+        if said is None:
+            said = [self._generated(encoded, *each, settings) for each in zip(questions, prompts, strict=True)]
+        return [
+            _transformers.answer(self.model, self.tokenizer, tokens, length - encoded.video_tokens, encoded.behind)
+            for tokens, length in zip(said, lengths, strict=True)
+        ]
 
     def seen(self, encoded: Encoded) -> Seen | None:
         return encoded.seen
@@ -195,13 +221,28 @@ class TransformersAdapter(ModelAdapter):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _answer(self, encoded: Encoded, prompt: str, settings: GenerationSettings) -> Answer:
+    def _continued(
+        self, encoded: Encoded, questions: Sequence[torch.Tensor], settings: GenerationSettings
+    ) -> list[list[int]] | None:
+        """The tokens of each answer, all questions at once; None where only the model's ``generate`` can do it."""
+        config = _transformers.generation_config(self.model, settings)
+        if settings.do_sample or encoded.position is None or not self._can_continue(encoded):
+            return None
+        with _transformers.attention_for_any_shape(self.device):
+            return self._decoder(encoded.cache, encoded.position, questions, tuple(encoded.types), config)
+
+    def _can_continue(self, encoded: Encoded) -> bool:
+        """Whether the decoder can go on from its cache; of a wrapped model only ``generate`` does what it is to do."""
+        return not self._wrapped and self._decoder.takes(encoded.cache)
+
+    def _generated(
+        self, encoded: Encoded, question: torch.Tensor, prompt: str, settings: GenerationSettings
+    ) -> list[int]:
+        """The tokens of one answer, by the model's ``generate``."""
         import torch
 
-        question = self._question(encoded, prompt)
         ids = torch.cat([encoded.ids, question], dim=1)
-        self._check_room(encoded.dropped + ids.shape[1] + settings.max_new_tokens)
-        _transformers.seed_sampling(settings, prompt)
+        _transformers.seed_sampling(settings, str(prompt))
         with (
             _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
@@ -214,9 +255,8 @@ class TransformersAdapter(ModelAdapter):
                 **self._behind(encoded, question.shape[1]),
                 **cache,
             )
-        tokens = output[0, ids.shape[1] :].tolist()
-        asked = encoded.dropped + ids.shape[1] - encoded.video_tokens
-        return _transformers.answer(self.model, self.tokenizer, tokens, asked, encoded.behind)
+        tokens: list[int] = output[0, ids.shape[1] :].tolist()
+        return tokens
 
     def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
         import torch
@@ -435,12 +475,22 @@ class TransformersAdapter(ModelAdapter):
         seen = None if encoded.seen is None else replace(encoded.seen, kept_tokens=kept)
         return replace(encoded, ids=encoded.ids[:, -kept:], types=types, seen=seen, dropped=total - kept)
 
-    def _check_room(self, tokens: int) -> None:
-        """Raise ValueError where the model was made for fewer tokens: it would answer nonsense."""
+    def _check_room(self, prefix: torch.Tensor, position: torch.Tensor | None, further: int) -> None:
+        """Raise ValueError where the model was made for fewer positions: it would answer nonsense.
+
+        Tokens of a video may share positions, as Qwen2-VL's do, which go far beyond the tokens it was trained with.
+        """
         config = self.model.config.get_text_config(decoder=True)
         room = getattr(config, "max_position_embeddings", None)
-        if room and tokens > room:
-            raise ValueError(f"{tokens:,} tokens, but the model was made for {room:,}: use fewer or smaller frames")
+        needed = further + prefix.shape[1]
+        if position is not None:  # where there are four, the first counts tokens, and turns nothing
+            needed = further + int(position[len(position) == 4 :].max()) + 1
+        if room and needed > room:
+            tokens = prefix.shape[1] + further
+            raise ValueError(
+                f"{tokens:,} tokens at {needed:,} positions, but the model was made for {room:,}: use fewer or smaller "
+                "frames"
+            )
 
     # ------------------------------------------------------------------------------------------------- loading
 

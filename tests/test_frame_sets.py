@@ -458,6 +458,8 @@ def test_texts_that_are_refused(folder: Path, tmp_path: Path, text: str, message
         ({"sampling": {"token_budget": 1000}}, "--token-budget has no effect"),
         ({"sampling": FrameSampling()}, "give sampling= as fields"),
         ({"ladder": (2, 4)}, "--num-frames has no effect"),
+        ({"sampling": {"total_pixels": 10**6}}, "gives each number a size of its own: size frames otherwise"),
+        ({"sampling": {}, "preset": "qwen2.5-vl"}, "gives each number a size of its own"),
     ],
 )
 def test_options_beside_it_that_would_have_no_effect(
@@ -465,6 +467,13 @@ def test_options_beside_it_that_would_have_no_effect(
 ) -> None:
     with pytest.raises(UserError, match=message):
         run(folder, tmp_path, Watching(), **options)
+
+
+def test_frames_sized_by_area(folder: Path, tmp_path: Path) -> None:
+    records, _ = run(folder, tmp_path, Watching(), sampling={"max_pixels": 5000, "edge_multiple": 28})
+    assert {tuple(record["size"]) for record in records.values()} == {(28, 84)}
+    sampling = read_info(tmp_path / "run")["tasks"]["folder"]["sampling"]
+    assert (sampling["max_pixels"], sampling["edge_multiple"], sampling["longest_edge"]) == (5000, 28, None)
 
 
 def test_what_else_is_refused(folder: Path, tmp_path: Path) -> None:
