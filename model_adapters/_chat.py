@@ -129,12 +129,16 @@ class Chat:
     def _bounds(self, processor: Any, clip: Clip) -> dict[str, Any]:
         return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels)
 
-    def _seen(self, clip: Clip, given: dict[str, Any], ids: Sequence[int]) -> Seen:
-        """What the tensors show of the clip. Raises UserError where that is fewer frames than it has."""
+    def _seen(self, clip: Clip, given: dict[str, Any], ids: Sequence[int], tokens: int | None = None) -> Seen:
+        """What the tensors show of the clip, in ``tokens`` (default: those of ``ids`` that stand for frames).
+
+        Raises UserError where that is fewer frames than it has.
+        """
         images = self._as_images(clip)
         processor = self.processor.image_processor if images else self.processor.video_processor
         shown = _frames.shown(given, processor, images, len(clip.frames))
-        tokens = sum(token in self._media_tokens for token in ids)
+        if tokens is None:
+            tokens = sum(token in self._media_tokens for token in ids)
         if not tokens:
             raise UserError(f"{self._name}: its processor puts no frames in the prompt: use another frames_as")
         if shown.frames < len(clip.frames):
