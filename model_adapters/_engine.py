@@ -32,6 +32,7 @@ class Engine:
         self._arguments, self._fixed = dict(arguments), max_model_len
         self._room, self._items = 0, dict[str, int]()
         self._llm: Any = None
+        self._failed: UserError | None = None  # why it cannot be started
         self._numbers = itertools.count()
         self._running, self._changed = 0, asyncio.Condition()
         self._turn = asyncio.Lock()
@@ -104,6 +105,8 @@ class Engine:
         """Blocks the loop, in which nothing else runs. Sizes are powers of two, so that few videos need another."""
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        if self._failed is not None:  # what waits meanwhile need not wait for it to fail again
+            raise self._failed
         self._shut_down()
         room = self._fixed or min(self.limit, max(self._room, _LEAST, _power_of_two(tokens)))
         larger = {
@@ -113,11 +116,12 @@ class Engine:
         try:
             self._llm = AsyncLLM.from_vllm_config(self._config(room), disable_log_stats=True)
         except Exception as error:
-            raise UserError(
+            self._failed = UserError(
                 f"vLLM cannot be started for {room:,} tokens: {first_line(error)}. What it printed above says more; of "
                 "memory it needs less with fewer frames or a smaller max_model_len=, and has more with a larger "
                 "gpu_memory_utilization= or tensor_parallel_size="
-            ) from error
+            )
+            raise self._failed from error
         self._room = room
 
     def _config(self, room: int) -> Any:

@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ _OWN = frozenset(
         *("disable_log_stats", "media_io_kwargs", "seed"),
     )
 )
+_FRAME = -1  # a place in a prompt that frames take
 log = logging.getLogger(__name__)
 
 
@@ -142,8 +144,7 @@ class VLLM(Chat, ServedModel):
         self, clip: Clip | None, prompts: Sequence[str], settings: GenerationSettings
     ) -> AsyncIterator[tuple[int, Answer | Exception]]:
         start, begun = time.monotonic(), asyncio.Event()
-        async with self._rendering:
-            shown = await asyncio.to_thread(self._show, clip)
+        shown = await asyncio.to_thread(self._show, clip)
 
         async def one(place: int, prompt: str) -> tuple[int, Answer | Exception]:
             if place:  # the first one's prefix is then in the cache
@@ -172,7 +173,8 @@ class VLLM(Chat, ServedModel):
     async def _ask(self, shown: _Shown, prompt: str, settings: GenerationSettings, begun: asyncio.Event) -> Answer:
         asked = prompt.strip() if self._trims else prompt
         special = self._adds_special(shown.before)
-        question = self._plain.ids(shown.before, asked, shown.behind, special)[shown.skip :]
+        with self._tokenizing:
+            question = self._plain.ids(shown.before, asked, shown.behind, special)[shown.skip :]
         ids = [*shown.first, *shown.inputs["prompt_token_ids"], *question]
         tokens = len(ids) + settings.max_new_tokens
         if tokens > self._engine.limit:
@@ -232,11 +234,14 @@ class VLLM(Chat, ServedModel):
         before, _, behind = text.partition(_MARK)
         if clip is None:
             inputs = self._rendered({"prompt_token_ids": [0]})  # the question's tokens take the place of this one
-            return _Shown({**inputs, "prompt_token_ids": []}, before, behind, first=self._first_tokens(text))
+            with self._tokenizing:
+                first = self._first_tokens(text)
+            return _Shown({**inputs, "prompt_token_ids": []}, before, behind, first=first)
         # Tokenizers split at added tokens: what stands before the last one is tokenized alike, whatever follows.
         end = max((before.rfind(added) + len(added) for added in self._added if added in before), default=0)
-        prefix = self._tokens(before[:end], self._adds_special(text))
-        whole = self._tokens(text, self._adds_special(text))
+        with self._tokenizing:
+            prefix = self._tokens(before[:end], self._adds_special(text))
+            whole = self._tokens(text, self._adds_special(text))
         if whole[: len(prefix)] != prefix:
             raise UserError(
                 f"{self._name}: its tokenizer takes what stands before a question otherwise with a question"
@@ -250,14 +255,14 @@ class VLLM(Chat, ServedModel):
 
     def _frames(self, clip: Clip) -> dict[str, Any]:
         """The frames as a prompt of vLLM has them, with what its processor is told of them."""
+        name = _digest(clip)
         if self._as_images(clip):
             from PIL import Image
 
             pictures = [Image.fromarray(frame) for frame in clip.frames]
-            names = [f"{_digest(clip)}-{place}" for place in range(len(pictures))]
+            names = [f"{name}-{place}" for place in range(len(pictures))]
             told = self._bounds(self.processor.image_processor, clip)
             return _multimodal("image", pictures, names, told)
-        name = _digest(clip)
         clip = _frames.long_enough(clip, self.processor.video_processor)
         # Some of vLLM's processors look for it here, some there.
         about = {**_frames.metadata(clip, self.kind), "do_sample_frames": False}
@@ -265,7 +270,8 @@ class VLLM(Chat, ServedModel):
         return _multimodal("video", [(clip.frames, about)], [name], told)
 
     def _rendered(self, prompt: dict[str, Any]) -> dict[str, Any]:
-        (inputs,) = self._renderer.render_cmpl([prompt])
+        with self._rendering:
+            (inputs,) = self._renderer.render_cmpl([prompt])
         return dict(inputs)
 
     @staticmethod
@@ -325,7 +331,8 @@ class VLLM(Chat, ServedModel):
             raise UserError(f"vLLM cannot take {self._name}: {' '.join(str(error).split())[:500]}") from error
         limit = int(config.model_config.max_model_len)
         self._limited = f"max_model_len={room:,}" if room else f"the model was made for {limit:,}"
-        self._rendering, self._in_flight = asyncio.Lock(), 0
+        # A tokenizer that takes a control token for text, in another thread, does so with all texts meanwhile.
+        self._rendering, self._tokenizing, self._in_flight = threading.Lock(), threading.Lock(), 0
         return limit
 
     def _note_prompt(self) -> None:
@@ -334,17 +341,35 @@ class VLLM(Chat, ServedModel):
         clip = Clip(np.zeros((4, 112, 112, 3), np.uint8), indices / 30.0, indices, 30.0, 4.0)
         text = self._render(clip)
         whole = {"prompt_token_ids": self._tokens(text, self._adds_special(text)), **self._frames(clip)}
-        found = self._process(clip, text)["input_ids"][0].tolist(), self._rendered(whole)["prompt_token_ids"]
-        # What is made of frames takes the place of any of these tokens.
-        ours, theirs = ([min(self._placeholders) if i in self._placeholders else i for i in ids] for ids in found)
+        try:
+            ours: list[int] = self._process(clip, text)["input_ids"][0].tolist()
+            inputs = self._rendered(whole)
+        except Exception as error:
+            other = "" if self.frames_as == "images" or not self._can["images"] else ", or frames_as=images"
+            raise UserError(
+                f"{self._name} cannot be shown frames as {self.frames_as} ({first_line(error)}): use --models "
+                f"{self._name}, which is the adapter of transformers{other}"
+            ) from error
+        # What is made of frames takes the places of tokens, whichever these are.
+        ours = [_FRAME if token in self._media_tokens else token for token in ours]
+        theirs = list(inputs["prompt_token_ids"])
+        for place in (each for places in inputs["mm_placeholders"].values() for each in places):
+            for n in range(place.length):
+                if place.is_embed is None or place.is_embed[n]:
+                    theirs[place.offset + n] = _FRAME
         notes = []
         for tag, i, j, k, m in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
             if tag != "equal":
-                left, added = (self.tokenizer.decode(ids) for ids in (ours[i:j], theirs[k:m]))
+                left, added = self._in_words(ours[i:j]), self._in_words(theirs[k:m])
                 notes.append(" ".join(text for text in (left and f"without {left}", added and f"with {added}") if text))
         if notes:
             self._description["prompt"] = f"unlike transformers': {', '.join(notes)}"
             log.warning("%s: vLLM's prompt is %s", self._name, self._description["prompt"])
+
+    def _in_words(self, ids: Sequence[int]) -> str:
+        frames = sum(token == _FRAME for token in ids)
+        text: str = self.tokenizer.decode([token for token in ids if token != _FRAME])
+        return " and ".join(part for part in (text, f"{frames} tokens of frames" if frames else "") if part)
 
 
 def _installed() -> str:
