@@ -252,6 +252,7 @@ class InFlight:
             account.pay(getattr(error, "price", None))
             self._round.give_up(same, error)
             return
+        self._round.note_seen(answer.seen)
         account.answer_s += seconds if answer.latency_s is None else answer.latency_s
         account.add(answer)
         self._round.keep(same, self._result(answer, settings))
