@@ -367,6 +367,36 @@ def test_repetitions_and_missing_responses(tmp_path: Path) -> None:
     assert second["doc-1"]["error"] and second["doc-1"]["response"] is None
 
 
+@pytest.mark.parametrize(
+    ("model", "model_args", "frames"),
+    [
+        ("vamba_openai", "model=m,num_frames=8", {"strategy": "uniform", "num_frames": 8, "longest_edge": 480}),
+        (
+            "vamba_transformers",
+            "pretrained=a/b,num_frames=8,fps=2",
+            {"strategy": "by lmms-eval's model", "num_frames": 8},
+        ),
+        ("vamba_vllm", "pretrained=a/b,preset=qwen3-vl", {"strategy": "by lmms-eval's model"}),
+        ("vamba_openai", "model=m,frames_as=file", {"strategy": "by lmms-eval's model"}),
+        ("openai", "model_version=m,num_frames=8", {"strategy": "by lmms-eval's model", "num_frames": 8}),
+    ],
+)
+def test_imported_runs_say_no_more_of_frames_than_is_known(
+    model: str, model_args: str, frames: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "logs").mkdir()
+    row = {"doc_id": 0, "filtered_resps": "", "token_counts": [None], "target": "1", "input": "What?\nA. one\nB. two\n"}
+    file = tmp_path / "logs" / "t_samples_longvideobench_val_v.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    about = {"config": {"model": model, "model_args": model_args}}
+    (tmp_path / "logs" / "t_results.json").write_text(json.dumps(about))
+    import_logs([file], tmp_path, name="in")
+    sampling = read_info(tmp_path / "in")["tasks"]["longvideobench"]["sampling"]
+    assert sampling.items() >= frames.items() and ("longest_edge" in sampling) == ("longest_edge" in frames)
+    (record,) = latest_records(tmp_path / "in" / f"longvideobench.{model}.jsonl").values()
+    assert (record["error"] is not None) == (model != "openai"), "ours have no other way to say it"
+
+
 def test_tasks_of_lmms_eval_are_known_by_name_or_functions() -> None:
     def name(task: str, *functions: str) -> tuple[str, str | None] | None:
         found = registry.task_of_lmms(task, functions)

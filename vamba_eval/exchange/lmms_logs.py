@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import GenerationSettings, InLmmsEval, Question, Task, UserError, Video
+from vamba_eval.contracts import BOUNDS, GenerationSettings, InLmmsEval, Question, Task, UserError, Video
 from vamba_eval.exchange.lmms_files import COUNTED_AS, PROTOCOL, Log, find_logs, is_failure, prompt_in, responses_in
 from vamba_eval.exchange.lmms_questions import disagreements, matched_questions, other_prompts, told_question
 from vamba_eval.score.scored import recorded_task
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import Run, read_records, safe_name
 
-_OUR_MODELS = ("vamba", "vamba_qwen2_vl")
+_OUR_MODELS = re.compile(r"vamba(_\w+)?")
+# Their arguments that choose or size frames otherwise than by number and edges, as our tasks do.
+_OTHER_FRAMES = (*BOUNDS, "preset", "strategy", "fps", "token_budget", "keep_size", "frames_as=file")
 
 # What becomes of a sample's fields; a task's own are read for the question and for the check of our scoring.
 _MAPPED = {
@@ -225,7 +227,7 @@ def _records(
             record.error = "the log holds no response in words (option scores, or none)"
         elif not log.is_ours and is_failure(response):
             record.response, record.error = None, f"lmms-eval logged a failure: {response.strip()}"
-        elif response == "" and not tokens and log.model in _OUR_MODELS:
+        elif response == "" and not tokens and _OUR_MODELS.fullmatch(log.model):
             # Our models say nothing where a video cannot be read; lmms-eval has no other way to say so.
             record.response, record.error = None, "no response: see lmms-eval's output of that run"
         records.append(record)
@@ -267,11 +269,13 @@ def _generation(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sampling(log: Log, task: Task) -> dict[str, Any]:
-    """Of our models as they sample; of others the number of frames, if it is among the model's arguments."""
+    """Of our models as they sample, where that is by number and edges; of others the number of frames, if it is among
+    the model's arguments."""
     args = log.model_args
     frames = next((args[key] for key in ("num_frames", "max_num_frames", "max_frames_num") if key in args), None)
     number = int(str(frames)) if str(frames).isdigit() else None
-    if log.model in _OUR_MODELS:
+    said = {*args, *(f"{name}={value}" for name, value in args.items())}
+    if _OUR_MODELS.fullmatch(log.model) and not said.intersection(_OTHER_FRAMES):
         given: dict[str, Any] = {"num_frames": number} if number else {}
         given |= {key: int(args[key]) for key in ("shortest_edge", "longest_edge") if str(args.get(key)).isdigit()}
         return replace(task.sampling_under(PROTOCOL), **given).describe()
