@@ -327,9 +327,13 @@ class _Model(lmms):
                 work(answered, shown)
             finally:
                 stop.set()
-        everybodys = ranks.all_of(answered.results) if shared else [answered.results]
+        own = (answered.results, answered.unanswered, answered.account.price)
+        everybodys, unanswered, prices = zip(*(ranks.all_of(own) if shared else [own]), strict=True)
         mine = {place: result for each in everybodys for (asker, place), result in each.items() if asker == rank}
-        self._report(answered, time.perf_counter() - start)
+        of_all: dict[str, Any] = {"unanswered": sum(unanswered)}
+        if paid := [price for price in prices if price is not None]:
+            of_all["price"] = sum(paid)
+        self._report(answered, time.perf_counter() - start, **of_all)
         return [mine.get(each.place, nothing) for each in asked]
 
     def sampling(self, task: str, functions: frozenset[str] = frozenset()) -> FrameSampling:
@@ -345,6 +349,7 @@ class _Model(lmms):
         return self._sampling_of_task[task]
 
     def _report(self, answered: Round, seconds: float, **further: Any) -> None:
+        """What this process did, and in ``further`` what is said of all: results hold only what the first one says."""
         account = answered.account
         log_metrics(
             total_elapsed_time=account.answer_s,
@@ -353,7 +358,6 @@ class _Model(lmms):
             additional_metrics={
                 "rank": self.rank,
                 "questions": answered.total,
-                "unanswered": answered.unanswered,
                 "videos": account.videos,
                 "seconds": seconds,
                 "read_s": account.read_s,
@@ -469,11 +473,10 @@ class _Served(_Model):
             logger.error(f"no further request was sent: {asking.ended}")
 
     def _report(self, answered: Round, seconds: float, **further: Any) -> None:
-        account, price = answered.account, ""
-        further = {"prompt_tokens": account.prompt_tokens, "cached_tokens": account.cached_tokens}
-        if account.price is not None:
-            further["price"], price = account.price, f", ${account.price:,.4f}"
-        super()._report(answered, seconds, **further)
+        account = answered.account
+        tokens = {"prompt_tokens": account.prompt_tokens, "cached_tokens": account.cached_tokens}
+        super()._report(answered, seconds, **tokens, **further)
+        price = "" if account.price is None else f", ${account.price:,.4f}"
         logger.info(
             f"{self.adapter_name}: {account.answers:,} answers, {account.prompt_tokens:,} tokens in "
             f"({account.cached_tokens:,} cached), {account.tokens:,} out{price}"
