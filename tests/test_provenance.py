@@ -229,6 +229,15 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def test_a_wrapped_models_records_say_what_it_keeps(copy: Path) -> None:
+    info = json.loads((copy / "run.json").read_text())
+    info["models"]["whole"] |= {"wrap": "mine:prune", "wrap_source": "0123"}
+    (copy / "run.json").write_text(json.dumps(info))
+    rewrite(copy / "folder.whole.jsonl", lambda line: line["seen"].update(kept_tokens=10 + int(line["video"])))
+    row = rows_of(copy)["whole"]
+    assert (row["wrapped_by"], row["kept_tokens_min"], row["kept_tokens_max"]) == ("mine:prune", 10, 12)
+
+
 def test_records_from_before_are_read_and_said_to_say_nothing(copy: Path) -> None:
     rewrite(copy / "folder.whole.jsonl", lambda line: line.pop("seen"))
     rewrite(copy / "folder.half.jsonl", lambda line: line.pop("seen") if line["video"] == "2" else None)
@@ -329,6 +338,18 @@ def test_a_long_name_still_wraps_between_facts() -> None:
     text = provenance_markdown([("a name that is as long as names of checkpoints are today @512", ROW)])
     first, second = text.splitlines()
     assert len(first) <= 80 and first.endswith(" ·") and second.startswith("  ") and "8 frames" in text
+
+
+def test_tokens_that_a_wrapped_model_keeps() -> None:
+    pruned = replace(seeing(replace(VIEW, kept=96), replace(VIEW, kept=1200)), wrap="mine:prune")
+    assert str(pruned) == (
+        "video · 8 frames · 480x270 · with times · keeps 96 to 1,200 tokens · bf16 · vllm 0.33.0 · "
+        "wrapped by mine:prune · no thinking"
+    )
+    assert [pruned.row()[name] for name in ("wrapped_by", "kept_tokens_min", "kept_tokens_max")] == [
+        "mine:prune", 96, 1200
+    ]  # fmt: skip
+    assert differing_facts([("a", ROW), ("b", pruned)]) == ["wrapped by: nothing (a), mine:prune (b)"]
 
 
 def test_several_benchmarks_of_one_row() -> None:

@@ -26,7 +26,8 @@ _SMALLER, _BENT = 0.75, 1.16
 
 @dataclass(frozen=True)
 class View:
-    """What a model saw of a clip (as ``Seen``), and the frames that it was given: their number, height and width."""
+    """What a model saw of a clip (as ``Seen``; ``kept`` are its kept tokens), and the frames that it was given: their
+    number, height and width."""
 
     frames: int
     height: int
@@ -34,6 +35,7 @@ class View:
     kind: str
     times: bool
     given: tuple[int, int, int] | None = None
+    kept: int | None = None
 
     @classmethod
     def of(cls, record: Record) -> View | None:
@@ -42,7 +44,7 @@ class View:
             return None
         given = (record.frames, record.size[0], record.size[1]) if record.frames and record.size else None
         shown = (int(seen["frames"]), int(seen["height"]), int(seen["width"]))
-        return cls(*shown, seen.get("kind", "video"), bool(seen.get("times")), given)
+        return cls(*shown, seen.get("kind", "video"), bool(seen.get("times")), given, seen.get("kept_tokens"))
 
     @property
     def size(self) -> str:
@@ -76,6 +78,7 @@ class Provenance:
     videos          how many there are with a response
     answers, thoughts       responses, and those with thinking told apart
     prompt          in what its prompt is unlike the usual one, where its engine makes another
+    wrap            what was done to the loaded model, to prune tokens or compress its cache, say
     """
 
     precision: str = ""
@@ -90,6 +93,7 @@ class Provenance:
     answers: int = 0
     thoughts: int = 0
     prompt: str = ""
+    wrap: str = ""
 
     @classmethod
     def merged(cls, rows: Sequence[Provenance]) -> Provenance:
@@ -131,14 +135,17 @@ class Provenance:
             return ["what it saw is not recorded"]
         known = len(self.views)
         partly = [f"not recorded for {self.videos - known:,} of {self.videos:,} videos"] * (known < self.videos)
-        return [*(say(self.every_view) for *_, say in _SEEN), *partly]
+        kept = [view.kept for view in self.every_view if view.kept is not None]
+        tokens = [f"keeps {_range(kept)} tokens"] if kept else []
+        return [*(say(self.every_view) for *_, say in _SEEN), *tokens, *partly]
 
     def ran(self) -> list[str]:
         """How it ran, likewise."""
         if not self.answers:
             return []
         precision = self.short_precision or "precision not stated" * self.served
-        return [part for part in (precision, self.engine, self._thinking()) if part]
+        wrapped = f"wrapped by {self.wrap}" if self.wrap else ""
+        return [part for part in (precision, self.engine, wrapped, self._thinking()) if part]
 
     def _thinking(self) -> str:
         if self.thought is None or not (self.thoughts or self.precision or self.served):  # who guesses does not think
@@ -162,6 +169,7 @@ class Provenance:
         """Columns of the CSV, one a fact."""
         views = sorted(self.every_view, key=lambda view: (view.width * view.height, view.width))
         frames = [view.frames for view in views]
+        kept = [view.kept for view in views if view.kept is not None]
         times = [view.times for view in views]
         seen_as = "; ".join(sorted({view.kind for view in views})) or "not recorded"
         if self.file or not self.looks:
@@ -181,6 +189,9 @@ class Provenance:
             "told_times": ("yes" if all(times) else "some" if any(times) else "no") if times else "",
             "seen_recorded": len(self.views) / self.videos if self.videos and self.looks and not self.file else None,
             "thought": self.thought,
+            "wrapped_by": self.wrap,
+            "kept_tokens_min": min(kept, default=None),
+            "kept_tokens_max": max(kept, default=None),
         }
 
     def remarks(self) -> Iterator[tuple[str, str]]:
@@ -232,6 +243,7 @@ def provenance_of(run: ScoredRun) -> Provenance:
         answers=len(answered),
         thoughts=sum(bool(record.thinking) for record in answered),
         prompt=str(identity.get("prompt") or ""),
+        wrap=str(identity.get("wrap") or ""),
     )
 
 
@@ -267,8 +279,13 @@ def _kinds(views: Sequence[View]) -> str:
 
 
 def _frames(views: Sequence[View]) -> str:
-    least, most = min(view.frames for view in views), max(view.frames for view in views)
-    return f"{least:,} to {most:,} frames" if least < most else f"{most:,} frame{'s' * (most > 1)}"
+    counts = [view.frames for view in views]
+    return f"{_range(counts)} frame{'s' * (max(counts) > 1)}"
+
+
+def _range(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f"{least:,} to {most:,}" if least < most else f"{most:,}"
 
 
 def _sizes(views: Sequence[View]) -> str:
@@ -327,6 +344,8 @@ def differing_facts(rows: Sequence[tuple[str, Provenance]]) -> list[str]:
         found += [_grouped("frames", files + others)] if others else []
     stated = [(name, row.short_precision) for name, row in looking if row.precision]
     found += [_grouped("precision", stated)] if len({value for _, value in stated}) > 1 else []
+    if len({row.wrap for _, row in looking}) > 1:
+        found.append(_grouped("wrapped by", [(name, row.wrap or "nothing") for name, row in looking]))
     told = [(name, row) for name, row in looking if row.thought is not None]
     if len({bool(row.thoughts) for _, row in told}) > 1:
         found.append(_grouped("thinking", [(name, "yes" if row.thoughts else "no") for name, row in told]))
