@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Answer, GenerationSettings, Likelihood, UserError
 from vamba_eval.cost.meter import mark_first_token
+from vamba_eval.reasoning import THINKING_MARKS
 
 if TYPE_CHECKING:
     import torch
@@ -332,16 +333,6 @@ def answer(model: Any, tokenizer: Any, tokens: list[int], prompt_tokens: int, be
     return Answer(text, len(tokens), "stop" if stopped else "length", prompt_tokens, thoughts)
 
 
-# What opens and closes a model's thinking: Qwen and GLM, Kimi, Gemma 4, Gemma 3 and MedGemma, Command.
-_THINKING = (
-    ("<think>", "</think>"),
-    ("◁think▷", "◁/think▷"),
-    ("<|channel>thought", "<channel|>"),
-    ("<unused94>", "<unused95>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
-
-
 def split_tokens(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> tuple[str, str]:
     """The thinking in ``tokens`` and the answer after it; no answer where the thinking does not end.
 
@@ -353,7 +344,7 @@ def split_tokens(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> tup
         return text
 
     whole = decoded(tokens, special=True)
-    for opening, closing in _THINKING:
+    for opening, closing in THINKING_MARKS:
         opened = behind.rfind(opening) > behind.rfind(closing) or whole.lstrip().startswith(opening)
         if closing not in whole and not opened:
             continue
