@@ -70,8 +70,8 @@ def choose_weights(
     dtype: str,
     device_map: str | None,
     attn_implementation: str,
-    random: str | None,
-    seed: int,
+    random: str | None = None,
+    seed: int = 0,
     trust_remote_code: bool | str = False,
 ) -> Weights:
     """From an adapter's arguments, as the command line gives them. Raises UserError where they do not go together."""
@@ -442,15 +442,3 @@ def begin_training(model: Any) -> None:
     model.disable_input_require_grads()  # else frozen parts would be trained through, for nothing
     for name, weight in model.named_parameters():
         weight.requires_grad_(not name.removeprefix("model.").startswith(_FROZEN))
-
-
-def training_text(
-    tokenizer: Any, before: str, answer: str, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Token ids (1, N) of ``before`` and the answer with its end of turn, labels of the answer alone, its length."""
-    import torch
-
-    head, tail = (tokenizer(text, add_special_tokens=False).input_ids for text in (before, f"{answer}<|im_end|>"))
-    ids = torch.tensor([[*head, *tail]], device=device)
-    labels = torch.tensor([[-100] * len(head) + tail], device=device)
-    return ids, labels, len(tail)

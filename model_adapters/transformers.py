@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,6 +49,7 @@ class Encoded:
     ids        of its tokens, (1, N); N = 0 where there is no video, so that all is asked at once
     cache      the model's, of these tokens
     position   of the last one, (rows, 1, 1) or (1, 1); None where the model counts tokens itself
+    span       how many positions the tokens take: fewer than N where those of a frame share some
     types      the kinds of the tokens, as the model takes them, (1, N) each
     before     text between the prefix and the question, its first token that of the prefix's end
     behind     text behind the question
@@ -62,6 +63,7 @@ class Encoded:
     before: str
     behind: str
     overlap: int
+    span: int = 0
     seen: Seen | None = None
     types: dict[str, torch.Tensor] = field(default_factory=dict)
     first: tuple[int, ...] = ()
@@ -85,8 +87,13 @@ class TransformersAdapter(ModelAdapter):
     model: Any
     processor: Any
     tokenizer: Any
+    kind: str
+    _name: str
+    _description: dict[str, Any]
     _warned: bool
     _can: dict[str, bool]
+    _misfits: Sequence[str] = ("missing_keys", "mismatched_keys")  # weights, as `check_fit` calls them
+    _random: Mapping[str, Any] = {}  # random and seed, of a subclass whose weights can be random
 
     def __init__(
         self,
@@ -104,8 +111,6 @@ class TransformersAdapter(ModelAdapter):
         thinking: bool | str | None = None,
         text_positions: str | None = None,
     ) -> None:
-        if pretrained is None:
-            raise UserError("which model of transformers? give pretrained=, a folder or a Hub id")
         weights = _transformers.choose_weights(
             pretrained=pretrained,
             revision=revision,
@@ -113,15 +118,16 @@ class TransformersAdapter(ModelAdapter):
             dtype=dtype,
             device_map=device_map,
             attn_implementation=attn_implementation,
-            random=None,
-            seed=0,
             trust_remote_code=trust_remote_code,
+            **self._random,
         )
         self.device, self.dtype = weights.device, weights.dtype
-        self._load(pretrained, weights)
+        self._warned = False
+        self._load(weights)
+        self._learn_tokens()
         self.system = system
         self.thinking = None if thinking is None else _transformers.boolean(thinking)
-        self.max_pixels, self.total_pixels = _pixels(max_pixels), _pixels(total_pixels)
+        self.max_pixels, self.total_pixels = pixels(max_pixels), pixels(total_pixels)
         self._check_template()
         self._choose_frames(frames_as)
         if text_positions not in (None, "original", "transformers"):
@@ -141,31 +147,22 @@ class TransformersAdapter(ModelAdapter):
     def encode(self, clip: Clip | None) -> Encoded:
         import torch
 
-        text = self._render(clip)
-        before, _, behind = text.partition(_MARK)
         if clip is None:
+            text = self._render(None)
+            before, _, behind = text.partition(_MARK)
             none = torch.zeros((1, 0), dtype=torch.long, device=self.device)
             return Encoded(none, None, None, before, behind, 0, first=self._first_tokens(text))
-        with phase("preprocess"):
-            given = self._process(clip, text)
-        ids = given.pop("input_ids").to(self.device)
-        prefix_length, before = self._split(ids[0].tolist(), before, behind)
-        prefix = ids[:, :prefix_length]
-        self._check_room(prefix_length)
-        types = {name: given.pop(name)[:, :prefix_length].to(self.device) for name in _TYPES if name in given}
-        seen = self._seen(clip, given, prefix)
-        tensors = {name: self._placed(name, value) for name, value in given.items() if isinstance(value, torch.Tensor)}
+        encoded, given = self._prefix(clip)
         with torch.inference_mode():
-            position = self._last_position(prefix, {**tensors, **types})
             output = self.model(
-                input_ids=prefix,
-                attention_mask=torch.ones_like(prefix),
+                input_ids=encoded.ids,
+                attention_mask=torch.ones_like(encoded.ids),
                 use_cache=True,
-                **tensors,
-                **types,
+                **given,
                 **_transformers.last_logits(self.model, 1),
             )
-        return Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        encoded.cache = _caches.of_output(output)
+        return encoded
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
@@ -189,7 +186,7 @@ class TransformersAdapter(ModelAdapter):
 
         question = self._question(encoded, prompt)
         ids = torch.cat([encoded.ids, question], dim=1)
-        self._check_room(ids.shape[1] + settings.max_new_tokens)
+        self._check_room(encoded.span + question.shape[1] + settings.max_new_tokens)
         _transformers.seed_sampling(settings, prompt)
         with (
             _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
@@ -252,6 +249,31 @@ class TransformersAdapter(ModelAdapter):
         return given
 
     # -------------------------------------------------------------------------------------------------- prompt
+
+    def _prefix(self, clip: Clip) -> tuple[Encoded, dict[str, torch.Tensor]]:
+        """What stands before a question about ``clip``, without its cache, and what the model is given with its
+        tokens: pixels and their grids, positions, kinds of tokens."""
+        import torch
+
+        text = self._render(clip)
+        before, _, behind = text.partition(_MARK)
+        with phase("preprocess"):
+            found = self._process(clip, text)
+        ids = found.pop("input_ids").to(self.device)
+        prefix_length, before = self._split(ids[0].tolist(), before, behind)
+        prefix = ids[:, :prefix_length]
+        types = {name: found.pop(name)[:, :prefix_length].to(self.device) for name in _TYPES if name in found}
+        seen = self._seen(clip, found, prefix)
+        given = {name: self._placed(name, value) for name, value in found.items() if isinstance(value, torch.Tensor)}
+        given |= types
+        positions = self._positions(prefix, given)
+        last, span = None, prefix_length
+        if positions is not None:
+            given["position_ids"] = positions
+            # Of four rows the first numbers the tokens, for masks alone.
+            last, span = positions[..., -1:], int(positions[-3:].max()) + 1
+        self._check_room(span)
+        return Encoded(prefix, None, last, before, behind, 1, span, seen, types), given
 
     def _render(self, clip: Clip | None, **template: Any) -> str:
         """The chat with the mark in the question's place."""
@@ -390,62 +412,68 @@ class TransformersAdapter(ModelAdapter):
             *(self._name, shown.width, shown.height, width, height),
         )
 
-    def _last_position(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
-        """Where the prefix's last token stands, by the rule of the model's own ``generate``."""
+    def _positions(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
+        """Where the prefix's tokens stand, by the rule of the model's own ``generate``: (rows, 1, N) or (1, N)."""
         if not _transformers.takes(self.model, "position_ids"):
             return None
         for module in self.model.modules():  # of the video before this one
             if getattr(module, "rope_deltas", None) is not None:
                 module.rope_deltas = None
-        positions = self.model._prepare_position_ids_for_generation(prefix, dict(given))
+        positions: torch.Tensor = self.model._prepare_position_ids_for_generation(prefix, dict(given))
         if self.original_positions and len(positions) == 4 and "video_grid_thw" in given:
             positions[1:, :, -1] = positions[1:, :, :-1].max() + 1
-        last: torch.Tensor = positions[..., -1:]
-        return last
+        return positions
 
-    def _check_room(self, tokens: int) -> None:
-        """Raise ValueError where the model was made for fewer tokens: it would answer nonsense."""
+    def _check_room(self, positions: int) -> None:
+        """Raise ValueError where the model was made for fewer positions: it would answer nonsense."""
         config = self.model.config.get_text_config(decoder=True)
         room = getattr(config, "max_position_embeddings", None)
-        if room and tokens > room:
-            raise ValueError(f"{tokens:,} tokens, but the model was made for {room:,}: use fewer or smaller frames")
+        if room and positions > room:
+            raise ValueError(
+                f"{positions:,} positions of tokens, but the model was made for {room:,}: use fewer or smaller frames"
+            )
 
     # ------------------------------------------------------------------------------------------------- loading
 
-    def _load(self, pretrained: str, weights: _transformers.Weights) -> None:
+    def _load(self, weights: _transformers.Weights) -> None:
+        """Set ``model``, ``processor``, ``kind`` and how to call the model in errors."""
         from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
+        if (pretrained := weights.pretrained) is None:
+            raise UserError("which model of transformers? give pretrained=, a folder or a Hub id")
         source = {"revision": weights.revision, "trust_remote_code": weights.trust_remote_code}
         with _transformers.reading_checkpoint(weights):
             config = AutoConfig.from_pretrained(pretrained, **source)
         self._name, self.kind = pretrained, str(config.model_type)
-        if getattr(config, "vision_mamba_mixer_config", None) is not None:
-            raise UserError(f"{pretrained} is a Vamba checkpoint: use --models vamba for it")
-        why = "it has an encoder for its text" if getattr(config, "is_encoder_decoder", False) else None
-        if (why := _NO_PREFIX.get(self.kind, why)) is not None:
-            raise UserError(f"{pretrained}: a {self.kind} cannot be asked by this adapter: {why}")
+        self._check_kind(config)
         self.model, info = _transformers.load_checkpoint(AutoModelForMultimodalLM, weights)
-        _transformers.check_fit(info, pretrained, type(self.model).__name__, ("missing_keys", "mismatched_keys"))
+        _transformers.check_fit(info, pretrained, type(self.model).__name__, self._misfits)
         with _transformers.reading_checkpoint(weights):
             self.processor = AutoProcessor.from_pretrained(pretrained, **source)
-        self.tokenizer = getattr(self.processor, "tokenizer", None)
-        if self.tokenizer is None:
-            raise UserError(f"{pretrained} has no processor with a tokenizer: is it a video or image-text model?")
-        self.model.eval()
         if weights.device_map is not None:
             self.device = self.model.device
+        identity = _transformers.checkpoint_identity(pretrained, config)
+        self._description = {**weights.describe(), "identity": identity}
+
+    def _check_kind(self, config: Any) -> None:
+        """Raise UserError for a checkpoint of a type that is not for this adapter."""
+        if getattr(config, "vision_mamba_mixer_config", None) is not None:
+            raise UserError(f"{self._name} is a Vamba checkpoint: use --models vamba for it")
+        why = "it has an encoder for its text" if getattr(config, "is_encoder_decoder", False) else None
+        if (why := _NO_PREFIX.get(self.kind, why)) is not None:
+            raise UserError(f"{self._name}: a {self.kind} cannot be asked by this adapter: {why}")
+
+    def _learn_tokens(self) -> None:
+        self.model.eval()
+        self.tokenizer = getattr(self.processor, "tokenizer", None)
+        if self.tokenizer is None:
+            raise UserError(f"{self._name} has no processor with a tokenizer: is it a video or image-text model?")
         self._added = {str(token) for token in (*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens)}
         self._media_tokens, self._placeholders = _media_tokens(self.model.config, self.processor)
         self._plain = _transformers.PlainText(self.tokenizer, self.tokenizer.convert_ids_to_tokens(self._placeholders))
-        self._warned = False
         own = self.model.generation_config
         if own.eos_token_id is None:
             own.eos_token_id = self.tokenizer.eos_token_id
-        identity = _transformers.checkpoint_identity(pretrained, config)
-        self._description = {**weights.describe(), "identity": identity, "class": type(self.model).__name__}
-        # Of generation_config.json these alone act: see `load_checkpoint`.
-        acting = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
-        self._description |= {name: getattr(own, name) for name in acting if getattr(own, name) is not None}
 
     def _choose_frames(self, frames_as: str) -> None:
         """As a video where the processor takes one and the chat template shows it, else as pictures."""
@@ -479,10 +507,14 @@ class TransformersAdapter(ModelAdapter):
                 raise UserError(
                     f"{self._name}: its chat template makes nothing of thinking (enable_thinking): leave it out"
                 )
-        self._description["chat_template"] = hashlib.sha256(str(template).encode()).hexdigest()[:16]
 
     def _note_choices(self) -> None:
         """What else decides answers, for the fingerprint."""
+        template = hashlib.sha256(str(self.processor.chat_template).encode()).hexdigest()[:16]
+        self._description |= {"class": type(self.model).__name__, "chat_template": template}
+        # Of generation_config.json these alone act: see `load_checkpoint`.
+        own, acting = self.model.generation_config, ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
+        self._description |= {name: getattr(own, name) for name in acting if getattr(own, name) is not None}
         chosen = {"frames_as": self.frames_as, "max_pixels": self.max_pixels, "total_pixels": self.total_pixels}
         chosen |= {"system": self.system, "thinking": self.thinking}
         if self.kind in _OVERLAPPING:
@@ -490,7 +522,8 @@ class TransformersAdapter(ModelAdapter):
         self._description |= {name: value for name, value in chosen.items() if value is not None}
 
 
-def _pixels(value: int | str | None) -> int | None:
+def pixels(value: int | str | None) -> int | None:
+    """An argument that counts pixels. Raises UserError for none."""
     if value is None:
         return None
     if int(value) <= 0:

@@ -234,7 +234,10 @@ def from_scratch(adapter: Any, clip: Clip, prompt: str, continuation: str) -> tu
         logits = adapter.model(**inputs).logits[0]
         after = adapter.processor([continuation])["input_ids"][0]
     else:
-        pixels, grid = adapter._pixels(clip.frames)
+        shown = adapter.processor.video_processor(
+            videos=[torch.from_numpy(clip.frames).permute(0, 3, 1, 2)], do_sample_frames=False, return_tensors="pt"
+        )
+        pixels, grid = shown["pixel_values_videos"], shown["video_grid_thw"]
         video = "<|video_pad|>" * (int(grid.prod()) // 4)
         text = f"{BEGINNING}<|vision_start|>{video}<|vision_end|>{prompt}{AFTER_QUESTION}{continuation}"
         ids = adapter.tokenizer(text, return_tensors="pt").input_ids
