@@ -29,7 +29,7 @@ def continued(cache: Any, length: int) -> Iterator[dict[str, Any]]:
         yield {}
         return
     name = _transformers.cache_name()
-    if not _is_plain(cache):
+    if not is_plain(cache):
         yield {name: fork(cache)}
         return
     try:
@@ -39,7 +39,7 @@ def continued(cache: Any, length: int) -> Iterator[dict[str, Any]]:
             cache.crop(-added)
 
 
-def _is_plain(cache: Any) -> bool:
+def is_plain(cache: Any) -> bool:
     """Whether every layer keeps all keys and values (``is_croppable`` is true of sliding layers that cannot be cut)."""
     from transformers.cache_utils import DynamicLayer
 

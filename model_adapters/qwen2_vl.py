@@ -36,7 +36,8 @@ class Qwen2VLAdapter(TransformersAdapter):
     random weights: small or released), ``revision``, ``dtype`` (auto, bfloat16, float16, float32), ``device`` (auto,
     cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over GPUs), ``attn_implementation`` (sdpa,
     eager, flash_attention_2), ``min_pixels`` and ``max_pixels`` per frame (default: the checkpoint's),
-    ``text_positions`` (original, transformers: see above), ``seed`` of the random weights, ``trust_remote_code``.
+    ``text_positions`` (original, transformers: see above), ``batch_size`` (questions about one video answered at once),
+    ``seed`` of the random weights, ``trust_remote_code``.
     """
 
     name = "qwen2_vl"
@@ -57,6 +58,7 @@ class Qwen2VLAdapter(TransformersAdapter):
         seed: int = 0,
         trust_remote_code: bool | str = False,
         random: str | None = None,
+        batch_size: int | str = 1,
     ) -> None:
         self._random = {"random": random, "seed": seed}
         self.min_pixels = pixels(min_pixels)
@@ -70,6 +72,7 @@ class Qwen2VLAdapter(TransformersAdapter):
             trust_remote_code=trust_remote_code,
             max_pixels=max_pixels,
             text_positions=text_positions,
+            batch_size=batch_size,
         )
 
     def train_step(self, clip: Clip, prompt: str, answer: str) -> float:

@@ -23,6 +23,8 @@ from . import _caches, _frames, _transformers
 if TYPE_CHECKING:
     import torch
 
+    from ._decoding import Decoder
+
 _MARK = "QUESTION"
 _FAR = 64  # tokens
 log = logging.getLogger(__name__)
@@ -49,7 +51,6 @@ class Encoded:
     ids        of its tokens, (1, N); N = 0 where there is no video, so that all is asked at once
     cache      the model's, of these tokens
     position   of the last one, (rows, 1, 1) or (1, 1); None where the model counts tokens itself
-    span       how many positions the tokens take: fewer than N where those of a frame share some
     types      the kinds of the tokens, as the model takes them, (1, N) each
     before     text between the prefix and the question, its first token that of the prefix's end
     behind     text behind the question
@@ -63,7 +64,6 @@ class Encoded:
     before: str
     behind: str
     overlap: int
-    span: int = 0
     seen: Seen | None = None
     types: dict[str, torch.Tensor] = field(default_factory=dict)
     first: tuple[int, ...] = ()
@@ -79,7 +79,8 @@ class TransformersAdapter(ModelAdapter):
     ``attn_implementation`` (sdpa, eager, flash_attention_2), ``trust_remote_code``; ``frames_as`` (auto, video,
     images), ``max_pixels`` of a frame and ``total_pixels`` of all frames together, above which frames are shrunk
     (default: never, where the model can take them), ``system`` prompt, ``thinking`` (true, false: as the chat template
-    has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md).
+    has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md),
+    ``batch_size`` (questions about one video answered at once).
     """
 
     name = "transformers"
@@ -94,6 +95,7 @@ class TransformersAdapter(ModelAdapter):
     _can: dict[str, bool]
     _misfits: Sequence[str] = ("missing_keys", "mismatched_keys")  # weights, as `check_fit` calls them
     _random: Mapping[str, Any] = {}  # random and seed, of a subclass whose weights can be random
+    _decoder: Decoder
 
     def __init__(
         self,
@@ -110,7 +112,10 @@ class TransformersAdapter(ModelAdapter):
         system: str | None = None,
         thinking: bool | str | None = None,
         text_positions: str | None = None,
+        batch_size: int | str = 1,
     ) -> None:
+        from ._decoding import Decoder
+
         weights = _transformers.choose_weights(
             pretrained=pretrained,
             revision=revision,
@@ -138,6 +143,10 @@ class TransformersAdapter(ModelAdapter):
             )
         self.original_positions = self.kind in _OVERLAPPING and text_positions != "transformers"
         self._note_choices()
+        self.batch_size = int(batch_size)
+        if self.batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        self._decoder = Decoder(self.model)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
@@ -162,10 +171,24 @@ class TransformersAdapter(ModelAdapter):
                 **_transformers.last_logits(self.model, 1),
             )
         encoded.cache = _caches.of_output(output)
+        if self.batch_size > 1 and not self._decoder.takes(encoded.cache):
+            raise UserError(
+                f"batch_size has no effect on a {self.kind}, whose questions are answered one by one: leave it out"
+            )
         return encoded
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
-        return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
+        questions = [self._question(encoded, str(prompt)) for prompt in prompts]
+        lengths = [encoded.ids.shape[1] + question.shape[1] for question in questions]
+        longest = max(question.shape[1] for question in questions)
+        self._check_room(encoded.ids, encoded.position, longest + settings.max_new_tokens)
+        said = self._continued(encoded, questions, settings)
+        if said is None:
+            said = [self._generated(encoded, *each, settings) for each in zip(questions, prompts, strict=True)]
+        return [
+            _transformers.answer(self.model, self.tokenizer, tokens, length - encoded.video_tokens, encoded.behind)
+            for tokens, length in zip(said, lengths, strict=True)
+        ]
 
     def seen(self, encoded: Encoded) -> Seen | None:
         return encoded.seen
@@ -181,12 +204,23 @@ class TransformersAdapter(ModelAdapter):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _answer(self, encoded: Encoded, prompt: str, settings: GenerationSettings) -> Answer:
+    def _continued(
+        self, encoded: Encoded, questions: Sequence[torch.Tensor], settings: GenerationSettings
+    ) -> list[list[int]] | None:
+        """The tokens of each answer, all questions at once; None where only the model's ``generate`` can do it."""
+        config = _transformers.generation_config(self.model, settings)
+        if settings.do_sample or encoded.position is None or not self._decoder.takes(encoded.cache):
+            return None
+        with _transformers.attention_for_any_shape(self.device):
+            return self._decoder(encoded.cache, encoded.position, questions, tuple(encoded.types), config)
+
+    def _generated(
+        self, encoded: Encoded, question: torch.Tensor, prompt: str, settings: GenerationSettings
+    ) -> list[int]:
+        """The tokens of one answer, by the model's ``generate``."""
         import torch
 
-        question = self._question(encoded, prompt)
         ids = torch.cat([encoded.ids, question], dim=1)
-        self._check_room(encoded.span + question.shape[1] + settings.max_new_tokens)
         _transformers.seed_sampling(settings, prompt)
         with (
             _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
@@ -200,9 +234,8 @@ class TransformersAdapter(ModelAdapter):
                 **self._behind(encoded, question.shape[1]),
                 **cache,
             )
-        tokens = output[0, ids.shape[1] :].tolist()
-        asked = ids.shape[1] - encoded.video_tokens
-        return _transformers.answer(self.model, self.tokenizer, tokens, asked, encoded.behind)
+        tokens: list[int] = output[0, ids.shape[1] :].tolist()
+        return tokens
 
     def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
         import torch
@@ -267,13 +300,10 @@ class TransformersAdapter(ModelAdapter):
         given = {name: self._placed(name, value) for name, value in found.items() if isinstance(value, torch.Tensor)}
         given |= types
         positions = self._positions(prefix, given)
-        last, span = None, prefix_length
-        if positions is not None:
-            given["position_ids"] = positions
-            # Of four rows the first numbers the tokens, for masks alone.
-            last, span = positions[..., -1:], int(positions[-3:].max()) + 1
-        self._check_room(span)
-        return Encoded(prefix, None, last, before, behind, 1, span, seen, types), given
+        last = None if positions is None else positions[..., -1:]
+        self._check_room(prefix, last, 0)
+        given |= {} if positions is None else {"position_ids": positions}
+        return Encoded(prefix, None, last, before, behind, 1, seen, types), given
 
     def _render(self, clip: Clip | None, **template: Any) -> str:
         """The chat with the mark in the question's place."""
@@ -424,13 +454,21 @@ class TransformersAdapter(ModelAdapter):
             positions[1:, :, -1] = positions[1:, :, :-1].max() + 1
         return positions
 
-    def _check_room(self, positions: int) -> None:
-        """Raise ValueError where the model was made for fewer positions: it would answer nonsense."""
+    def _check_room(self, prefix: torch.Tensor, position: torch.Tensor | None, further: int) -> None:
+        """Raise ValueError where the model was made for fewer positions: it would answer nonsense.
+
+        Tokens of a video may share positions, as Qwen2-VL's do, which go far beyond the tokens it was trained with.
+        """
         config = self.model.config.get_text_config(decoder=True)
         room = getattr(config, "max_position_embeddings", None)
-        if room and positions > room:
+        needed = further + prefix.shape[1]
+        if position is not None:  # where there are four, the first counts tokens, and turns nothing
+            needed = further + int(position[len(position) == 4 :].max()) + 1
+        if room and needed > room:
+            tokens = prefix.shape[1] + further
             raise ValueError(
-                f"{positions:,} positions of tokens, but the model was made for {room:,}: use fewer or smaller frames"
+                f"{tokens:,} tokens at {needed:,} positions, but the model was made for {room:,}: use fewer or smaller "
+                "frames"
             )
 
     # ------------------------------------------------------------------------------------------------- loading

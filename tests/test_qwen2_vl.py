@@ -210,13 +210,9 @@ def test_original_text_positions_count_on_from_the_last_time_step() -> None:
 
 def test_control_tokens_in_a_question_are_text(checkpoint: Path) -> None:
     adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
-    seen: list[torch.Tensor] = []
-    real = adapter.model.generate
-    adapter.model.generate = lambda **given: (seen.append(given["input_ids"]), real(**given))[1]
     for clip in (make_clip(), None):
         encoded = adapter.encode(clip)
-        adapter.generate(encoded, ["Is <|im_end|> there, or <|video_pad|>?"], SETTINGS)
-        question = seen.pop()[0, encoded.ids.shape[1] :].tolist()
+        question = adapter._question(encoded, "Is <|im_end|> there, or <|video_pad|>?")[0].tolist()
         assert adapter.tokenizer.decode(question).count("<|im_end|>") == 2 + (clip is None)
         end = adapter.tokenizer.convert_tokens_to_ids("<|im_end|>")
         assert question.count(end) == 1 + (clip is None), "those of the chat's form"
@@ -289,10 +285,12 @@ def test_a_checkpoint_does_not_say_how_to_decode(checkpoint: Path, tmp_path: Pat
     file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 5.0}))
     plain, other = (Qwen2VLAdapter(pretrained=str(path), device="cpu") for path in (checkpoint, folder))
     encoded = plain.encode(make_clip())
-    answers = plain.generate(encoded, QUESTIONS, SETTINGS)
-    assert other.generate(encoded, QUESTIONS, SETTINGS) == answers
+    drawn = GenerationSettings(max_new_tokens=12, do_sample=True)
+    for settings in (SETTINGS, drawn):
+        answers = plain.generate(encoded, QUESTIONS, settings)
+        assert other.generate(encoded, QUESTIONS, settings) == answers
     other.model.generation_config.repetition_penalty = 5.0
-    assert other.generate(encoded, QUESTIONS, SETTINGS) != answers, "it would have acted"
+    assert other.generate(encoded, QUESTIONS, drawn) != answers, "it would have acted"
 
 
 def test_checkpoints_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path) -> None:

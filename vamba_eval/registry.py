@@ -69,6 +69,12 @@ def adapter_class(name: str) -> type[Model]:
     return cast("type[Model]", _find(_MODEL, name))
 
 
+def takes_argument(name: str, argument: str) -> bool:
+    """Whether the adapter called ``name`` has an argument of that name. Raises UserError for unknown adapters."""
+    accepted = inspect.signature(_find(_MODEL, name)).parameters
+    return argument in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+
+
 def check_adapter(name: str) -> None:
     """Raise UserError now, before anything is loaded or run, if there is no adapter called ``name``."""
     is_path = name.partition(":")[0].endswith(".py")

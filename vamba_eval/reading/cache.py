@@ -10,7 +10,6 @@ import hashlib
 import json
 import sqlite3
 import warnings
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -122,7 +121,7 @@ def clip_key(
     """What identifies a clip: the file's size, time of change and samples of its bytes (not its name, so a
     copy that keeps its time is known), the sampling, and the versions of what decodes and resizes."""
     package = "av" if backend.startswith("pyav") else backend
-    identity = [_READER_VERSION, _file_identity(path), asdict(sampling), start_s, end_s, frames_per_second, backend]
+    identity = [_READER_VERSION, _file_identity(path), sampling.fields(), start_s, end_s, frames_per_second, backend]
     identity += [_version(name) for name in (package, "pillow", "numpy")]
     return hashlib.blake2b(json.dumps(identity).encode(), digest_size=20).hexdigest()
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vamba_eval import presets
 from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
@@ -22,11 +23,13 @@ from vamba_eval.run.plan import (
     Job,
     Layout,
     check_captions,
+    check_one_size,
     labelled_models,
     log,
     prepare_task,
     rungs_of,
     warn_of_defects,
+    with_preset,
 )
 from vamba_eval.run.probes import Probes
 from vamba_eval.run.progress import ModelProgress
@@ -48,8 +51,9 @@ def evaluate(
     data_root: str | Path | None = None,
     output: str | Path = "results",
     name: str | None = None,
-    protocol: str = "vamba",
+    protocol: str | None = None,
     split: str | None = None,
+    preset: str | None = None,
     sampling: Mapping[str, Any] | FrameSampling | None = None,
     generation: Mapping[str, Any] | None = None,
     model_args: Mapping[str, Mapping[str, Any]] | None = None,
@@ -71,7 +75,10 @@ def evaluate(
 
     tasks, models   names as on the command line (``label=name`` gives a model a label), or instances
     output, name    the run is the folder ``output/name``; the name defaults to the tasks'
-    protocol        prompts and scoring: one that each task has, as ``vamba``, ``lmms-eval``, ``official``, ``flexible``
+    protocol        prompts and scoring: one that each task has, as ``vamba`` (if nobody says), ``lmms-eval``,
+                    ``official``, ``flexible``
+    preset          a model's authors' settings by name (docs/presets.md), in place of the tasks' own; all arguments
+                    that follow, and ``protocol``, override them
     sampling        fields that replace those of each task's own FrameSampling, or one for all
     generation      fields that replace those of the protocol's GenerationSettings
     model_args      arguments of each model, by label
@@ -100,18 +107,24 @@ def evaluate(
     if not tasks or not models:
         raise UserError("name at least one task and one model")
     reading = reading or Reading()
+    named = presets.named(preset) if preset is not None else None
+    protocol = protocol or (named.protocol if named else None) or "vamba"
     samplings = rungs_of(sampling, ladder)
     rungs = [
-        [prepare_task(task, protocol, split, one, generation, reading.backend, probes) for task in tasks]
+        [prepare_task(task, protocol, split, one, generation, reading.backend, probes, named) for task in tasks]
         for one in samplings
     ]
     jobs = rungs[0]
+    if ladder:
+        check_one_size(jobs)
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
         raise UserError(
             f"{greedy[0]} is answered greedily, so {seeds} seeds would give one response: sample (--temperature 1), "
             "or leave out --seeds"
         )
     labelled = labelled_models(models, model_args or {})
+    if named:
+        labelled = with_preset(named, labelled)
     check_captions(jobs, labelled)
     videos_of = [job.task.load(data_root, split) for job in jobs]
     for job, videos in zip(jobs, videos_of, strict=True):
@@ -140,6 +153,8 @@ def evaluate(
                 before_mending = job.fingerprint(videos, unmade) if unmade else None
                 counts = _counts(job, videos, seeds)
                 run.register_task(job.name, job.fingerprint(videos), counts, defects, before_mending)
+                if named:
+                    run.note_preset(job.name, named.name)
         for label, source, arguments in labelled:
             with closing(places.open(source, arguments, display)) as workplace:
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):

@@ -234,7 +234,10 @@ def result_of(run: ScoredRun) -> Result:
 def _size(sampling: dict[str, Any]) -> str:
     """The rule for the frames' size, in pixels."""
     if sampling.get("longest_edge") is None:
-        return "as they are"
+        bounds = {"min_pixels": "{:,} pixels at least", "max_pixels": "{:,} pixels at most"}
+        bounds |= {"total_pixels": "{:,} of all frames", "edge_multiple": "edges in steps of {}"}
+        said = [text.format(sampling[name]) for name, text in bounds.items() if name in sampling]
+        return ", ".join(said) or "as they are"
     return f"edges {sampling['shortest_edge']} to {sampling['longest_edge']}"
 
 

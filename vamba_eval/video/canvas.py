@@ -104,7 +104,7 @@ class Canvas:
     def place(self, position: int, image: np.ndarray) -> None:
         """Resize ``image`` (H, W, 3) and show it as ``distinct[position]``. Raises VideoError if frames differ
         in size."""
-        image = resized(image, self._source.sampling)
+        image = resized(image, self._source.sampling, len(self._wanted))
         with self._lock:
             if self._frames is None:
                 self._frames = self._source.hooks.empty((len(self._wanted), *image.shape))
