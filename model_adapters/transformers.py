@@ -12,13 +12,13 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from . import _caches, _frames, _transformers
+from . import _caches, _frames, _transformers, _wrapping
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,8 @@ class Encoded:
     behind     text behind the question
     overlap    how many tokens of ``before`` are the prefix's: 1, or 0 without a prefix
     first      tokens that the processor puts before all of it, where there is no prefix
+    dropped    how many tokens of the prefix a wrapped model keeps nothing of; ``ids`` and ``types`` are then of as many
+               tokens as its cache has, whichever these are
     """
 
     ids: torch.Tensor
@@ -67,6 +69,7 @@ class Encoded:
     seen: Seen | None = None
     types: dict[str, torch.Tensor] = field(default_factory=dict)
     first: tuple[int, ...] = ()
+    dropped: int = 0
 
     @property
     def video_tokens(self) -> int:
@@ -80,7 +83,8 @@ class TransformersAdapter(ModelAdapter):
     images), ``max_pixels`` of a frame and ``total_pixels`` of all frames together, above which frames are shrunk
     (default: never, where the model can take them), ``system`` prompt, ``thinking`` (true, false: as the chat template
     has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md),
-    ``batch_size`` (questions about one video answered at once).
+    ``batch_size`` (questions about one video answered at once), ``wrap`` (module:function, or file.py:function: what
+    changes the model once it is loaded).
     """
 
     name = "transformers"
@@ -113,6 +117,7 @@ class TransformersAdapter(ModelAdapter):
         thinking: bool | str | None = None,
         text_positions: str | None = None,
         batch_size: int | str = 1,
+        wrap: str | None = None,
     ) -> None:
         from ._decoding import Decoder
 
@@ -130,6 +135,11 @@ class TransformersAdapter(ModelAdapter):
         self._warned = False
         self._load(weights)
         self._learn_tokens()
+        self._wrapped = wrap is not None
+        if wrap is not None:
+            self.model, about = _wrapping.wrapped(self.model, wrap)
+            self.model.eval()
+            self._description |= about
         self.system = system
         self.thinking = None if thinking is None else _transformers.boolean(thinking)
         self.max_pixels, self.total_pixels = pixels(max_pixels), pixels(total_pixels)
@@ -171,15 +181,16 @@ class TransformersAdapter(ModelAdapter):
                 **_transformers.last_logits(self.model, 1),
             )
         encoded.cache = _caches.of_output(output)
-        if self.batch_size > 1 and not self._decoder.takes(encoded.cache):
+        if self.batch_size > 1 and not self._can_continue(encoded):
+            what = "wrapped model" if self._wrapped else self.kind
             raise UserError(
-                f"batch_size has no effect on a {self.kind}, whose questions are answered one by one: leave it out"
+                f"batch_size has no effect on a {what}, whose questions are answered one by one: leave it out"
             )
-        return encoded
+        return self._without_dropped(encoded) if self._wrapped else encoded
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
         questions = [self._question(encoded, str(prompt)) for prompt in prompts]
-        lengths = [encoded.ids.shape[1] + question.shape[1] for question in questions]
+        lengths = [encoded.dropped + encoded.ids.shape[1] + question.shape[1] for question in questions]
         longest = max(question.shape[1] for question in questions)
         self._check_room(encoded.ids, encoded.position, longest + settings.max_new_tokens)
         said = self._continued(encoded, questions, settings)
@@ -209,10 +220,14 @@ class TransformersAdapter(ModelAdapter):
     ) -> list[list[int]] | None:
         """The tokens of each answer, all questions at once; None where only the model's ``generate`` can do it."""
         config = _transformers.generation_config(self.model, settings)
-        if settings.do_sample or encoded.position is None or not self._decoder.takes(encoded.cache):
+        if settings.do_sample or encoded.position is None or not self._can_continue(encoded):
             return None
         with _transformers.attention_for_any_shape(self.device):
             return self._decoder(encoded.cache, encoded.position, questions, tuple(encoded.types), config)
+
+    def _can_continue(self, encoded: Encoded) -> bool:
+        """Whether the decoder can go on from its cache; of a wrapped model only ``generate`` does what it is to do."""
+        return not self._wrapped and self._decoder.takes(encoded.cache)
 
     def _generated(
         self, encoded: Encoded, question: torch.Tensor, prompt: str, settings: GenerationSettings
@@ -223,7 +238,7 @@ class TransformersAdapter(ModelAdapter):
         ids = torch.cat([encoded.ids, question], dim=1)
         _transformers.seed_sampling(settings, prompt)
         with (
-            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
@@ -248,7 +263,7 @@ class TransformersAdapter(ModelAdapter):
         given = self._behind(encoded, count)
         given |= {name: value[:, -count:] for name, value in given.items() if name in _TYPES}
         with (
-            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
@@ -453,6 +468,27 @@ class TransformersAdapter(ModelAdapter):
         if self.original_positions and len(positions) == 4 and "video_grid_thw" in given:
             positions[1:, :, -1] = positions[1:, :, :-1].max() + 1
         return positions
+
+    def _without_dropped(self, encoded: Encoded) -> Encoded:
+        """As a wrapped model has it, whose cache may hold fewer tokens than the prompt. Questions stand behind the
+        whole prompt all the same. Raises UserError for what cannot be gone on from."""
+        total, counts = encoded.ids.shape[1], _caches.lengths(encoded.cache)
+        if counts == {total}:
+            return encoded
+        many = ", ".join(map(str, sorted(counts)))
+        wrong = None
+        if encoded.position is None or not _caches.is_plain(encoded.cache):
+            wrong = f"that is possible only where each layer of a cache keeps all tokens, as a {self.kind}'s do not"
+        elif len(counts) > 1:
+            wrong = "the layers of its cache must keep equally many"
+        elif not 0 < min(counts) < total:
+            wrong = "it must keep some, and no more than there are"
+        if wrong is not None:
+            raise UserError(f"{self._name}, wrapped, keeps {many} of {total} tokens before the question: {wrong}")
+        (kept,) = counts
+        types = {name: value[:, -kept:] for name, value in encoded.types.items()}
+        seen = None if encoded.seen is None else replace(encoded.seen, kept_tokens=kept)
+        return replace(encoded, ids=encoded.ids[:, -kept:], types=types, seen=seen, dropped=total - kept)
 
     def _check_room(self, prefix: torch.Tensor, position: torch.Tensor | None, further: int) -> None:
         """Raise ValueError where the model was made for fewer positions: it would answer nonsense.

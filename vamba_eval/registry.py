@@ -145,7 +145,7 @@ def describe_all(kind: type[Task] | type[Model]) -> dict[str, str]:
 def _find(kind: type[T], name: str) -> type[T]:
     if name.partition(":")[0].endswith(".py"):
         path, _, class_name = name.partition(":")
-        return _only_subclass(kind, _module_at(Path(path)), class_name)
+        return _only_subclass(kind, module_at(Path(path)), class_name)
     if name in _builtin(kind):
         return _only_subclass(kind, importlib.import_module(f"{_PACKAGES[kind]}.{name}"))
     if (entry := _entry_points(kind).get(name)) is not None:
@@ -178,7 +178,8 @@ def _entry_points(kind: type) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=_PACKAGES[kind])}
 
 
-def _module_at(path: Path) -> ModuleType:
+def module_at(path: Path) -> ModuleType:
+    """The module in a file, executed once. Raises UserError."""
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     name = f"_vamba_eval_plugin_{path.stem}"

@@ -84,6 +84,13 @@ def _add_frames(parser: Parser) -> None:
         "reading each video once",
     )
     add("--strategy", choices=STRATEGIES, help="how frames are chosen")
+    add(
+        "--frames-from",
+        type=Path,
+        metavar="FILE",
+        help="the frames of each question, as a frame selector chose them: JSON, {question id: [frame, ...]} "
+        "(see docs/frame-sets.md)",
+    )
     add("--fps", type=float, help="frames per second, --num-frames at most (implies --strategy fps)")
     add("--token-budget", type=int, metavar="N", help="14x14 patches per video (implies --strategy auto)")
     add("--shortest-edge", type=int, metavar="PX", help="enlarge edges that are shorter")
@@ -222,6 +229,7 @@ def _run(args: Namespace) -> int:
         seeds=args.seeds,
         blind=args.blind or args.baselines,
         probes=Probes(args.rotate_options, args.prompt_variants, args.shuffle_frames),
+        frames_from=args.frames_from,
         accept_environment=args.accept_environment,
         thumbnails=not args.no_thumbnails,
         gpus=args.gpus,

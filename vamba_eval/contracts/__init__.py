@@ -16,7 +16,7 @@ from vamba_eval.contracts.model import (
     Seen,
     ServedModel,
 )
-from vamba_eval.contracts.sampling import BOUNDS, EDGES, STRATEGIES, FrameSampling, Ladder
+from vamba_eval.contracts.sampling import BOUNDS, EDGES, STRATEGIES, FrameSampling, FrameSet, Ladder, Sampling
 from vamba_eval.contracts.score import (
     CutOff,
     Groups,
@@ -47,6 +47,7 @@ __all__ = [
     "Dataset",
     "Defect",
     "FrameSampling",
+    "FrameSet",
     "GenerationSettings",
     "Groups",
     "InLmmsEval",
@@ -60,6 +61,7 @@ __all__ = [
     "ModelAdapter",
     "Prompt",
     "Question",
+    "Sampling",
     "Score",
     "ScoredRecord",
     "Seen",

@@ -113,6 +113,7 @@ class Seen:
     video_tokens    how many tokens it made of them; None where that is not known
     kind            "video", or "images" where each frame is a picture of its own
     times           whether it is told when each frame was
+    kept_tokens     how many tokens of the prompt up to the question its cache keeps; None where that is all of them
     """
 
     frames: int
@@ -121,6 +122,7 @@ class Seen:
     video_tokens: int | None = None
     kind: Literal["video", "images"] = "video"
     times: bool = False
+    kept_tokens: int | None = None
 
 
 @dataclass(frozen=True)

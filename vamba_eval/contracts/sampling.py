@@ -10,7 +10,7 @@ import itertools
 import math
 import struct
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 STRATEGIES = ("uniform", "fps", "middle", "auto", "segments", "starts", "linspace", "fps-linspace", "inner")
 EDGES = ("shortest_edge", "longest_edge")
@@ -197,36 +197,68 @@ class FrameSampling:
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """Several samplings of one size and strategy, so that a video is read once for all of them.
+class FrameSet:
+    """Given frames, at the size that ``sizing`` gives them; its own choice of frames has no effect.
 
-    Reads like a FrameSampling that picks every frame that any of the ``rungs`` picks.
+    ``frames`` are ascending 0-based indices of the whole source, as it is decoded: also where a part of it is shown.
     """
 
-    rungs: tuple[FrameSampling, ...]
+    frames: tuple[int, ...]
+    sizing: FrameSampling
+
+    @property
+    def strategy(self) -> str:
+        return "given"
+
+    def within(self, first: int, last: int, total: int) -> list[int]:
+        """The frames. Raises ValueError where one is not from ``first`` to before ``last``, of ``total`` in all."""
+        if self.frames[-1] >= total:
+            raise ValueError(
+                f"it is to be asked about frame {self.frames[-1]}, but the video's {total} frames are 0 to {total - 1}"
+            )
+        if outside := [frame for frame in self.frames if not first <= frame < last]:
+            raise ValueError(
+                f"it is to be asked about frame {outside[0]}, but the part that is shown is frames {first} to "
+                f"{last - 1} of the file"
+            )
+        return list(self.frames)
+
+    def size(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, int]:
+        return self.sizing.size(height, width, num_frames)
+
+    def fields(self) -> dict[str, Any]:
+        return {"frames": self.frames, "sizing": self.sizing.fields()}
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Several samplings of one size and strategy, or several sets of frames, so that a video is read once for all.
+
+    Every frame that any of the ``rungs`` picks is read; ``Clip.part`` tells them apart.
+    """
+
+    rungs: tuple[FrameSampling, ...] | tuple[FrameSet, ...]
 
     def __post_init__(self) -> None:
+        rules = [rung.sizing if isinstance(rung, FrameSet) else rung for rung in self.rungs]
         same = ("strategy", *EDGES, *BOUNDS)
-        if len({tuple(getattr(rung, name) for name in same) for rung in self.rungs}) != 1:
+        if len({tuple(getattr(rule, name) for name in same) for rule in rules}) != 1:
             raise ValueError("the samplings of a ladder differ in more than the number of frames")
-        if self.rungs[0].total_pixels is not None:
+        if rules[0].total_pixels is not None:
             raise ValueError("with total_pixels, each number of frames has a size of its own: a ladder has one")
 
     @property
     def strategy(self) -> str:
         return self.rungs[0].strategy
 
-    def indices(
-        self, total_frames: int, source_fps: float, height: int | None = None, width: int | None = None
-    ) -> list[int]:
-        """The frames of all rungs, ascending, each once."""
-        return sorted({i for rung in self.rungs for i in rung.indices(total_frames, source_fps, height, width)})
-
     def size(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, int]:
         return self.rungs[0].size(height, width, num_frames)
 
     def fields(self) -> dict[str, Any]:
         return {"rungs": [rung.fields() for rung in self.rungs]}
+
+
+Sampling: TypeAlias = FrameSampling | FrameSet | Ladder
 
 
 def _uniform(n: int, total: int) -> list[int]:

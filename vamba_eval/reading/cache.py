@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError
+from vamba_eval.contracts import Clip, Sampling, UserError
 from vamba_eval.video.canvas import Hooks
 
 # Raise it when the same file under the same sampling gives other frames than before.
@@ -70,7 +70,7 @@ class ClipCache:
             self._cache.delete(key)
             return None
         times, indices = np.array(info["timestamps_s"]), np.array(info["frame_indices"], dtype=np.int64)
-        parts = tuple(np.array(part, dtype=np.int64) for part in info["parts"])
+        parts = tuple(p if isinstance(p, str) else np.array(p, dtype=np.int64) for p in info["parts"])
         clip = Clip(frames, times, indices, info["source_fps"], info["duration_s"], info["note"], parts=parts)
         return clip, info["digest"], info["seconds"]
 
@@ -85,7 +85,7 @@ class ClipCache:
             "source_fps": clip.source_fps,
             "duration_s": clip.duration_s,
             "note": clip.note,
-            "parts": [part.tolist() for part in clip.parts],
+            "parts": [part if isinstance(part, str) else part.tolist() for part in clip.parts],
             "digest": digest,
             "seconds": seconds,
         }
@@ -112,7 +112,7 @@ class _Chunks:
 
 def clip_key(
     path: Path,
-    sampling: FrameSampling | Ladder,
+    sampling: Sampling,
     start_s: float | None,
     end_s: float | None,
     frames_per_second: float | None,

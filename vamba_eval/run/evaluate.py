@@ -18,6 +18,7 @@ from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
 from vamba_eval.run.check_task import check_questions, try_a_prompt
+from vamba_eval.run.frame_sets import check_alone, frame_sets_from
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import (
     Job,
@@ -63,6 +64,7 @@ def evaluate(
     seeds: int = 1,
     blind: bool = False,
     probes: Probes | None = None,
+    frames_from: str | Path | Mapping[str, Any] | None = None,
     accept_environment: bool = False,
     thumbnails: bool = True,
     progress: bool = True,
@@ -91,6 +93,8 @@ def evaluate(
     blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
     probes          ask each question in other ways too: with its options in other orders, in other wordings; or show
                     frames in another order
+    frames_from     a file with the frames of each question, as a frame selector chose them, or what is in it: see
+                    docs/frame-sets.md
     accept_environment  go on with a run that was begun with other package versions or hardware
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
     gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
@@ -107,15 +111,22 @@ def evaluate(
     if not tasks or not models:
         raise UserError("name at least one task and one model")
     reading = reading or Reading()
+    frame_sets = None
+    if frames_from is not None:
+        check_alone(tasks, sampling, ladder)
+        frame_sets = frame_sets_from(frames_from)
     named = presets.named(preset) if preset is not None else None
     protocol = protocol or (named.protocol if named else None) or "vamba"
     samplings = rungs_of(sampling, ladder)
     rungs = [
-        [prepare_task(task, protocol, split, one, generation, reading.backend, probes, named) for task in tasks]
+        [
+            prepare_task(task, protocol, split, one, generation, reading.backend, probes, named, frame_sets)
+            for task in tasks
+        ]
         for one in samplings
     ]
     jobs = rungs[0]
-    if ladder:
+    if ladder or frame_sets is not None:
         check_one_size(jobs)
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
         raise UserError(
@@ -132,6 +143,8 @@ def evaluate(
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
         check_questions(job.task, videos)
         job.probes.check(job.task, videos)
+        if frame_sets is not None:
+            frame_sets.check(job.task, job.protocol, videos, videos[:limit])
         warn_of_defects(job)
         try_a_prompt(job, videos)
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
@@ -157,6 +170,11 @@ def evaluate(
                     run.note_preset(job.name, named.name)
         for label, source, arguments in labelled:
             with closing(places.open(source, arguments, display)) as workplace:
+                if frame_sets is not None and workplace.facts.description.get("samples_itself"):
+                    raise UserError(
+                        f"the model {label!r} is given whole files and chooses frames by itself, so --frames-from has "
+                        "no effect on it: have it shown pictures (frames_as=images), or leave it out"
+                    )
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):
                     for run in runs:
                         run.register_model(subject.label, subject.identity())

@@ -25,6 +25,7 @@ from vamba_eval.contracts import (
     Video,
 )
 from vamba_eval.presets import Preset
+from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
 from vamba_eval.store.runs import safe_name
 
@@ -106,12 +107,12 @@ def _sized_in_one_way(given: dict[str, Any], written: Callable[..., str]) -> dic
 
 
 def check_one_size(jobs: Sequence[Job]) -> None:
-    """Raise UserError where the rungs of a ladder, whose frames are read together, would be of different sizes."""
+    """Raise UserError where the rungs of a ladder, or frame sets, which are read together, would be of unlike sizes."""
     if any(job.sampling.total_pixels for job in jobs):
         raise UserError(
             "several numbers of frames are read together, at one size, but a budget of pixels for all frames "
-            "(total_pixels) gives each number a size of its own: make a run with each number, or size frames otherwise "
-            "(--longest-edge, --keep-size)"
+            "(total_pixels) gives each number a size of its own: size frames otherwise (--longest-edge, --max-pixels, "
+            "--keep-size), or make a run with each number"
         )
 
 
@@ -181,6 +182,7 @@ class Job:
     generation: GenerationSettings
     backend: str
     probes: Probes = field(default_factory=Probes)
+    frame_sets: FrameSets | None = None  # the frames of each question, in place of those that ``sampling`` chooses
 
     @property
     def name(self) -> str:
@@ -193,7 +195,7 @@ class Job:
             "version": self.task.version,
             "split": self.split,
             "protocol": self.protocol,
-            "sampling": {**self.sampling.describe(), **self._backend_if_another()},
+            "sampling": {**self._frames(), **self._backend_if_another()},
             "generation": self.generation.describe(),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
@@ -235,6 +237,10 @@ class Job:
         except Exception:  # a failed question, when it is asked
             return None
 
+    def _frames(self) -> dict[str, Any]:
+        own = self.sampling.describe()
+        return own if self.frame_sets is None else self.frame_sets.describe(own)
+
     def _backend_if_another(self) -> dict[str, str]:
         # Its frames can be others; those of pyav-plain cannot.
         return {} if self.backend.startswith("pyav") else {"backend": self.backend}
@@ -258,6 +264,7 @@ def prepare_task(
     backend: str,
     probes: Probes | None = None,
     preset: Preset | None = None,
+    frame_sets: FrameSets | None = None,
 ) -> Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
@@ -271,7 +278,7 @@ def prepare_task(
         sampling = sampling_with(preset.sampling if preset else task.sampling_under(protocol), sampling or {})
     given = preset.generation_with(generation or {}) if preset else generation or {}
     settings = _settings_with(task.generation(protocol), given, task.name)
-    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes())
+    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets)
 
 
 def labelled_models(
