@@ -113,6 +113,14 @@ def test_pictures_videos_that_cannot_be_read_and_until(videos: list[Path], tmp_p
     assert cut == whole[: whole.index(stop)]
 
 
+def test_qwen2_vl_answers_in_batches_as_one_by_one(videos: list[Path]) -> None:
+    docs = [{"visual": [str(videos[n % 2])], "text": f"Which {n}?"} for n in range(5)]
+    one, several = Qwen2VLSimple(**FEW), Qwen2VLSimple(**FEW, batch_size=3)
+    assert several.adapter.batch_size == 3
+    found = answers(one, docs, simple(docs))
+    assert answers(several, docs, simple(docs)) == found and len(set(found)) > 1
+
+
 @pytest.mark.parametrize("kind", [VambaSimple, Qwen2VLSimple])
 def test_questions_without_anything_to_see(kind: Any) -> None:
     docs = [{"visual": visual, "text": text} for visual, text in ((None, "What is 1 + 1?"), ([], "And 2 + 2?"))]
