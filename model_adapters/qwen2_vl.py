@@ -17,7 +17,8 @@ from vamba_eval.contracts import Clip, UserError
 from vamba_eval.cost.meter import phase
 
 from . import _random_weights, _transformers
-from .transformers import TransformersAdapter, pixels
+from ._chat import pixels
+from .transformers import TransformersAdapter
 
 BEGINNING = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
@@ -102,7 +103,7 @@ class Qwen2VLAdapter(TransformersAdapter):
         return {**super()._bounds(processor, clip), "size": self._size}
 
     def _note_choices(self) -> None:
-        """The chat format is always the same, and so is how frames are shown."""
+        del self._description["chat_template"]  # always the same
         own = self.processor.video_processor.size
         least, most = self.min_pixels or int(own["shortest_edge"]), self.max_pixels or int(own["longest_edge"])
         if least > most:
@@ -116,8 +117,10 @@ class Qwen2VLAdapter(TransformersAdapter):
     def _load(self, weights: _transformers.Weights) -> None:
         if weights.pretrained is None:
             self._build_random(weights)
+            self._description = weights.describe()
         else:
             super()._load(weights)
+            self._description = {**weights.describe(), "identity": self._description["identity"]}
         self.processor.chat_template = CHAT
 
     def _check_kind(self, config: Any) -> None:
@@ -139,5 +142,5 @@ class Qwen2VLAdapter(TransformersAdapter):
         tokenizer = _random_weights.tiny_tokenizer()
         images, videos = Qwen2VLImageProcessor(**_BOUNDS), Qwen2VLVideoProcessor(**_BOUNDS)
         self.processor = Qwen2VLProcessor(images, tokenizer, videos)
-        self.model = _random_weights.random_model(Qwen2VLForConditionalGeneration, tokenizer, weights)
-        self._description = weights.describe()
+        self.model = _random_weights.random_model(Qwen2VLForConditionalGeneration, tokenizer, weights).eval()
+        self._learn_tokens(self.model.config)

@@ -8,26 +8,22 @@ are switched off, and it is told where in the source each frame stands.
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from . import _caches, _frames, _transformers, _wrapping
+from . import _caches, _transformers, _wrapping
+from ._chat import _MARK, Chat, pixels
 
 if TYPE_CHECKING:
     import torch
 
     from ._decoding import Decoder
 
-_MARK = "QUESTION"
 _FAR = 64  # tokens
-log = logging.getLogger(__name__)
 _TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")  # an input for each token
 # Types that cannot be asked: of most, a video cannot be encoded before the question is known.
 _NO_PREFIX = {
@@ -76,7 +72,7 @@ class Encoded:
         return 0 if self.seen is None else self.seen.video_tokens or 0
 
 
-class TransformersAdapter(ModelAdapter):
+class TransformersAdapter(Chat, ModelAdapter):
     """Arguments: ``pretrained`` (a folder or a Hub id), ``revision``, ``dtype`` (auto, bfloat16, float16, float32),
     ``device`` (auto, cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over GPUs),
     ``attn_implementation`` (sdpa, eager, flash_attention_2), ``trust_remote_code``; ``frames_as`` (auto, video,
@@ -90,16 +86,9 @@ class TransformersAdapter(ModelAdapter):
     name = "transformers"
     takes_captions = True
     model: Any
-    processor: Any
-    tokenizer: Any
-    kind: str
-    _name: str
-    _description: dict[str, Any]
-    _warned: bool
-    _can: dict[str, bool]
+    _decoder: Decoder
     _misfits: Sequence[str] = ("missing_keys", "mismatched_keys")  # weights, as `check_fit` calls them
     _random: Mapping[str, Any] = {}  # random and seed, of a subclass whose weights can be random
-    _decoder: Decoder
 
     def __init__(
         self,
@@ -132,9 +121,7 @@ class TransformersAdapter(ModelAdapter):
             **self._random,
         )
         self.device, self.dtype = weights.device, weights.dtype
-        self._warned = False
         self._load(weights)
-        self._learn_tokens()
         self._wrapped = wrap is not None
         if wrap is not None:
             self.model, about = _wrapping.wrapped(self.model, wrap)
@@ -236,7 +223,7 @@ class TransformersAdapter(ModelAdapter):
         import torch
 
         ids = torch.cat([encoded.ids, question], dim=1)
-        _transformers.seed_sampling(settings, prompt)
+        _transformers.seed_sampling(settings, str(prompt))
         with (
             _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
@@ -301,8 +288,6 @@ class TransformersAdapter(ModelAdapter):
     def _prefix(self, clip: Clip) -> tuple[Encoded, dict[str, torch.Tensor]]:
         """What stands before a question about ``clip``, without its cache, and what the model is given with its
         tokens: pixels and their grids, positions, kinds of tokens."""
-        import torch
-
         text = self._render(clip)
         before, _, behind = text.partition(_MARK)
         with phase("preprocess"):
@@ -311,49 +296,13 @@ class TransformersAdapter(ModelAdapter):
         prefix_length, before = self._split(ids[0].tolist(), before, behind)
         prefix = ids[:, :prefix_length]
         types = {name: found.pop(name)[:, :prefix_length].to(self.device) for name in _TYPES if name in found}
-        seen = self._seen(clip, found, prefix)
-        given = {name: self._placed(name, value) for name, value in found.items() if isinstance(value, torch.Tensor)}
-        given |= types
+        seen = self._seen(clip, found, prefix[0].tolist())
+        given = self._placed(found) | types
         positions = self._positions(prefix, given)
         last = None if positions is None else positions[..., -1:]
         self._check_room(prefix, last, 0)
         given |= {} if positions is None else {"position_ids": positions}
         return Encoded(prefix, None, last, before, behind, 1, seen, types), given
-
-    def _render(self, clip: Clip | None, **template: Any) -> str:
-        """The chat with the mark in the question's place."""
-        return self._chat(self._media(clip), _MARK, **template)
-
-    def _chat(self, media: Sequence[dict[str, Any]], question: str, **template: Any) -> str:
-        content = [*media, {"type": "text", "text": question}]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if self.system is not None:
-            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
-        if self.thinking is not None:  # as most call it, and as Kimi and DeepSeek do
-            template = {"enable_thinking": self.thinking, "thinking": self.thinking, **template}
-        text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
-        if text.count(_MARK) != 1:
-            raise UserError(f"{self._name}: its chat template does not show a question as it is given")
-        return text
-
-    def _media(self, clip: Clip | None) -> list[dict[str, Any]]:
-        if clip is None:
-            return []
-        if not self._as_images(clip):
-            return [{"type": "video"}]
-        texts = [""] * (len(clip.frames) + 1)
-        for place, text in clip.captions:
-            self._plain.check(text, "the text between the frames")
-            texts[place] += text
-        media: list[dict[str, Any]] = []
-        for text in texts[:-1]:
-            media += [{"type": "text", "text": text}] if text else []
-            media.append({"type": "image"})
-        return media + ([{"type": "text", "text": texts[-1]}] if texts[-1] else [])
-
-    def _as_images(self, clip: Clip) -> bool:
-        still = self._auto and self._can["images"] and len(clip.frames) == 1 and math.isnan(clip.source_fps)
-        return self.frames_as == "images" or bool(clip.captions) or still
 
     def _split(self, ids: Sequence[int], before: str, behind: str) -> tuple[int, str]:
         """How many tokens are the prefix, and the text from its last token on up to the question.
@@ -381,81 +330,17 @@ class TransformersAdapter(ModelAdapter):
         ids = self.tokenizer(text, add_special_tokens=special, return_tensors="pt").input_ids
         return ids.long().to(self.device)
 
-    def _first_tokens(self, text: str) -> tuple[int, ...]:
-        """What the processor puts before a text without frames that the tokenizer does not."""
-        special = self._adds_special(text)
-        own = self.processor(text=[text], add_special_tokens=special, return_tensors="pt")["input_ids"][0].tolist()
-        count = len(own) - self._ids(text, special).shape[1]
-        if count < 0 or own[count:] != self._ids(text, special)[0].tolist():
-            raise UserError(f"{self._name} cannot be asked without a video: its processor makes other tokens of text")
-        return tuple(own[:count])
-
-    def _adds_special(self, text: str) -> bool:
-        """Whether the tokenizer is to add its first token: not where the template has it."""
-        begin = self.tokenizer.bos_token
-        return not (begin and text.startswith(begin))
-
     # -------------------------------------------------------------------------------------------------- frames
 
-    def _process(self, clip: Clip, text: str) -> dict[str, Any]:
-        """The processor's tensors."""
+    def _placed(self, found: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The tensors of these, on the model's device, and pixels in its dtype."""
         import torch
 
-        given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": self._adds_special(text)}
-        clip = clip if self._as_images(clip) else _frames.long_enough(clip, self.processor.video_processor)
-        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-        if self._as_images(clip):
-            given["images"] = [list(frames)]
-            given |= self._bounds(self.processor.image_processor, clip)
-        else:
-            about = _frames.metadata(clip, self.kind)
-            given |= {"videos": [[frames]], "video_metadata": [[about]], "do_sample_frames": False}
-            given |= self._bounds(self.processor.video_processor, clip)
-        found = dict(self.processor(text=[text], **given))
-        found.pop("attention_mask", None)  # of ones
-        return found
-
-    def _bounds(self, processor: Any, clip: Clip) -> dict[str, Any]:
-        return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels)
-
-    def _placed(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """On the model's device, and pixels in its dtype."""
-        return value.to(self.device, self.dtype if value.is_floating_point() and "pixel" in name else None)
-
-    def _seen(self, clip: Clip, given: dict[str, Any], prefix: torch.Tensor) -> Seen:
-        """What the tensors show of the clip. Raises UserError where that is fewer frames than it has."""
-        images = self._as_images(clip)
-        processor = self.processor.image_processor if images else self.processor.video_processor
-        shown = _frames.shown(given, processor, images, len(clip.frames))
-        ids = prefix[0].tolist()
-        tokens = sum(token in self._media_tokens for token in ids)
-        if not tokens:
-            raise UserError(f"{self._name}: its processor puts no frames in the prompt: use another frames_as")
-        if shown.frames < len(clip.frames):
-            other = "video" if images else "images"
-            hint = f", or show them otherwise (frames_as={other})" if self._can[other] else ""
-            raise UserError(
-                f"{self._name} sees {shown.frames} of {len(clip.frames)} frames: use --num-frames {shown.frames}{hint}"
-            )
-        self._warn_of_size(clip, shown)
-        prompt = self.tokenizer.decode(_frames.collapsed(ids, self._placeholders))
-        times = not images and _frames.tells_times(self.kind, prompt, clip)
-        kind: Literal["video", "images"] = "images" if images else "video"
-        return Seen(shown.frames, shown.height, shown.width, tokens, kind, times)
-
-    def _warn_of_size(self, clip: Clip, shown: _frames.Shown) -> None:
-        """Say once where frames lose pixels or their shape, which nobody asked for."""
-        height, width = clip.frames.shape[1:3]
-        bent = abs(math.log(shown.width / shown.height * height / width)) > 0.15
-        smaller = shown.height * shown.width < 0.75 * height * width
-        asked = self.max_pixels or self.total_pixels
-        if self._warned or asked or shown.tiles or not (bent or smaller):
-            return
-        self._warned = True
-        log.warning(
-            "%s: the model sees %dx%d of frames of %dx%d, as its processor has it",
-            *(self._name, shown.width, shown.height, width, height),
-        )
+        tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() and "pixel" in name else None)
+            for name, value in tensors.items()
+        }
 
     def _positions(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
         """Where the prefix's tokens stand, by the rule of the model's own ``generate``: (rows, 1, N) or (1, N)."""
@@ -510,7 +395,7 @@ class TransformersAdapter(ModelAdapter):
     # ------------------------------------------------------------------------------------------------- loading
 
     def _load(self, weights: _transformers.Weights) -> None:
-        """Set ``model``, ``processor``, ``kind`` and how to call the model in errors."""
+        """The model and its processor, and what identifies them."""
         from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
         if (pretrained := weights.pretrained) is None:
@@ -524,10 +409,18 @@ class TransformersAdapter(ModelAdapter):
         _transformers.check_fit(info, pretrained, type(self.model).__name__, self._misfits)
         with _transformers.reading_checkpoint(weights):
             self.processor = AutoProcessor.from_pretrained(pretrained, **source)
+        self._learn_tokens(self.model.config)
+        self.model.eval()
         if weights.device_map is not None:
             self.device = self.model.device
+        own = self.model.generation_config
+        if own.eos_token_id is None:
+            own.eos_token_id = self.tokenizer.eos_token_id
         identity = _transformers.checkpoint_identity(pretrained, config)
-        self._description = {**weights.describe(), "identity": identity}
+        self._description = {**weights.describe(), "identity": identity, "class": type(self.model).__name__}
+        # Of generation_config.json these alone act: see `load_checkpoint`.
+        acting = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
+        self._description |= {name: getattr(own, name) for name in acting if getattr(own, name) is not None}
 
     def _check_kind(self, config: Any) -> None:
         """Raise UserError for a checkpoint of a type that is not for this adapter."""
@@ -537,83 +430,8 @@ class TransformersAdapter(ModelAdapter):
         if (why := _NO_PREFIX.get(self.kind, why)) is not None:
             raise UserError(f"{self._name}: a {self.kind} cannot be asked by this adapter: {why}")
 
-    def _learn_tokens(self) -> None:
-        self.model.eval()
-        self.tokenizer = getattr(self.processor, "tokenizer", None)
-        if self.tokenizer is None:
-            raise UserError(f"{self._name} has no processor with a tokenizer: is it a video or image-text model?")
-        self._added = {str(token) for token in (*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens)}
-        self._media_tokens, self._placeholders = _media_tokens(self.model.config, self.processor)
-        self._plain = _transformers.PlainText(self.tokenizer, self.tokenizer.convert_ids_to_tokens(self._placeholders))
-        own = self.model.generation_config
-        if own.eos_token_id is None:
-            own.eos_token_id = self.tokenizer.eos_token_id
-
-    def _choose_frames(self, frames_as: str) -> None:
-        """As a video where the processor takes one and the chat template shows it, else as pictures."""
-        blind = self._chat([], _MARK)
-        self._can = {
-            kind: getattr(self.processor, f"{medium}_processor", None) is not None
-            and self._chat([{"type": medium}], _MARK) != blind
-            for kind, medium in (("video", "video"), ("images", "image"))
-        }
-        self._auto = frames_as == "auto"
-        if frames_as not in ("auto", *self._can):
-            raise UserError(f"frames_as is {frames_as!r}: use auto, video or images")
-        if not any(self._can.values()):
-            raise UserError(f"{self._name} takes neither videos nor pictures: is it a video or image-text model?")
-        if frames_as == "auto":
-            frames_as = "video" if self._can["video"] else "images"
-        if not self._can[frames_as]:
-            (other,) = (kind for kind, possible in self._can.items() if possible)
-            raise UserError(f"{self._name} does not take frames as {frames_as}: use frames_as={other}, or leave it out")
-        self.frames_as = frames_as
-
-    def _check_template(self) -> None:
-        """Learn how the chat template shows a question, and refuse an argument that it makes nothing of."""
-        template = getattr(self.processor, "chat_template", None)
-        if not template:
-            raise UserError(f"{self._name} has no chat template, so nobody knows how to ask it: is it a chat model?")
-        self._trims = f" {_MARK} " not in self._chat([], f" {_MARK} ")
-        if self.thinking is not None:
-            other = not self.thinking
-            if self._render(None) == self._render(None, enable_thinking=other, thinking=other):
-                raise UserError(
-                    f"{self._name}: its chat template makes nothing of thinking (enable_thinking): leave it out"
-                )
-
     def _note_choices(self) -> None:
         """What else decides answers, for the fingerprint."""
-        template = hashlib.sha256(str(self.processor.chat_template).encode()).hexdigest()[:16]
-        self._description |= {"class": type(self.model).__name__, "chat_template": template}
-        # Of generation_config.json these alone act: see `load_checkpoint`.
-        own, acting = self.model.generation_config, ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
-        self._description |= {name: getattr(own, name) for name in acting if getattr(own, name) is not None}
-        chosen = {"frames_as": self.frames_as, "max_pixels": self.max_pixels, "total_pixels": self.total_pixels}
-        chosen |= {"system": self.system, "thinking": self.thinking}
+        self._description |= self._choices()
         if self.kind in _OVERLAPPING:
-            chosen["text_positions"] = "original" if self.original_positions else "transformers"
-        self._description |= {name: value for name, value in chosen.items() if value is not None}
-
-
-def pixels(value: int | str | None) -> int | None:
-    """An argument that counts pixels. Raises UserError for none."""
-    if value is None:
-        return None
-    if int(value) <= 0:
-        raise UserError(f"a number of pixels must be positive, not {value}")
-    return int(value)
-
-
-def _media_tokens(config: Any, processor: Any) -> tuple[set[int], set[int]]:
-    """Ids of the tokens in whose place what is made of frames stands; and of all that a processor may put there."""
-    names = [f"{medium}_token_{kind}" for medium in ("image", "video") for kind in ("id", "index")]
-
-    def of(owner: Any) -> set[int]:
-        found = {getattr(owner, name, None) for name in names}
-        return {int(each) for each in found if isinstance(each, int)}
-
-    own = of(config) or of(getattr(config, "vision_config", None))
-    further = {each for name in ("image", "video") for each in getattr(processor, f"{name}_token_ids", None) or ()}
-    every = own | of(processor) | {int(each) for each in further if isinstance(each, int)}
-    return own or every, every
+            self._description["text_positions"] = "original" if self.original_positions else "transformers"

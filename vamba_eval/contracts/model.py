@@ -90,6 +90,7 @@ class Answer:
     latency_s       seconds from its request to its answer, where a served model sends each when it has a place for it;
                     None counts from the moment the video was sent
     in_flight       requests of this model that were out when its own was sent, which is one of them; 0: not known
+    seen            what a served model saw of the clip, where that is only known once it was asked
     """
 
     text: str
@@ -102,6 +103,7 @@ class Answer:
     served_by: str = ""
     latency_s: float | None = None
     in_flight: int = 0
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -212,5 +214,5 @@ class ServedModel(Model):
         """
 
     def seen(self, clip: Clip) -> Seen | None:
-        """What the model sees of ``clip``; None if it does not say."""
+        """What the model sees of ``clip``; None if it does not say, or says it with its answers."""
         return None

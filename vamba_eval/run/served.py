@@ -191,6 +191,7 @@ class Served(Workplace):
         except Exception as error:
             return record_of(job, about, question, error=failure("answering", error))
         record = answer_record(job, about, question, request.prompt, answer, settings)
+        note_seen(record, answer.seen)
         record.latency_s = round(seconds if answer.latency_s is None else answer.latency_s, 6)
         return record
 
