@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Answer, GenerationSettings, Likelihood, UserError
 from vamba_eval.cost.meter import mark_first_token
+from vamba_eval.reasoning import THINKING_MARKS
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +70,8 @@ def choose_weights(
     dtype: str,
     device_map: str | None,
     attn_implementation: str,
-    random: str | None,
-    seed: int,
+    random: str | None = None,
+    seed: int = 0,
     trust_remote_code: bool | str = False,
 ) -> Weights:
     """From an adapter's arguments, as the command line gives them. Raises UserError where they do not go together."""
@@ -332,16 +333,6 @@ def answer(model: Any, tokenizer: Any, tokens: list[int], prompt_tokens: int, be
     return Answer(text, len(tokens), "stop" if stopped else "length", prompt_tokens, thoughts)
 
 
-# What opens and closes a model's thinking: Qwen and GLM, Kimi, Gemma 4, Gemma 3 and MedGemma, Command.
-_THINKING = (
-    ("<think>", "</think>"),
-    ("◁think▷", "◁/think▷"),
-    ("<|channel>thought", "<channel|>"),
-    ("<unused94>", "<unused95>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
-
-
 def split_tokens(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> tuple[str, str]:
     """The thinking in ``tokens`` and the answer after it; no answer where the thinking does not end.
 
@@ -353,7 +344,7 @@ def split_tokens(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> tup
         return text
 
     whole = decoded(tokens, special=True)
-    for opening, closing in _THINKING:
+    for opening, closing in THINKING_MARKS:
         opened = behind.rfind(opening) > behind.rfind(closing) or whole.lstrip().startswith(opening)
         if closing not in whole and not opened:
             continue
@@ -455,15 +446,3 @@ def begin_training(model: Any) -> None:
     model.disable_input_require_grads()  # else frozen parts would be trained through, for nothing
     for name, weight in model.named_parameters():
         weight.requires_grad_(not name.removeprefix("model.").startswith(_FROZEN))
-
-
-def training_text(
-    tokenizer: Any, before: str, answer: str, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Token ids (1, N) of ``before`` and the answer with its end of turn, labels of the answer alone, its length."""
-    import torch
-
-    head, tail = (tokenizer(text, add_special_tokens=False).input_ids for text in (before, f"{answer}<|im_end|>"))
-    ids = torch.tensor([[*head, *tail]], device=device)
-    labels = torch.tensor([[-100] * len(head) + tail], device=device)
-    return ids, labels, len(tail)

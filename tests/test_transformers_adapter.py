@@ -435,6 +435,7 @@ def test_thinking_is_kept_apart() -> None:
         ("◁think▷so◁/think▷A", "so", "A"),  # Kimi
         ("<|channel>thought\nso<channel|>A", "so", "A"),  # Gemma 4, of special tokens
         ("<unused94>so<unused95>A", "so", "A"),
+        ("<|begin_of_thought|>so<|end_of_thought|>A", "so", "A"),
         ("<think>a</think>b</think>A", "a</think>b", "A"),
         ("A or B", "", "A or B"),
         ("<think>", "", ""),
