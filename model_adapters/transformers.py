@@ -32,11 +32,18 @@ _NO_PREFIX = {
     **dict.fromkeys(
         ("instructblip", "instructblipvideo"), "its Q-Former reads the question while it encodes the frames"
     ),
-    "mllama": "each token of a question has a mask over the pictures",
+    **dict.fromkeys(("mllama", "idefics"), "each token of a question has a mask over the pictures"),
+    "paligemma": "its pictures attend to the question",
+    "diffusion_gemma": "it writes many tokens at a time",
+    "shieldgemma2": "its processor asks questions of its own",
     **dict.fromkeys(
         ("qwen2_5_omni", "qwen3_omni_moe"), "it answers in speech too, with a second model behind the one that sees"
     ),
 }
+# Types whose own forward fails in a version of transformers.
+_BROKEN = {("llama4", (5, 24)): "its forward fails in transformers 5.24: use another version"}
+# These see with a LoRA that lies in a folder beside their weights, which loading them leaves out.
+_LORAS = {"phi4_multimodal": "vision-lora"}
 # Since 5.3, transformers places the text after a video of these on the video's own late positions; the checkpoints were
 # trained with positions behind all of it, as Qwen's code and transformers up to 5.2 have them.
 _OVERLAPPING = frozenset(("qwen2_vl", "qwen2_5_vl"))
@@ -163,6 +170,7 @@ class TransformersAdapter(ModelAdapter):
                 use_cache=True,
                 **tensors,
                 **types,
+                **_caches.given(self.model),
                 **_transformers.last_logits(self.model, 1),
             )
         return Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
@@ -265,7 +273,7 @@ class TransformersAdapter(ModelAdapter):
         if self.thinking is not None:  # as most call it, and as Kimi and DeepSeek do
             template = {"enable_thinking": self.thinking, "thinking": self.thinking, **template}
         text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
-        if text.count(_MARK) != 1:
+        if text.count(_MARK) != 1 or "'text': " in text:  # of a template that takes texts alone, and shows the list
             raise UserError(f"{self._name}: its chat template does not show a question as it is given")
         return text
 
@@ -336,20 +344,25 @@ class TransformersAdapter(ModelAdapter):
 
         given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": self._adds_special(text)}
         clip = clip if self._as_images(clip) else _frames.long_enough(clip, self.processor.video_processor)
-        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+        if _transformers.takes(self.model, "mm_token_type_ids"):
+            given["return_mm_token_type_ids"] = True
         if self._as_images(clip):
-            given["images"] = [list(frames)]
+            given["images"] = [_frames.pictures(clip, self.kind)]
             given |= self._bounds(self.processor.image_processor, clip)
         else:
+            frames = torch.from_numpy(_frames.writable(clip, self.processor.video_processor)).permute(0, 3, 1, 2)
             about = _frames.metadata(clip, self.kind)
             given |= {"videos": [[frames]], "video_metadata": [[about]], "do_sample_frames": False}
+            given |= {"return_metadata": True, **_frames.pace(clip, self.kind)}
             given |= self._bounds(self.processor.video_processor, clip)
         found = dict(self.processor(text=[text], **given))
         found.pop("attention_mask", None)  # of ones
         return found
 
     def _bounds(self, processor: Any, clip: Clip) -> dict[str, Any]:
-        return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels)
+        kind = "videos_kwargs" if self.processor.__dict__.get("video_processor") is processor else "images_kwargs"
+        given = _transformers.processor_defaults(self.processor, kind).get("size")
+        return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels, given)
 
     def _placed(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """On the model's device, and pixels in its dtype."""
@@ -372,7 +385,8 @@ class TransformersAdapter(ModelAdapter):
             )
         self._warn_of_size(clip, shown)
         prompt = self.tokenizer.decode(_frames.collapsed(ids, self._placeholders))
-        times = not images and _frames.tells_times(self.kind, prompt, clip)
+        drawn = getattr(processor, "draw_on_frames", False) and _frames.timed(clip)
+        times = not images and (bool(drawn) or _frames.tells_times(self.kind, prompt, clip))
         kind: Literal["video", "images"] = "images" if images else "video"
         return Seen(shown.frames, shown.height, shown.width, tokens, kind, times)
 
@@ -392,12 +406,15 @@ class TransformersAdapter(ModelAdapter):
 
     def _last_position(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
         """Where the prefix's last token stands, by the rule of the model's own ``generate``."""
+        import torch
+
         if not _transformers.takes(self.model, "position_ids"):
             return None
         for module in self.model.modules():  # of the video before this one
             if getattr(module, "rope_deltas", None) is not None:
                 module.rope_deltas = None
-        positions = self.model._prepare_position_ids_for_generation(prefix, dict(given))
+        given = {"attention_mask": torch.ones_like(prefix), **given}
+        positions = self.model._prepare_position_ids_for_generation(prefix, given)
         if self.original_positions and len(positions) == 4 and "video_grid_thw" in given:
             positions[1:, :, -1] = positions[1:, :, :-1].max() + 1
         last: torch.Tensor = positions[..., -1:]
@@ -413,6 +430,8 @@ class TransformersAdapter(ModelAdapter):
     # ------------------------------------------------------------------------------------------------- loading
 
     def _load(self, pretrained: str, weights: _transformers.Weights) -> None:
+        import transformers
+        from packaging.version import Version
         from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
         source = {"revision": weights.revision, "trust_remote_code": weights.trust_remote_code}
@@ -422,8 +441,15 @@ class TransformersAdapter(ModelAdapter):
         if getattr(config, "vision_mamba_mixer_config", None) is not None:
             raise UserError(f"{pretrained} is a Vamba checkpoint: use --models vamba for it")
         why = "it has an encoder for its text" if getattr(config, "is_encoder_decoder", False) else None
+        major, minor = Version(transformers.__version__).release[:2]
+        why = _BROKEN.get((self.kind, (major, minor))) or why
         if (why := _NO_PREFIX.get(self.kind, why)) is not None:
             raise UserError(f"{pretrained}: a {self.kind} cannot be asked by this adapter: {why}")
+        if (lora := _LORAS.get(self.kind)) is not None and _transformers.has_lora(weights, lora):
+            raise UserError(
+                f"{pretrained} sees with a LoRA that lies beside its weights ({lora}): merge it into them "
+                "(merge_and_unload of the package peft), and give the folder of what comes of it"
+            )
         self.model, info = _transformers.load_checkpoint(AutoModelForMultimodalLM, weights)
         _transformers.check_fit(info, pretrained, type(self.model).__name__, ("missing_keys", "mismatched_keys"))
         with _transformers.reading_checkpoint(weights):
@@ -431,6 +457,8 @@ class TransformersAdapter(ModelAdapter):
         self.tokenizer = getattr(self.processor, "tokenizer", None)
         if self.tokenizer is None:
             raise UserError(f"{pretrained} has no processor with a tokenizer: is it a video or image-text model?")
+        if not getattr(self.processor, "chat_template", None):  # which some processors leave to their tokenizer
+            self.processor.chat_template = getattr(self.tokenizer, "chat_template", None)
         self.model.eval()
         if weights.device_map is not None:
             self.device = self.model.device

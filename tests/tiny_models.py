@@ -89,9 +89,8 @@ class Tokens:
         return {**TEXT, "vocab_size": len(self), "eos_token_id": self[END], **changes}
 
 
-def build(name: str, folder: Path) -> None:
-    """Save a tiny model called ``name`` to ``folder``, with its processor."""
-    tiny = TINY[name]
+def build(tiny: Tiny, folder: Path) -> None:
+    """Save a tiny model to ``folder``, with its processor."""
     tokenizer = byte_tokenizer(tiny.tokens, tiny.named, tiny.begin)
     processor = tiny.processor(tokenizer, tiny.template)
     tokens = Tokens(processor.tokenizer)
