@@ -34,13 +34,19 @@ def of_output(output: Any) -> Any:
 
 
 @contextmanager
-def continued(cache: Any, length: int) -> Iterator[dict[str, Any]]:
-    """``cache``, of so many tokens, as the model takes it for one question; it is as before afterwards."""
+def continued(cache: Any, length: int, *, copied: bool = False) -> Iterator[dict[str, Any]]:
+    """``cache``, of so many tokens, as the model takes it for one question; it is as before afterwards.
+
+    ``copied``: nothing of it is shared with the question, for a model that may do anything to its cache.
+    """
     if cache is None:
         yield {}
         return
     name = _transformers.cache_name()
-    if not _is_plain(cache):
+    if copied:
+        yield {name: copy.deepcopy(cache)}
+        return
+    if not is_plain(cache):
         yield {name: fork(cache)}
         return
     try:
@@ -50,12 +56,19 @@ def continued(cache: Any, length: int) -> Iterator[dict[str, Any]]:
             cache.crop(-added)
 
 
-def _is_plain(cache: Any) -> bool:
+def is_plain(cache: Any) -> bool:
     """Whether every layer keeps all keys and values (``is_croppable`` is true of sliding layers that cannot be cut)."""
     from transformers.cache_utils import DynamicLayer
 
     layers = getattr(cache, "layers", None) or ()
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def lengths(cache: Any) -> set[int]:
+    """How many tokens the layers of a cache have that keep all keys and values, and how many it counts itself."""
+    from transformers.cache_utils import DynamicLayer
+
+    return {cache.get_seq_length()} | {each.get_seq_length() for each in cache.layers if type(each) is DynamicLayer}
 
 
 def fork(cache: Any) -> Any:

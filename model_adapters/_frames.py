@@ -253,7 +253,7 @@ def tells_times(kind: str, prompt: str, clip: Clip) -> bool:
     A prompt may tell one time for several frames: the first, or the mean.
     """
     if kind in PACED:
-        return timed(clip)
+        return timed(clip) and _evenly_spread(clip.timestamps_s)
     if (pattern := STAMPS.get(kind)) is None:
         return False
     stamps = list(_seconds(pattern, prompt))
@@ -264,6 +264,12 @@ def tells_times(kind: str, prompt: str, clip: Clip) -> bool:
     if len(groups) != len(stamps):
         return False
     return all(group.min() - slack <= s <= group.max() + 0.06 for group, (s, slack) in zip(groups, stamps, strict=True))
+
+
+def _evenly_spread(times: np.ndarray) -> bool:
+    """Whether one time between frames says when each was, to half of it."""
+    even = np.linspace(times[0], times[-1], len(times))
+    return len(times) < 3 or bool(np.abs(times - even).max() <= 0.5 * (even[1] - even[0]))
 
 
 def _seconds(pattern: re.Pattern[str], prompt: str) -> Iterator[tuple[float, float]]:

@@ -419,13 +419,17 @@ def _end_of_thinking(tokens: Sequence[int], closing: str, decoded: Callable[[Seq
     return high
 
 
+def seed_of(settings: GenerationSettings, prompt: str) -> int:
+    """By the question, so that what is drawn depends on neither the order of questions nor a restart."""
+    digest = hashlib.sha256(f"{settings.seed} {prompt}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
 def seed_sampling(settings: GenerationSettings, prompt: str) -> None:
-    """Seed by the question, so that what is drawn depends on neither the order of questions nor a restart."""
     import torch
 
     if settings.do_sample:
-        digest = hashlib.sha256(f"{settings.seed} {prompt}".encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        torch.manual_seed(seed_of(settings, prompt))
 
 
 class PlainText:

@@ -8,24 +8,22 @@ are switched off, and it is told where in the source each frame stands.
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
 from vamba_eval.cost.meter import phase
 
-from . import _caches, _frames, _transformers
+from . import _caches, _transformers, _wrapping
+from ._chat import _MARK, Chat, pixels
 
 if TYPE_CHECKING:
     import torch
 
-_MARK = "QUESTION"
+    from ._decoding import Decoder
+
 _FAR = 64  # tokens
-log = logging.getLogger(__name__)
 _TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")  # an input for each token
 # Types that cannot be asked: of most, a video cannot be encoded before the question is known.
 _NO_PREFIX = {
@@ -61,6 +59,8 @@ class Encoded:
     behind     text behind the question
     overlap    how many tokens of ``before`` are the prefix's: 1, or 0 without a prefix
     first      tokens that the processor puts before all of it, where there is no prefix
+    dropped    how many tokens of the prefix a wrapped model keeps nothing of; ``ids`` and ``types`` are then of as many
+               tokens as its cache has, whichever these are
     """
 
     ids: torch.Tensor
@@ -72,28 +72,28 @@ class Encoded:
     seen: Seen | None = None
     types: dict[str, torch.Tensor] = field(default_factory=dict)
     first: tuple[int, ...] = ()
+    dropped: int = 0
 
     @property
     def video_tokens(self) -> int:
         return 0 if self.seen is None else self.seen.video_tokens or 0
 
 
-class TransformersAdapter(ModelAdapter):
+class TransformersAdapter(Chat, ModelAdapter):
     """Arguments: ``pretrained`` (a folder or a Hub id), ``revision``, ``dtype`` (auto, bfloat16, float16, float32),
     ``device`` (auto, cpu, cuda, cuda:N), ``device_map`` (such as auto, to spread a model over GPUs),
     ``attn_implementation`` (sdpa, eager, flash_attention_2), ``trust_remote_code``; ``frames_as`` (auto, video,
     images), ``max_pixels`` of a frame and ``total_pixels`` of all frames together, above which frames are shrunk
     (default: never, where the model can take them), ``system`` prompt, ``thinking`` (true, false: as the chat template
-    has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md).
+    has it by default), ``text_positions`` (original, transformers: of qwen2_vl and qwen2_5_vl, see docs/models.md),
+    ``batch_size`` (questions about one video answered at once), ``wrap`` (module:function, or file.py:function: what
+    changes the model once it is loaded).
     """
 
     name = "transformers"
     takes_captions = True
     model: Any
-    processor: Any
-    tokenizer: Any
-    _warned: bool
-    _can: dict[str, bool]
+    _decoder: Decoder
 
     def __init__(
         self,
@@ -110,7 +110,11 @@ class TransformersAdapter(ModelAdapter):
         system: str | None = None,
         thinking: bool | str | None = None,
         text_positions: str | None = None,
+        batch_size: int | str = 1,
+        wrap: str | None = None,
     ) -> None:
+        from ._decoding import Decoder
+
         if pretrained is None:
             raise UserError("which model of transformers? give pretrained=, a folder or a Hub id")
         weights = _transformers.choose_weights(
@@ -126,9 +130,14 @@ class TransformersAdapter(ModelAdapter):
         )
         self.device, self.dtype = weights.device, weights.dtype
         self._load(pretrained, weights)
+        self._wrapped = wrap is not None
+        if wrap is not None:
+            self.model, about = _wrapping.wrapped(self.model, wrap)
+            self.model.eval()
+            self._description |= about
         self.system = system
         self.thinking = None if thinking is None else _transformers.boolean(thinking)
-        self.max_pixels, self.total_pixels = _pixels(max_pixels), _pixels(total_pixels)
+        self.max_pixels, self.total_pixels = pixels(max_pixels), pixels(total_pixels)
         self._check_template()
         self._choose_frames(frames_as)
         if text_positions not in (None, "original", "transformers"):
@@ -139,6 +148,10 @@ class TransformersAdapter(ModelAdapter):
             )
         self.original_positions = self.kind in _OVERLAPPING and text_positions != "transformers"
         self._note_choices()
+        self.batch_size = int(batch_size)
+        if self.batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        self._decoder = Decoder(self.model)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
@@ -158,12 +171,12 @@ class TransformersAdapter(ModelAdapter):
         ids = given.pop("input_ids").to(self.device)
         prefix_length, before = self._split(ids[0].tolist(), before, behind)
         prefix = ids[:, :prefix_length]
-        self._check_room(prefix_length)
         types = {name: given.pop(name)[:, :prefix_length].to(self.device) for name in _TYPES if name in given}
-        seen = self._seen(clip, given, prefix)
+        seen = self._seen(clip, given, prefix[0].tolist())
         tensors = {name: self._placed(name, value) for name, value in given.items() if isinstance(value, torch.Tensor)}
         with torch.inference_mode():
             position = self._last_position(prefix, {**tensors, **types})
+            self._check_room(prefix, position, 0)
             output = self.model(
                 input_ids=prefix,
                 attention_mask=torch.ones_like(prefix),
@@ -173,10 +186,26 @@ class TransformersAdapter(ModelAdapter):
                 **_caches.given(self.model),
                 **_transformers.last_logits(self.model, 1),
             )
-        return Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        encoded = Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        if self.batch_size > 1 and not self._can_continue(encoded):
+            what = "wrapped model" if self._wrapped else self.kind
+            raise UserError(
+                f"batch_size has no effect on a {what}, whose questions are answered one by one: leave it out"
+            )
+        return self._without_dropped(encoded) if self._wrapped else encoded
 
     def generate(self, encoded: Encoded, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
-        return [self._answer(encoded, str(prompt), settings) for prompt in prompts]
+        questions = [self._question(encoded, str(prompt)) for prompt in prompts]
+        lengths = [encoded.dropped + encoded.ids.shape[1] + question.shape[1] for question in questions]
+        longest = max(question.shape[1] for question in questions)
+        self._check_room(encoded.ids, encoded.position, longest + settings.max_new_tokens)
+        said = self._continued(encoded, questions, settings)
+        if said is None:
+            said = [self._generated(encoded, *each, settings) for each in zip(questions, prompts, strict=True)]
+        return [
+            _transformers.answer(self.model, self.tokenizer, tokens, length - encoded.video_tokens, encoded.behind)
+            for tokens, length in zip(said, lengths, strict=True)
+        ]
 
     def seen(self, encoded: Encoded) -> Seen | None:
         return encoded.seen
@@ -192,15 +221,30 @@ class TransformersAdapter(ModelAdapter):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _answer(self, encoded: Encoded, prompt: str, settings: GenerationSettings) -> Answer:
+    def _continued(
+        self, encoded: Encoded, questions: Sequence[torch.Tensor], settings: GenerationSettings
+    ) -> list[list[int]] | None:
+        """The tokens of each answer, all questions at once; None where only the model's ``generate`` can do it."""
+        config = _transformers.generation_config(self.model, settings)
+        if settings.do_sample or encoded.position is None or not self._can_continue(encoded):
+            return None
+        with _transformers.attention_for_any_shape(self.device):
+            return self._decoder(encoded.cache, encoded.position, questions, tuple(encoded.types), config)
+
+    def _can_continue(self, encoded: Encoded) -> bool:
+        """Whether the decoder can go on from its cache; of a wrapped model only ``generate`` does what it is to do."""
+        return not self._wrapped and self._decoder.takes(encoded.cache)
+
+    def _generated(
+        self, encoded: Encoded, question: torch.Tensor, prompt: str, settings: GenerationSettings
+    ) -> list[int]:
+        """The tokens of one answer, by the model's ``generate``."""
         import torch
 
-        question = self._question(encoded, prompt)
         ids = torch.cat([encoded.ids, question], dim=1)
-        self._check_room(ids.shape[1] + settings.max_new_tokens)
-        _transformers.seed_sampling(settings, prompt)
+        _transformers.seed_sampling(settings, str(prompt))
         with (
-            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
@@ -211,9 +255,8 @@ class TransformersAdapter(ModelAdapter):
                 **self._behind(encoded, question.shape[1]),
                 **cache,
             )
-        tokens = output[0, ids.shape[1] :].tolist()
-        asked = ids.shape[1] - encoded.video_tokens
-        return _transformers.answer(self.model, self.tokenizer, tokens, asked, encoded.behind)
+        tokens: list[int] = output[0, ids.shape[1] :].tolist()
+        return tokens
 
     def _likelihood(self, encoded: Encoded, prompt: str, continuation: str) -> Likelihood:
         import torch
@@ -226,7 +269,7 @@ class TransformersAdapter(ModelAdapter):
         given = self._behind(encoded, count)
         given |= {name: value[:, -count:] for name, value in given.items() if name in _TYPES}
         with (
-            _caches.continued(encoded.cache, encoded.ids.shape[1]) as cache,
+            _caches.continued(encoded.cache, encoded.ids.shape[1], copied=self._wrapped) as cache,
             torch.inference_mode(),
             _transformers.attention_for_any_shape(self.device),
         ):
@@ -261,41 +304,6 @@ class TransformersAdapter(ModelAdapter):
 
     # -------------------------------------------------------------------------------------------------- prompt
 
-    def _render(self, clip: Clip | None, **template: Any) -> str:
-        """The chat with the mark in the question's place."""
-        return self._chat(self._media(clip), _MARK, **template)
-
-    def _chat(self, media: Sequence[dict[str, Any]], question: str, **template: Any) -> str:
-        content = [*media, {"type": "text", "text": question}]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if self.system is not None:
-            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
-        if self.thinking is not None:  # as most call it, and as Kimi and DeepSeek do
-            template = {"enable_thinking": self.thinking, "thinking": self.thinking, **template}
-        text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
-        if text.count(_MARK) != 1 or "'text': " in text:  # of a template that takes texts alone, and shows the list
-            raise UserError(f"{self._name}: its chat template does not show a question as it is given")
-        return text
-
-    def _media(self, clip: Clip | None) -> list[dict[str, Any]]:
-        if clip is None:
-            return []
-        if not self._as_images(clip):
-            return [{"type": "video"}]
-        texts = [""] * (len(clip.frames) + 1)
-        for place, text in clip.captions:
-            self._plain.check(text, "the text between the frames")
-            texts[place] += text
-        media: list[dict[str, Any]] = []
-        for text in texts[:-1]:
-            media += [{"type": "text", "text": text}] if text else []
-            media.append({"type": "image"})
-        return media + ([{"type": "text", "text": texts[-1]}] if texts[-1] else [])
-
-    def _as_images(self, clip: Clip) -> bool:
-        still = self._auto and self._can["images"] and len(clip.frames) == 1 and math.isnan(clip.source_fps)
-        return self.frames_as == "images" or bool(clip.captions) or still
-
     def _split(self, ids: Sequence[int], before: str, behind: str) -> tuple[int, str]:
         """How many tokens are the prefix, and the text from its last token on up to the question.
 
@@ -322,87 +330,11 @@ class TransformersAdapter(ModelAdapter):
         ids = self.tokenizer(text, add_special_tokens=special, return_tensors="pt").input_ids
         return ids.long().to(self.device)
 
-    def _first_tokens(self, text: str) -> tuple[int, ...]:
-        """What the processor puts before a text without frames that the tokenizer does not."""
-        special = self._adds_special(text)
-        own = self.processor(text=[text], add_special_tokens=special, return_tensors="pt")["input_ids"][0].tolist()
-        count = len(own) - self._ids(text, special).shape[1]
-        if count < 0 or own[count:] != self._ids(text, special)[0].tolist():
-            raise UserError(f"{self._name} cannot be asked without a video: its processor makes other tokens of text")
-        return tuple(own[:count])
-
-    def _adds_special(self, text: str) -> bool:
-        """Whether the tokenizer is to add its first token: not where the template has it."""
-        begin = self.tokenizer.bos_token
-        return not (begin and text.startswith(begin))
-
     # -------------------------------------------------------------------------------------------------- frames
-
-    def _process(self, clip: Clip, text: str) -> dict[str, Any]:
-        """The processor's tensors."""
-        import torch
-
-        given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": self._adds_special(text)}
-        clip = clip if self._as_images(clip) else _frames.long_enough(clip, self.processor.video_processor)
-        if _transformers.takes(self.model, "mm_token_type_ids"):
-            given["return_mm_token_type_ids"] = True
-        if self._as_images(clip):
-            given["images"] = [_frames.pictures(clip, self.kind)]
-            given |= self._bounds(self.processor.image_processor, clip)
-        else:
-            frames = torch.from_numpy(_frames.writable(clip, self.processor.video_processor)).permute(0, 3, 1, 2)
-            about = _frames.metadata(clip, self.kind)
-            given |= {"videos": [[frames]], "video_metadata": [[about]], "do_sample_frames": False}
-            given |= {"return_metadata": True, **_frames.pace(clip, self.kind)}
-            given |= self._bounds(self.processor.video_processor, clip)
-        found = dict(self.processor(text=[text], **given))
-        found.pop("attention_mask", None)  # of ones
-        return found
-
-    def _bounds(self, processor: Any, clip: Clip) -> dict[str, Any]:
-        kind = "videos_kwargs" if self.processor.__dict__.get("video_processor") is processor else "images_kwargs"
-        given = _transformers.processor_defaults(self.processor, kind).get("size")
-        return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels, given)
 
     def _placed(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """On the model's device, and pixels in its dtype."""
         return value.to(self.device, self.dtype if value.is_floating_point() and "pixel" in name else None)
-
-    def _seen(self, clip: Clip, given: dict[str, Any], prefix: torch.Tensor) -> Seen:
-        """What the tensors show of the clip. Raises UserError where that is fewer frames than it has."""
-        images = self._as_images(clip)
-        processor = self.processor.image_processor if images else self.processor.video_processor
-        shown = _frames.shown(given, processor, images, len(clip.frames))
-        ids = prefix[0].tolist()
-        tokens = sum(token in self._media_tokens for token in ids)
-        if not tokens:
-            raise UserError(f"{self._name}: its processor puts no frames in the prompt: use another frames_as")
-        if shown.frames < len(clip.frames):
-            other = "video" if images else "images"
-            hint = f", or show them otherwise (frames_as={other})" if self._can[other] else ""
-            raise UserError(
-                f"{self._name} sees {shown.frames} of {len(clip.frames)} frames: use --num-frames {shown.frames}{hint}"
-            )
-        self._warn_of_size(clip, shown)
-        prompt = self.tokenizer.decode(_frames.collapsed(ids, self._placeholders))
-        drawn = getattr(processor, "draw_on_frames", False) and _frames.timed(clip)
-        times = not images and (bool(drawn) or _frames.tells_times(self.kind, prompt, clip))
-        kind: Literal["video", "images"] = "images" if images else "video"
-        return Seen(shown.frames, shown.height, shown.width, tokens, kind, times)
-
-    def _warn_of_size(self, clip: Clip, shown: _frames.Shown) -> None:
-        """Say once where frames lose pixels or their shape, which nobody asked for."""
-        height, width = clip.frames.shape[1:3]
-        bent = abs(math.log(shown.width / shown.height * height / width)) > 0.15
-        smaller = shown.height * shown.width < 0.75 * height * width
-        asked = self.max_pixels or self.total_pixels
-        if self._warned or asked or shown.tiles or not (bent or smaller):
-            return
-        self._warned = True
-        log.warning(
-            "%s: the model sees %dx%d of frames of %dx%d, as its processor has it",
-            *(self._name, shown.width, shown.height, width, height),
-        )
 
     def _last_position(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
         """Where the prefix's last token stands, by the rule of the model's own ``generate``."""
@@ -420,12 +352,43 @@ class TransformersAdapter(ModelAdapter):
         last: torch.Tensor = positions[..., -1:]
         return last
 
-    def _check_room(self, tokens: int) -> None:
-        """Raise ValueError where the model was made for fewer tokens: it would answer nonsense."""
+    def _without_dropped(self, encoded: Encoded) -> Encoded:
+        """As a wrapped model has it, whose cache may hold fewer tokens than the prompt. Questions stand behind the
+        whole prompt all the same. Raises UserError for what cannot be gone on from."""
+        total, counts = encoded.ids.shape[1], _caches.lengths(encoded.cache)
+        if counts == {total}:
+            return encoded
+        many = ", ".join(map(str, sorted(counts)))
+        wrong = None
+        if encoded.position is None or not _caches.is_plain(encoded.cache):
+            wrong = f"that is possible only where each layer of a cache keeps all tokens, as a {self.kind}'s do not"
+        elif len(counts) > 1:
+            wrong = "the layers of its cache must keep equally many"
+        elif not 0 < min(counts) < total:
+            wrong = "it must keep some, and no more than there are"
+        if wrong is not None:
+            raise UserError(f"{self._name}, wrapped, keeps {many} of {total} tokens before the question: {wrong}")
+        (kept,) = counts
+        types = {name: value[:, -kept:] for name, value in encoded.types.items()}
+        seen = None if encoded.seen is None else replace(encoded.seen, kept_tokens=kept)
+        return replace(encoded, ids=encoded.ids[:, -kept:], types=types, seen=seen, dropped=total - kept)
+
+    def _check_room(self, prefix: torch.Tensor, position: torch.Tensor | None, further: int) -> None:
+        """Raise ValueError where the model was made for fewer positions: it would answer nonsense.
+
+        Tokens of a video may share positions, as Qwen2-VL's do, which go far beyond the tokens it was trained with.
+        """
         config = self.model.config.get_text_config(decoder=True)
         room = getattr(config, "max_position_embeddings", None)
-        if room and tokens > room:
-            raise ValueError(f"{tokens:,} tokens, but the model was made for {room:,}: use fewer or smaller frames")
+        needed = further + prefix.shape[1]
+        if position is not None:  # where there are four, the first counts tokens, and turns nothing
+            needed = further + int(position[len(position) == 4 :].max()) + 1
+        if room and needed > room:
+            tokens = prefix.shape[1] + further
+            raise ValueError(
+                f"{tokens:,} tokens at {needed:,} positions, but the model was made for {room:,}: use fewer or smaller "
+                "frames"
+            )
 
     # ------------------------------------------------------------------------------------------------- loading
 
@@ -454,18 +417,11 @@ class TransformersAdapter(ModelAdapter):
         _transformers.check_fit(info, pretrained, type(self.model).__name__, ("missing_keys", "mismatched_keys"))
         with _transformers.reading_checkpoint(weights):
             self.processor = AutoProcessor.from_pretrained(pretrained, **source)
-        self.tokenizer = getattr(self.processor, "tokenizer", None)
-        if self.tokenizer is None:
-            raise UserError(f"{pretrained} has no processor with a tokenizer: is it a video or image-text model?")
-        if not getattr(self.processor, "chat_template", None):  # which some processors leave to their tokenizer
-            self.processor.chat_template = getattr(self.tokenizer, "chat_template", None)
+        self._learn_tokens(self.model.config)
+        self._takes_kinds = _transformers.takes(self.model, "mm_token_type_ids")
         self.model.eval()
         if weights.device_map is not None:
             self.device = self.model.device
-        self._added = {str(token) for token in (*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens)}
-        self._media_tokens, self._placeholders = _media_tokens(self.model.config, self.processor)
-        self._plain = _transformers.PlainText(self.tokenizer, self.tokenizer.convert_ids_to_tokens(self._placeholders))
-        self._warned = False
         own = self.model.generation_config
         if own.eos_token_id is None:
             own.eos_token_id = self.tokenizer.eos_token_id
@@ -475,66 +431,8 @@ class TransformersAdapter(ModelAdapter):
         acting = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
         self._description |= {name: getattr(own, name) for name in acting if getattr(own, name) is not None}
 
-    def _choose_frames(self, frames_as: str) -> None:
-        """As a video where the processor takes one and the chat template shows it, else as pictures."""
-        blind = self._chat([], _MARK)
-        self._can = {
-            kind: getattr(self.processor, f"{medium}_processor", None) is not None
-            and self._chat([{"type": medium}], _MARK) != blind
-            for kind, medium in (("video", "video"), ("images", "image"))
-        }
-        self._auto = frames_as == "auto"
-        if frames_as not in ("auto", *self._can):
-            raise UserError(f"frames_as is {frames_as!r}: use auto, video or images")
-        if not any(self._can.values()):
-            raise UserError(f"{self._name} takes neither videos nor pictures: is it a video or image-text model?")
-        if frames_as == "auto":
-            frames_as = "video" if self._can["video"] else "images"
-        if not self._can[frames_as]:
-            (other,) = (kind for kind, possible in self._can.items() if possible)
-            raise UserError(f"{self._name} does not take frames as {frames_as}: use frames_as={other}, or leave it out")
-        self.frames_as = frames_as
-
-    def _check_template(self) -> None:
-        """Learn how the chat template shows a question, and refuse an argument that it makes nothing of."""
-        template = getattr(self.processor, "chat_template", None)
-        if not template:
-            raise UserError(f"{self._name} has no chat template, so nobody knows how to ask it: is it a chat model?")
-        self._trims = f" {_MARK} " not in self._chat([], f" {_MARK} ")
-        if self.thinking is not None:
-            other = not self.thinking
-            if self._render(None) == self._render(None, enable_thinking=other, thinking=other):
-                raise UserError(
-                    f"{self._name}: its chat template makes nothing of thinking (enable_thinking): leave it out"
-                )
-        self._description["chat_template"] = hashlib.sha256(str(template).encode()).hexdigest()[:16]
-
     def _note_choices(self) -> None:
         """What else decides answers, for the fingerprint."""
-        chosen = {"frames_as": self.frames_as, "max_pixels": self.max_pixels, "total_pixels": self.total_pixels}
-        chosen |= {"system": self.system, "thinking": self.thinking}
+        self._description |= self._choices()
         if self.kind in _OVERLAPPING:
-            chosen["text_positions"] = "original" if self.original_positions else "transformers"
-        self._description |= {name: value for name, value in chosen.items() if value is not None}
-
-
-def _pixels(value: int | str | None) -> int | None:
-    if value is None:
-        return None
-    if int(value) <= 0:
-        raise UserError(f"a number of pixels must be positive, not {value}")
-    return int(value)
-
-
-def _media_tokens(config: Any, processor: Any) -> tuple[set[int], set[int]]:
-    """Ids of the tokens in whose place what is made of frames stands; and of all that a processor may put there."""
-    names = [f"{medium}_token_{kind}" for medium in ("image", "video") for kind in ("id", "index")]
-
-    def of(owner: Any) -> set[int]:
-        found = {getattr(owner, name, None) for name in names}
-        return {int(each) for each in found if isinstance(each, int)}
-
-    own = of(config) or of(getattr(config, "vision_config", None))
-    further = {each for name in ("image", "video") for each in getattr(processor, f"{name}_token_ids", None) or ()}
-    every = own | of(processor) | {int(each) for each in further if isinstance(each, int)}
-    return own or every, every
+            self._description["text_positions"] = "original" if self.original_positions else "transformers"

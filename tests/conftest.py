@@ -14,8 +14,8 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{_home.name}/hf", "XDG_CACHE_
 sys.path.insert(0, str(Path(__file__).parent))  # the helper modules videos and benchmark_files
 
 
-# Both start clusters, which must not find each other's.
-_ON_RAY = ("test_benchmarks", "test_cluster")
+# These start clusters, which must not find each other's.
+_ON_RAY = ("test_benchmarks", "test_cluster", "test_frame_sets")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

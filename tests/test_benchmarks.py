@@ -164,6 +164,15 @@ def gpus(printed: str) -> None:
     assert len(re.findall(r"2 videos in [\d.]+ s by [12] replica", printed)) == 2
 
 
+@smallest("--cpu", "--models", "qwen2_vl,qwen2_5_vl", "--frames", "2", "--size", "56x56", "--questions", "2")
+def transformers_speed(printed: str) -> None:
+    rows = table(printed, "Model")
+    assert [row["Model"] for row in rows] == ["qwen2_vl", "qwen2_5_vl"]
+    for row in rows:
+        steps = [heading for heading in row if heading.startswith("Step")]  # differences, which noise may drown
+        assert len(steps) == 3 and all(figure > 0 for figure in numbers(row, "Model", *steps))
+
+
 @smallest("--cpu", "--frames", "2,4", "--size", "64x64", "--stages", "4", "--longest", "8")
 def vamba_speed(printed: str) -> None:
     rows = table(printed, "frames")
@@ -230,7 +239,7 @@ def test_importing_it_runs_nothing(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", ["gpus", "vamba_speed"])
+@pytest.mark.parametrize("name", ["gpus", "transformers_speed", "vamba_speed"])
 def test_without_a_gpu_it_says_so(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ from videos import make_video
 
 from vamba_eval import evaluate
 from vamba_eval.contracts import FrameSampling, GenerationSettings, UserError
-from vamba_eval.registry import _module_at
+from vamba_eval.registry import module_at
 from vamba_eval.run.ask import ask
 from vamba_eval.run.plan import prepare_task, sampling_with
 from vamba_eval.store.runs import read_info, read_records
@@ -50,7 +50,7 @@ def records_of(output: Path, task: str, model: str) -> dict[str, dict]:
 
 def test_a_video_is_encoded_once_whatever_is_asked(cli: Cli, data: Path, tmp_path: Path) -> None:
     command = ("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
-    used = _module_at(PLUGINS).Careful
+    used = module_at(PLUGINS).Careful
     used.encoded, used.asked = 0, []
     status, out, _ = cli(*command)
     assert status == 0 and used.encoded == 3 and len(used.asked) == 6
@@ -450,7 +450,7 @@ def test_a_ladder_reads_each_video_once_and_goes_on(cli: Cli, data: Path, tmp_pa
     path = folder / "4-frames" / "folder.careful.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]))
-    used = _module_at(PLUGINS).Careful
+    used = module_at(PLUGINS).Careful
     used.encoded, used.asked = 0, []
     assert cli(*command, "--num-frames", "2..8,30")[0] == 0
     assert len(used.asked) == 1 and len(path.read_text().splitlines()) == len(lines)

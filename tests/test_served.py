@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from plugins import FolderTask
-from served_models import Babbler, Engine, plugin
+from served_models import Babbler, Engine, Teller, plugin
 from stored import latest_records, latest_responses
 from videos import make_video
 
@@ -79,6 +79,14 @@ def test_every_question_of_many_videos_at_once_has_its_answer(folder: Path, tmp_
     assert result.complete and result.summary.headline[1].value == 1 and result.costs.encode_s_per_video is None
     strips = {path.stem for path in (tmp_path / "run" / "thumbnails").iterdir()}
     assert strips == {line["frames_digest"] for line in lines}
+
+
+def test_what_was_seen_may_come_with_the_answer(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path, Teller())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "folder.teller.jsonl").read_text().splitlines()]
+    seen = {"frames": 4, "height": 28, "width": 56, "video_tokens": 16, "kind": "video", "times": False}
+    assert all(line["seen"] == seen and line["video_tokens"] == 16 for line in lines if line.get("response"))
+    assert not any(line.get("seen") for line in lines if not line.get("response")), "of one that failed nobody knows"
 
 
 def test_a_faulty_question_fails_alone_and_a_lost_server_fails_what_is_left(folder: Path, tmp_path: Path) -> None:

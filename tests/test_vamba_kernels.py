@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 
 SCRIPT = """
 import torch, torch.nn.functional as F
+from vamba_eval.model_adapters._split_attention import part_of_attention_at
 from vamba_eval.model_adapters.vamba import kernels
 from vamba_eval.model_adapters.vamba.mixer import causal_conv_silu, gated_rms_norm
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision, Qwen2VLRMSNorm
@@ -77,6 +78,9 @@ for dtype in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.flo
         addresses = torch.tensor([k.data_ptr(), v.data_ptr()], device=device)
         found = kernels.split_attention_at(q, addresses, torch.tensor([tokens], device=device), 0.3)
         assert torch.equal(found, direct)
+        part, logs = part_of_attention_at(q, addresses, torch.tensor([tokens], device=device), 0.3)
+        assert torch.equal(part, direct)
+        close(logs, (q.float() @ k.float().transpose(-1, -2) * 0.3).logsumexp(-1), dtype)
 print("equal on", device)
 """
 

@@ -73,10 +73,13 @@ class Tiny:
 
 
 class Tokens:
-    """The ids of a tokenizer's tokens: ``tokens["<image>"]``; their number as ``len(tokens)``."""
+    """The ids of a tokenizer's tokens: ``tokens["<image>"]``; their number as ``len(tokens)``.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.tokenizer = tokenizer
+    changes   in the configuration of the text model, whatever the architecture says
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, changes: Mapping[str, Any]) -> None:
+        self.tokenizer, self.changes = tokenizer, changes
 
     def __getitem__(self, token: str) -> int:
         return int(self.tokenizer.convert_tokens_to_ids(token))
@@ -86,14 +89,14 @@ class Tokens:
 
     def text(self, **changes: Any) -> dict[str, Any]:
         """The configuration of a text model."""
-        return {**TEXT, "vocab_size": len(self), "eos_token_id": self[END], **changes}
+        return {**TEXT, "vocab_size": len(self), "eos_token_id": self[END], **changes, **self.changes}
 
 
-def build(tiny: Tiny, folder: Path) -> None:
-    """Save a tiny model to ``folder``, with its processor."""
+def build(tiny: Tiny, folder: Path, **text: Any) -> None:
+    """Save a tiny model to ``folder``, with its processor; ``text`` changes its text model."""
     tokenizer = byte_tokenizer(tiny.tokens, tiny.named, tiny.begin)
     processor = tiny.processor(tokenizer, tiny.template)
-    tokens = Tokens(processor.tokenizer)
+    tokens = Tokens(processor.tokenizer, text)
     torch.manual_seed(0)
     model = AutoModelForMultimodalLM.from_config(tiny.config(tokens)).float()
     fill(model)

@@ -291,6 +291,7 @@ FURTHER: dict[str, Tiny] = {
                 shared_intermediate_size=32,
                 rotary_dim=8,
                 mlp_layer_types=["dense", "sparse", "sparse"],
+                layer_types=["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
                 index_n_heads=2,
                 index_head_dim=16,
                 index_block_size=16,

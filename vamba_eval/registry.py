@@ -69,6 +69,12 @@ def adapter_class(name: str) -> type[Model]:
     return cast("type[Model]", _find(_MODEL, name))
 
 
+def takes_argument(name: str, argument: str) -> bool:
+    """Whether the adapter called ``name`` has an argument of that name. Raises UserError for unknown adapters."""
+    accepted = inspect.signature(_find(_MODEL, name)).parameters
+    return argument in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+
+
 def check_adapter(name: str) -> None:
     """Raise UserError now, before anything is loaded or run, if there is no adapter called ``name``."""
     is_path = name.partition(":")[0].endswith(".py")
@@ -139,7 +145,7 @@ def describe_all(kind: type[Task] | type[Model]) -> dict[str, str]:
 def _find(kind: type[T], name: str) -> type[T]:
     if name.partition(":")[0].endswith(".py"):
         path, _, class_name = name.partition(":")
-        return _only_subclass(kind, _module_at(Path(path)), class_name)
+        return _only_subclass(kind, module_at(Path(path)), class_name)
     if name in _builtin(kind):
         return _only_subclass(kind, importlib.import_module(f"{_PACKAGES[kind]}.{name}"))
     if (entry := _entry_points(kind).get(name)) is not None:
@@ -172,7 +178,8 @@ def _entry_points(kind: type) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=_PACKAGES[kind])}
 
 
-def _module_at(path: Path) -> ModuleType:
+def module_at(path: Path) -> ModuleType:
+    """The module in a file, executed once. Raises UserError."""
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     name = f"_vamba_eval_plugin_{path.stem}"

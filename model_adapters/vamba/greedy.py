@@ -7,9 +7,7 @@ its keys and values through a `MemorySlot`. Gives the tokens that the model's ow
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -18,6 +16,7 @@ from transformers import StaticCache
 from vamba_eval.cost.flops import counting_flops
 from vamba_eval.cost.meter import mark_first_token
 
+from .._cuda_graph import capture
 from .._transformers import cache_name
 from .attention import MemorySlot, VideoMemory
 from .mixer import triton_kernels
@@ -118,33 +117,3 @@ class _Room:
             **{cache_name(): self._cache},
         )
         return output.logits[:, -1].argmax(-1, keepdim=True)
-
-
-def capture(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
-    """A CUDA graph of what `step` queues on the GPU.
-
-    As `torch.cuda.graph` does, except that memory which PyTorch holds for later is not given back to the driver
-    first: the next video would have to ask for all of it again. Instead graphs share a pool: none leaves anything in
-    it that it would need again, and they never run at once.
-    """
-    stream, first = _stream_and_first(device)
-    return _capture(step, stream, first.pool())
-
-
-@functools.cache
-def _stream_and_first(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.CUDAGraph]:
-    """Where to capture, and a graph of next to nothing that keeps the pool alive between others."""
-    stream = torch.cuda.Stream(device)
-    return stream, _capture(lambda: torch.zeros(1, device=device), stream)
-
-
-def _capture(step: Callable[[], object], stream: torch.cuda.Stream, pool: Any = None) -> torch.cuda.CUDAGraph:
-    graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize(stream.device)
-    with torch.cuda.stream(stream):
-        graph.capture_begin(pool=pool)
-        try:
-            step()
-        finally:
-            graph.capture_end()
-    return graph

@@ -7,27 +7,16 @@ inside and with the same roundings to the tensors' type in between. They keep no
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-
-def _on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Triton launches on the current GPU; a model spread over several has tensors on others."""
-
-    @functools.wraps(function)
-    def launch(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not x.is_cuda:  # Triton's interpreter
-            return function(x, *args, **kwargs)
-        with torch.cuda.device(x.device):
-            return function(x, *args, **kwargs)
-
-    return launch
+from .._split_attention import (  # noqa: F401 - all kernels of this model are found here
+    on_its_device,
+    split_attention,
+    split_attention_at,
+)
 
 
 @triton.jit
@@ -50,7 +39,7 @@ def _rotary_kernel(
     tl.store(place + half, (second * cos2 + first * sin2).to(qkv.dtype.element_ty), inside)
 
 
-@_on_its_device
+@on_its_device
 def rotate_queries_and_keys_(qkv: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotary embedding in place of the first two thirds of (frames, patches, 3, heads, head_dim), contiguous.
 
@@ -92,7 +81,7 @@ def _add_layer_norm_kernel(
     tl.store(out + place, (normed * scale + shift).to(kind), inside)
 
 
-@_on_its_device
+@on_its_device
 def add_layer_norm_(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Adds `delta` to `hidden` in place and returns the layer norm of the sum; both (..., width), contiguous."""
     out = torch.empty_like(hidden)
@@ -116,7 +105,7 @@ def _quick_gelu_kernel(x, count, BLOCK: tl.constexpr):
     tl.store(x + offset, (value * gate).to(x.dtype.element_ty), inside)
 
 
-@_on_its_device
+@on_its_device
 def quick_gelu_(x: Tensor) -> Tensor:
     """`x * sigmoid(1.702 * x)` in place; x is contiguous."""
     _quick_gelu_kernel[(triton.cdiv(x.numel(), 4096),)](x, x.numel(), 4096, num_warps=8)
@@ -135,7 +124,7 @@ def _rms_norm_kernel(x, weight, out, width, eps, BLOCK: tl.constexpr):
     tl.store(out + row * width + column, (normed.to(kind).to(tl.float32) * scale).to(kind), inside)
 
 
-@_on_its_device
+@on_its_device
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """transformers' RMS norm of (..., width), contiguous."""
     out = torch.empty_like(x)
@@ -172,7 +161,7 @@ def _conv_silu_kernel(
     tl.store(out + step * channels + channel, (total * tl.sigmoid(total)).to(out.dtype.element_ty), inside)
 
 
-@_on_its_device
+@on_its_device
 def conv_silu(x: Tensor, window: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Causal depthwise convolution and SiLU of (1, length, channels), whose rows may lie apart.
 
@@ -213,7 +202,7 @@ def _gated_rms_norm_kernel(y, z, weight, out, z_stride, width, groups, eps, BLOC
     tl.store(out + row * width * groups + column, (normed * scale).to(out.dtype.element_ty), inside)
 
 
-@_on_its_device
+@on_its_device
 def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
     """RMS norm by groups of `y * silu(z)`; (1, length, channels), the rows of z may lie apart."""
     y = y.contiguous()
@@ -223,109 +212,5 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float
     block = triton.next_power_of_2(width)
     _gated_rms_norm_kernel[(length, groups)](
         y, z, weight, out, z.stride(1), width, groups, eps, block, num_warps=8 if block > 2048 else 4
-    )
-    return out
-
-
-@triton.jit
-def _split_attention_kernel(
-    query, key, value, tokens, partial, statistics, rows, scale,
-    INDIRECT: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, DIM: tl.constexpr,
-):  # fmt: skip
-    block, split, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    blocks, splits = tl.num_programs(0), tl.num_programs(1)
-    if INDIRECT:  # what is given says where the keys, the values and their number are
-        tokens = tl.load(tokens).to(tl.int32)
-        key = tl.load(key).to(tl.pointer_type(query.dtype.element_ty))
-        value = tl.load(value).to(tl.pointer_type(query.dtype.element_ty))
-    per_split = tl.cdiv(tl.cdiv(tokens, splits), BLOCK_N) * BLOCK_N
-    row, column = block * BLOCK_R + tl.arange(0, BLOCK_R), tl.arange(0, DIM)
-    q = tl.load(query + (head * rows + row[:, None]) * DIM + column[None, :], row[:, None] < rows, 0.0)
-    best = tl.full((BLOCK_R,), float("-inf"), tl.float32)
-    weights = tl.zeros((BLOCK_R,), tl.float32)
-    total = tl.zeros((BLOCK_R, DIM), tl.float32)
-    base = head.to(tl.int64) * tokens * DIM
-    start = split * per_split
-    end = tl.minimum(start + per_split, tokens)
-    for first in range(start, end, BLOCK_N):
-        token = first + tl.arange(0, BLOCK_N)
-        inside = token < end
-        place = base + token[:, None].to(tl.int64) * DIM + column[None, :]
-        # Rows begin at multiples of 16 bytes: of an address that was loaded the compiler does not know it.
-        k = tl.load(tl.multiple_of(key + place, (1, 16)), inside[:, None], 0.0)
-        # "ieee" keeps float32 exact; the default would multiply it in TF32.
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee").to(tl.float32) * scale
-        scores = tl.where(inside[None, :], scores, float("-inf"))
-        highest = tl.maximum(best, tl.max(scores, 1))
-        shrink = tl.exp(best - highest)
-        probability = tl.exp(scores - highest[:, None])
-        v = tl.load(tl.multiple_of(value + place, (1, 16)), inside[:, None], 0.0)
-        total = total * shrink[:, None] + tl.dot(probability.to(v.dtype), v, input_precision="ieee")
-        weights = weights * shrink + tl.sum(probability, 1)
-        best = highest
-    slot = ((head * splits + split) * blocks + block) * BLOCK_R + tl.arange(0, BLOCK_R)
-    tl.store(partial + slot[:, None] * DIM + column[None, :], total)
-    tl.store(statistics + slot * 2, best)
-    tl.store(statistics + slot * 2 + 1, weights)
-
-
-@triton.jit
-def _join_attention_kernel(
-    partial, statistics, out, rows, splits, padded_rows, BLOCK_S: tl.constexpr, DIM: tl.constexpr
-):
-    head, row = tl.program_id(0), tl.program_id(1)
-    split, column = tl.arange(0, BLOCK_S), tl.arange(0, DIM)
-    slot = (head * splits + split) * padded_rows + row
-    inside = split < splits
-    best = tl.load(statistics + slot * 2, inside, float("-inf"))
-    weights = tl.load(statistics + slot * 2 + 1, inside, 0.0)
-    factor = tl.exp(best - tl.max(best, 0))
-    totals = tl.load(partial + slot[:, None] * DIM + column[None, :], inside[:, None], 0.0)
-    joined = tl.sum(totals * factor[:, None], 0) / tl.sum(weights * factor, 0)
-    tl.store(out + (head * rows + row) * DIM + column, joined.to(out.dtype.element_ty))
-
-
-# Two programs for each of a Hopper GPU's 132 multiprocessors.
-_PROGRAMS = 264
-
-
-@_on_its_device
-def split_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Attention of few queries to many keys, the keys shared out among all multiprocessors.
-
-    A step of decoding reads every key for seven query rows; attention kernels made for long queries leave
-    that to as many multiprocessors as there are key heads, and a question's prefill to a quarter of them.
-
-    query: (1, heads, rows, dim); key, value: (1, heads, tokens, dim); all contiguous, dim a power of two and at least
-    16. Returns what attention without a mask returns, (1, heads, rows, dim).
-    """
-    return _split_attention(query, key, value, key.shape[2], scale)
-
-
-@_on_its_device
-def split_attention_at(query: Tensor, addresses: Tensor, tokens: Tensor, scale: float) -> Tensor:
-    """`split_attention` to keys and values that are found when it runs: a CUDA graph of it serves any of them.
-
-    addresses: (2,) int64, of a key and a value of the query's type. tokens: (1,) int64, how many there are.
-    """
-    return _split_attention(query, addresses[0:], addresses[1:], tokens, scale)
-
-
-def _split_attention(query: Tensor, key: Tensor, value: Tensor, tokens: int | Tensor, scale: float) -> Tensor:
-    _, heads, rows, dim = query.shape
-    block_n = 64 if query.dtype != torch.float32 else 32
-    block_r = min(64, max(16, triton.next_power_of_2(rows)))
-    blocks = triton.cdiv(rows, block_r)
-    splits = max(1, _PROGRAMS // (heads * blocks))  # of few tokens the last get none
-    padded = blocks * block_r
-    partial = torch.empty((heads, splits, padded, dim), dtype=torch.float32, device=query.device)
-    statistics = torch.empty((heads, splits, padded, 2), dtype=torch.float32, device=query.device)
-    out = torch.empty_like(query)
-    indirect = isinstance(tokens, Tensor)
-    _split_attention_kernel[(blocks, splits, heads)](
-        query, key, value, tokens, partial, statistics, rows, scale, indirect, block_r, block_n, dim, num_warps=4
-    )
-    _join_attention_kernel[(heads, rows)](
-        partial, statistics, out, rows, splits, padded, triton.next_power_of_2(splits), dim, num_warps=4
     )
     return out

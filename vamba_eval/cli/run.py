@@ -9,7 +9,7 @@ from typing import Any
 from vamba_eval.cli import arguments
 from vamba_eval.cli.arguments import Parser, Verbs, add_verb
 from vamba_eval.cli.results import show_board
-from vamba_eval.contracts import STRATEGIES, Model, Task, UserError
+from vamba_eval.contracts import BOUNDS, STRATEGIES, Model, Task, UserError
 
 _BASELINES = ("random", "constant")
 
@@ -30,7 +30,7 @@ def add_parsers(verbs: Verbs) -> None:
     _add_gpus(parser)
     _add_answers(parser)
     _add_probes(parser)
-    add_verb(verbs, "list", _list, "list the tasks and models that can be named")
+    add_verb(verbs, "list", _list, "list the tasks, models and presets that can be named")
 
 
 def _add_what(parser: Parser) -> None:
@@ -58,7 +58,13 @@ def _add_what(parser: Parser) -> None:
         "hub:OWNER/NAME another one; lmms-eval: uses lmms-eval's copy",
     )
     add("--split", help="another split than the task's own (videomme: long; longvideobench: test)")
-    add("--protocol", default="vamba", help="prompts and scoring: vamba (default), lmms-eval, official, flexible")
+    add("--protocol", metavar="P", help="prompts and scoring: vamba (default), lmms-eval, official, flexible")
+    add(
+        "--preset",
+        metavar="NAME",
+        help="frames, sizes, prompts and decoding as a model's authors evaluate it, such as qwen2.5-vl (list shows "
+        "all, docs/presets.md the sources); other options override it",
+    )
     add("--limit", type=int, metavar="N", help="only the first N videos of each task")
     add("--blind", action="store_true", help="also ask each model without the videos, as MODEL-blind")
     add(
@@ -78,11 +84,22 @@ def _add_frames(parser: Parser) -> None:
         "reading each video once",
     )
     add("--strategy", choices=STRATEGIES, help="how frames are chosen")
+    add(
+        "--frames-from",
+        type=Path,
+        metavar="FILE",
+        help="the frames of each question, as a frame selector chose them: JSON, {question id: [frame, ...]} "
+        "(see docs/frame-sets.md)",
+    )
     add("--fps", type=float, help="frames per second, --num-frames at most (implies --strategy fps)")
     add("--token-budget", type=int, metavar="N", help="14x14 patches per video (implies --strategy auto)")
     add("--shortest-edge", type=int, metavar="PX", help="enlarge edges that are shorter")
     add("--longest-edge", type=int, metavar="PX", help="shrink frames whose longer edge is longer")
     add("--keep-size", action="store_true", help="do not resize frames")
+    add("--min-pixels", type=int, metavar="N", help="enlarge frames of fewer pixels (height x width)")
+    add("--max-pixels", type=int, metavar="N", help="shrink frames of more pixels")
+    add("--total-pixels", type=int, metavar="N", help="shrink frames until all of a video together have no more pixels")
+    add("--edge-multiple", type=int, metavar="PX", help="round edges to multiples of that, such as 28 for Qwen2.5-VL")
 
 
 def _add_reading(parser: Parser) -> None:
@@ -195,6 +212,7 @@ def _run(args: Namespace) -> int:
         name=args.name,
         protocol=args.protocol,
         split=args.split,
+        preset=args.preset,
         sampling=_sampling(args),
         generation=_generation(args),
         model_args=arguments.by_label(args.model_args),
@@ -211,6 +229,7 @@ def _run(args: Namespace) -> int:
         seeds=args.seeds,
         blind=args.blind or args.baselines,
         probes=Probes(args.rotate_options, args.prompt_variants, args.shuffle_frames),
+        frames_from=args.frames_from,
         accept_environment=args.accept_environment,
         thumbnails=not args.no_thumbnails,
         gpus=args.gpus,
@@ -235,6 +254,10 @@ def _sampling(args: Namespace) -> dict[str, Any]:
     if args.keep_size and (args.shortest_edge is not None or args.longest_edge is not None):
         edge = "--shortest-edge" if args.shortest_edge is not None else "--longest-edge"
         raise UserError(f"--keep-size does not resize frames, {edge} does: give one of them")
+    bounds = {name: value for name in BOUNDS if (value := getattr(args, name)) is not None}
+    if args.keep_size and bounds:
+        option = next(iter(bounds)).replace("_", "-")
+        raise UserError(f"--keep-size does not resize frames, --{option} does: give one of them")
     sampling = {
         "strategy": args.strategy,
         "num_frames": args.num_frames[0] if args.num_frames and len(args.num_frames) == 1 else None,
@@ -242,6 +265,7 @@ def _sampling(args: Namespace) -> dict[str, Any]:
         "longest_edge": args.longest_edge,
         "fps": args.fps,
         "token_budget": args.token_budget,
+        **bounds,
     }
     sampling = {name: value for name, value in sampling.items() if value is not None}
     return sampling | {"shortest_edge": None, "longest_edge": None} if args.keep_size else sampling
@@ -257,10 +281,13 @@ def _generation(args: Namespace) -> dict[str, Any]:
 
 
 def _list(args: Namespace) -> int:
-    from vamba_eval import registry
+    from vamba_eval import presets, registry
 
     for title, kind in (("Tasks", Task), ("Models", Model)):
         print(f"{title}:")
         for name, summary in registry.describe_all(kind).items():
             print(f"  {name:<24} {summary}")
+    print("Presets:")
+    for preset in presets.PRESETS:
+        print(f"  {preset.name:<24} {preset.summary}")
     return 0

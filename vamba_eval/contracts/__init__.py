@@ -16,7 +16,7 @@ from vamba_eval.contracts.model import (
     Seen,
     ServedModel,
 )
-from vamba_eval.contracts.sampling import STRATEGIES, FrameSampling, Ladder
+from vamba_eval.contracts.sampling import BOUNDS, EDGES, STRATEGIES, FrameSampling, FrameSet, Ladder, Sampling
 from vamba_eval.contracts.score import (
     CutOff,
     Groups,
@@ -33,6 +33,8 @@ from vamba_eval.contracts.task import Ask, Task
 from vamba_eval.contracts.video import LETTERS, Clip, Question, Trial, Video
 
 __all__ = [
+    "BOUNDS",
+    "EDGES",
     "LETTERS",
     "STRATEGIES",
     "Answer",
@@ -45,6 +47,7 @@ __all__ = [
     "Dataset",
     "Defect",
     "FrameSampling",
+    "FrameSet",
     "GenerationSettings",
     "Groups",
     "InLmmsEval",
@@ -58,6 +61,7 @@ __all__ = [
     "ModelAdapter",
     "Prompt",
     "Question",
+    "Sampling",
     "Score",
     "ScoredRecord",
     "Seen",

@@ -90,6 +90,7 @@ class Answer:
     latency_s       seconds from its request to its answer, where a served model sends each when it has a place for it;
                     None counts from the moment the video was sent
     in_flight       requests of this model that were out when its own was sent, which is one of them; 0: not known
+    seen            what a served model saw of the clip, where that is only known once it was asked
     """
 
     text: str
@@ -102,6 +103,7 @@ class Answer:
     served_by: str = ""
     latency_s: float | None = None
     in_flight: int = 0
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Seen:
     video_tokens    how many tokens it made of them; None where that is not known
     kind            "video", or "images" where each frame is a picture of its own
     times           whether it is told when each frame was
+    kept_tokens     how many tokens of the prompt up to the question its cache keeps; None where that is all of them
     """
 
     frames: int
@@ -121,6 +124,7 @@ class Seen:
     video_tokens: int | None = None
     kind: Literal["video", "images"] = "video"
     times: bool = False
+    kept_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -210,5 +214,5 @@ class ServedModel(Model):
         """
 
     def seen(self, clip: Clip) -> Seen | None:
-        """What the model sees of ``clip``; None if it does not say."""
+        """What the model sees of ``clip``; None if it does not say, or says it with its answers."""
         return None

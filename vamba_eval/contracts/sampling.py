@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-STRATEGIES = ("uniform", "fps", "middle", "auto", "segments", "starts")
+STRATEGIES = ("uniform", "fps", "middle", "auto", "segments", "starts", "linspace", "fps-linspace", "inner")
+EDGES = ("shortest_edge", "longest_edge")
+BOUNDS = ("min_pixels", "max_pixels", "total_pixels", "edge_multiple")
+# Of qwen-vl-utils (QwenLM/Qwen3-VL, qwen-vl-utils/src/qwen_vl_utils/vision_process.py: FPS_MIN_FRAMES, FRAME_FACTOR and
+# the 1.05 of fetch_video): the fewest frames, what their number is a multiple of, and how far above its smallest size a
+# frame's largest is at least.
+_FEWEST, _IN_STEPS_OF, _ABOVE_SMALLEST = 4, 2, 1.05
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,26 @@ class FrameSampling:
                      each is taken. A video of fewer frames shows some of them several times.
         ``starts``   the first frame of each of ``num_frames`` equal stretches, but no more frames than the video
                      has whole seconds: the rule of LongVideoBench (arXiv 2407.15754).
+        ``linspace`` always ``num_frames`` frames, evenly from the first to the last, both included, their numbers
+                     truncated: the rule of LLaVA-OneVision (NumPy's linspace). Short videos show some frames several
+                     times.
+        ``fps-linspace``  as many frames as ``fps`` a second gives, an even number of at least 4 and at most
+                     ``num_frames``, evenly from the first to the last, their numbers rounded: the rule of
+                     qwen-vl-utils.
+        ``inner``    always ``num_frames`` frames, those that part the video into one stretch more: the rule of
+                     VLMEvalKit. Short videos show some frames several times.
     num_frames
-        Number of frames, or the most frames for ``fps``; unused by ``auto``.
+        Number of frames, or the most frames for ``fps`` and ``fps-linspace``; unused by ``auto``.
     shortest_edge, longest_edge
         Bounds of the resized frame in pixels; None, None keeps the size.
     fps
-        Frames a second for ``fps``.
+        Frames a second for ``fps`` and ``fps-linspace``.
     token_budget
         Patches in all for ``auto``; 120,000 is the paper's Video-MME setting.
+    min_pixels, max_pixels, total_pixels, edge_multiple
+        Size by area, in place of the two edges, by the rule of qwen-vl-utils (``size``): bounds of a frame's height
+        times width; that of all frames together, so that frames get smaller as they get more; and what both edges are
+        a multiple of. Where ``total_pixels`` leaves a frame less than ``min_pixels``, these win. None: no bound.
     """
 
     strategy: str = "uniform"
@@ -47,6 +66,10 @@ class FrameSampling:
     longest_edge: int | None = 480
     fps: float = 1.0
     token_budget: int = 120_000
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    total_pixels: int | None = None
+    edge_multiple: int | None = None
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -64,14 +87,32 @@ class FrameSampling:
         for name in ("shortest_edge", "longest_edge"):
             if (edge := getattr(self, name)) is not None and edge <= 0:
                 raise ValueError(f"{name} must be positive, not {edge}")
+        if self.strategy == "fps-linspace" and self.num_frames < _IN_STEPS_OF:
+            raise ValueError("the strategy 'fps-linspace' shows an even number of frames: num_frames must be 2 or more")
+        self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        given = {name: value for name in BOUNDS if (value := getattr(self, name)) is not None}
+        for name, value in given.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        if given and self.shortest_edge is not None:
+            raise ValueError(f"frames are sized by their edges or by {next(iter(given))}: set both edges to None")
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}")
+        if self.total_pixels and self.strategy == "auto":
+            raise ValueError(
+                "the strategy 'auto' takes its number of frames from their size, so total_pixels, which takes the size "
+                "from their number, cannot go with it"
+            )
 
     def indices(
         self, total_frames: int, source_fps: float, height: int | None = None, width: int | None = None
     ) -> list[int]:
-        """Ascending 0-based indices of the frames to show; those of ``segments`` can repeat.
+        """Ascending 0-based indices of the frames to show; ``segments``, ``linspace`` and ``inner`` can repeat some.
 
-        ``source_fps`` is used by ``fps`` and ``starts`` only; ``height`` and ``width`` (of the source, in pixels) by
-        ``auto`` only.
+        ``source_fps`` is used by ``fps``, ``fps-linspace`` and ``starts`` only; ``height`` and ``width`` (of the
+        source, in pixels) by ``auto`` only.
         """
         if total_frames <= 0:
             raise ValueError(f"a video of {total_frames} frames has nothing to sample")
@@ -81,27 +122,37 @@ class FrameSampling:
             return _segments(self.num_frames, total_frames)
         if self.strategy == "starts":
             return _starts(self.num_frames, total_frames, source_fps)
+        if self.strategy == "linspace":
+            return _linspace(self.num_frames, total_frames)
+        if self.strategy == "inner":
+            return _inner(self.num_frames, total_frames)
         if self.strategy == "auto":
             if height is None or width is None:
                 raise ValueError("the strategy 'auto' needs the frame size")
             height, width = self.size(height, width)
             patches = max(1, (height // 14) * (width // 14))
             return _uniform(max(1, self.token_budget // patches), total_frames)
+        if self.strategy in ("fps", "fps-linspace") and not source_fps > 0:
+            raise ValueError(f"the strategy {self.strategy!r} needs the video's frame rate, which is unknown")
+        if self.strategy == "fps-linspace":
+            return _fps_linspace(total_frames / source_fps * self.fps, self.num_frames, total_frames)
         if self.strategy == "fps":
-            if not source_fps > 0:
-                raise ValueError("the strategy 'fps' needs the video's frame rate, which is unknown")
             step = source_fps / self.fps
             rate_based = _every(step, total_frames)
             if len(rate_based) <= self.num_frames:
                 return rate_based
         return _uniform(self.num_frames, total_frames)
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in pixels that a frame of ``height`` x ``width`` is resized to.
+    def size(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, int]:
+        """(height, width) in pixels that a frame of ``height`` x ``width`` is resized to, one of ``num_frames``.
 
-        The longer edge comes down to ``longest_edge`` (never up) and the other follows, truncated; then
-        either edge below ``shortest_edge`` is raised to it, which can change the aspect ratio.
+        By edges: the longer edge comes down to ``longest_edge`` (never up) and the other follows, truncated; then
+        either edge below ``shortest_edge`` is raised to it, which can change the aspect ratio. By area: both edges are
+        rounded to ``edge_multiple``; where that has too many or too few pixels, they are scaled alike and rounded down
+        or up. ``num_frames`` is used by ``total_pixels`` alone, which cannot do without it.
         """
+        if self._by_area:
+            return self._size_by_area(height, width, num_frames)
         if self.shortest_edge is None or self.longest_edge is None:
             return height, width
         # The order of the float operations decides what truncation gives; it is the protocol's.
@@ -114,38 +165,100 @@ class FrameSampling:
             width = int(height * aspect_ratio)
         return max(height, self.shortest_edge), max(width, self.shortest_edge)
 
+    @property
+    def _by_area(self) -> bool:
+        return any(getattr(self, name) is not None for name in BOUNDS)
+
+    def _size_by_area(self, height: int, width: int, num_frames: int | None) -> tuple[int, int]:
+        multiple, least, most = self.edge_multiple or 1, self.min_pixels or 0, float(self.max_pixels or math.inf)
+        if self.total_pixels is not None:
+            if num_frames is None:
+                raise ValueError("total_pixels needs the number of frames")
+            most = min(most, max(self.total_pixels / num_frames, int(least * _ABOVE_SMALLEST)))
+        rows, columns = (max(multiple, round(edge / multiple) * multiple) for edge in (height, width))
+        # Again the order of the float operations is the rule's.
+        if rows * columns > most:
+            shrink = math.sqrt((height * width) / most)
+            rows, columns = (max(multiple, int(edge / shrink / multiple) * multiple) for edge in (height, width))
+        elif rows * columns < least:
+            grow = math.sqrt(least / (height * width))
+            rows, columns = (math.ceil(edge * grow / multiple) * multiple for edge in (height, width))
+        return rows, columns
+
     def describe(self) -> dict[str, Any]:
         """What decides the frames, for a fingerprint: the fields that this strategy uses."""
-        unused = {name: {"fps", "token_budget"} for name in ("uniform", "middle", "segments", "starts")}
-        unused |= {"fps": {"token_budget"}, "auto": {"num_frames", "fps"}}
-        return {key: value for key, value in asdict(self).items() if key not in unused[self.strategy]}
+        unused = {name: {"fps", "token_budget"} for name in STRATEGIES}
+        unused |= {"fps": {"token_budget"}, "fps-linspace": {"token_budget"}, "auto": {"num_frames", "fps"}}
+        return {key: value for key, value in self.fields().items() if key not in unused[self.strategy]}
+
+    def fields(self) -> dict[str, Any]:
+        """All fields, but of size by area only those that are set: what identified a sampling before there was such."""
+        return {name: value for name, value in asdict(self).items() if name not in BOUNDS or value is not None}
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Given frames, at the size that ``sizing`` gives them; its own choice of frames has no effect.
+
+    ``frames`` are ascending 0-based indices of the whole source, as it is decoded: also where a part of it is shown.
+    """
+
+    frames: tuple[int, ...]
+    sizing: FrameSampling
+
+    @property
+    def strategy(self) -> str:
+        return "given"
+
+    def within(self, first: int, last: int, total: int) -> list[int]:
+        """The frames. Raises ValueError where one is not from ``first`` to before ``last``, of ``total`` in all."""
+        if self.frames[-1] >= total:
+            raise ValueError(
+                f"it is to be asked about frame {self.frames[-1]}, but the video's {total} frames are 0 to {total - 1}"
+            )
+        if outside := [frame for frame in self.frames if not first <= frame < last]:
+            raise ValueError(
+                f"it is to be asked about frame {outside[0]}, but the part that is shown is frames {first} to "
+                f"{last - 1} of the file"
+            )
+        return list(self.frames)
+
+    def size(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, int]:
+        return self.sizing.size(height, width, num_frames)
+
+    def fields(self) -> dict[str, Any]:
+        return {"frames": self.frames, "sizing": self.sizing.fields()}
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Several samplings of one size and strategy, so that a video is read once for all of them.
+    """Several samplings of one size and strategy, or several sets of frames, so that a video is read once for all.
 
-    Reads like a FrameSampling that picks every frame that any of the ``rungs`` picks.
+    Every frame that any of the ``rungs`` picks is read; ``Clip.part`` tells them apart.
     """
 
-    rungs: tuple[FrameSampling, ...]
+    rungs: tuple[FrameSampling, ...] | tuple[FrameSet, ...]
 
     def __post_init__(self) -> None:
-        if len({(rung.strategy, rung.shortest_edge, rung.longest_edge) for rung in self.rungs}) != 1:
+        rules = [rung.sizing if isinstance(rung, FrameSet) else rung for rung in self.rungs]
+        same = ("strategy", *EDGES, *BOUNDS)
+        if len({tuple(getattr(rule, name) for name in same) for rule in rules}) != 1:
             raise ValueError("the samplings of a ladder differ in more than the number of frames")
+        if rules[0].total_pixels is not None:
+            raise ValueError("with total_pixels, each number of frames has a size of its own: a ladder has one")
 
     @property
     def strategy(self) -> str:
         return self.rungs[0].strategy
 
-    def indices(
-        self, total_frames: int, source_fps: float, height: int | None = None, width: int | None = None
-    ) -> list[int]:
-        """The frames of all rungs, ascending, each once."""
-        return sorted({i for rung in self.rungs for i in rung.indices(total_frames, source_fps, height, width)})
+    def size(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, int]:
+        return self.rungs[0].size(height, width, num_frames)
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        return self.rungs[0].size(height, width)
+    def fields(self) -> dict[str, Any]:
+        return {"rungs": [rung.fields() for rung in self.rungs]}
+
+
+Sampling: TypeAlias = FrameSampling | FrameSet | Ladder
 
 
 def _uniform(n: int, total: int) -> list[int]:
@@ -190,3 +303,30 @@ def _every(step: float, total: int) -> list[int]:
     while (index := round(len(indices) * step)) < total:
         indices.append(index)
     return indices
+
+
+def _linspace(n: int, total: int) -> list[int]:
+    if n == 1:
+        return [0]
+    step = (total - 1) / (n - 1)
+    return [int(step * i) for i in range(n - 1)] + [total - 1]
+
+
+def _fps_linspace(wanted: float, most: int, total: int) -> list[int]:
+    n = int(min(max(wanted, _FEWEST), most // _IN_STEPS_OF * _IN_STEPS_OF, total) // _IN_STEPS_OF * _IN_STEPS_OF)
+    if n < 2:  # of one frame, where the rule of qwen-vl-utils ends with an error
+        return list(range(total))
+    # What ``torch.linspace(0, total - 1, n).round()`` gives: it counts from both ends in float32, and multiplies and
+    # adds in one step. Counting in float64 gives some other frames for nearly half of all videos.
+    end = _float32(total - 1)
+    step = _float32(end / (n - 1))
+    return [round(_float32(step * i if i < n // 2 else end - step * (n - 1 - i))) for i in range(n)]
+
+
+def _float32(value: float) -> float:
+    nearest: float = struct.unpack("f", struct.pack("f", value))[0]
+    return nearest
+
+
+def _inner(n: int, total: int) -> list[int]:
+    return [int(i * (total / (n + 1))) for i in range(1, n + 1)]

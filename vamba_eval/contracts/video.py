@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vamba_eval.contracts.errors import VideoError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -101,7 +103,7 @@ class Clip:
     captions        text between the frames, where a protocol interleaves them: (i, text) stands before frame i,
                     (T, text) behind the last one; in order. With any, each frame is a picture of its own
     parts           where several samplings were read at once (``Ladder``): each one's frames, as positions in
-                    ``frames``
+                    ``frames``, or why it has none
     path            the file that holds what the frames are of and nothing else, for a service that samples by itself;
                     None for a part of a file, a folder of frames, frames in another order, and where it is not known
     """
@@ -113,12 +115,14 @@ class Clip:
     duration_s: float
     note: str = ""
     captions: tuple[tuple[int, str], ...] = ()
-    parts: tuple[np.ndarray, ...] = ()
+    parts: tuple[np.ndarray | str, ...] = ()
     path: Path | None = None
 
     def part(self, number: int) -> Clip:
-        """The clip that the sampling of that number would have given alone."""
+        """The clip that the sampling of that number would have given alone. Raises VideoError, as it would have."""
         chosen = self.parts[number]
+        if isinstance(chosen, str):
+            raise VideoError(chosen)
         times, indices = self.timestamps_s[chosen], self.frame_indices[chosen]
         return Clip(self.frames[chosen], times, indices, self.source_fps, self.duration_s, self.note)
 

@@ -98,7 +98,8 @@ class _Model(lmms):
     max_num_frames, num_frames  frames a video (default 512, or what our own task of that benchmark takes)
     fps               frames a second, ``num_frames`` at most
     token_budget      as many frames as fit so many patches, in place of ``num_frames``
-    strategy          another rule of choosing frames: uniform, middle, segments, starts
+    strategy          another rule of choosing frames: uniform, middle, segments, starts, linspace, inner;
+                      fps-linspace with ``fps``
     shortest_edge, longest_edge  resize frames to these bounds (default 256 and 480); keep_size=true does not
     min_pixels, max_pixels  bounds of height * width per frame, in place of that resizing
     device, device_map, dtype, attn_implementation, use_flash_attention_2, revision, trust_remote_code
@@ -496,7 +497,7 @@ def pictures_clip(pictures: Sequence[Any], sampling: FrameSampling) -> Clip:
     frames: list[np.ndarray] = []
     for each in pictures:
         image = each.convert("RGB") if hasattr(each, "convert") else open_image(each)
-        frame = resized(np.asarray(image), sampling)
+        frame = resized(np.asarray(image), sampling, 2 * len(pictures))
         if frames and frame.shape != frames[0].shape:
             height, width = frames[0].shape[:2]
             frame = np.asarray(image.resize((width, height), resample=Image.Resampling.BICUBIC))

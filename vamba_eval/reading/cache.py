@@ -10,14 +10,13 @@ import hashlib
 import json
 import sqlite3
 import warnings
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError
+from vamba_eval.contracts import Clip, Sampling, UserError
 from vamba_eval.video.canvas import Hooks
 
 # Raise it when the same file under the same sampling gives other frames than before.
@@ -71,7 +70,7 @@ class ClipCache:
             self._cache.delete(key)
             return None
         times, indices = np.array(info["timestamps_s"]), np.array(info["frame_indices"], dtype=np.int64)
-        parts = tuple(np.array(part, dtype=np.int64) for part in info["parts"])
+        parts = tuple(p if isinstance(p, str) else np.array(p, dtype=np.int64) for p in info["parts"])
         clip = Clip(frames, times, indices, info["source_fps"], info["duration_s"], info["note"], parts=parts)
         return clip, info["digest"], info["seconds"]
 
@@ -86,7 +85,7 @@ class ClipCache:
             "source_fps": clip.source_fps,
             "duration_s": clip.duration_s,
             "note": clip.note,
-            "parts": [part.tolist() for part in clip.parts],
+            "parts": [part if isinstance(part, str) else part.tolist() for part in clip.parts],
             "digest": digest,
             "seconds": seconds,
         }
@@ -113,7 +112,7 @@ class _Chunks:
 
 def clip_key(
     path: Path,
-    sampling: FrameSampling | Ladder,
+    sampling: Sampling,
     start_s: float | None,
     end_s: float | None,
     frames_per_second: float | None,
@@ -122,7 +121,7 @@ def clip_key(
     """What identifies a clip: the file's size, time of change and samples of its bytes (not its name, so a
     copy that keeps its time is known), the sampling, and the versions of what decodes and resizes."""
     package = "av" if backend.startswith("pyav") else backend
-    identity = [_READER_VERSION, _file_identity(path), asdict(sampling), start_s, end_s, frames_per_second, backend]
+    identity = [_READER_VERSION, _file_identity(path), sampling.fields(), start_s, end_s, frames_per_second, backend]
     identity += [_version(name) for name in (package, "pillow", "numpy")]
     return hashlib.blake2b(json.dumps(identity).encode(), digest_size=20).hexdigest()
 

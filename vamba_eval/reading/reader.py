@@ -14,14 +14,14 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, Video
+from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.worker import Address, Buffer, ReadRequest, ReadResult, begin_worker, read, serve
@@ -91,7 +91,10 @@ class Loaded:
         """What the sampling of that number in a ladder would have given alone."""
         if self.clip is None:
             return self
-        return self._with(self.clip.part(number))
+        try:
+            return self._with(self.clip.part(number))
+        except VideoError as error:
+            return replace(self, clip=None, digest=None, problem=str(error))
 
     def shuffled(self) -> Loaded:
         """The same frames in another order, which is the video's."""
@@ -149,11 +152,11 @@ class Reader:
     def clips(
         self,
         videos: Sequence[Video],
-        sampling: FrameSampling | Ladder | None,
+        sampling: Sampling | Callable[[Video], Sampling] | None,
         stop: threading.Event | None = None,
     ) -> Generator[Loaded]:
-        """Read each video once, ahead of the caller; what is ready first comes first. With no ``sampling``, only see
-        that each opens.
+        """Read each video once, ahead of the caller; what is ready first comes first. ``sampling`` may be a function
+        that gives each video its own; with none, only see that each opens.
 
         At most two clips more than there are workers are in memory, the one in the caller's hands included. Ends
         early when ``stop`` is set by another thread.
@@ -168,7 +171,10 @@ class Reader:
         return (Loaded(video) for video in videos)
 
     def _run(
-        self, videos: Sequence[Video], sampling: FrameSampling | Ladder | None, stop: threading.Event
+        self,
+        videos: Sequence[Video],
+        sampling: Sampling | Callable[[Video], Sampling] | None,
+        stop: threading.Event,
     ) -> Generator[Loaded]:
         waiting = deque(videos)
         reads: list[_PendingRead] = []
@@ -177,7 +183,8 @@ class Reader:
             how = self.reading
             bounds = (video.start_s, video.end_s)
             cache = (how.cache, how.cache_gb)
-            return ReadRequest(video.path, sampling, *bounds, how.backend, threads, *cache, video.frames_per_second)
+            own = sampling(video) if callable(sampling) else sampling
+            return ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, video.frames_per_second)
 
         if self.workers == 0:
             for video in videos:

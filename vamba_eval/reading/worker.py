@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, UserError, VideoError, system_reason
+from vamba_eval.contracts import Clip, Sampling, UserError, VideoError, system_reason
 from vamba_eval.reading.cache import ClipCache, clip_key, frames_digest
 from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.others import preload
@@ -43,7 +43,7 @@ class ReadRequest:
     """A clip to read; with no ``sampling``, only whether the video opens."""
 
     path: Path
-    sampling: FrameSampling | Ladder | None
+    sampling: Sampling | None
     start_s: float | None
     end_s: float | None
     backend: str
@@ -102,7 +102,7 @@ def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
     return result
 
 
-def _read_or_recall(request: ReadRequest, sampling: FrameSampling | Ladder, hooks: Hooks, result: ReadResult) -> None:
+def _read_or_recall(request: ReadRequest, sampling: Sampling, hooks: Hooks, result: ReadResult) -> None:
     key = None
     if request.cache is not None and request.path.exists():
         key = clip_key(

@@ -468,6 +468,7 @@ def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cel
         "First answer": number("first_answer_s"),
         "5th – 95th": span(number("first_answer_s_p5"), number("first_answer_s_p95")),
         "Memory": number("peak_memory_bytes", f"{{:.2f}}{kind}".format, 1 / _GIB),
+        "Select": number("select_s_per_question"),
         "Encode": number("encode_s_per_video"),
         "Answer": number("generate_s_per_question"),
         "Tokens/s": number("tokens_per_s"),

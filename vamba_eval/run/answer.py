@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from vamba_eval.contracts import (
     Answer,
@@ -63,11 +63,12 @@ class Answerer:
 
         Pictures of clips are kept by the assignment's recorders, if it has them here.
         """
-        for number, own, open_questions, base in parts_of(assignment.jobs, work, loaded, blanks):
-            if assignment.recorders:
-                assignment.recorders[number].keep_picture(own)
-            for record in self._video(assignment.jobs[number], own, open_questions, assignment.subject, base):
-                yield number, record
+        for number, parts in parts_of(assignment.jobs, work, loaded, blanks):
+            for own, open_questions, base in parts:
+                if assignment.recorders:
+                    assignment.recorders[number].keep_picture(own)
+                for record in self._video(assignment.jobs[number], own, open_questions, assignment.subject, base):
+                    yield number, record
             yield number, None
 
     def _video(
@@ -122,15 +123,36 @@ class Answerer:
             yield record
 
 
+class Part(NamedTuple):
+    """A clip, what is to be asked about it, and what the records of that share."""
+
+    loaded: Loaded
+    open: Sequence[OpenQuestion]
+    base: Record
+
+
 def parts_of(
     jobs: Sequence[Job], work: Work, loaded: Loaded, blanks: Sequence[Record]
-) -> Iterator[tuple[int, Loaded, Sequence[OpenQuestion], Record]]:
-    """Of each job that has something open: its number, its clip, its questions, and what their records share."""
+) -> Iterator[tuple[int, Iterator[Part]]]:
+    """Of each job that has something open: its number and its clips, one unless questions have frames of their own."""
     for number, (open_questions, blank) in enumerate(zip(work.open, blanks, strict=True)):
         if open_questions:
             own = loaded if len(jobs) == 1 else loaded.part(number)
-            own = own.shuffled() if jobs[number].probes.shuffle_frames else own
-            yield number, own, open_questions, _about_video(blank, own)
+            yield number, _parts(jobs[number], replace(work, open=[open_questions]), own, blank)
+
+
+def _parts(job: Job, work: Work, loaded: Loaded, blank: Record) -> Iterator[Part]:
+    (open_questions,) = work.open
+    clips = iter([(loaded, open_questions)])
+    if job.frame_sets is not None and loaded.clip is not None:
+        clips = (
+            (loaded.part(number), [one for one in open_questions if one.question.id in sharing])
+            for number, sharing in enumerate(job.frame_sets.sharing(work.video))
+            if any(one.question.id in sharing for one in open_questions)
+        )
+    for own, asked in clips:
+        own = own.shuffled() if job.probes.shuffle_frames else own
+        yield Part(own, asked, _about_video(blank, own))
 
 
 def _about_video(blank: Record, loaded: Loaded) -> Record:
@@ -151,7 +173,7 @@ def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
     if job.protocol in job.task.interleaved:
         clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
     video = loaded.video
-    whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames
+    whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames and job.frame_sets is None
     clip.path = video.path if whole and video.path.is_file() else None
     return clip
 
@@ -159,6 +181,8 @@ def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
 def note_seen(base: Record, seen: Seen | None) -> None:
     if seen is not None:
         base.seen, base.video_tokens = asdict(seen), seen.video_tokens
+        if seen.kept_tokens is None:  # of most models, all
+            del base.seen["kept_tokens"]
 
 
 def requests_of(

@@ -12,21 +12,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vamba_eval import presets
 from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
 from vamba_eval.run.check_task import check_questions, try_a_prompt
+from vamba_eval.run.frame_sets import check_alone, frame_sets_from
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import (
     Job,
     Layout,
     check_captions,
+    check_one_size,
     labelled_models,
     log,
     prepare_task,
     rungs_of,
     warn_of_defects,
+    with_preset,
 )
 from vamba_eval.run.probes import Probes
 from vamba_eval.run.progress import ModelProgress
@@ -48,8 +52,9 @@ def evaluate(
     data_root: str | Path | None = None,
     output: str | Path = "results",
     name: str | None = None,
-    protocol: str = "vamba",
+    protocol: str | None = None,
     split: str | None = None,
+    preset: str | None = None,
     sampling: Mapping[str, Any] | FrameSampling | None = None,
     generation: Mapping[str, Any] | None = None,
     model_args: Mapping[str, Mapping[str, Any]] | None = None,
@@ -59,6 +64,7 @@ def evaluate(
     seeds: int = 1,
     blind: bool = False,
     probes: Probes | None = None,
+    frames_from: str | Path | Mapping[str, Any] | None = None,
     accept_environment: bool = False,
     thumbnails: bool = True,
     progress: bool = True,
@@ -71,7 +77,10 @@ def evaluate(
 
     tasks, models   names as on the command line (``label=name`` gives a model a label), or instances
     output, name    the run is the folder ``output/name``; the name defaults to the tasks'
-    protocol        prompts and scoring: one that each task has, as ``vamba``, ``lmms-eval``, ``official``, ``flexible``
+    protocol        prompts and scoring: one that each task has, as ``vamba`` (if nobody says), ``lmms-eval``,
+                    ``official``, ``flexible``
+    preset          a model's authors' settings by name (docs/presets.md), in place of the tasks' own; all arguments
+                    that follow, and ``protocol``, override them
     sampling        fields that replace those of each task's own FrameSampling, or one for all
     generation      fields that replace those of the protocol's GenerationSettings
     model_args      arguments of each model, by label
@@ -84,6 +93,8 @@ def evaluate(
     blind           ask each model that reads videos a second time, without them, as ``<label>-blind``
     probes          ask each question in other ways too: with its options in other orders, in other wordings; or show
                     frames in another order
+    frames_from     a file with the frames of each question, as a frame selector chose them, or what is in it: see
+                    docs/frame-sets.md
     accept_environment  go on with a run that was begun with other package versions or hardware
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
     gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
@@ -100,18 +111,31 @@ def evaluate(
     if not tasks or not models:
         raise UserError("name at least one task and one model")
     reading = reading or Reading()
+    frame_sets = None
+    if frames_from is not None:
+        check_alone(tasks, sampling, ladder)
+        frame_sets = frame_sets_from(frames_from)
+    named = presets.named(preset) if preset is not None else None
+    protocol = protocol or (named.protocol if named else None) or "vamba"
     samplings = rungs_of(sampling, ladder)
     rungs = [
-        [prepare_task(task, protocol, split, one, generation, reading.backend, probes) for task in tasks]
+        [
+            prepare_task(task, protocol, split, one, generation, reading.backend, probes, named, frame_sets)
+            for task in tasks
+        ]
         for one in samplings
     ]
     jobs = rungs[0]
+    if ladder or frame_sets is not None:
+        check_one_size(jobs)
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
         raise UserError(
             f"{greedy[0]} is answered greedily, so {seeds} seeds would give one response: sample (--temperature 1), "
             "or leave out --seeds"
         )
     labelled = labelled_models(models, model_args or {})
+    if named:
+        labelled = with_preset(named, labelled)
     check_captions(jobs, labelled)
     videos_of = [job.task.load(data_root, split) for job in jobs]
     for job, videos in zip(jobs, videos_of, strict=True):
@@ -119,6 +143,8 @@ def evaluate(
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
         check_questions(job.task, videos)
         job.probes.check(job.task, videos)
+        if frame_sets is not None:
+            frame_sets.check(job.task, job.protocol, videos, videos[:limit])
         warn_of_defects(job)
         try_a_prompt(job, videos)
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
@@ -140,8 +166,15 @@ def evaluate(
                 before_mending = job.fingerprint(videos, unmade) if unmade else None
                 counts = _counts(job, videos, seeds)
                 run.register_task(job.name, job.fingerprint(videos), counts, defects, before_mending)
+                if named:
+                    run.note_preset(job.name, named.name)
         for label, source, arguments in labelled:
             with closing(places.open(source, arguments, display)) as workplace:
+                if frame_sets is not None and workplace.facts.description.get("samples_itself"):
+                    raise UserError(
+                        f"the model {label!r} is given whole files and chooses frames by itself, so --frames-from has "
+                        "no effect on it: have it shown pictures (frames_as=images), or leave it out"
+                    )
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):
                     for run in runs:
                         run.register_model(subject.label, subject.identity())

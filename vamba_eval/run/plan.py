@@ -11,7 +11,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vamba_eval import registry
-from vamba_eval.contracts import Clip, FrameSampling, GenerationSettings, Model, Question, Task, Trial, UserError, Video
+from vamba_eval.contracts import (
+    BOUNDS,
+    EDGES,
+    Clip,
+    FrameSampling,
+    GenerationSettings,
+    Model,
+    Question,
+    Task,
+    Trial,
+    UserError,
+    Video,
+)
+from vamba_eval.presets import Preset
+from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
 from vamba_eval.store.runs import safe_name
 
@@ -48,14 +62,16 @@ def as_model_arg(name: str, value: str = "") -> str:
 def sampling_with(
     own: FrameSampling, given: Mapping[str, Any], written: Callable[..., str] = as_option
 ) -> FrameSampling:
-    """``own`` with the fields that a user gives; ``fps`` and ``token_budget`` imply the strategy that uses them.
+    """``own`` with the fields that a user gives; ``fps`` and ``token_budget`` imply a strategy that uses them, edges
+    and areas that frames are sized by these alone.
 
     Raises UserError where a given field would have no effect, or would bend every frame; it calls fields as they are
     ``written`` by who gives them.
     """
-    given = dict(given)
-    for name, strategy in (("fps", "fps"), ("token_budget", "auto")):
-        if name in given and given.setdefault("strategy", strategy) != strategy:
+    given = _sized_in_one_way(dict(given), written)
+    for name, strategies in (("fps", ("fps", "fps-linspace")), ("token_budget", ("auto",))):
+        strategy = own.strategy if own.strategy in strategies else strategies[0]
+        if name in given and given.setdefault("strategy", strategy) not in strategies:
             raise UserError(
                 f"{written(name)} is for the strategy {strategy!r}, but the strategy is to be {given['strategy']!r}: "
                 f"leave out {written(name)}, or use {written('strategy', strategy)}"
@@ -77,6 +93,27 @@ def sampling_with(
             f"{written('longest_edge')}, the first at most the second ({written('shortest_edge', '1')} raises nothing)"
         )
     return sampling
+
+
+def _sized_in_one_way(given: dict[str, Any], written: Callable[..., str]) -> dict[str, Any]:
+    """``given``, with the fields switched off that size frames in another way. Raises UserError for both ways."""
+    edges, bounds = ([name for name in names if given.get(name) is not None] for names in (EDGES, BOUNDS))
+    if edges and bounds:
+        raise UserError(
+            f"{written(edges[0])} sizes frames by an edge, {written(bounds[0])} by their area: give one of them"
+        )
+    others = EDGES if bounds else BOUNDS if given.keys() & set(EDGES) else ()
+    return {**dict.fromkeys(others), **given}
+
+
+def check_one_size(jobs: Sequence[Job]) -> None:
+    """Raise UserError where the rungs of a ladder, or frame sets, which are read together, would be of unlike sizes."""
+    if any(job.sampling.total_pixels for job in jobs):
+        raise UserError(
+            "several numbers of frames are read together, at one size, but a budget of pixels for all frames "
+            "(total_pixels) gives each number a size of its own: size frames otherwise (--longest-edge, --max-pixels, "
+            "--keep-size), or make a run with each number"
+        )
 
 
 def _settings_with(own: GenerationSettings, given: Mapping[str, Any], task: str) -> GenerationSettings:
@@ -145,6 +182,7 @@ class Job:
     generation: GenerationSettings
     backend: str
     probes: Probes = field(default_factory=Probes)
+    frame_sets: FrameSets | None = None  # the frames of each question, in place of those that ``sampling`` chooses
 
     @property
     def name(self) -> str:
@@ -157,7 +195,7 @@ class Job:
             "version": self.task.version,
             "split": self.split,
             "protocol": self.protocol,
-            "sampling": {**self.sampling.describe(), **self._backend_if_another()},
+            "sampling": {**self._frames(), **self._backend_if_another()},
             "generation": self.generation.describe(),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
@@ -199,6 +237,10 @@ class Job:
         except Exception:  # a failed question, when it is asked
             return None
 
+    def _frames(self) -> dict[str, Any]:
+        own = self.sampling.describe()
+        return own if self.frame_sets is None else self.frame_sets.describe(own)
+
     def _backend_if_another(self) -> dict[str, str]:
         # Its frames can be others; those of pyav-plain cannot.
         return {} if self.backend.startswith("pyav") else {"backend": self.backend}
@@ -221,6 +263,8 @@ def prepare_task(
     generation: Mapping[str, Any] | None,
     backend: str,
     probes: Probes | None = None,
+    preset: Preset | None = None,
+    frame_sets: FrameSets | None = None,
 ) -> Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
@@ -228,11 +272,13 @@ def prepare_task(
             source = str(Path(task).resolve())
         task = registry.load_task(task)
     if protocol not in task.protocols:
-        raise UserError(f"{task.name} has no protocol {protocol!r}; it has {', '.join(task.protocols)}")
+        asked_by = f" (of the preset {preset.name!r}: --protocol overrides it)" if preset and preset.protocol else ""
+        raise UserError(f"{task.name} has no protocol {protocol!r}{asked_by}; it has {', '.join(task.protocols)}")
     if not isinstance(sampling, FrameSampling):
-        sampling = sampling_with(task.sampling_under(protocol), sampling or {})
-    settings = _settings_with(task.generation(protocol), generation or {}, task.name)
-    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes())
+        sampling = sampling_with(preset.sampling if preset else task.sampling_under(protocol), sampling or {})
+    given = preset.generation_with(generation or {}) if preset else generation or {}
+    settings = _settings_with(task.generation(protocol), given, task.name)
+    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets)
 
 
 def labelled_models(
@@ -270,3 +316,28 @@ def check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | Mode
                     f"{job.name} under the protocol {job.protocol!r} puts text between the frames, which the model "
                     f"{label!r} cannot take: use another --protocol or another model"
                 )
+
+
+def with_preset(
+    preset: Preset, labelled: Sequence[tuple[str, str | Model, Mapping[str, Any]]]
+) -> list[tuple[str, str | Model, Mapping[str, Any]]]:
+    """The models of a run with the preset's arguments, where they have none of that name; who sees no video takes none.
+
+    Raises UserError where a model cannot take one of them.
+    """
+    return [(label, source, _arguments_with(preset, label, source, given)) for label, source, given in labelled]
+
+
+def _arguments_with(preset: Preset, label: str, source: str | Model, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = source if isinstance(source, Model) else registry.adapter_class(source)
+    missing = {name: value for name, value in preset.model.items() if name not in given}
+    if not (missing and kind.reads_video):
+        return given
+    for name, value in missing.items():
+        if isinstance(source, Model) or not registry.takes_argument(source, name):
+            why = "was built before the run" if isinstance(source, Model) else "has no such argument"
+            raise UserError(
+                f"the preset {preset.name!r} gives models {name}={value!r}, which cannot act on {label!r}: it {why}. "
+                "Leave out --preset and give its other settings by their options (docs/presets.md has them)"
+            )
+    return {**missing, **given}

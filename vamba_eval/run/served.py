@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ServedModel, UserError
-from vamba_eval.reading.reader import Loaded, Reader
+from vamba_eval.reading.reader import Reader
 from vamba_eval.run.answer import (
+    Part,
     answer_record,
     at,
     failed,
@@ -30,7 +31,7 @@ from vamba_eval.run.answer import (
 )
 from vamba_eval.run.plan import Job
 from vamba_eval.run.session import Request, batches, check_answer
-from vamba_eval.run.work import Assignment, Event, ModelFacts, OpenQuestion
+from vamba_eval.run.work import Assignment, Event, ModelFacts, Subject
 from vamba_eval.run.workplace import Workplace, loads_of
 from vamba_eval.store.records import Record
 
@@ -101,9 +102,11 @@ class Served(Workplace):
         try:
             with closing(loads_of(self._reader, assignment, stop)) as loads:
                 while not (stop.is_set() or loop.error) and (loaded := next(loads, None)) is not None:
-                    parts = list(parts_of(assignment.jobs, work_of[loaded.video.id], loaded, blanks))
-                    for number, own, _, _ in parts:
-                        assignment.recorders[number].keep_picture(own)
+                    all_parts = parts_of(assignment.jobs, work_of[loaded.video.id], loaded, blanks)
+                    parts = [(number, list(own)) for number, own in all_parts]
+                    for number, own in parts:
+                        for part in own:
+                            assignment.recorders[number].keep_picture(part.loaded)
                     while not places.acquire(timeout=0.2):
                         if stop.is_set():
                             return
@@ -120,30 +123,35 @@ class Served(Workplace):
     async def _video(
         self,
         assignment: Assignment,
-        parts: Sequence[tuple[int, Loaded, Sequence[OpenQuestion], Record]],
+        parts: Sequence[tuple[int, Sequence[Part]]],
         events: queue.SimpleQueue[Event | _Over],
     ) -> None:
-        for number, loaded, open_questions, base in parts:
-            job = assignment.jobs[number]
-            if loaded.problem is not None:
-                for record in failed(job, base, open_questions, loaded.problem):
+        for number, own in parts:
+            for part in own:
+                async for record in self._part(assignment.jobs[number], assignment.subject, part):
                     events.put((number, record))
-            else:
-                clip = None
-                try:
-                    clip = shown_clip(job, loaded, assignment.subject)
-                    note_seen(base, None if clip is None else self._model.seen(clip))
-                    requests, broken = requests_of(job, loaded, open_questions, base)
-                except UserError:  # of no use to any other video either
-                    raise
-                except Exception as error:
-                    requests, broken = [], list(failed(job, base, open_questions, failure("preparing", error)))
-                for record in broken:
-                    events.put((number, record))
-                for alike in batches(requests, lambda request: request.settings, max(2, len(requests))):
-                    async for record in self._answers(job, base, clip, alike):
-                        events.put((number, record))
             events.put((number, None))
+
+    async def _part(self, job: Job, subject: Subject, part: Part) -> AsyncIterator[Record]:
+        loaded, open_questions, base = part
+        if loaded.problem is not None:
+            for record in failed(job, base, open_questions, loaded.problem):
+                yield record
+            return
+        clip = None
+        try:
+            clip = shown_clip(job, loaded, subject)
+            note_seen(base, None if clip is None else self._model.seen(clip))
+            requests, broken = requests_of(job, loaded, open_questions, base)
+        except UserError:  # of no use to any other video either
+            raise
+        except Exception as error:
+            requests, broken = [], list(failed(job, base, open_questions, failure("preparing", error)))
+        for record in broken:
+            yield record
+        for alike in batches(requests, lambda request: request.settings, max(2, len(requests))):
+            async for record in self._answers(job, base, clip, alike):
+                yield record
 
     async def _answers(
         self, job: Job, base: Record, clip: Clip | None, requests: Sequence[Request]
@@ -183,6 +191,7 @@ class Served(Workplace):
         except Exception as error:
             return record_of(job, about, question, error=failure("answering", error))
         record = answer_record(job, about, question, request.prompt, answer, settings)
+        note_seen(record, answer.seen)
         record.latency_s = round(seconds if answer.latency_s is None else answer.latency_s, 6)
         return record
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vamba_eval.contracts import FrameSampling, Ladder, Model, Question, ServedModel, Trial, Video
+from vamba_eval.contracts import Ladder, Model, Question, Sampling, ServedModel, Trial, Video
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job
 from vamba_eval.store.records import Record
@@ -133,8 +133,13 @@ class Assignment:
     recorders: Sequence[Recorder] = field(default=(), repr=False)
 
     @property
-    def sampling(self) -> FrameSampling | Ladder | None:
-        """What is read of each video; None for nothing."""
-        if not (self.subject.looks or self.jobs[0].task.prompts_need_clip):
-            return None
-        return self.jobs[0].sampling if len(self.jobs) == 1 else Ladder(tuple(job.sampling for job in self.jobs))
+    def reads(self) -> bool:
+        """Whether anything is read of the videos."""
+        return self.subject.looks or self.jobs[0].task.prompts_need_clip
+
+    def sampling(self, video: Video) -> Sampling:
+        """What is read of ``video``."""
+        job = self.jobs[0]
+        if job.frame_sets is not None:
+            return job.frame_sets.ladder(video, job.sampling)
+        return job.sampling if len(self.jobs) == 1 else Ladder(tuple(job.sampling for job in self.jobs))

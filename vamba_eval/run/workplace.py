@@ -35,6 +35,6 @@ class Workplace(ABC):
 def loads_of(reader: Reader, assignment: Assignment, stop: threading.Event | None = None) -> Generator[Loaded]:
     """The assignment's videos read ahead, or only seen to open where nobody looks at them."""
     videos = [work.video for work in assignment.works]
-    if assignment.sampling is None:
+    if not assignment.reads:
         return reader.check(videos, stop)
     return reader.clips(videos, assignment.sampling, stop)

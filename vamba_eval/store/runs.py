@@ -104,6 +104,11 @@ class Run:
         self.info["defects"][name] = list(defects)
         self._save()
 
+    def note_preset(self, task: str, preset: str) -> None:
+        """Say by which preset a task was asked. Nothing depends on it: what the preset sets is in the fingerprints."""
+        self.info.setdefault("presets", {})[task] = preset
+        self._save()
+
     def register_model(self, label: str, fingerprint: Mapping[str, Any]) -> None:
         self._register("models", label, fingerprint)
         self._save()

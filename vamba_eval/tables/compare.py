@@ -26,6 +26,7 @@ from vamba_eval.score.statistics import (
     standard_error,
     with_common_videos,
 )
+from vamba_eval.tables.result import frames_of
 from vamba_eval.tables.text import markdown_table, short, shown, signed, write_csv
 
 _LISTED = 20  # questions shown in the terminal; files have all
@@ -347,7 +348,8 @@ def _p_cell(each: Difference) -> str:
 
 
 def _name(run: ScoredRun) -> str:
-    frames = run.fingerprint["sampling"].get("num_frames")
+    sampling = run.fingerprint["sampling"]
+    frames = frames_of(sampling) if "num_frames" in sampling else None
     return f"{run.model} ({run.folder.name}{f', {frames} frames' if frames else ''}, {run.protocol})"
 
 

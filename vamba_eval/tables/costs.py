@@ -45,7 +45,10 @@ class Costs:
 
     load_s_per_video        seconds to read a video, in the process that read it
     wait_s_per_video        seconds that the model waited for a video
-    encode_s_per_video      seconds of what depends on the video alone, once a video
+    select_s_per_question   seconds in which a frame selector chose a question's frames, as its file says: in no other
+                            number here
+    encode_s_per_video      seconds of what depends on the video alone, once a video; once for each set of frames, where
+                            questions have frames of their own
     generate_s_per_question seconds of one response; of one that was given in a batch, its share
     latency_s               of a served model: seconds from the request to the answer, and never beside the others
     in_flight               the most requests of it that were out at once
@@ -59,6 +62,7 @@ class Costs:
     gpu_allocated, gpu_reserved, host           the highest peak, in bytes
     """
 
+    select_s_per_question: float | None = None
     load_s_per_video: Distribution | None = None
     wait_s_per_video: Distribution | None = None
     encode_s_per_video: Distribution | None = None
@@ -90,7 +94,7 @@ class Costs:
         for name, value in vars(self).items():
             if name in ("gpu_allocated", "gpu_reserved", "host"):
                 row[f"{name}_bytes"] = value
-            elif name in ("price", "priced", "in_flight"):
+            elif name in ("select_s_per_question", "price", "priced", "in_flight"):
                 row[name] = value
             else:
                 parts = (value.median, value.p5, value.p95) if value is not None else (None, None, None)
@@ -98,10 +102,12 @@ class Costs:
         return row
 
 
-def costs_of(records: Sequence[Record], *, reads_video: bool = True) -> Costs:
-    """Costs by the ``records`` that have a response, one model's on one benchmark."""
+def costs_of(records: Sequence[Record], *, reads_video: bool = True, select_s: float | None = None) -> Costs:
+    """Costs by the ``records`` that have a response, one model's on one benchmark; ``select_s`` is what choosing the
+    frames of a question took."""
     warm = [record for record in records if not record.warmup] or records
     videos = {record.video: record for record in reversed(warm)}.values()  # each video's first response
+    clips = {(record.video, record.frames_digest): record for record in reversed(warm)}.values()  # each encoding's
     phases = {name: [_phase(record, name) for record in warm] for name in ("first_token", "further_tokens")}
     rates = [
         (record.num_tokens - 1) / seconds
@@ -110,17 +116,18 @@ def costs_of(records: Sequence[Record], *, reads_video: bool = True) -> Costs:
     ]
     prices = [record.price for record in records if record.price is not None]
     return Costs(
+        select_s_per_question=select_s if reads_video else None,
         load_s_per_video=Distribution.of(record.load_s for record in videos) if reads_video else None,
         wait_s_per_video=Distribution.of(record.wait_s for record in videos) if reads_video else None,
-        encode_s_per_video=Distribution.of(record.encode_s for record in videos) if reads_video else None,
+        encode_s_per_video=Distribution.of(record.encode_s for record in clips) if reads_video else None,
         generate_s_per_question=Distribution.of(record.generate_s for record in warm),
-        first_answer_s=Distribution.of(_first_answer(record) for record in videos),
+        first_answer_s=Distribution.of(_first_answer(record) for record in clips),
         first_token_s=Distribution.of(phases["first_token"]),
         tokens_per_s=Distribution.of(rates),
-        video_tokens=Distribution.of(record.video_tokens for record in videos),
+        video_tokens=Distribution.of(record.video_tokens for record in clips),
         prompt_tokens=Distribution.of(record.prompt_tokens for record in warm),
         new_tokens=Distribution.of(record.num_tokens for record in warm),
-        first_answer_j=Distribution.of(_joules(record) for record in videos),
+        first_answer_j=Distribution.of(_joules(record) for record in clips),
         latency_s=Distribution.of(record.latency_s for record in warm),
         cached_tokens=Distribution.of(record.cached_tokens for record in warm),
         in_flight=max((record.in_flight for record in warm if record.in_flight is not None), default=None),

@@ -206,7 +206,8 @@ class Leaderboard:
                 row[title] = cells[0] if cells else "-"
             if len(titles) == 1 and any(result.rank for result in self.results):
                 row["Rank"] = _rank_cell(first)
-            row |= _cost_cells(own, with_cut_off=any(result.cut_off for result in measured))
+            selected = any(result.costs.select_s_per_question is not None for result in measured)
+            row |= _cost_cells(own, with_cut_off=any(result.cut_off for result in measured), with_selection=selected)
             rows.append(row)
         return rows
 
@@ -320,6 +321,13 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
             )
     if r.own_frames:
         yield "OWN FRAMES: ", ": given the video files, it chose frames by itself, and may have heard their sound"
+    if r.selected:
+        seconds = r.costs.select_s_per_question
+        cost = "takes time that nobody states" if seconds is None else f"takes {seconds:.3g} s a question, as stated"
+        yield (
+            "SELECTED FRAMES: ",
+            f": each question has its own; choosing them {cost}, and no other number has it in it",
+        )
     if len(r.served_by) > 1:
         yield "SEVERAL MODELS: ", f": the endpoint says that it answered with {', '.join(r.served_by)}"
     if r.environments > 1:
@@ -386,7 +394,7 @@ def _is_unbeaten(result: Result, others: Iterable[Result]) -> bool:
 
 def _position(result: Result) -> tuple[float, float] | None:
     """Accuracy and seconds to a first answer; None where one of them was not measured or ``takes_part`` is False."""
-    if not takes_part(result) or result.costs.first_answer_s is None:
+    if not takes_part(result) or result.costs.first_answer_s is None or result.selected:  # its choice took time too
         return None
     headline = result.summary.headline[1]
     value = headline.value if headline.best > 0 else -headline.value  # where nothing is best, less is better
@@ -466,7 +474,7 @@ def _row_key(result: Result) -> tuple[Any, ...]:
     return bool(result.source), *about
 
 
-def _cost_cells(results: Sequence[Result], *, with_cut_off: bool) -> dict[str, Any]:
+def _cost_cells(results: Sequence[Result], *, with_cut_off: bool, with_selection: bool) -> dict[str, Any]:
     """Costs of one model: those of the benchmark that has most videos, since medians over several mean nothing."""
     if results[0].source:
         return {}
@@ -479,6 +487,7 @@ def _cost_cells(results: Sequence[Result], *, with_cut_off: bool) -> dict[str, A
         "Unparsed": f"{sum(result.unparsed for result in results):,}",
         **({"Cut off": f"{cut_off:,}"} if with_cut_off else {}),
         "Failed": f"{sum(result.failed for result in results):,}",
+        **({"Select s/question": plain_cell(most.costs.select_s_per_question)} if with_selection else {}),
         "Load s/video": _spread_cell(most.costs.load_s_per_video),
         "Encode s/video": _spread_cell(most.costs.encode_s_per_video),
         "Generate s/question": _spread_cell(most.costs.generate_s_per_question),

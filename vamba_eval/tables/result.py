@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -28,7 +28,8 @@ class Result:
     says how else than the protocol asks. Of the ``unparsed`` some may be right all the same (``unparsed_right``: the
     protocol says so) or drawn; ``unparsed_wrong`` are wrong. ``reads_video`` is False of what is asked without looking;
     ``size`` is how large its frames are. ``correct`` is the share of responses that are right, where they are right or
-    wrong; ``served_by`` are the models that an endpoint says it answered with.
+    wrong; ``served_by`` are the models that an endpoint says it answered with. ``selected``: each question was asked
+    about frames that something chose for it.
     """
 
     run: str
@@ -69,6 +70,7 @@ class Result:
     batched: int = 0
     correct: float | None = None
     served_by: list[str] = field(default_factory=list)
+    selected: bool = False
     rank: Rank | None = None
 
     @property
@@ -192,7 +194,7 @@ def result_of(run: ScoredRun) -> Result:
         task=run.task_name,
         title=run.title,
         protocol=run.protocol,
-        num_frames=_OWN_FRAMES if own_frames else sampling.get("num_frames", sampling["strategy"]) if reads else None,
+        num_frames=_OWN_FRAMES if own_frames else frames_of(sampling) if reads else None,
         size=_size(sampling) if reads and not own_frames else "",
         reads_video=reads,
         summary=run.summary,
@@ -211,7 +213,8 @@ def result_of(run: ScoredRun) -> Result:
         read_otherwise=_read_otherwise(run),
         drawn=sum(record.score.drawn for record in run.scored),
         videos=counts["videos"],
-        costs=costs_of(answered, reads_video=reads),
+        costs=costs_of(answered, reads_video=reads, select_s=sampling.get("seconds_per_question")),
+        selected=reads and sampling["strategy"] == "given",
         peak_bytes=max(peaks, default=None),
         peak_kind=(answered[0].peak_kind or "") if answered else "",
         hardware=""
@@ -231,10 +234,21 @@ def result_of(run: ScoredRun) -> Result:
     )
 
 
+def frames_of(sampling: Mapping[str, Any]) -> int | str | None:
+    """The number of frames in a fingerprint's ``sampling``, and who chose them where each question has its own."""
+    if sampling.get("strategy") == "given":
+        number = sampling["num_frames"]
+        return f"{sampling['selector']}'s {number}" if "selector" in sampling else f"{number} given"
+    return sampling.get("num_frames", sampling.get("strategy"))
+
+
 def _size(sampling: dict[str, Any]) -> str:
     """The rule for the frames' size, in pixels."""
     if sampling.get("longest_edge") is None:
-        return "as they are"
+        bounds = {"min_pixels": "{:,} pixels at least", "max_pixels": "{:,} pixels at most"}
+        bounds |= {"total_pixels": "{:,} of all frames", "edge_multiple": "edges in steps of {}"}
+        said = [text.format(sampling[name]) for name, text in bounds.items() if name in sampling]
+        return ", ".join(said) or "as they are"
     return f"edges {sampling['shortest_edge']} to {sampling['longest_edge']}"
 
 

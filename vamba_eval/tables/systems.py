@@ -10,6 +10,7 @@ from typing import Any
 
 from vamba_eval.contracts import ScoredRecord, UserError
 from vamba_eval.score.scored import ScoredRun
+from vamba_eval.tables.result import frames_of
 from vamba_eval.tables.text import unique
 
 # What the identity of a model has that knows a language, whichever weights these are and wherever they work.
@@ -102,7 +103,8 @@ def _named(runs: Sequence[ScoredRun]) -> list[str]:
     """By model and frames, and by as much else as tells them apart."""
 
     def by_frames(run: ScoredRun) -> str:
-        frames = run.fingerprint["sampling"].get("num_frames") if run.identity.get("reads_video", True) else None
+        sampling = run.fingerprint["sampling"]
+        frames = frames_of(sampling) if "num_frames" in sampling and run.identity.get("reads_video", True) else None
         return f"{run.model} ({frames} frames)" if frames else run.model
 
     names = [by_frames(run) for run in runs]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError
+from vamba_eval.contracts import Clip, FrameSampling, FrameSet, Ladder, Sampling, VideoError
 from vamba_eval.video.pixels import resized
 
 
@@ -30,10 +30,10 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Choice:
-    """The wanted frames' indices, ascending, and, of a ladder, those of each rung."""
+    """The wanted frames' indices, ascending, and, of a ladder, those of each rung, or why it has none."""
 
     indices: list[int]
-    rungs: tuple[list[int], ...] = ()
+    rungs: tuple[list[int] | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Source:
     """What is to be read and how."""
 
     path: Path
-    sampling: FrameSampling | Ladder
+    sampling: Sampling
     start_s: float | None
     end_s: float | None
     threads: int
@@ -62,12 +62,22 @@ class Source:
             lasts = f"the video lasts {times[-1]:.1f} s" if len(times) else "the video has no frame"
             raise VideoError(f"no frame between {self.start_s} and {self.end_s} s: {lasts}")
 
-        def chosen(sampling: FrameSampling | Ladder) -> list[int]:
-            return [first + i for i in sampling.indices(last - first, fps, height, width)]
+        def chosen(rule: FrameSampling | FrameSet) -> list[int]:
+            if isinstance(rule, FrameSet):
+                return rule.within(first, last, len(times))
+            return [first + i for i in rule.indices(last - first, fps, height, width)]
 
+        def chosen_or_why(rung: FrameSampling | FrameSet) -> list[int] | str:
+            try:
+                return chosen(rung)
+            except ValueError as error:
+                return str(error)
+
+        if isinstance(self.sampling, Ladder):  # each rung fails by itself
+            rungs = [chosen_or_why(rung) for rung in self.sampling.rungs]
+            return Choice(sorted({i for rung in rungs if not isinstance(rung, str) for i in rung}), tuple(rungs))
         try:
-            rungs = self.sampling.rungs if isinstance(self.sampling, Ladder) else ()
-            return Choice(chosen(self.sampling), tuple(chosen(rung) for rung in rungs))
+            return Choice(chosen(self.sampling))
         except ValueError as error:
             raise VideoError(str(error)) from error
 
@@ -104,7 +114,7 @@ class Canvas:
     def place(self, position: int, image: np.ndarray) -> None:
         """Resize ``image`` (H, W, 3) and show it as ``distinct[position]``. Raises VideoError if frames differ
         in size."""
-        image = resized(image, self._source.sampling)
+        image = resized(image, self._source.sampling, len(self._wanted))
         with self._lock:
             if self._frames is None:
                 self._frames = self._source.hooks.empty((len(self._wanted), *image.shape))
@@ -117,8 +127,10 @@ class Canvas:
         self._source.hooks.alive()
 
     def clip(self, times: np.ndarray, fps: float, note: str = "") -> Clip:
-        """The finished clip; ``times`` are those of all frames."""
+        """The finished clip; ``times`` are those of all frames. Raises VideoError where no rung has any."""
+        if not self.distinct and self._rungs:
+            raise VideoError(str(self._rungs[0]))
         assert self._frames is not None and self._placed == len(self.distinct)
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
-        parts = tuple(np.searchsorted(self._wanted, rung) for rung in self._rungs)
+        parts = tuple(rung if isinstance(rung, str) else np.searchsorted(self._wanted, rung) for rung in self._rungs)
         return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note, parts=parts)

@@ -17,7 +17,7 @@ IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 def read_image(path: Path, sampling: FrameSampling) -> Clip:
     """A still image as a clip of one frame, sized as a frame would be. Raises VideoError."""
-    image = resized(np.array(open_image(path)), sampling)
+    image = resized(np.array(open_image(path)), sampling, 1)
     return Clip(image[None], np.zeros(1), np.zeros(1, dtype=np.int64), float("nan"), 0.0)
 
 

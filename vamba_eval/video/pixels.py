@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from vamba_eval.contracts import FrameSampling, Ladder
+from vamba_eval.contracts import Sampling
 
 if TYPE_CHECKING:
     import av
@@ -53,9 +53,10 @@ def rgb(frame: av.VideoFrame, codec: str) -> np.ndarray:
     return np.rot90(image, k=quarters) if quarters else image
 
 
-def resized(image: np.ndarray, sampling: FrameSampling | Ladder) -> np.ndarray:
-    """``image`` (H, W, 3) at the size that ``sampling`` gives it, by PIL's bicubic filter (the protocol's)."""
-    height, width = sampling.size(*image.shape[:2])
+def resized(image: np.ndarray, sampling: Sampling, num_frames: int | None = None) -> np.ndarray:
+    """``image`` (H, W, 3), one of ``num_frames``, at the size that ``sampling`` gives it, by PIL's bicubic filter (the
+    protocol's)."""
+    height, width = sampling.size(image.shape[0], image.shape[1], num_frames)
     if (height, width) == image.shape[:2]:
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), resample=Image.Resampling.BICUBIC))

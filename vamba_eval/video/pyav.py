@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from vamba_eval.contracts import Clip, VideoError
+from vamba_eval.contracts import Clip, FrameSet, VideoError
 from vamba_eval.video.canvas import Canvas, Choice, Source
 from vamba_eval.video.packets import (
     Index,
@@ -96,7 +96,7 @@ def _decode_intervals(
 ) -> None:
     """Decode each interval at most once and only as far as its last wanted frame, several at a time."""
     queue = deque(todo)
-    lanes = min(source.threads, len(todo))
+    lanes = max(1, min(source.threads, len(todo)))
     stop = threading.Event()
 
     def lane() -> None:
@@ -193,7 +193,8 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
     In one thread: several conceal damage differently from time to time.
     """
     # The number of packets is mostly the number of frames: if it is, one pass does.
-    times = np.array([]) if source.start_s or source.end_s else np.arange(len(index.pts)) / (fps if fps > 0 else 1.0)
+    guess = not (source.start_s or source.end_s or isinstance(source.sampling, FrameSet))
+    times = np.arange(len(index.pts)) / (fps if fps > 0 else 1.0) if guess else np.array([])
     while True:
         canvas = Canvas(source, source.choose(times, fps, *size) if len(times) else Choice([]))
         places = {frame: position for position, frame in enumerate(canvas.distinct)}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, VideoError, system_reason
+from vamba_eval.contracts import Clip, FrameSampling, Sampling, VideoError, system_reason
 from vamba_eval.machine import available_cores
 from vamba_eval.video import others, pyav
 from vamba_eval.video.canvas import Hooks, Source
@@ -23,7 +23,7 @@ BACKENDS = ("pyav", "pyav-plain", *others.NAMES)
 
 def read_clip(
     path: str | Path,
-    sampling: FrameSampling | Ladder | None = None,
+    sampling: Sampling | None = None,
     *,
     start_s: float | None = None,
     end_s: float | None = None,

@@ -51,7 +51,6 @@ class Scheduler:
     def __init__(self, replicas: Replicas, assignment: Assignment, display: Display) -> None:
         self._replicas, self._cluster, self._members = replicas, replicas.cluster, replicas.members
         self._assignment, self._recorders, self._display = assignment, assignment.recorders, display
-        self._sampling = assignment.sampling
         self._total = len(assignment.works)
         costs = likely_costs([work.video for work in assignment.works])
         queued = [QueuedVideo(work, cost) for work, cost in zip(assignment.works, costs, strict=True)]
@@ -75,7 +74,7 @@ class Scheduler:
         self.occupation.begin()
         self._last_alive = self._said_at = time.monotonic()
         try:
-            if self._sampling is None and not self._videos_there():
+            if not self._assignment.reads and not self._videos_there():
                 self._ready = list(self._waiting)  # where no video is there at all, annotations are enough
                 self._waiting.clear()
             while self._waiting or self._reading or self._ready or any(member.video for member in self._members):
@@ -130,10 +129,9 @@ class Scheduler:
         threads = video.threads
         task = cast(Any, read_video).options(num_cpus=threads, scheduling_strategy="SPREAD")
         shown = replace(video.work.video, questions=())
-        pictures = len(self._recorders) if any(recorder.strips for recorder in self._recorders) else 0
-        read, video.clip = task.remote(
-            cluster.setting, shown, self._sampling, cluster.reading_of_one, threads, pictures
-        )
+        sampling = self._assignment.sampling(video.work.video) if self._assignment.reads else None
+        pictures = any(recorder.strips for recorder in self._recorders)
+        read, video.clip = task.remote(cluster.setting, shown, sampling, cluster.reading_of_one, threads, pictures)
         self._reading[read] = video
 
     def _videos_there(self) -> bool:
@@ -188,9 +186,10 @@ class Scheduler:
             return
         if read.note:
             log.warning("%s: %s", video.work.video.path, read.note)
-        for recorder, (digest, jpeg), asked in zip(self._recorders, read.strips, video.work.open, strict=False):
-            if recorder.strips is not None and asked:
-                recorder.strips.keep(jpeg, digest)
+        for number, digest, jpeg in read.strips:  # of each job, or of each set of frames of the only one
+            number = number if len(self._recorders) > 1 else 0
+            if (strips := self._recorders[number].strips) is not None and video.work.open[number]:
+                strips.keep(jpeg, digest)
         video.read = replace(read, strips=())
         self._largest_clip = max(read.num_bytes, self._largest_clip if self.occupation.videos_read > 1 else 0)
         self._ready.append(video)
@@ -236,7 +235,7 @@ class Scheduler:
             yield from self._give_up(video, f"given up after {_TRIES} tries: {why}")
             return
         log.warning("%s is tried again: %s", video.work.video.id, why)
-        if video.clip is None and self._sampling is not None:
+        if video.clip is None and self._assignment.reads:
             self._waiting.appendleft(video)
         else:
             self._ready.append(video)
@@ -247,9 +246,10 @@ class Scheduler:
         assert some is not None
         loaded = replace(loaded or Loaded(video.work.video), video=video.work.video, problem=why)
         jobs, blanks = self._assignment.jobs, video.blanks or self._blanks(some)
-        for number, _, open_questions, base in parts_of(jobs, video.left(), loaded, blanks):
-            for record in failed(jobs[number], base, open_questions, why):
-                yield number, record
+        for number, parts in parts_of(jobs, video.left(), loaded, blanks):
+            for part in parts:
+                for record in failed(jobs[number], part.base, part.open, why):
+                    yield number, record
             yield number, None
 
     def _blanks(self, facts: Facts) -> list[Record]:

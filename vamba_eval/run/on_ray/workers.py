@@ -15,7 +15,7 @@ from typing import Any, cast
 import ray
 
 from vamba_eval import machine, registry
-from vamba_eval.contracts import Clip, FrameSampling, Ladder, ModelAdapter, UserError, Video
+from vamba_eval.contracts import ModelAdapter, Sampling, UserError, Video
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
 from vamba_eval.reading.reader import Loaded, Reader, Reading
 from vamba_eval.run.answer import Answerer, Monitors
@@ -65,7 +65,7 @@ class ReadFacts:
     note: str
     num_bytes: int
     node: str
-    strips: Sequence[tuple[str, bytes]] = ()  # by job: the digest of what it shows, and small pictures of that
+    strips: Sequence[tuple[int, str, bytes]] = ()  # of each part: its number, its digest, small pictures of it
 
 
 _reader: tuple[Any, Reader] | None = None  # of this process, kept from task to task with the process that decodes
@@ -91,13 +91,13 @@ def start_reader(setting: Setting, reading: Reading, threads: int) -> None:
 def read_video(
     setting: Setting,
     video: Video,
-    sampling: FrameSampling | Ladder | None,
+    sampling: Sampling | None,
     reading: Reading,
     threads: int,
-    pictures: int = 0,
+    pictures: bool = False,
 ) -> tuple[ReadFacts, Loaded]:
-    """One video, with ``pictures`` of that many jobs. What cannot be read is an answer; only a process or a node that
-    is lost makes Ray try again."""
+    """One video, with ``pictures`` of all its parts. What cannot be read is an answer; only a process or a node that is
+    lost makes Ray try again."""
     _settle(setting)
     (loaded,) = _reader_for(reading, threads).clips([video], sampling)
     clip = loaded.clip
@@ -105,8 +105,11 @@ def read_video(
     node = ray.get_runtime_context().get_node_id()
     if clip is None:
         return ReadFacts(about, "", 0, node), loaded
-    own = [loaded] if pictures < 2 else [loaded.part(number) for number in range(pictures)]
-    strips = [(one.digest or "", strip_of(cast(Clip, one.clip))) for one in own[:pictures]]
+    strips = []
+    for number in range(max(1, len(clip.parts))) if pictures else ():
+        own = loaded.part(number) if clip.parts else loaded
+        if own.clip is not None:
+            strips.append((number, own.digest or "", strip_of(own.clip)))
     return ReadFacts(about, clip.note, clip.frames.nbytes, node, strips), loaded
 
 
