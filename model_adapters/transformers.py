@@ -30,11 +30,18 @@ _NO_PREFIX = {
     **dict.fromkeys(
         ("instructblip", "instructblipvideo"), "its Q-Former reads the question while it encodes the frames"
     ),
-    "mllama": "each token of a question has a mask over the pictures",
+    **dict.fromkeys(("mllama", "idefics"), "each token of a question has a mask over the pictures"),
+    "paligemma": "its pictures attend to the question",
+    "diffusion_gemma": "it writes many tokens at a time",
+    "shieldgemma2": "its processor asks questions of its own",
     **dict.fromkeys(
         ("qwen2_5_omni", "qwen3_omni_moe"), "it answers in speech too, with a second model behind the one that sees"
     ),
 }
+# Types whose own forward fails in a version of transformers.
+_BROKEN = {("llama4", (5, 24)): "its forward fails in transformers 5.24: use another version"}
+# These see with a LoRA that lies in a folder beside their weights, which loading them leaves out.
+_LORAS = {"phi4_multimodal": "vision-lora"}
 # Since 5.3, transformers places the text after a video of these on the video's own late positions; the checkpoints were
 # trained with positions behind all of it, as Qwen's code and transformers up to 5.2 have them.
 _OVERLAPPING = frozenset(("qwen2_vl", "qwen2_5_vl"))
@@ -122,6 +129,7 @@ class TransformersAdapter(Chat, ModelAdapter):
         )
         self.device, self.dtype = weights.device, weights.dtype
         self._load(weights)
+        self._takes_kinds = _transformers.takes(self.model, "mm_token_type_ids")
         self._wrapped = wrap is not None
         if wrap is not None:
             self.model, about = _wrapping.wrapped(self.model, wrap)
@@ -165,6 +173,7 @@ class TransformersAdapter(Chat, ModelAdapter):
                 attention_mask=torch.ones_like(encoded.ids),
                 use_cache=True,
                 **given,
+                **_caches.given(self.model),
                 **_transformers.last_logits(self.model, 1),
             )
         encoded.cache = _caches.of_output(output)
@@ -344,12 +353,15 @@ class TransformersAdapter(Chat, ModelAdapter):
 
     def _positions(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
         """Where the prefix's tokens stand, by the rule of the model's own ``generate``: (rows, 1, N) or (1, N)."""
+        import torch
+
         if not _transformers.takes(self.model, "position_ids"):
             return None
         for module in self.model.modules():  # of the video before this one
             if getattr(module, "rope_deltas", None) is not None:
                 module.rope_deltas = None
-        positions: torch.Tensor = self.model._prepare_position_ids_for_generation(prefix, dict(given))
+        given = {"attention_mask": torch.ones_like(prefix), **given}
+        positions: torch.Tensor = self.model._prepare_position_ids_for_generation(prefix, given)
         if self.original_positions and len(positions) == 4 and "video_grid_thw" in given:
             positions[1:, :, -1] = positions[1:, :, :-1].max() + 1
         return positions
@@ -405,6 +417,7 @@ class TransformersAdapter(Chat, ModelAdapter):
             config = AutoConfig.from_pretrained(pretrained, **source)
         self._name, self.kind = pretrained, str(config.model_type)
         self._check_kind(config)
+        self._check_lora(weights)
         self.model, info = _transformers.load_checkpoint(AutoModelForMultimodalLM, weights)
         _transformers.check_fit(info, pretrained, type(self.model).__name__, self._misfits)
         with _transformers.reading_checkpoint(weights):
@@ -424,11 +437,24 @@ class TransformersAdapter(Chat, ModelAdapter):
 
     def _check_kind(self, config: Any) -> None:
         """Raise UserError for a checkpoint of a type that is not for this adapter."""
+        import transformers
+        from packaging.version import Version
+
         if getattr(config, "vision_mamba_mixer_config", None) is not None:
             raise UserError(f"{self._name} is a Vamba checkpoint: use --models vamba for it")
         why = "it has an encoder for its text" if getattr(config, "is_encoder_decoder", False) else None
+        major, minor = Version(transformers.__version__).release[:2]
+        why = _BROKEN.get((self.kind, (major, minor))) or why
         if (why := _NO_PREFIX.get(self.kind, why)) is not None:
             raise UserError(f"{self._name}: a {self.kind} cannot be asked by this adapter: {why}")
+
+    def _check_lora(self, weights: _transformers.Weights) -> None:
+        """Raise UserError where weights that belong to a checkpoint lie beside it, which would be left out."""
+        if (lora := _LORAS.get(self.kind)) is not None and _transformers.has_lora(weights, lora):
+            raise UserError(
+                f"{self._name} sees with a LoRA that lies beside its weights ({lora}): merge it into them "
+                "(merge_and_unload of the package peft), and give the folder of what comes of it"
+            )
 
     def _note_choices(self) -> None:
         """What else decides answers, for the fingerprint."""

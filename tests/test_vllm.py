@@ -50,7 +50,7 @@ def one_thread() -> Iterator[None]:
 @functools.cache
 def checkpoint(name: str) -> Path:
     folder = Path(_folder.name) / name
-    tiny_models.build(name, folder, **HEADS, **({"head_dim": 32} if name.startswith("qwen3") else {}))
+    tiny_models.build(tiny_models.TINY[name], folder, **HEADS, **({"head_dim": 32} if name.startswith("qwen3") else {}))
     return folder
 
 
