@@ -222,6 +222,7 @@ class VLLM(Chat, ServedModel):
             max_tokens=settings.max_new_tokens,
             min_tokens=settings.min_new_tokens,
             stop_token_ids=self._ends,
+            ignore_eos=True,  # vLLM would take the tokenizer's as well
             detokenize=False,
             **sampling,
         )

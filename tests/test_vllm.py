@@ -6,6 +6,7 @@ What it answers is what the adapter of transformers answers, token by token.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -20,6 +21,7 @@ import pytest
 import tiny_models
 import torch
 from tiny_models import MROPE
+from vamba_eval.model_adapters import _transformers
 from vamba_eval.model_adapters.transformers import TransformersAdapter
 from vamba_eval.model_adapters.vllm import VLLM
 from videos import picture
@@ -154,7 +156,7 @@ def test_engine_arguments_are_vllms() -> None:
 
 
 @needs_vllm
-@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "internvl"])
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"])
 def test_the_engine_is_given_the_tokens_of_transformers(name: str) -> None:
     for clip in (make_clip(4), make_clip(1), None):
         for question in (*QUESTIONS, *CONTROL):
@@ -167,14 +169,22 @@ def test_the_engine_is_given_the_tokens_of_transformers(name: str) -> None:
 
 
 @needs_vllm
-def test_where_vllm_makes_other_tokens_the_row_says_so() -> None:
-    theirs, ours = prompts_of("qwen3_vl", make_clip(4), QUESTIONS[0])
-    start, end = local("qwen3_vl").tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
-    outer = [ours.index(start), len(ours) - 1 - ours[::-1].index(end)]
-    assert theirs == [token for place, token in enumerate(ours) if place not in outer]
-    assert vllm("qwen3_vl").describe()["prompt"] == (
-        "unlike transformers': without <|vision_start|>, without <|vision_end|>"
-    )
+def test_where_vllm_makes_other_tokens_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As versions of vLLM do that drop the two tokens around a video of Qwen3-VL."""
+    model = VLLM(str(checkpoint("qwen2_vl")), dtype="float32")
+    outer = model.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
+    real = model._rendered
+
+    def without(prompt: dict[str, Any]) -> dict[str, Any]:
+        inputs = real(prompt)
+        (place,) = inputs["mm_placeholders"]["video"]
+        inputs["prompt_token_ids"] = [token for token in inputs["prompt_token_ids"] if token not in outer]
+        return {**inputs, "mm_placeholders": {"video": [dataclasses.replace(place, offset=place.offset - 1)]}}
+
+    assert "prompt" not in model.describe()
+    monkeypatch.setattr(model, "_rendered", without)
+    model._note_prompt()
+    assert model.describe()["prompt"] == "unlike transformers': without <|vision_start|>, without <|vision_end|>"
 
 
 @needs_vllm
@@ -251,6 +261,21 @@ def test_answers_are_those_of_transformers() -> None:
 
 
 @needs_vllm
+def test_an_answer_ends_where_the_checkpoint_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other, clip = vllm(), local(), make_clip()
+    heard: list[list[int]] = []
+    real = _transformers.split_tokens
+    monkeypatch.setattr(_transformers, "split_tokens", lambda *given: heard.append(list(given[1])) or real(*given))
+    longest = asked(model, clip, QUESTIONS[:1])
+    end = next(token for place, token in enumerate(heard[0]) if place and token not in heard[0][:place])
+    monkeypatch.setattr(model, "_ends", [end])
+    monkeypatch.setattr(other.model.generation_config, "eos_token_id", end)
+    answers = said(asked(model, clip, QUESTIONS[:1]))
+    assert answers == said(other.generate(other.encode(clip), QUESTIONS[:1], SETTINGS)) != said(longest)
+    assert answers[0][1:] == (heard[0].index(end) + 1, "stop") and heard[1] == heard[2], "the end is among its tokens"
+
+
+@needs_vllm
 def test_pictures_too() -> None:
     model, other, clip = vllm(), local(), make_clip(5)
     clip.captions = ((2, "text between\n"),)
@@ -270,6 +295,20 @@ def test_several_videos_at_once() -> None:
     alone = [other.generate(other.encode(clip), QUESTIONS, SETTINGS) for clip in clips]
     assert [said(some) for some in together] == [said(some) for some in alone]
     assert max(answer.in_flight for some in together for answer in some) > 1
+
+
+@needs_vllm
+def test_a_video_that_does_not_fit_gets_a_larger_engine() -> None:
+    model, other = vllm(), local()
+    clips = [make_clip(), make_clip(60, 280, 420), make_clip(first=60)]
+
+    async def all_of_them() -> list[list[Answer | Exception]]:
+        return list(await asyncio.gather(*(_asked(model, clip, QUESTIONS) for clip in clips)))
+
+    together = asyncio.run(all_of_them())
+    assert together[1][0].seen.video_tokens == 4500 and model._engine._room == 8192
+    for clip, answers in zip(clips, together, strict=True):
+        assert said(answers) == said(other.generate(other.encode(clip), QUESTIONS, SETTINGS))
 
 
 @needs_vllm
