@@ -49,7 +49,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_models.build("qwen2_5_vl", folder)
+    tiny_models.build(tiny_models.TINY["qwen2_5_vl"], folder)
     return folder
 
 

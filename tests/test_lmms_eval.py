@@ -208,7 +208,7 @@ def asked_here(place: Place, name: str, model: str, model_args: str) -> dict[str
 
 
 def test_models_of_transformers_answer_there_as_here(place: Place) -> None:
-    tiny_models.build("qwen2_5_vl", place.root / "tiny")
+    tiny_models.build(tiny_models.TINY["qwen2_5_vl"], place.root / "tiny")
     two = ("--tasks", "local_videomme,local_nextqa_mc_test")
     there = samples(place.lmms("tiny-there", "vamba_transformers", f"pretrained={place.root / 'tiny'},{FEW}", *two))
     here = asked_here(place, "tiny", "transformers", f"pretrained={place.root / 'tiny'},device=cpu")
