@@ -17,7 +17,7 @@ import torch
 from judge_server import Reply, judge_server
 from served_models import Engine
 from test_served import Folder
-from tiny_models import build
+from tiny_models import TINY, build
 from videos import make_video
 
 from vamba_eval import Leaderboard, evaluate
@@ -53,7 +53,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("provenance")
     for name, size in (("0", (128, 256)), ("1", (128, 256)), ("2", (192, 128))):
         make_video(folder / f"{name}.mp4", frames=20, size=size)
-    build("qwen3_vl", folder / "tiny")
+    build(TINY["qwen3_vl"], folder / "tiny")
     with judge_server(respond) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", "sk-very-secret")
         endpoint = {"model": "big-1", "url": server.url.replace("http://", "http://me:hidden@"), "price": "1000/2000"}
