@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,7 +31,7 @@ from vamba_eval.model_adapters.vamba.training import STAGES, VIDEO, freeze
 from vamba_eval.model_adapters.vamba.training_batches import MARKERS, MicroBatches, collate, encode
 from vamba_eval.model_adapters.vamba.training_data import Examples, PictureSizes, Sample, read_sources
 from vamba_eval.model_adapters.vamba.training_model import Group, TopTokens, VambaForTraining, divergence
-from videos import picture, write_video
+from videos import make_video, picture
 
 from vamba_eval import Clip, FrameSampling
 from vamba_eval.contracts import GenerationSettings, UserError
@@ -43,7 +44,7 @@ SMALL = {
     "vision_mamba_mixer_config": {"enable": True, "hidden_dim": 64, "d_state": 16, "headdim": 16},
 }
 # Four videos, told apart by their colour alone, half of them by the colour of one frame pair.
-GENERATED = '''
+GENERATED = """
 import numpy as np
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (128, 128, 128)}
@@ -64,7 +65,7 @@ def broken(number):
 
 def never(number):
     raise OSError("no disk")
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -118,11 +119,11 @@ def loss_of_all(model: VambaForTraining, group: Group) -> torch.Tensor:
     return model([group])[0]
 
 
-# ------------------------------------------------------------------------------------------------------- where it begins
+# ------------------------------------------------------------------------------------------------------ where it begins
 
 
 def test_from_qwen2_vl(qwen: Path) -> None:
-    """Every weight of Qwen2-VL is kept, cross-attention copies self-attention, mixers are drawn as the reference does."""
+    """Every weight of Qwen2-VL is kept, cross-attention copies self-attention, mixers are drawn as in the reference."""
     model, _, origin = starts.load(str(qwen), VambaForTraining, seed=1)
     theirs = Qwen2VLForConditionalGeneration.from_pretrained(qwen)
     assert origin == "qwen2_vl"
@@ -144,7 +145,7 @@ def test_from_qwen2_vl(qwen: Path) -> None:
     assert 0.95 * 0.5 < largest <= 0.5 and mixer.conv1d.bias.detach().abs().max() > 0.4  # 1 / sqrt(4 taps)
     std = model.config.text_config.initializer_range
     assert float(mixer.in_proj.weight.std()) == pytest.approx(std, rel=0.05)
-    assert all(float(layer.alpha) == 0.5 for layer in model.model.layers)
+    assert all(layer.alpha.item() == 0.5 for layer in model.model.layers)
     again = starts.load(str(qwen), VambaForTraining, seed=1)[0].state_dict()
     other = starts.load(str(qwen), VambaForTraining, seed=2)[0].state_dict()
     assert all(torch.equal(again[name], ours[name]) for name in ours)
@@ -164,6 +165,7 @@ def test_what_is_written_is_the_released_layout(qwen: Path, tmp_path: Path) -> N
     ours, theirs = again.to_dict(), model.config.to_dict()
     for part in ("text_config", "vision_config"):
         known = {name for name in theirs[part] if name not in ("dtype", "_name_or_path", "architectures")}
+        ours[part]["rope_parameters"].pop("type", None)  # as the released file calls it
         assert {name: ours[part][name] for name in known} == {name: theirs[part][name] for name in known}
     assert again.mixer == model.config.mixer and again.use_alpha_balancing
     loaded = VambaForConditionalGeneration.from_pretrained(tmp_path)
@@ -186,7 +188,7 @@ def groups_of(
 
 
 def test_side_by_side_is_one_after_the_other(qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss of videos that are computed together, cut into segments, is that of each alone by the model's forward."""
+    """The loss of videos computed together, cut into segments, is that of each alone by the model's forward."""
     model, processor, _ = starts.load(str(qwen), VambaForTraining, seed=1)
     model.train()
     groups = groups_of(processor, "a dog", "two grey cats", "nothing")
@@ -241,7 +243,7 @@ def test_the_divergence_by_hand() -> None:
 def test_the_teacher_is_qwen2_vl_as_it_is_asked(qwen: Path, frames: tuple[int, ...]) -> None:
     """Its logits at the answer's tokens are those of transformers' model on the whole sequence."""
     theirs = starts.load_qwen2_vl(str(qwen))
-    processor = VambaProcessor.from_pretrained(qwen)
+    processor = starts.read_processor(str(qwen))
     groups = groups_of(processor, "a dog", "two grey cats", "nothing", frames=frames)
     (group,) = groups
     top = Teacher(theirs, processor.settings).top_tokens(group)
@@ -263,9 +265,9 @@ def test_the_teacher_is_qwen2_vl_as_it_is_asked(qwen: Path, frames: tuple[int, .
             positions[:, 0, end:] = latest + 1 + torch.arange(whole.shape[1] - end)
         name = "pixel_values_videos" if kind == "video" else "pixel_values"
         with torch.no_grad():
-            logits = theirs(
-                input_ids=whole, position_ids=positions, **{name: pixels, f"{kind}_grid_thw": grid}
-            ).logits[0]
+            logits = theirs(input_ids=whole, position_ids=positions, **{name: pixels, f"{kind}_grid_thw": grid}).logits[
+                0
+            ]
         answers = int((labels != -100).sum())
         wanted.append(logits[-answers - 1 : -1])
     values, tokens = torch.cat(wanted).topk(100, dim=-1)
@@ -273,11 +275,11 @@ def test_the_teacher_is_qwen2_vl_as_it_is_asked(qwen: Path, frames: tuple[int, .
     assert (top.tokens == tokens).float().mean() > 0.99
 
 
-# ---------------------------------------------------------------------------------------------------------- what is said
+# --------------------------------------------------------------------------------------------------------- what is said
 
 
 def test_labels_are_of_answers_alone(qwen: Path) -> None:
-    processor = VambaProcessor.from_pretrained(qwen)
+    processor = starts.read_processor(str(qwen))
     plain = _transformers.PlainText(processor.tokenizer)
     turns = [("<image>\nWhat is it?", "A dog."), ("And now?", "A cat.")]
     ids, labels = encode(turns, 1, processor, plain)
@@ -286,9 +288,10 @@ def test_labels_are_of_answers_alone(qwen: Path) -> None:
     assert text == wanted + "<|im_start|>assistant\nA cat.<|im_end|>"
     learnt = processor.tokenizer.decode([token for token in labels if token != -100])
     assert learnt == "A dog.<|im_end|>A cat.<|im_end|>"
-    assert ids[: labels.index(next(token for token in labels if token != -100))] == processor.tokenizer(
-        processor.prompt("What is it?")
-    ).input_ids, "what is asked is what the adapter asks"
+    assert (
+        ids[: labels.index(next(token for token in labels if token != -100))]
+        == processor.tokenizer(processor.prompt("What is it?")).input_ids
+    ), "what is asked is what the adapter asks"
     several, _ = encode([("<image> or\n<image>?", "The first.")], 2, processor, plain)
     assert processor.tokenizer.decode(several).count(MARKERS) == 2
     with pytest.raises(ValueError, match="1 places for 2 pictures"):
@@ -297,7 +300,7 @@ def test_labels_are_of_answers_alone(qwen: Path) -> None:
         encode([("What?", "x<|im_end|>")], 1, processor, plain)
 
 
-# -------------------------------------------------------------------------------------------------------------- the data
+# ------------------------------------------------------------------------------------------------------------- the data
 
 
 def sources(work: Path, text: str) -> Examples:
@@ -322,7 +325,7 @@ def jpeg(seed: int) -> bytes:
 
 
 def test_webdataset_shards(work: Path) -> None:
-    """CC12M's layout, and PixelProse's captions from a field of the JSON; broken rows and shards are skipped, and said."""
+    """CC12M's layout, and PixelProse's captions from a field of the JSON; what is broken is skipped, and said."""
     for n in range(2):
         rows = [
             {
@@ -352,12 +355,16 @@ def test_webdataset_shards(work: Path) -> None:
 
 
 def test_llava_files(work: Path) -> None:
-    """LLaVA-OneVision's and LLaVA-Video's rows: several turns, several conversations, videos, Parquet with the images."""
+    """LLaVA-OneVision's and LLaVA-Video's rows: several turns, several conversations, videos, Parquet with images."""
     names = images(work / "media", 2, (60, 80))
-    write_video(work / "media" / "a.mp4", num_frames=12)
+    make_video(work / "media" / "a.mp4", frames=12)
     human, gpt = (lambda text: {"from": "human", "value": text}), (lambda text: {"from": "gpt", "value": text})
     rows = [
-        {"id": "1", "image": names[0], "conversations": [human("<image>\nWhat?"), gpt("One."), human("Then?"), gpt("Two.")]},
+        {
+            "id": "1",
+            "image": names[0],
+            "conversations": [human("<image>\nWhat?"), gpt("One."), human("Then?"), gpt("Two.")],
+        },
         {"id": "2", "image": names, "conversations": [human("<image><image> Which?"), gpt("The first.")]},
         {"id": "3", "video": "a.mp4", "conversations": [human("<image>\nWhat happens?"), gpt("A run.")]},
         {"id": "4", "video": "a.mp4", "all_conversations": [[human("Who?"), gpt("A.")], [human("Where?"), gpt("B.")]]},
@@ -398,8 +405,7 @@ def test_data_sets_are_drawn_by_weight_or_the_root_of_their_length(work: Path) -
         return sum(prompt == "few" for prompt in drawn) / len(drawn)
 
     (work / "two.py").write_text(
-        "import numpy as np\n"
-        "def make(number, prompt): return np.zeros((1, 28, 28, 3), np.uint8), prompt, 'x'\n"
+        "import numpy as np\ndef make(number, prompt): return np.zeros((1, 28, 28, 3), np.uint8), prompt, 'x'\n"
     )
     entry = "{{kind: generated, function: 'two.py:make', arguments: {{prompt: {}}}, {}}}"
     text = "data:\n  - " + entry.format("few", "rows: 100") + "\n  - " + entry.format("many", "rows: 900")
@@ -428,7 +434,7 @@ def test_the_data_sets_row_comes_in_its_turn_whoever_draws_it(work: Path, monkey
 
 def test_processes_and_workers_share_the_examples(work: Path, qwen: Path) -> None:
     """Each example once, in the step that it belongs to."""
-    processor = VambaProcessor.from_pretrained(qwen)
+    processor = starts.read_processor(str(qwen))
     seen: list[int] = []
 
     def examples(number: int) -> tuple[list[Sample], list[tuple[str, str]]]:
@@ -450,7 +456,7 @@ def test_sizes_are_the_references() -> None:
         assert abs(len(VIDEO.indices(100_000, 30.0, height, width)) - budget) <= 1
 
 
-# ------------------------------------------------------------------------------------------------------------ the stages
+# ----------------------------------------------------------------------------------------------------------- the stages
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -505,7 +511,7 @@ def test_the_distillation_term(cli: Callable[..., tuple[int, str, str]], work: P
 
 def test_it_learns_and_the_adapter_answers(cli: Callable[..., tuple[int, str, str]], work: Path) -> None:
     """From nothing, four videos that one frame pair tells apart; the saved checkpoint answers each."""
-    more = ("--steps", 60, "--batch-size", 4, "--micro-batch", 4, "--learning-rate", 4e-3, "--no-recompute")
+    more = ("--steps", 100, "--batch-size", 4, "--micro-batch", 4, "--learning-rate", 4e-3, "--no-recompute")
     status, _, err = cli(*command(work, "out", *more))
     assert status == 0, err
     losses = [entry["loss"] for entry in log_of(work / "out")]
@@ -550,6 +556,11 @@ def test_going_on_after_a_kill(cli: Callable[..., tuple[int, str, str]], work: P
     assert status == 2 and "resume goes on with it" in err
     status, _, err = cli(*command(work, "killed", *more[:-2], "--learning-rate", 1e-2, "--resume"))
     assert status == 2 and "was begun with learning_rate 0.001, not 0.01" in err
+    (work / "killed/checkpoint-11").mkdir()  # another kill, while a checkpoint is written
+    (work / "killed/checkpoint-11/model.safetensors").write_bytes(b"half of it")
+    assert cli(*command(work, "killed", *more, "--resume"))[0] == 0
+    same_weights(work / "whole", work / "killed")
+    (work / "killed/model.safetensors").unlink()  # and one before the model was written
     assert cli(*command(work, "killed", *more, "--resume"))[0] == 0
     same_weights(work / "whole", work / "killed")
     assert log_of(work / "killed")[-1]["skipped_rows"] == log_of(work / "whole")[-1]["skipped_rows"] == 16
@@ -579,7 +590,7 @@ def test_two_processes_are_one_with_accumulation(cli: Callable[..., tuple[int, s
         assert ours["skipped_rows"] == theirs["skipped_rows"]
 
 
-# ------------------------------------------------------------------------------------------------------------ what is wrong
+# -------------------------------------------------------------------------------------------------------- what is wrong
 
 
 @pytest.mark.parametrize(
@@ -599,11 +610,13 @@ def test_two_processes_are_one_with_accumulation(cli: Callable[..., tuple[int, s
         ),
     ],
 )
-def test_data_that_cannot_be_used(cli: Callable[..., tuple[int, str, str]], work: Path, yaml: str, message: str) -> None:
+def test_data_that_cannot_be_used(
+    cli: Callable[..., tuple[int, str, str]], work: Path, yaml: str, message: str
+) -> None:
     (work / "data.yaml").write_text(yaml)
     status, _, err = cli(*command(work, "out", "--steps", 60, "--batch-size", 1))
     assert status == 2
-    assert __import__("re").search(message, err), err
+    assert re.search(message, err), err
 
 
 @pytest.mark.parametrize(
@@ -620,10 +633,12 @@ def test_data_that_cannot_be_used(cli: Callable[..., tuple[int, str, str]], work
         (("--steps", "1", "--report-to", "mlflow"), "use none, tensorboard, wandb"),
     ],
 )
-def test_options_that_cannot_be_used(cli: Callable[..., tuple[int, str, str]], work: Path, more: tuple, message: str) -> None:
+def test_options_that_cannot_be_used(
+    cli: Callable[..., tuple[int, str, str]], work: Path, more: tuple, message: str
+) -> None:
     status, _, err = cli(*command(work, "out", *more))
     assert status == 2
-    assert __import__("re").search(message, err), err
+    assert re.search(message, err), err
 
 
 def test_what_it_cannot_begin_with(cli: Callable[..., tuple[int, str, str]], work: Path, qwen: Path) -> None:
@@ -652,4 +667,6 @@ def test_a_loss_that_is_no_number_ends_it(cli: Callable[..., tuple[int, str, str
 def test_freezing_everything_but_a_part(qwen: Path) -> None:
     model = starts.load(str(qwen), VambaForTraining, seed=1)[0]
     freeze(model, ("alpha",))
-    assert {name for name, w in model.named_parameters() if w.requires_grad} == {f"model.layers.{n}.alpha" for n in (0, 1)}
+    assert {name for name, w in model.named_parameters() if w.requires_grad} == {
+        f"model.layers.{n}.alpha" for n in (0, 1)
+    }

@@ -1,7 +1,7 @@
 """What a training begins with: Vamba's weights, or Qwen2-VL's with what Vamba adds to them, or random ones.
 
-The facts are the reference's (TIGER-AI-Lab/Vamba, models/vamba_mamba2/ and train/train_vamba.py at 4464145); docs/training.md
-has them in words. Knows nothing of data, losses or optimizers.
+The facts are the reference's (TIGER-AI-Lab/Vamba, models/vamba_mamba2/ and train/train_vamba.py at 4464145);
+docs/training.md has them in words. Knows nothing of data, losses or optimizers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, Qwen2VLForConditionalGeneration
+from transformers.utils import cached_file
 
 from vamba_eval.contracts import UserError
 
@@ -37,7 +38,7 @@ def load(start: str, model_class: type[VambaForConditionalGeneration], seed: int
     weights = _weights(start)
     with _transformers.reading_checkpoint(weights):
         values, _ = AutoConfig.for_model("qwen2_vl").get_config_dict(start)
-        processor = VambaProcessor.from_pretrained(start)
+        processor = read_processor(start)
     if values.get("model_type") not in ("vamba", "qwen2_vl"):
         raise UserError(f"{start} is a {values.get('model_type')} checkpoint: training begins with Qwen2-VL or Vamba")
     if values["model_type"] == "vamba" or any(key in values for key in VAMBA_KEYS):
@@ -54,6 +55,15 @@ def load_qwen2_vl(start: str) -> Any:
     if values.get("model_type") != "qwen2_vl" or any(key in values for key in VAMBA_KEYS):
         raise UserError(f"the teacher is a Qwen2-VL, which {start} is not: name one, such as Qwen/Qwen2-VL-7B-Instruct")
     return _transformers.load_checkpoint(Qwen2VLForConditionalGeneration, weights)[0].eval().requires_grad_(False)
+
+
+def read_processor(start: str) -> VambaProcessor:
+    """The tokenizer and pixel settings of a checkpoint, as published or as transformers since 5 writes them. Raises
+    OSError where one is missing."""
+    if cached_file(start, SETTINGS_FILE, _raise_exceptions_for_missing_entries=False) is not None:
+        return VambaProcessor.from_pretrained(start)
+    values = json.loads(Path(str(cached_file(start, "processor_config.json"))).read_text(encoding="utf-8"))
+    return VambaProcessor(AutoTokenizer.from_pretrained(start), PixelSettings.from_dict(values["image_processor"]))
 
 
 def from_qwen2_vl(qwen: Any, model_class: type[VambaForConditionalGeneration], seed: int) -> Any:
@@ -148,7 +158,7 @@ def _random(file: Path, model_class: type[VambaForConditionalGeneration], seed: 
     if not isinstance(values, dict) or "vision_mamba_mixer_config" not in values:
         raise UserError(f"{file} is no configuration of Vamba: it has no vision_mamba_mixer_config")
     own = (file.parent / "tokenizer.json").exists()
-    tokenizer = AutoTokenizer.from_pretrained(file.parent) if own else _random_weights.tiny_tokenizer()
+    tokenizer: Any = AutoTokenizer.from_pretrained(file.parent) if own else _random_weights.tiny_tokenizer()
     settings = PixelSettings()
     if (beside := file.parent / SETTINGS_FILE).exists():
         settings = PixelSettings.from_dict(json.loads(beside.read_text(encoding="utf-8")))
@@ -161,7 +171,7 @@ def _random(file: Path, model_class: type[VambaForConditionalGeneration], seed: 
         model = _initialised(model_class, config, seed)
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"no model can be made of {file}: {error}") from error
-    vision = config.vision_config
+    vision: Any = config.vision_config
     settings = replace(
         settings,
         patch_size=vision.patch_size,

@@ -1,4 +1,4 @@
-"""A Qwen2-VL that says what it would have predicted where a Vamba is trained to: the teacher of the distillation term."""
+"""The teacher of the distillation term: a Qwen2-VL says what it would have predicted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Teacher:
     def _of_one(self, pictures: Sequence[Tensor], ids: Tensor, labels: Tensor) -> Tensor:
         """Logits (answer tokens, vocabulary) of one text about its pictures, each (frames, height, width, 3)."""
         config, merged = self.model.config, self.pixels.merge_size**2
-        pixels, grids = zip(*(preprocess_frames(p, device=p.device, settings=self.pixels) for p in pictures), strict=True)
+        pixels, grids = zip(
+            *(preprocess_frames(p, device=p.device, settings=self.pixels) for p in pictures), strict=True
+        )
         sizes = [[int(n) for n in grid.flatten()] for grid in grids]
         starts = (ids == config.vision_start_token_id).nonzero().flatten().tolist()
         if len(starts) != len(pictures):
@@ -73,8 +75,8 @@ class Teacher:
 def positions(ids: Tensor, grids: Sequence[Sequence[int]], kinds: Sequence[int], merge: int) -> Tensor:
     """Qwen2-VL's positions (3, 1, tokens) of a text with pictures in it (arXiv 2409.12191, section 2.1).
 
-    Text counts up in all three axes; a picture's tokens have their (t, h, w) counted from where it stands, and text behind
-    it goes on from the largest of them.
+    Text counts up in all three axes; a picture's tokens have their (t, h, w) counted from where it stands, and text
+    behind it goes on from the largest of them.
     """
     axes = torch.zeros(3, len(ids), dtype=torch.long)
     listed, place, next_position = ids.tolist(), 0, 0

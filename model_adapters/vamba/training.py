@@ -1,7 +1,7 @@
 """Vamba's recipe: from Qwen2-VL in two stages, on transformers' Trainer.
 
-Stage 1 trains what Vamba adds to Qwen2-VL, on images with captions; stage 2 tunes the text model on instructions about images
-and videos. docs/training.md has every number's source. One process for each GPU, started by ``accelerate launch``.
+Stage 1 trains what Vamba adds to Qwen2-VL, on images with captions; stage 2 tunes the text model on instructions about
+images and videos. docs/training.md has every number's source. One process for each GPU, by ``accelerate launch``.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import SchedulerType, get_last_checkpoint
+from transformers.trainer_utils import SchedulerType
 
 from vamba_eval.contracts import FrameSampling, Training, UserError
 from vamba_eval.files import replace_text
 
 from .. import _transformers
 from . import starts
+from .modeling import VambaDecoderLayer
 from .processing import VambaProcessor
 from .teacher import Teacher
 from .training_batches import MicroBatch, MicroBatches
@@ -66,7 +68,7 @@ STAGES = {
     1: Stage(("cross_attn", "vision_mixer", "alpha"), 16, 1e-5, 1000, 10, None),  # pretrain_vamba.sh
     2: Stage(("visual.merger", "model"), 32, 5e-6, 100, 3, (128, 1920)),  # sft_vamba.sh
 }
-# "auto" frames within max_img_seq_len 120,000, where two frames make one patch; edges of data_llava_ov_video_packed.yaml.
+# "auto" frames within max_img_seq_len 120,000, two frames to a patch; data_llava_ov_video_packed.yaml's edges.
 VIDEO = FrameSampling("auto", token_budget=240_000, shortest_edge=128, longest_edge=1280)
 
 
@@ -91,15 +93,15 @@ def train(training: Training) -> Path:
     model.config.distill_coeff = training.distill
     if training.recompute:
         _transformers.checkpoint_activations(model.train())
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
     trainer = RecipeTrainer(model, arguments, examples, processor, training, _teacher(training, origin, processor))
-    done = trainer.steps_of(checkpoint)
-    if done < arguments.max_steps:
+    if trainer.steps_of(checkpoint) < arguments.max_steps:
         trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model()
-    elif checkpoint is not None:  # killed between its last step and the end
-        logger.warning("%s has all %d steps: nothing is left to train", checkpoint, done)
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model()
+        trainer.save_trained()
+    elif arguments.should_save:  # ended between its last checkpoint and what is to be saved
+        model, _, _ = starts.load(str(checkpoint), VambaForTraining, training.seed)
+        starts.save(model, processor, training.output, None, _save_dtype(training, arguments.device))
     return training.output
 
 
@@ -114,7 +116,9 @@ def freeze(model: Any, trainable: tuple[str, ...]) -> None:
         weight.requires_grad_(chosen and not name.startswith(last))
     for part in trainable:
         if part != "all" and not any(part in name for name, _ in model.named_parameters()):
-            raise UserError(f"no weight has {part!r} in its name; name parts such as cross_attn, visual.merger, model, all")
+            raise UserError(
+                f"no weight has {part!r} in its name; name parts such as cross_attn, visual.merger, model, all"
+            )
 
 
 class RecipeTrainer(Trainer):
@@ -203,7 +207,10 @@ class RecipeTrainer(Trainer):
             self._logged_at = self.state.global_step
             names = sorted({"answer_loss", "distill_loss"} & set(self._sums))
             mine = torch.tensor(
-                [*(self._sums[name] / steps for name in names), float(sum(self._skipped.values()) - self._skipped["before"])],
+                [
+                    *(self._sums[name] / steps for name in names),
+                    float(sum(self._skipped.values()) - self._skipped["before"]),
+                ],
                 device=self.args.device,
             )
             everywhere = self.accelerator.gather(mine[None])
@@ -212,13 +219,18 @@ class RecipeTrainer(Trainer):
             self._sums.clear()
         super().log(logs, start_time)
         if self.is_world_process_zero():
-            with open(Path(self.args.output_dir) / LOG, "a", encoding="utf-8") as file:
+            with open(self.training.output / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(self.state.log_history[-1]) + "\n")
         if "loss" in logs and not math.isfinite(logs["loss"]):
             raise UserError(
                 f"the loss is {logs['loss']} at step {self.state.global_step}: begin again with a lower learning rate; "
                 f"{self.args.output_dir} keeps the last checkpoint before it"
             )
+
+    def save_trained(self) -> None:
+        """Write the trained model, whole also where processes hold parts of it. To be called in all of them."""
+        state = self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None
+        self._save(None, state)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         model, loader = super()._prepare_for_training(*args, **kwargs)
@@ -229,8 +241,8 @@ class RecipeTrainer(Trainer):
         """In the released layout: in float32 to go on from, in the end as asked for."""
         if not self.args.should_save:
             return
-        folder = Path(output_dir or self.args.output_dir)
-        ends = folder == Path(self.args.output_dir)
+        folder = Path(output_dir) if output_dir else self.training.output
+        ends = folder == self.training.output
         model = self.accelerator.unwrap_model(self.model)
         dtype = _save_dtype(self.training, self.args.device) if ends else torch.float32
         starts.save(model, self.processor, folder, state_dict, dtype)
@@ -248,16 +260,14 @@ def _gather_for_videos(model: Any) -> None:
     from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
     for layer in model.modules():
-        if isinstance(layer, FSDPModule) and hasattr(layer, "encode_video"):
-            register_fsdp_forward_method(layer, "encode_video")
+        if isinstance(layer, VambaDecoderLayer) and isinstance(layer, FSDPModule):
+            register_fsdp_forward_method(layer, VambaDecoderLayer.encode_video.__name__)
 
 
 def _filled(training: Training, stage: Stage) -> Training:
     """With the stage's values where none is given."""
     names = ("batch_size", "learning_rate", "warmup", "schedule", "weight_decay", "save_every", "keep")
-    return replace(
-        training, **{name: getattr(stage, name) for name in names if getattr(training, name) is None}
-    )
+    return replace(training, **{name: getattr(stage, name) for name in names if getattr(training, name) is None})
 
 
 def _steps(training: Training, examples: Examples) -> int:
@@ -330,7 +340,7 @@ def _teacher(training: Training, origin: str, processor: VambaProcessor) -> Teac
 def _checkpoint(training: Training) -> str | None:
     """The checkpoint to go on from. Raises UserError where ``output`` holds another training."""
     folder = training.output
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    last = _last_checkpoint(folder)
     if training.resume:
         if last is None:
             raise UserError(f"no checkpoint in {folder} to go on from: leave out resume")
@@ -340,8 +350,25 @@ def _checkpoint(training: Training) -> str | None:
     return None
 
 
+def _last_checkpoint(folder: Path) -> str | None:
+    """The latest that was written to its end, of which Trainer's state is."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
 # What may differ when a training goes on: it changes no weight.
-_FREE = ("resume", "output", "workers", "report_to", "save_every", "keep", "log_every", "save_dtype", "micro_batch", "device")
+_FREE = (
+    "resume",
+    "output",
+    "workers",
+    "report_to",
+    "save_every",
+    "keep",
+    "log_every",
+    "save_dtype",
+    "micro_batch",
+    "device",
+)
 
 
 def _keep_settings(training: Training, steps: int) -> None:

@@ -74,7 +74,9 @@ class MicroBatches(IterableDataset):
             for sample in samples:
                 try:
                     self._check(sample)
-                    encoded.append((sample, [self._encoded(turns, len(sample.pictures)) for turns in sample.conversations]))
+                    encoded.append(
+                        (sample, [self._encoded(turns, len(sample.pictures)) for turns in sample.conversations])
+                    )
                 except ValueError as error:
                     skipped.append(("texts", str(error)))
         # A process that has nothing to compute still takes part in what all compute together.
@@ -143,7 +145,9 @@ def collate(encoded: Sequence[tuple[Sample, Sequence[tuple[list[int], list[int]]
         alike.setdefault((tuple(picture.shape for picture in sample.pictures), len(texts)), []).append((sample, texts))
     groups = []
     for rows in alike.values():
-        pictures = [torch.from_numpy(np.stack(row)) for row in zip(*(sample.pictures for sample, _ in rows), strict=True)]
+        pictures = [
+            torch.from_numpy(np.stack(row)) for row in zip(*(sample.pictures for sample, _ in rows), strict=True)
+        ]
         texts = [text for _, all_texts in rows for text in all_texts]
         longest = max(len(ids) for ids, _ in texts)
         ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids, _ in texts])

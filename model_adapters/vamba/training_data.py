@@ -1,8 +1,8 @@
 """What a recipe is trained on: data sets that a YAML lists, each example a function of its number alone.
 
-Which data set and which rows the example number n is made of follows from the seed and n. So any number of processes share
-the examples without talking to each other, and a training that goes on begins at the number it had reached. A row that
-cannot be read leaves its place empty, and says why. docs/training.md has the YAML's form.
+Which data set and which rows the example number n is made of follows from the seed and n. So any number of processes
+share the examples without talking to each other, and a training that goes on begins at the number it had reached. A row
+that cannot be read leaves its place empty, and says why. docs/training.md has the YAML's form.
 
 Knows no model; pictures stay uint8.
 """
@@ -183,7 +183,9 @@ class Generated(Source):
     """A Python function's: ``function(number)`` gives frames or a Clip, and a prompt with its answer, or several."""
 
     def __init__(self, entry: Mapping[str, Any], folder: Path, sizes: PictureSizes, seed: int) -> None:
-        self.function = functools.partial(_function(str(entry.get("function", "")), folder), **entry.get("arguments", {}))
+        self.function = functools.partial(
+            _function(str(entry.get("function", "")), folder), **entry.get("arguments", {})
+        )
         self.length = entry.get("rows")
         self.first = seed << 32  # another seed makes other videos
 
@@ -192,13 +194,18 @@ class Generated(Source):
         frames = frames.frames if isinstance(frames, Clip) else np.asarray(frames)
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
             raise UserError(
-                f"{self.name}: the function gives frames of {frames.dtype} {frames.shape}, not uint8 (frames, height, width, 3)"
+                f"{self.name}: the function gives frames of {frames.dtype} {frames.shape}, "
+                "not uint8 (frames, height, width, 3)"
             )
         pairs = said[0] if len(said) == 1 else [tuple(said)]
         return Sample([frames], [[(str(prompt), str(answer))] for prompt, answer in pairs])
 
 
-KINDS: dict[str, type[Source]] = {"llava": Conversations, "webdataset": Shards, "generated": Generated}
+KINDS: dict[str, Callable[[Mapping[str, Any], Path, PictureSizes, int], Source]] = {
+    "llava": Conversations,
+    "webdataset": Shards,
+    "generated": Generated,
+}
 _KEYS = {
     "llava": {"path", "media"},
     "webdataset": {"path", "caption", "rows"},
@@ -333,7 +340,7 @@ def _image(file: Any, edges: tuple[int, int] | None) -> np.ndarray:
 
 
 def _sizes(entry: Mapping[str, Any], sizes: PictureSizes) -> PictureSizes:
-    edges = {name: int(entry[name]) for name in ("shortest_edge", "longest_edge") if name in entry}
+    edges: dict[str, Any] = {name: int(entry[name]) for name in ("shortest_edge", "longest_edge") if name in entry}
     if len(edges) == 1:
         raise ValueError("give both shortest_edge and longest_edge, or neither")
     video = replace(sizes.video, **edges)

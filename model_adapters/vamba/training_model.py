@@ -1,7 +1,7 @@
 """Vamba as it is trained: many videos and texts at once in, the summed loss of the answers' tokens out.
 
-Videos of one size go through the model side by side. Loss and distillation term are sums, so that the step's mean does not
-depend on how its examples are spread over processes and micro-batches.
+Videos of one size go through the model side by side. Loss and distillation term are sums, so that the step's mean does
+not depend on how its examples are spread over processes and micro-batches.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ def add_parsers(verbs: Verbs) -> None:
         "train",
         _train,
         "train a model by its recipe",
-        "Train a model by its recipe. On several GPUs: accelerate launch run_eval.py train ... What is not given has the "
-        "stage's value (docs/training.md).",
+        "Train a model by its recipe. On several GPUs: accelerate launch run_eval.py train ... What is not given has "
+        "the stage's value (docs/training.md).",
     )
     add = parser.add_argument
     add("--model", default="vamba", metavar="M", help="the model (default: vamba)")
@@ -44,7 +44,9 @@ def add_parsers(verbs: Verbs) -> None:
         metavar="PART,...",
         help="parts of the names of weights to train, such as cross_attn,vision_mixer,alpha; or all",
     )
-    add("--distill", type=float, default=0.0, metavar="X", help="weight of the distance to a teacher (default: 0, none)")
+    add(
+        "--distill", type=float, default=0.0, metavar="X", help="weight of the distance to a teacher (default: 0, none)"
+    )
     add("--teacher", metavar="CHECKPOINT", help="a Qwen2-VL (default: what --from names)")
     add("--seed", type=int, default=42, metavar="N", help="of random weights and the order of examples (default: 42)")
     add("--save-every", type=int, metavar="N", help="steps between checkpoints")
@@ -67,5 +69,7 @@ def _train(args: Namespace) -> int:
     if not issubclass(cls, ModelAdapter):
         raise UserError(f"the model {args.model!r} is served: what is trained are weights in this process")
     folder = cls.train(Training(**{field.name: getattr(args, field.name) for field in fields(Training)}))
-    print(f"Trained: {folder}\n  python run_eval.py --models {args.model} --model-args {args.model}:pretrained={folder}")
+    print(
+        f"Trained: {folder}\n  python run_eval.py --models {args.model} --model-args {args.model}:pretrained={folder}"
+    )
     return 0

@@ -14,8 +14,8 @@ REPORTS = ("none", "tensorboard", "wandb")
 class Training:
     """One run of a model's recipe. None leaves a value to the recipe's stage.
 
-    start           the weights to begin with: a checkpoint's folder or Hub id, or a configuration (.json) of a model whose
-                    weights are all random
+    start           the weights to begin with: a checkpoint's folder or Hub id, or a configuration (.json) of a model
+                    whose weights are all random
     data            a YAML file that lists data sets
     output          the folder for checkpoints, the log and the trained model
     stage           of the recipe, from 1
