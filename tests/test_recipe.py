@@ -528,9 +528,11 @@ def test_it_learns_and_the_adapter_answers(cli: Callable[..., tuple[int, str, st
 # -------------------------------------------------------------------------------------- going on, and several processes
 
 
-def start(work: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def start(
+    work: Path, *arguments: str, launcher: tuple[str, ...] = (), program: Path = ROOT / "run_eval.py"
+) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    words = [sys.executable, *launcher, str(ROOT / "run_eval.py"), *arguments]
+    words = [sys.executable, *launcher, str(program), *arguments]
     return subprocess.Popen(words, env=environment, cwd=work, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -564,6 +566,56 @@ def test_going_on_after_a_kill(cli: Callable[..., tuple[int, str, str]], work: P
     assert cli(*command(work, "killed", *more, "--resume"))[0] == 0
     same_weights(work / "whole", work / "killed")
     assert log_of(work / "killed")[-1]["skipped_rows"] == log_of(work / "whole")[-1]["skipped_rows"] == 16
+
+
+SHARDED = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from vamba_eval.model_adapters import _transformers
+from vamba_eval.model_adapters.vamba import modeling, starts, training
+from vamba_eval.model_adapters.vamba.training_model import Group, VambaForTraining
+
+modeling.SEGMENT_TOKENS = 12  # several segments
+dist.init_process_group("gloo")
+whole, sharded = (starts.load(sys.argv[1], VambaForTraining, 1)[0] for _ in range(2))
+for model in (whole, sharded):
+    training.freeze(model, training.STAGES[2].trainable)
+    _transformers.checkpoint_activations(model.train())
+mesh = init_device_mesh("cpu", (2,))
+for module in sharded.modules():
+    if type(module).__name__ in VambaForTraining._no_split_modules:
+        fully_shard(module, mesh=mesh)
+fully_shard(sharded, mesh=mesh)
+training.gather_for_videos(sharded)
+torch.manual_seed(0)
+frames = torch.randint(0, 255, (2, 6, 56, 84, 3), dtype=torch.uint8)
+ids = torch.randint(0, 250, (2, 9))
+group = Group([frames], ids, torch.where(torch.arange(9) < 5, -100, ids))
+for model in (whole, sharded):
+    model([group])[0].backward()
+compared = 0
+for (name, one), other in zip(whole.named_parameters(), sharded.parameters(), strict=True):
+    assert (one.grad is None) == (other.grad is None), name
+    if one.grad is not None:
+        torch.testing.assert_close(other.grad.full_tensor(), one.grad, atol=1e-5, rtol=1e-4)
+        compared += 1
+assert compared > 30
+dist.destroy_process_group()
+print("the same gradients")
+"""
+
+
+def test_gradients_of_sharded_weights(work: Path) -> None:
+    """FSDP over two processes: each holds half of every weight."""
+    (work / "sharded.py").write_text(SHARDED)
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()))
+    process = start(work, str(work / "small.json"), launcher=launcher, program=work / "sharded.py")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("the same gradients") == 2
 
 
 def free_port() -> int:

@@ -22,7 +22,7 @@ import torch
 import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
 from vamba_eval.contracts import FrameSampling, Training, UserError
@@ -133,7 +133,7 @@ class RecipeTrainer(Trainer):
         training: Training,
         teacher: Teacher | None,
     ) -> None:
-        super().__init__(model=model, args=arguments)
+        super().__init__(model=model, args=arguments, callbacks=[GatherForVideos()])
         self.examples, self.processor, self.training, self.teacher = examples, processor, training, teacher
         self.model_accepts_loss_kwargs = True  # the loss is not to be divided by the number of micro-batches
         self._first = self._logged_at = 0
@@ -232,11 +232,6 @@ class RecipeTrainer(Trainer):
         state = self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None
         self._save(None, state)
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        model, loader = super()._prepare_for_training(*args, **kwargs)
-        _gather_for_videos(model)
-        return model, loader
-
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """In the released layout: in float32 to go on from, in the end as asked for."""
         if not self.args.should_save:
@@ -255,8 +250,15 @@ class RecipeTrainer(Trainer):
                 logger.warning("skipped a row of %s: %s%s", name, reason, more)
 
 
-def _gather_for_videos(model: Any) -> None:
-    """Under FSDP, a layer's weights are gathered for ``encode_video`` as for ``forward``."""
+class GatherForVideos(TrainerCallback):
+    """Under FSDP, which cuts a layer's weights up, they are gathered for ``encode_video`` as for ``forward``."""
+
+    def on_train_begin(self, *_: Any, model: Any = None, **__: Any) -> None:
+        gather_for_videos(model)
+
+
+def gather_for_videos(model: Any) -> None:
+    """Tell FSDP that a layer is not only called. Of no effect on what FSDP does not hold."""
     from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
     for layer in model.modules():

@@ -54,6 +54,7 @@ class VambaForTraining(VambaForConditionalGeneration):
     """
 
     pixels: PixelSettings = PixelSettings()
+    _no_split_modules = ["VambaDecoderLayer"]  # what FSDP wraps: the vision tower's blocks are called piece by piece
 
     def forward(  # type: ignore[override]
         self, groups: Sequence[Group], teacher: Sequence[TopTokens] | None = None

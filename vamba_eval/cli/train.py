@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
@@ -69,6 +70,8 @@ def _train(args: Namespace) -> int:
     if not issubclass(cls, ModelAdapter):
         raise UserError(f"the model {args.model!r} is served: what is trained are weights in this process")
     folder = cls.train(Training(**{field.name: getattr(args, field.name) for field in fields(Training)}))
+    if int(os.environ.get("RANK", "0")):  # one of several processes speaks for all
+        return 0
     print(
         f"Trained: {folder}\n  python run_eval.py --models {args.model} --model-args {args.model}:pretrained={folder}"
     )
