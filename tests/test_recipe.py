@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -509,11 +510,13 @@ def test_the_distillation_term(cli: Callable[..., tuple[int, str, str]], work: P
     assert json.loads((work / "out/config.json").read_text())["distill_coeff"] == 0.5
 
 
-def test_it_learns_and_the_adapter_answers(cli: Callable[..., tuple[int, str, str]], work: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_learns_and_the_adapter_answers(cli: Callable[..., tuple[int, str, str]], work: Path, dtype: str) -> None:
     """From nothing, four videos that one frame pair tells apart; the saved checkpoint answers each."""
     more = ("--steps", 100, "--batch-size", 4, "--micro-batch", 4, "--learning-rate", 4e-3, "--no-recompute")
-    status, _, err = cli(*command(work, "out", *more))
+    status, _, err = cli(*command(work, "out", *more, "--dtype", dtype))
     assert status == 0, err
+    assert {str(weight.dtype) for weight in weights(work / "out").values()} == {f"torch.{dtype}"}
     losses = [entry["loss"] for entry in log_of(work / "out")]
     assert losses[-1] < 0.05 < losses[0]
     adapter = VambaAdapter(pretrained=str(work / "out"), device="cpu")
@@ -556,8 +559,13 @@ def test_going_on_after_a_kill(cli: Callable[..., tuple[int, str, str]], work: P
     assert not (work / "killed/model.safetensors").exists()
     status, _, err = cli(*command(work, "killed", *more))
     assert status == 2 and "resume goes on with it" in err
-    status, _, err = cli(*command(work, "killed", *more[:-2], "--learning-rate", 1e-2, "--resume"))
+    status, _, err = cli(*command(work, "killed", *more, "--learning-rate", 1e-2, "--resume"))
     assert status == 2 and "was begun with learning_rate 0.001, not 0.01" in err
+    listed = (work / "data.yaml").read_text()
+    (work / "data.yaml").write_text(listed.replace("broken", "video"))
+    status, _, err = cli(*command(work, "killed", *more, "--resume"))
+    assert status == 2 and "was begun with data sets" in err
+    (work / "data.yaml").write_text(listed)
     (work / "killed/checkpoint-11").mkdir()  # another kill, while a checkpoint is written
     (work / "killed/checkpoint-11/model.safetensors").write_bytes(b"half of it")
     assert cli(*command(work, "killed", *more, "--resume"))[0] == 0
@@ -625,7 +633,7 @@ def free_port() -> int:
 
 
 def test_two_processes_are_one_with_accumulation(cli: Callable[..., tuple[int, str, str]], work: Path) -> None:
-    """Also where a process has nothing that can be read: one row in three cannot."""
+    """Also where a process has nothing that can be read, as one row in three; and with others that read for it."""
     (work / "data.yaml").write_text("data: [{kind: generated, function: 'flashes.py:broken', name: flashes}]")
     more = ("--steps", 4, "--batch-size", 4, "--learning-rate", 1e-3)
     status, _, err = cli(*command(work, "one", *more))
@@ -633,7 +641,7 @@ def test_two_processes_are_one_with_accumulation(cli: Callable[..., tuple[int, s
     assert "skipped a row of flashes: OSError: a bad sector" in err
     launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
     launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port()))
-    process = start(work, *command(work, "two", *more), launcher=launcher)
+    process = start(work, *command(work, "two", *more, "--workers", 2), launcher=launcher)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     same_weights(work / "one", work / "two", tolerance=2e-6)
@@ -666,8 +674,10 @@ def test_data_that_cannot_be_used(
     cli: Callable[..., tuple[int, str, str]], work: Path, yaml: str, message: str
 ) -> None:
     (work / "data.yaml").write_text(yaml)
-    status, _, err = cli(*command(work, "out", "--steps", 60, "--batch-size", 1))
-    assert status == 2
+    for workers in (0, 1) if "never" in yaml else (0,):
+        status, _, err = cli(*command(work, "out", "--steps", 60, "--batch-size", 1, "--workers", workers))
+        shutil.rmtree(work / "out", ignore_errors=True)
+        assert status == 2 and err.count("error:") == 1
     assert re.search(message, err), err
 
 

@@ -6,6 +6,7 @@ images and videos. docs/training.md has every number's source. One process for e
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import logging
@@ -168,10 +169,14 @@ class RecipeTrainer(Trainer):
         return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=2 if workers else None)
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[MicroBatch], num_batches: int, device: torch.device
+        self, epoch_iterator: Iterator[MicroBatch | UserError], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
         """The micro-batches of a step, and how many answer tokens they have in all processes."""
-        batches = [next(epoch_iterator) for _ in range(num_batches)]
+        batches = []
+        for _ in range(num_batches):
+            if isinstance(batch := next(epoch_iterator), UserError):
+                raise batch
+            batches.append(batch)
         counted = torch.tensor(sum(batch.answer_tokens for batch in batches), device=device)
         for batch in batches:
             self._say(batch.skipped)
@@ -376,7 +381,8 @@ _FREE = (
 def _keep_settings(training: Training, steps: int) -> None:
     """Write what the training is, or compare it with what was begun. Raises UserError for a difference."""
     file = training.output / SETTINGS
-    settings = json.loads(json.dumps({**asdict(training), "steps": steps}, default=str))
+    digest = hashlib.sha256(training.data.read_bytes()).hexdigest()[:16]  # the list may change, its name stay
+    settings = json.loads(json.dumps({**asdict(training), "steps": steps, "data sets": digest}, default=str))
     if training.resume and file.exists():
         begun = json.loads(file.read_text(encoding="utf-8"))
         for name, value in settings.items():

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from vamba_eval.contracts import UserError
+
 from .. import _transformers
 from .processing import VambaProcessor
 from .training_data import PLACEHOLDERS, Sample, Turn
@@ -56,11 +58,16 @@ class MicroBatches(IterableDataset):
         self.rank, self.world, self.size, self.first = rank, world, size, first
         self._plain = _transformers.PlainText(processor.tokenizer)
 
-    def __iter__(self) -> Iterator[MicroBatch]:
+    def __iter__(self) -> Iterator[MicroBatch | UserError]:
+        """An error ends it, and is handed on as it is: from a process of its own it would come as a traceback."""
         worker = get_worker_info()
         number, step = (self.first, 1) if worker is None else (self.first + worker.id, worker.num_workers)
         while True:
-            yield self.batch(number)
+            try:
+                yield self.batch(number)
+            except UserError as error:
+                yield error
+                return
             number += step
 
     def batch(self, number: int) -> MicroBatch:
@@ -78,7 +85,7 @@ class MicroBatches(IterableDataset):
                         (sample, [self._encoded(turns, len(sample.pictures)) for turns in sample.conversations])
                     )
                 except ValueError as error:
-                    skipped.append(("texts", str(error)))
+                    skipped.append((sample.source, str(error)))
         # A process that has nothing to compute still takes part in what all compute together.
         encoded = encoded or [self._blank()]
         groups = collate(encoded, self.processor.tokenizer.pad_token_id)

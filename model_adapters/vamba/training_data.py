@@ -55,10 +55,12 @@ class Sample:
 
     pictures        each (frames, height, width, 3) uint8: a video, or an image of one frame
     conversations   each of one or more turns; ``<image>`` or ``<video>`` says where a picture stands
+    source          the data set that it is of
     """
 
     pictures: list[np.ndarray]
     conversations: list[list[Turn]]
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ class Examples:
         for k in range(count * source.pack, (count + 1) * source.pack):
             try:
                 sample = source.sample(k, random.Random(f"{self.seed} {source.name} {k}"))
-                samples.append(sample)
+                samples.append(replace(sample, source=source.name))
             except UserError:
                 raise
             except Exception as error:
