@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_checkpoint import write_checkpoint
@@ -46,6 +47,9 @@ SMALL = {
 }
 # Four videos, told apart by their colour alone, half of them by the colour of one frame pair.
 GENERATED = """
+import time
+from pathlib import Path
+
 import numpy as np
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (128, 128, 128)}
@@ -59,6 +63,8 @@ def video(number, kinds=4):
 
 
 def broken(number):
+    if Path("hold").exists() and number % 2**32 >= 28:  # to be killed there
+        time.sleep(600)
     if number % 3 == 1:
         raise OSError("a bad sector")
     return video(number)
@@ -547,12 +553,13 @@ def same_weights(one: Path, other: Path, tolerance: float = 0.0) -> None:
 
 
 def test_going_on_after_a_kill(cli: Callable[..., tuple[int, str, str]], work: Path) -> None:
-    """Killed after its second checkpoint, it ends with the very weights of a training that was not."""
+    """Killed after its first checkpoint, it ends with the very weights of a training that was not."""
     (work / "data.yaml").write_text("data: [{kind: generated, function: 'flashes.py:broken', name: flashes}]")
-    more = ("--steps", 12, "--batch-size", 4, "--micro-batch", 2, "--learning-rate", 1e-3, "--save-every", 3)
+    more = ("--steps", 11, "--batch-size", 4, "--micro-batch", 2, "--learning-rate", 1e-3, "--save-every", 5)
     assert cli(*command(work, "whole", *more))[0] == 0
+    (work / "hold").touch()
     process = start(work, *command(work, "killed", *more))
-    while process.poll() is None and not (work / "killed/checkpoint-6/trainer_state.json").exists():
+    while process.poll() is None and not (work / "killed/checkpoint-5/trainer_state.json").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -566,14 +573,14 @@ def test_going_on_after_a_kill(cli: Callable[..., tuple[int, str, str]], work: P
     status, _, err = cli(*command(work, "killed", *more, "--resume"))
     assert status == 2 and "was begun with data sets" in err
     (work / "data.yaml").write_text(listed)
-    (work / "killed/checkpoint-11").mkdir()  # another kill, while a checkpoint is written
-    (work / "killed/checkpoint-11/model.safetensors").write_bytes(b"half of it")
+    (work / "killed/checkpoint-9").mkdir()  # another kill, while a checkpoint is written
+    (work / "killed/checkpoint-9/model.safetensors").write_bytes(b"half of it")
     assert cli(*command(work, "killed", *more, "--resume"))[0] == 0
     same_weights(work / "whole", work / "killed")
     (work / "killed/model.safetensors").unlink()  # and one before the model was written
     assert cli(*command(work, "killed", *more, "--resume"))[0] == 0
     same_weights(work / "whole", work / "killed")
-    assert log_of(work / "killed")[-1]["skipped_rows"] == log_of(work / "whole")[-1]["skipped_rows"] == 16
+    assert log_of(work / "killed")[-1]["skipped_rows"] == log_of(work / "whole")[-1]["skipped_rows"] == 15
 
 
 SHARDED = """
@@ -639,11 +646,11 @@ def test_two_processes_are_one_with_accumulation(cli: Callable[..., tuple[int, s
     status, _, err = cli(*command(work, "one", *more))
     assert status == 0, err
     assert "skipped a row of flashes: OSError: a bad sector" in err
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
-    launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port()))
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()))
     process = start(work, *command(work, "two", *more, "--workers", 2), launcher=launcher)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
+    assert [json.loads((work / name / "training.json").read_text())["processes"] for name in ("one", "two")] == [1, 2]
     same_weights(work / "one", work / "two", tolerance=2e-6)
     for ours, theirs in zip(log_of(work / "one"), log_of(work / "two"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
@@ -728,7 +735,40 @@ def test_a_loss_that_is_no_number_ends_it(cli: Callable[..., tuple[int, str, str
 
 def test_freezing_everything_but_a_part(qwen: Path) -> None:
     model = starts.load(str(qwen), VambaForTraining, seed=1)[0]
+    freeze(model, ("all",))  # DDP would wait for a gradient of what has none
+    frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    assert frozen and all(name.startswith("model.layers.1.vision_mixer.") for name in frozen)
     freeze(model, ("alpha",))
     assert {name for name, w in model.named_parameters() if w.requires_grad} == {
         f"model.layers.{n}.alpha" for n in (0, 1)
     }
+
+
+# ------------------------------------------------------------------------------------------------- the page about it
+
+
+def test_the_page_has_the_stages_numbers_and_known_keys() -> None:
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
+    ]
+    shown = {row[0]: row[1:3] for row in rows}
+    for name, of in {
+        "trained (`--trainable`)": lambda stage: f"`{','.join(stage.trainable)}`",
+        "examples a step (`--batch-size`)": lambda stage: str(stage.batch_size),
+        "learning rate (`--learning-rate`)": lambda stage: str(stage.learning_rate),
+        "warmup (`--warmup`)": lambda stage: str(stage.warmup),
+        "schedule (`--schedule`)": lambda stage: stage.schedule,
+        "weight decay (`--weight-decay`)": lambda stage: str(stage.weight_decay),
+        "checkpoint every (`--save-every`)": lambda stage: str(stage.save_every),
+        "checkpoints kept (`--keep`)": lambda stage: str(stage.keep),
+        "images of an example (`pack`)": lambda stage: str(stage.pack),
+        "edges of images": lambda stage: "{} to {}".format(*stage.image_edges) if stage.image_edges else "as they are",
+    }.items():
+        assert shown[name] == [of(STAGES[1]), of(STAGES[2])], name
+    assert shown["edges of videos"][1] == f"{VIDEO.shortest_edge} to {VIDEO.longest_edge}"
+    example = page[page.index("    data:\n") :].partition("\n\n")[0]
+    entries = yaml.safe_load(example)["data"]
+    assert {entry["kind"] for entry in entries} == set(training_data.KINDS)
+    for entry in entries:
+        assert set(entry) <= training_data._COMMON | training_data._KEYS[entry["kind"]]

@@ -288,7 +288,7 @@ def _steps(training: Training, examples: Examples) -> int:
 def _arguments(training: Training, steps: int) -> TrainingArguments:
     if training.report_to != "none" and importlib.util.find_spec(training.report_to) is None:
         raise UserError(f"report_to {training.report_to} needs its package: pip install {training.report_to}")
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _processes()
     at_once = world * training.micro_batch
     batch_size = training.batch_size or at_once
     if batch_size % at_once:
@@ -325,6 +325,11 @@ def _arguments(training: Training, steps: int) -> TrainingArguments:
         run_name=training.output.name,
         disable_tqdm=not sys.stderr.isatty(),
     )
+
+
+def _processes() -> int:
+    """How many train together, as their launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _compute_dtype(training: Training, cpu: bool) -> torch.dtype:
@@ -365,16 +370,8 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 # What may differ when a training goes on: it changes no weight.
 _FREE = (
-    "resume",
-    "output",
-    "workers",
-    "report_to",
-    "save_every",
-    "keep",
-    "log_every",
-    "save_dtype",
-    "micro_batch",
-    "device",
+    *("resume", "output", "workers", "report_to", "save_every", "keep", "log_every", "save_dtype", "device"),
+    *("micro_batch", "processes"),
 )
 
 
@@ -382,7 +379,8 @@ def _keep_settings(training: Training, steps: int) -> None:
     """Write what the training is, or compare it with what was begun. Raises UserError for a difference."""
     file = training.output / SETTINGS
     digest = hashlib.sha256(training.data.read_bytes()).hexdigest()[:16]  # the list may change, its name stay
-    settings = json.loads(json.dumps({**asdict(training), "steps": steps, "data sets": digest}, default=str))
+    settings = {**asdict(training), "steps": steps, "data sets": digest, "processes": _processes()}
+    settings = json.loads(json.dumps(settings, default=str))
     if training.resume and file.exists():
         begun = json.loads(file.read_text(encoding="utf-8"))
         for name, value in settings.items():

@@ -16,8 +16,8 @@ def add_parsers(verbs: Verbs) -> None:
         "train",
         _train,
         "train a model by its recipe",
-        "Train a model by its recipe. On several GPUs: accelerate launch run_eval.py train ... What is not given has "
-        "the stage's value (docs/training.md).",
+        "Train a model by its recipe; on several GPUs if launched by accelerate or torchrun. What is not given has the "
+        "stage's value (docs/training.md).",
     )
     add = parser.add_argument
     add("--model", default="vamba", metavar="M", help="the model (default: vamba)")
