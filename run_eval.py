@@ -2,4 +2,5 @@
 
 from vamba_eval.cli import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # processes that are spawned, such as vLLM's, import this file
+    raise SystemExit(main())

@@ -13,6 +13,7 @@ model stood still for it.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -186,14 +187,17 @@ def child(figures: Path, arguments: list[str]) -> None:
     models.get_model = get_model
     from transformers import Qwen2VLForConditionalGeneration
 
-    plain_generate = Qwen2VLForConditionalGeneration.generate
+    plain_forward = Qwen2VLForConditionalGeneration.forward
 
-    def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        shown = int((kwargs["input_ids"] == self.config.video_token_id).sum())
-        clock["video_tokens"] = max(clock["video_tokens"], shown)
-        return plain_generate(self, *args, **kwargs)
+    @functools.wraps(plain_forward)  # whose parameters generate() looks at
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ids = kwargs.get("input_ids")
+        if ids is not None and ids.shape[1] > 1:  # nothing waits for the GPU while an answer is decoded
+            shown = int((ids == self.config.video_token_id).sum())
+            clock["video_tokens"] = max(clock["video_tokens"], shown)
+        return plain_forward(self, *args, **kwargs)
 
-    Qwen2VLForConditionalGeneration.generate = generate
+    Qwen2VLForConditionalGeneration.forward = forward
     from lmms_eval.__main__ import cli_evaluate
 
     sys.argv = ["lmms-eval", *arguments]

@@ -122,8 +122,7 @@ def make_clip(frames: int, size: tuple[int, int]) -> Clip:
 def from_scratch(adapter: TransformersAdapter, clip: Clip, question: str, settings: GenerationSettings) -> list[int]:
     """The tokens of transformers' own answer; where text stands is left to transformers."""
     text = adapter._render(clip).replace("QUESTION", question)
-    given = adapter._process(clip, text)
-    inputs = {name: adapter._placed(name, value) for name, value in given.items() if isinstance(value, torch.Tensor)}
+    inputs = adapter._placed(adapter._process(clip, text))
     with torch.inference_mode():
         output = adapter.model.generate(
             **inputs, generation_config=_transformers.generation_config(adapter.model, settings)

@@ -13,6 +13,17 @@ from typing import Any
 
 from . import _transformers
 
+_MAKES_NONE = frozenset(("granite4_vision",))  # unlike others where they are given none
+
+
+def given(model: Any) -> dict[str, Any]:
+    """The empty cache that a model is to be given, by its parameter's name; nothing where it makes its own."""
+    from transformers import DynamicCache
+
+    if model.config.model_type not in _MAKES_NONE:
+        return {}
+    return {_transformers.cache_name(): DynamicCache(config=model.config.get_text_config(decoder=True))}
+
 
 def of_output(output: Any) -> Any:
     """The cache in a model's output."""

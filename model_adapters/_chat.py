@@ -45,12 +45,15 @@ class Chat:
     _placeholders: set[int]
     _plain: _transformers.PlainText
     _description: dict[str, Any]
+    _takes_kinds: bool = False  # whether the model wants to know which tokens stand for frames
 
     def _learn_tokens(self, config: Any) -> None:
         """What tokens the processor has, and which of them stand for frames."""
         self.tokenizer = getattr(self.processor, "tokenizer", None)
         if self.tokenizer is None:
             raise UserError(f"{self._name} has no processor with a tokenizer: is it a video or image-text model?")
+        if not getattr(self.processor, "chat_template", None):  # which some processors leave to their tokenizer
+            self.processor.chat_template = getattr(self.tokenizer, "chat_template", None)
         self._added = {str(token) for token in (*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens)}
         self._media_tokens, self._placeholders = _media_tokens(config, self.processor)
         self._plain = _transformers.PlainText(self.tokenizer, self.tokenizer.convert_ids_to_tokens(self._placeholders))
@@ -68,7 +71,7 @@ class Chat:
         if self.thinking is not None:  # as most call it, and as Kimi and DeepSeek do
             template = {"enable_thinking": self.thinking, "thinking": self.thinking, **template}
         text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
-        if text.count(_MARK) != 1:
+        if text.count(_MARK) != 1 or "'text': " in text:  # of a template that takes texts alone, and shows the list
             raise UserError(f"{self._name}: its chat template does not show a question as it is given")
         return text
 
@@ -114,20 +117,25 @@ class Chat:
 
         given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": self._adds_special(text)}
         clip = clip if self._as_images(clip) else _frames.long_enough(clip, self.processor.video_processor)
-        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+        if self._takes_kinds:
+            given["return_mm_token_type_ids"] = True
         if self._as_images(clip):
-            given["images"] = [list(frames)]
+            given["images"] = [_frames.pictures(clip, self.kind)]
             given |= self._bounds(self.processor.image_processor, clip)
         else:
+            frames = torch.from_numpy(_frames.writable(clip, self.processor.video_processor)).permute(0, 3, 1, 2)
             about = _frames.metadata(clip, self.kind)
             given |= {"videos": [[frames]], "video_metadata": [[about]], "do_sample_frames": False}
+            given |= {"return_metadata": True, **_frames.pace(clip, self.kind)}
             given |= self._bounds(self.processor.video_processor, clip)
         found = dict(self.processor(text=[text], **given))
         found.pop("attention_mask", None)  # of ones
         return found
 
     def _bounds(self, processor: Any, clip: Clip) -> dict[str, Any]:
-        return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels)
+        kind = "videos_kwargs" if self.processor.__dict__.get("video_processor") is processor else "images_kwargs"
+        given = _transformers.processor_defaults(self.processor, kind).get("size")
+        return _frames.bounds(processor, clip, self.max_pixels, self.total_pixels, given)
 
     def _seen(self, clip: Clip, given: dict[str, Any], ids: Sequence[int], tokens: int | None = None) -> Seen:
         """What the tensors show of the clip, in ``tokens`` (default: those of ``ids`` that stand for frames).
@@ -149,7 +157,8 @@ class Chat:
             )
         self._warn_of_size(clip, shown)
         prompt = self.tokenizer.decode(_frames.collapsed(ids, self._placeholders))
-        times = not images and _frames.tells_times(self.kind, prompt, clip)
+        drawn = getattr(processor, "draw_on_frames", False) and _frames.timed(clip)
+        times = not images and (bool(drawn) or _frames.tells_times(self.kind, prompt, clip))
         kind: Literal["video", "images"] = "images" if images else "video"
         return Seen(shown.frames, shown.height, shown.width, tokens, kind, times)
 

@@ -14,7 +14,7 @@ from vamba_eval.reasoning import split_thinking
 # An option that the endpoint does not take, in the words of OpenAI, vLLM, SGLang, FastAPI and pydantic.
 _NOT_TAKEN = re.compile(
     r"unsupported|not supported|does not support|unexpected|unknown|unrecognized|not permitted|extra_forbidden"
-    r"|invalid value",
+    r"|invalid value|disabled|not allowed|not enabled",
     re.IGNORECASE,
 )
 _ADVICE = {
@@ -26,7 +26,7 @@ _ADVICE = {
     "seed": "it samples without a seed, which nobody can repeat; ask greedily (--temperature 0)",
     "chat_template_kwargs": "leave out thinking=",
     "reasoning_effort": "leave out reasoning_effort=, or give one that it knows",
-    "media_io_kwargs": "use frames_as=images",
+    "media_io_kwargs": "start vLLM with --trust-request-mm-kwargs, or use frames_as=images",
     "video_url": "use frames_as=images",
 }
 

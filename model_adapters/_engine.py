@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,8 +42,8 @@ class Engine:
 
     async def generate(
         self, inputs: Any, params: Any, tokens: int, items: Mapping[str, int], on_first: Callable[[], object]
-    ) -> Any:
-        """vLLM's whole output for rendered ``inputs``.
+    ) -> tuple[Any, float]:
+        """vLLM's whole output for rendered ``inputs``, and the seconds it took once there was an engine for it.
 
         tokens      of the prompt with its longest answer
         items       how many pictures or videos the prompt has, by modality
@@ -70,9 +71,10 @@ class Engine:
 
     async def _generate(
         self, inputs: Any, params: Any, tokens: int, items: Mapping[str, int], on_first: Callable[[], object]
-    ) -> Any:
+    ) -> tuple[Any, float]:
         output = None
         async with self._started(tokens, items) as llm:
+            sent = time.monotonic()
             try:
                 async for output in llm.generate(inputs, params, str(next(self._numbers))):  # noqa: B007 - the last one
                     on_first()
@@ -83,7 +85,7 @@ class Engine:
                         "the same command goes on from here"
                     ) from error
                 raise error.__cause__ or error from None  # vLLM hides the reason behind an error without words
-        return output
+            return output, time.monotonic() - sent
 
     @asynccontextmanager
     async def _started(self, tokens: int, items: Mapping[str, int]) -> AsyncIterator[Any]:

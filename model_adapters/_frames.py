@@ -26,29 +26,37 @@ _QWEN = re.compile(r"<(?P<s>\d+\.\d) seconds>")
 _GLM4V = re.compile(r"<\|end_of_image\|>(?P<s>\d+)(?=<)")
 _GLM46V = re.compile(r"<\|end_of_image\|>(?P<s>\d+\.\d) seconds")
 _MINUTES = re.compile(r"(?P<m>\d{2,}):(?P<s>\d{2}) <\|image>")
+_MUSE = re.compile(r"Time: (?P<s>\d+\.\d)s")
 STAMPS: Mapping[str, re.Pattern[str]] = {
-    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), _QWEN),
-    **{"glm4v": _GLM4V, "glm4v_moe": _GLM4V, "glm46v": _GLM46V},
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp"), _QWEN),
+    **dict.fromkeys(("cosmos3_edge", "cosmos3_omni", "cohere_compass", "lfm3_vl"), _QWEN),
+    **{"glm4v": _GLM4V, "glm4v_moe": _GLM4V, "glm46v": _GLM46V, "glm5_next": _GLM46V, "glmga": _GLM46V},
+    "glm_ocr": _GLM46V,
+    **{"muse_glimmer": _MUSE, "muse_spark": _MUSE},
+    "minimax_m3_vl": re.compile(r"\]<\](?P<s>\d+\.\d) seconds\[>\["),
+    "nemotron_h_omni": re.compile(r"rame \d+ sampled at (?P<s>\d+\.\d\d) seconds"),
     "video_llama_3": re.compile(r"Time (?P<s>\d+\.\d)s:"),
     "smolvlm": re.compile(r"Frame from (?P<m>\d{2,}):(?P<s>\d{2}):"),
     **dict.fromkeys(("gemma4", "gemma4_unified"), _MINUTES),
     "molmo2": re.compile(r"(?P<s>\d+\.\d) <frame_start>"),
     "kimi_k25": re.compile(r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d\.\d{3})<\|media_begin\|>video"),
 }
-# These are told the time between frames, by the places of the frames' tokens.
-PACED = frozenset(("qwen2_5_vl", "qwen2_5_omni"))
-# These are told times in ways that are not checked here.
-_TOLD_OTHERWISE = frozenset(
-    (
-        *("glm5_next", "glmga", "muse_glimmer", "minimax_m3_vl", "ernie4_5_vl_moe", "qwen4_exp", "qwen3_omni_moe"),
-        *("cosmos3_edge", "cosmos3_omni", "cohere_compass", "lfm3_vl", "hy_v4_vl", "nemotron_h_omni"),
-    )
-)
+# These are told the time between frames, by the places of the frames' tokens. Omni models are told it as a rate.
+PACED = frozenset(("qwen2_5_vl", "qwen2_5_omni_thinker", "qwen3_omni_moe_thinker"))
+_PACED_BY_RATE = PACED - {"qwen2_5_vl"}
+# These are shown times that their processors draw on the frames.
+DRAWN = frozenset(("ernie4_5_vl_moe",))
+# These count the source's frames in whole milliseconds a frame, which at 30 a second is wrong by 1 %.
+_MILLISECONDS = frozenset(("nemotron_h_omni",))
+# The processors of these take pictures of Pillow alone.
+_PILLOW = frozenset(("idefics2", "emu3"))
+# How processors that count tokens, and not pixels, name the most of a frame.
+_TOKENS = ("max_video_frame_tokens", "max_image_tokens")
 
 
 def told_times(kind: str) -> bool:
     """Whether a model of that type is told when frames were, so that it cannot be shown frames of unknown times."""
-    return kind in STAMPS or kind in PACED or kind in _TOLD_OTHERWISE
+    return kind in STAMPS or kind in PACED or kind in DRAWN
 
 
 def timed(clip: Clip) -> bool:
@@ -58,8 +66,7 @@ def timed(clip: Clip) -> bool:
 
 def long_enough(clip: Clip, processor: Any) -> Clip:
     """A single frame twice where a processor makes each patch of two and refuses one; others repeat it themselves."""
-    both = getattr(processor, "temporal_patch_size", 1) == 2 and _transformers.bounds_pixels(processor)
-    if len(clip.frames) > 1 or not (both and _transformers.bounds_all_frames(processor)):
+    if len(clip.frames) > 1 or not _transformers.refuses_one_frame(processor):
         return clip
     frames, times = np.repeat(clip.frames, 2, axis=0), np.repeat(clip.timestamps_s, 2)
     return replace(clip, frames=frames, timestamps_s=times, frame_indices=np.repeat(clip.frame_indices, 2))
@@ -81,8 +88,8 @@ def metadata(clip: Clip, kind: str) -> dict[str, Any]:
             )
         return {"total_num_frames": count, "fps": None, "frames_indices": list(range(count)), "duration": None, **size}
     rate, places = clip.source_fps, clip.frame_indices
-    if not rate > 0 or np.abs(places / rate - clip.timestamps_s).max() > 0.5 / rate:
-        # The source's rate changes, so that a frame's number does not say when it was: milliseconds count instead.
+    if kind in _MILLISECONDS or not rate > 0 or np.abs(places / rate - clip.timestamps_s).max() > 0.5 / rate:
+        # Where the source's rate changes, a frame's number does not say when it was: milliseconds count instead.
         rate, places = 1000.0, np.rint(clip.timestamps_s * 1000).astype(int)
     total = round(clip.duration_s * rate) if math.isfinite(clip.duration_s) else 0
     total = max(total, int(places.max()) + 1)
@@ -92,26 +99,71 @@ def metadata(clip: Clip, kind: str) -> dict[str, Any]:
     return {**about, "duration": total / rate, **size}
 
 
-def bounds(processor: Any, clip: Clip, max_pixels: int | None, total_pixels: int | None) -> dict[str, Any]:
+def pace(clip: Clip, kind: str) -> dict[str, float]:
+    """The argument of a processor that is told the time between frames as a rate, in frames a second."""
+    count, seconds = len(clip.frames), float(clip.timestamps_s[-1] - clip.timestamps_s[0])
+    return {"fps": (count - 1) / seconds} if kind in _PACED_BY_RATE and seconds > 0 else {}
+
+
+def pictures(clip: Clip, kind: str) -> list[Any]:
+    """The frames of ``clip`` as its processor takes pictures: tensors, or Pillow's where it takes nothing else."""
+    import torch
+    from PIL import Image
+
+    if kind in _PILLOW:
+        return [Image.fromarray(frame) for frame in clip.frames]
+    return list(torch.from_numpy(clip.frames).permute(0, 3, 1, 2))
+
+
+def writable(clip: Clip, processor: Any) -> np.ndarray:
+    """The frames of ``clip``, copied where a processor draws on what it is given."""
+    return clip.frames.copy() if getattr(processor, "draw_on_frames", False) else clip.frames
+
+
+def bounds(
+    processor: Any, clip: Clip, max_pixels: int | None, total_pixels: int | None, size: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Arguments of a processor that bounds pixels, with which it shrinks frames to these bounds and else not at all.
 
-    ``max_pixels`` are of a frame, ``total_pixels`` of all frames. Raises UserError where they can have no effect.
+    ``max_pixels`` are of a frame, ``total_pixels`` of all frames; ``size`` stands in place of the processor's own.
+    Raises UserError where they can have no effect.
     """
+    from transformers.video_processing_utils import BaseVideoProcessor
+
     count, height, width = clip.frames.shape[:3]
     frame = min(max_pixels or math.inf, (total_pixels or math.inf) / count)
     frame = 4 * height * width if math.isinf(frame) else int(frame)  # far above, for rounding to patches
-    size = getattr(processor, "size", None)
-    least, most = getattr(size, "shortest_edge", None), getattr(size, "longest_edge", None)
+    own = getattr(processor, "size", None)
+    least, most = (
+        size[edge] if size is not None else getattr(own, edge, None) for edge in ("shortest_edge", "longest_edge")
+    )
+    # What counts all frames together counts each picture as a step of several frames.
+    every = count if isinstance(processor, BaseVideoProcessor) else getattr(processor, "temporal_patch_size", 1)
     given: dict[str, Any] = {}
-    if least and most and _transformers.bounds_pixels(processor):
-        all_frames = _transformers.bounds_all_frames(processor)
-        bound = frame * count if all_frames else frame
+    if (tokens := next((name for name in _TOKENS if hasattr(processor, name)), None)) and hasattr(
+        processor, "merge_size"
+    ):
+        area = (int(processor.patch_size) * int(processor.merge_size)) ** 2
+        least = getattr(processor, "min_image_tokens", None)
+        if least is not None:  # GLM 5, of all frames together
+            step = int(processor.temporal_patch_size)
+            frame, area = frame * math.ceil(every / step) * step, area * step
+        given[tokens] = max(1, frame // area)
+        if least is not None and (max_pixels or total_pixels):
+            given["min_image_tokens"] = min(int(least), given[tokens])
+    elif least and most and _transformers.bounds_pixels(processor):
+        bound = frame * every if _transformers.bounds_all_frames(processor) else frame
         if max_pixels or total_pixels:
             least = min(least, bound)
         given["size"] = {"shortest_edge": least, "longest_edge": max(bound, least)}
         if hasattr(processor, "cap_pixels_per_frame"):
             given["cap_pixels_per_frame"] = False
-    elif getattr(processor, "max_patches", None) and getattr(size, "max_height", None):  # Kimi
+        if _transformers.bounds_each_frame_too(processor):
+            given["max_image_size"] = {"longest_edge": frame}
+    elif getattr(processor, "min_pixels", None) and getattr(processor, "max_pixels", None):  # MiniMax
+        least = min(int(processor.min_pixels), frame) if max_pixels or total_pixels else int(processor.min_pixels)
+        given |= {"do_resize": True, "min_pixels": least, "max_pixels": max(frame, least)}
+    elif getattr(processor, "max_patches", None) and getattr(own, "max_height", None):  # Kimi
         given["max_patches"] = _patches_within(
             frame, height, width, int(processor.patch_size), int(processor.merge_size)
         )
@@ -162,6 +214,7 @@ def shown(given: Mapping[str, Any], processor: Any, images: bool, count: int) ->
         return Shown(frames, rows[0][1] * patch, rows[0][2] * patch)
     position = given.get("image_position_ids" if images else "video_position_ids")
     if position is not None:  # columns and rows of patches, padded with -1
+        patch = math.isqrt(pixels.shape[-1] // 3)
         position = position.reshape(-1, *position.shape[-2:])
         width, height = (int(each) + 1 for each in position[0].amax(dim=0))
         return Shown(len(position), height * patch, width * patch)
@@ -172,9 +225,9 @@ def shown(given: Mapping[str, Any], processor: Any, images: bool, count: int) ->
             return Shown(min(len(shapes), count), height, width, len(shapes) > count)
     if pixels.ndim == 3:  # (frames or tiles, patches, values): of a fixed size
         return Shown(min(len(pixels), count), *_fixed(processor), tiles=len(pixels) > count)
-    *some, _, height, width = pixels.shape
+    *some, channels, height, width = pixels.shape  # of one frame, or of the frames of a step
     pieces = math.prod(some)
-    return Shown(min(pieces, count), int(height), int(width), pieces > count)
+    return Shown(min(pieces * channels // 3, count), int(height), int(width), pieces > count)
 
 
 def _pixels(given: Mapping[str, Any]) -> torch.Tensor:

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Answer, GenerationSettings, Likelihood, UserError
 from vamba_eval.cost.meter import mark_first_token
+from vamba_eval.reasoning import THINKING_MARKS
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +70,8 @@ def choose_weights(
     dtype: str,
     device_map: str | None,
     attn_implementation: str,
-    random: str | None,
-    seed: int,
+    random: str | None = None,
+    seed: int = 0,
     trust_remote_code: bool | str = False,
 ) -> Weights:
     """From an adapter's arguments, as the command line gives them. Raises UserError where they do not go together."""
@@ -173,6 +174,18 @@ def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, 
     return model, info
 
 
+def has_lora(weights: Weights, name: str) -> bool:
+    """Whether a LoRA lies in a checkpoint's folder of that name."""
+    from transformers.utils import cached_file
+
+    file = f"{name}/adapter_config.json"
+    with reading_checkpoint(weights):
+        found = cached_file(
+            str(weights.pretrained), file, revision=weights.revision, _raise_exceptions_for_missing_entries=False
+        )
+    return found is not None
+
+
 @contextmanager
 def reading_checkpoint(weights: Weights) -> Iterator[None]:
     """Around what reads a checkpoint: what fails there becomes a UserError of one line."""
@@ -185,6 +198,8 @@ def reading_checkpoint(weights: Weights) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "does not support an attention implementation" in reason:
+            reason = f"it has no {weights.attn_implementation}: use attn_implementation=eager"
         raise UserError(f"the checkpoint {name} cannot be loaded: {reason}") from error
 
 
@@ -256,8 +271,37 @@ def bounds_all_frames(processor: Any) -> bool:
     """Whether that number is of all frames together, as of Qwen3-VL and GLM, or of each, as of Qwen2-VL."""
     if type(processor).__name__ == "VideoLlama3VideoProcessor":  # which divides it by their number before it resizes
         return True
-    resize = getattr(sys.modules[type(processor).__module__], "smart_resize", None) or processor.smart_resize
-    return "num_frames" in inspect.signature(resize).parameters
+    return "num_frames" in inspect.signature(_resize(processor)).parameters
+
+
+def bounds_each_frame_too(processor: Any) -> bool:
+    """Whether a processor bounds all frames together and each of them besides."""
+    return bounds_pixels(processor) and "max_image_size" in inspect.signature(_resize(processor)).parameters
+
+
+def refuses_one_frame(processor: Any) -> bool:
+    """Whether a video processor cannot take a single frame: it raises an error where others repeat the frame."""
+    if not bounds_pixels(processor) or "temporal_factor" not in inspect.signature(_resize(processor)).parameters:
+        return False
+    try:
+        _resize(processor)(num_frames=1, height=112, width=112, temporal_factor=int(processor.temporal_patch_size))
+    except ValueError:
+        return True
+    return False
+
+
+def _resize(processor: Any) -> Any:
+    """What a processor that bounds pixels chooses a size with."""
+    return getattr(processor, "smart_resize", None) or sys.modules[type(processor).__module__].smart_resize  # type: ignore[attr-defined]
+
+
+def processor_defaults(processor: Any, kind: str) -> Mapping[str, Any]:
+    """What a processor gives its video or image processor where nobody says otherwise, whatever that has by itself.
+
+    ``kind`` is videos_kwargs or images_kwargs. Before 5.24 these stand in the types of its arguments.
+    """
+    older = getattr(getattr(processor, "valid_processor_kwargs", None), "_defaults", {}).get(kind)
+    return getattr(processor, kind, None) or older or {}
 
 
 def check_fit(info: dict[str, Any], pretrained: str, model: str, kinds: Sequence[str]) -> None:
@@ -332,16 +376,6 @@ def answer(model: Any, tokenizer: Any, tokens: list[int], prompt_tokens: int, be
     return Answer(text, len(tokens), "stop" if stopped else "length", prompt_tokens, thoughts)
 
 
-# What opens and closes a model's thinking: Qwen and GLM, Kimi, Gemma 4, Gemma 3 and MedGemma, Command.
-_THINKING = (
-    ("<think>", "</think>"),
-    ("◁think▷", "◁/think▷"),
-    ("<|channel>thought", "<channel|>"),
-    ("<unused94>", "<unused95>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
-
-
 def split_tokens(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> tuple[str, str]:
     """The thinking in ``tokens`` and the answer after it; no answer where the thinking does not end.
 
@@ -353,7 +387,7 @@ def split_tokens(tokenizer: Any, tokens: Sequence[int], behind: str = "") -> tup
         return text
 
     whole = decoded(tokens, special=True)
-    for opening, closing in _THINKING:
+    for opening, closing in THINKING_MARKS:
         opened = behind.rfind(opening) > behind.rfind(closing) or whole.lstrip().startswith(opening)
         if closing not in whole and not opened:
             continue
@@ -460,15 +494,3 @@ def checkpoint_activations(model: Any) -> None:
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     model.disable_input_require_grads()  # else frozen parts would be trained through, for nothing
-
-
-def training_text(
-    tokenizer: Any, before: str, answer: str, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Token ids (1, N) of ``before`` and the answer with its end of turn, labels of the answer alone, its length."""
-    import torch
-
-    head, tail = (tokenizer(text, add_special_tokens=False).input_ids for text in (before, f"{answer}<|im_end|>"))
-    ids = torch.tensor([[*head, *tail]], device=device)
-    labels = torch.tensor([[-100] * len(head) + tail], device=device)
-    return ids, labels, len(tail)

@@ -8,7 +8,7 @@ are switched off, and it is told where in the source each frame stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,18 @@ _NO_PREFIX = {
     **dict.fromkeys(
         ("instructblip", "instructblipvideo"), "its Q-Former reads the question while it encodes the frames"
     ),
-    "mllama": "each token of a question has a mask over the pictures",
+    **dict.fromkeys(("mllama", "idefics"), "each token of a question has a mask over the pictures"),
+    "paligemma": "its pictures attend to the question",
+    "diffusion_gemma": "it writes many tokens at a time",
+    "shieldgemma2": "its processor asks questions of its own",
     **dict.fromkeys(
         ("qwen2_5_omni", "qwen3_omni_moe"), "it answers in speech too, with a second model behind the one that sees"
     ),
 }
+# Types whose own forward fails in a version of transformers.
+_BROKEN = {("llama4", (5, 24)): "its forward fails in transformers 5.24: use another version"}
+# These see with a LoRA that lies in a folder beside their weights, which loading them leaves out.
+_LORAS = {"phi4_multimodal": "vision-lora"}
 # Since 5.3, transformers places the text after a video of these on the video's own late positions; the checkpoints were
 # trained with positions behind all of it, as Qwen's code and transformers up to 5.2 have them.
 _OVERLAPPING = frozenset(("qwen2_vl", "qwen2_5_vl"))
@@ -87,6 +94,8 @@ class TransformersAdapter(Chat, ModelAdapter):
     takes_captions = True
     model: Any
     _decoder: Decoder
+    _misfits: Sequence[str] = ("missing_keys", "mismatched_keys")  # weights, as `check_fit` calls them
+    _random: Mapping[str, Any] = {}  # random and seed, of a subclass whose weights can be random
 
     def __init__(
         self,
@@ -108,8 +117,6 @@ class TransformersAdapter(Chat, ModelAdapter):
     ) -> None:
         from ._decoding import Decoder
 
-        if pretrained is None:
-            raise UserError("which model of transformers? give pretrained=, a folder or a Hub id")
         weights = _transformers.choose_weights(
             pretrained=pretrained,
             revision=revision,
@@ -117,12 +124,12 @@ class TransformersAdapter(Chat, ModelAdapter):
             dtype=dtype,
             device_map=device_map,
             attn_implementation=attn_implementation,
-            random=None,
-            seed=0,
             trust_remote_code=trust_remote_code,
+            **self._random,
         )
         self.device, self.dtype = weights.device, weights.dtype
-        self._load(pretrained, weights)
+        self._load(weights)
+        self._takes_kinds = _transformers.takes(self.model, "mm_token_type_ids")
         self._wrapped = wrap is not None
         if wrap is not None:
             self.model, about = _wrapping.wrapped(self.model, wrap)
@@ -154,31 +161,22 @@ class TransformersAdapter(Chat, ModelAdapter):
     def encode(self, clip: Clip | None) -> Encoded:
         import torch
 
-        text = self._render(clip)
-        before, _, behind = text.partition(_MARK)
         if clip is None:
+            text = self._render(None)
+            before, _, behind = text.partition(_MARK)
             none = torch.zeros((1, 0), dtype=torch.long, device=self.device)
             return Encoded(none, None, None, before, behind, 0, first=self._first_tokens(text))
-        with phase("preprocess"):
-            given = self._process(clip, text)
-        ids = given.pop("input_ids").to(self.device)
-        prefix_length, before = self._split(ids[0].tolist(), before, behind)
-        prefix = ids[:, :prefix_length]
-        types = {name: given.pop(name)[:, :prefix_length].to(self.device) for name in _TYPES if name in given}
-        seen = self._seen(clip, given, prefix[0].tolist())
-        tensors = {name: self._placed(name, value) for name, value in given.items() if isinstance(value, torch.Tensor)}
+        encoded, given = self._prefix(clip)
         with torch.inference_mode():
-            position = self._last_position(prefix, {**tensors, **types})
-            self._check_room(prefix, position, 0)
             output = self.model(
-                input_ids=prefix,
-                attention_mask=torch.ones_like(prefix),
+                input_ids=encoded.ids,
+                attention_mask=torch.ones_like(encoded.ids),
                 use_cache=True,
-                **tensors,
-                **types,
+                **given,
+                **_caches.given(self.model),
                 **_transformers.last_logits(self.model, 1),
             )
-        encoded = Encoded(prefix, _caches.of_output(output), position, before, behind, 1, seen, types)
+        encoded.cache = _caches.of_output(output)
         if self.batch_size > 1 and not self._can_continue(encoded):
             what = "wrapped model" if self._wrapped else self.kind
             raise UserError(
@@ -296,6 +294,25 @@ class TransformersAdapter(Chat, ModelAdapter):
 
     # -------------------------------------------------------------------------------------------------- prompt
 
+    def _prefix(self, clip: Clip) -> tuple[Encoded, dict[str, torch.Tensor]]:
+        """What stands before a question about ``clip``, without its cache, and what the model is given with its
+        tokens: pixels and their grids, positions, kinds of tokens."""
+        text = self._render(clip)
+        before, _, behind = text.partition(_MARK)
+        with phase("preprocess"):
+            found = self._process(clip, text)
+        ids = found.pop("input_ids").to(self.device)
+        prefix_length, before = self._split(ids[0].tolist(), before, behind)
+        prefix = ids[:, :prefix_length]
+        types = {name: found.pop(name)[:, :prefix_length].to(self.device) for name in _TYPES if name in found}
+        seen = self._seen(clip, found, prefix[0].tolist())
+        given = self._placed(found) | types
+        positions = self._positions(prefix, given)
+        last = None if positions is None else positions[..., -1:]
+        self._check_room(prefix, last, 0)
+        given |= {} if positions is None else {"position_ids": positions}
+        return Encoded(prefix, None, last, before, behind, 1, seen, types), given
+
     def _split(self, ids: Sequence[int], before: str, behind: str) -> tuple[int, str]:
         """How many tokens are the prefix, and the text from its last token on up to the question.
 
@@ -324,22 +341,30 @@ class TransformersAdapter(Chat, ModelAdapter):
 
     # -------------------------------------------------------------------------------------------------- frames
 
-    def _placed(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """On the model's device, and pixels in its dtype."""
-        return value.to(self.device, self.dtype if value.is_floating_point() and "pixel" in name else None)
+    def _placed(self, found: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The tensors of these, on the model's device, and pixels in its dtype."""
+        import torch
 
-    def _last_position(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
-        """Where the prefix's last token stands, by the rule of the model's own ``generate``."""
+        tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() and "pixel" in name else None)
+            for name, value in tensors.items()
+        }
+
+    def _positions(self, prefix: torch.Tensor, given: dict[str, Any]) -> torch.Tensor | None:
+        """Where the prefix's tokens stand, by the rule of the model's own ``generate``: (rows, 1, N) or (1, N)."""
+        import torch
+
         if not _transformers.takes(self.model, "position_ids"):
             return None
         for module in self.model.modules():  # of the video before this one
             if getattr(module, "rope_deltas", None) is not None:
                 module.rope_deltas = None
-        positions = self.model._prepare_position_ids_for_generation(prefix, dict(given))
+        given = {"attention_mask": torch.ones_like(prefix), **given}
+        positions: torch.Tensor = self.model._prepare_position_ids_for_generation(prefix, given)
         if self.original_positions and len(positions) == 4 and "video_grid_thw" in given:
             positions[1:, :, -1] = positions[1:, :, :-1].max() + 1
-        last: torch.Tensor = positions[..., -1:]
-        return last
+        return positions
 
     def _without_dropped(self, encoded: Encoded) -> Encoded:
         """As a wrapped model has it, whose cache may hold fewer tokens than the prompt. Questions stand behind the
@@ -381,20 +406,20 @@ class TransformersAdapter(Chat, ModelAdapter):
 
     # ------------------------------------------------------------------------------------------------- loading
 
-    def _load(self, pretrained: str, weights: _transformers.Weights) -> None:
+    def _load(self, weights: _transformers.Weights) -> None:
+        """The model and its processor, and what identifies them."""
         from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
+        if (pretrained := weights.pretrained) is None:
+            raise UserError("which model of transformers? give pretrained=, a folder or a Hub id")
         source = {"revision": weights.revision, "trust_remote_code": weights.trust_remote_code}
         with _transformers.reading_checkpoint(weights):
             config = AutoConfig.from_pretrained(pretrained, **source)
         self._name, self.kind = pretrained, str(config.model_type)
-        if getattr(config, "vision_mamba_mixer_config", None) is not None:
-            raise UserError(f"{pretrained} is a Vamba checkpoint: use --models vamba for it")
-        why = "it has an encoder for its text" if getattr(config, "is_encoder_decoder", False) else None
-        if (why := _NO_PREFIX.get(self.kind, why)) is not None:
-            raise UserError(f"{pretrained}: a {self.kind} cannot be asked by this adapter: {why}")
+        self._check_kind(config)
+        self._check_lora(weights)
         self.model, info = _transformers.load_checkpoint(AutoModelForMultimodalLM, weights)
-        _transformers.check_fit(info, pretrained, type(self.model).__name__, ("missing_keys", "mismatched_keys"))
+        _transformers.check_fit(info, pretrained, type(self.model).__name__, self._misfits)
         with _transformers.reading_checkpoint(weights):
             self.processor = AutoProcessor.from_pretrained(pretrained, **source)
         self._learn_tokens(self.model.config)
@@ -409,6 +434,27 @@ class TransformersAdapter(Chat, ModelAdapter):
         # Of generation_config.json these alone act: see `load_checkpoint`.
         acting = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")
         self._description |= {name: getattr(own, name) for name in acting if getattr(own, name) is not None}
+
+    def _check_kind(self, config: Any) -> None:
+        """Raise UserError for a checkpoint of a type that is not for this adapter."""
+        import transformers
+        from packaging.version import Version
+
+        if getattr(config, "vision_mamba_mixer_config", None) is not None:
+            raise UserError(f"{self._name} is a Vamba checkpoint: use --models vamba for it")
+        why = "it has an encoder for its text" if getattr(config, "is_encoder_decoder", False) else None
+        major, minor = Version(transformers.__version__).release[:2]
+        why = _BROKEN.get((self.kind, (major, minor))) or why
+        if (why := _NO_PREFIX.get(self.kind, why)) is not None:
+            raise UserError(f"{self._name}: a {self.kind} cannot be asked by this adapter: {why}")
+
+    def _check_lora(self, weights: _transformers.Weights) -> None:
+        """Raise UserError where weights that belong to a checkpoint lie beside it, which would be left out."""
+        if (lora := _LORAS.get(self.kind)) is not None and _transformers.has_lora(weights, lora):
+            raise UserError(
+                f"{self._name} sees with a LoRA that lies beside its weights ({lora}): merge it into them "
+                "(merge_and_unload of the package peft), and give the folder of what comes of it"
+            )
 
     def _note_choices(self) -> None:
         """What else decides answers, for the fingerprint."""

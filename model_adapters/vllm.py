@@ -145,20 +145,20 @@ class VLLM(Chat, ServedModel):
     ) -> AsyncIterator[tuple[int, Answer | Exception]]:
         start, begun = time.monotonic(), asyncio.Event()
         shown = await asyncio.to_thread(self._show, clip)
+        showing_s = time.monotonic() - start
 
         async def one(place: int, prompt: str) -> tuple[int, Answer | Exception]:
             if place:  # the first one's prefix is then in the cache
                 await begun.wait()
-            sent = time.monotonic() if place else start
             try:
-                answer = await self._ask(shown, prompt, settings, begun)
+                answer, seconds = await self._ask(shown, prompt, settings, begun)
             except UserError:
                 raise
             except Exception as error:
                 return place, error
             finally:
                 begun.set()
-            answer.latency_s = time.monotonic() - sent
+            answer.latency_s = seconds if place else showing_s + seconds
             return place, answer
 
         asked = [asyncio.create_task(one(place, str(prompt))) for place, prompt in enumerate(prompts)]
@@ -170,7 +170,10 @@ class VLLM(Chat, ServedModel):
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
-    async def _ask(self, shown: _Shown, prompt: str, settings: GenerationSettings, begun: asyncio.Event) -> Answer:
+    async def _ask(
+        self, shown: _Shown, prompt: str, settings: GenerationSettings, begun: asyncio.Event
+    ) -> tuple[Answer, float]:
+        """The answer, and the seconds that the engine took for it."""
         asked = prompt.strip() if self._trims else prompt
         special = self._adds_special(shown.before)
         with self._tokenizing:
@@ -186,7 +189,7 @@ class VLLM(Chat, ServedModel):
         self._in_flight += 1
         in_flight = self._in_flight
         try:
-            output = await self._engine.generate(
+            output, seconds = await self._engine.generate(
                 {**shown.inputs, "prompt_token_ids": ids},
                 self._sampling(settings, prompt),
                 tokens,
@@ -199,7 +202,7 @@ class VLLM(Chat, ServedModel):
         if said.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM gave no whole answer (finish_reason {said.finish_reason!r})")
         thoughts, text = _transformers.split_tokens(self.tokenizer, list(said.token_ids), shown.behind)
-        return Answer(
+        answer = Answer(
             text,
             num_tokens=len(said.token_ids),
             finish_reason=said.finish_reason,
@@ -209,6 +212,7 @@ class VLLM(Chat, ServedModel):
             in_flight=in_flight,
             seen=shown.seen,
         )
+        return answer, seconds
 
     def _sampling(self, settings: GenerationSettings, prompt: str) -> Any:
         """vLLM's form of ``settings``, seeded by the question where answers are sampled."""
@@ -222,6 +226,7 @@ class VLLM(Chat, ServedModel):
             max_tokens=settings.max_new_tokens,
             min_tokens=settings.min_new_tokens,
             stop_token_ids=self._ends,
+            ignore_eos=True,  # vLLM would take the tokenizer's as well
             detokenize=False,
             **sampling,
         )

@@ -300,6 +300,9 @@ def test_what_is_left_without_reasoning(response: str, left: str) -> None:
         ("x<think>1</think>y<reflect>2</reflect>z", "1\n2", "xyz"),
         ("<think>a<reflection>b</reflection>c</think>d", "a<reflection>b</reflection>c", "d"),
         ("◁think▷why◁/think▷B", "why", "B"),
+        ("<|channel>thought\nwhy<channel|>B", "why", "B"),  # Gemma 4
+        ("<unused94>why<unused95>B", "why", "B"),
+        ("<|channel>thought\nwhy", "why", ""),
         ("<think>I have not yet", "I have not yet", ""),
         ("Well, <think>I have not yet", "Well,\nI have not yet", ""),
         ("analysisIt is A.assistantfinalB", "analysisIt is A.", "B"),

@@ -113,6 +113,14 @@ def test_pictures_videos_that_cannot_be_read_and_until(videos: list[Path], tmp_p
     assert cut == whole[: whole.index(stop)]
 
 
+def test_qwen2_vl_answers_in_batches_as_one_by_one(videos: list[Path]) -> None:
+    docs = [{"visual": [str(videos[n % 2])], "text": f"Which {n}?"} for n in range(5)]
+    one, several = Qwen2VLSimple(**FEW), Qwen2VLSimple(**FEW, batch_size=3)
+    assert several.adapter.batch_size == 3
+    found = answers(one, docs, simple(docs))
+    assert answers(several, docs, simple(docs)) == found and len(set(found)) > 1
+
+
 @pytest.mark.parametrize("kind", [VambaSimple, Qwen2VLSimple])
 def test_questions_without_anything_to_see(kind: Any) -> None:
     docs = [{"visual": visual, "text": text} for visual, text in ((None, "What is 1 + 1?"), ([], "And 2 + 2?"))]
@@ -234,7 +242,10 @@ def from_scratch(adapter: Any, clip: Clip, prompt: str, continuation: str) -> tu
         logits = adapter.model(**inputs).logits[0]
         after = adapter.processor([continuation])["input_ids"][0]
     else:
-        pixels, grid = adapter._pixels(clip.frames)
+        shown = adapter.processor.video_processor(
+            videos=[torch.from_numpy(clip.frames).permute(0, 3, 1, 2)], do_sample_frames=False, return_tensors="pt"
+        )
+        pixels, grid = shown["pixel_values_videos"], shown["video_grid_thw"]
         video = "<|video_pad|>" * (int(grid.prod()) // 4)
         text = f"{BEGINNING}<|vision_start|>{video}<|vision_end|>{prompt}{AFTER_QUESTION}{continuation}"
         ids = adapter.tokenizer(text, return_tensors="pt").input_ids

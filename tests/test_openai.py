@@ -375,6 +375,14 @@ def test_what_every_request_would_meet_ends_the_run(reply: Reply, reason: str, f
     assert records_of(tmp_path) == {}, "no question is called failed"
 
 
+def test_a_server_that_takes_no_metadata_of_frames_says_what_to_do(folder: Path, tmp_path: Path) -> None:
+    said = "Per-request media_io_kwargs are disabled by default because they can change resource usage"  # vLLM 0.32
+    with judge_server(lambda _: Reply(status=400, error=said)) as server:
+        with pytest.raises(UserError, match="start vLLM with --trust-request-mm-kwargs"):
+            run(folder, tmp_path, server.url, frames_as="video")
+        assert len(server.requests) == 1 and records_of(tmp_path) == {}
+
+
 def test_a_key_that_is_revoked_later_leaves_the_answers(folder: Path, tmp_path: Path) -> None:
     with judge_server(in_turn(*[Reply("A")] * 5, Reply(status=401))) as server:
         with pytest.raises(UserError, match="does not accept the key"):

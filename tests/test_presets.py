@@ -182,7 +182,7 @@ def test_a_model_sees_what_was_read(
     cli: Cli, data: Path, tmp_path: Path, kind: str, options: list[object], frames: int, size: tuple[int, int]
 ) -> None:
     if kind == "qwen2_5_vl":
-        tiny_models.build(kind, tmp_path / kind)
+        tiny_models.build(tiny_models.TINY[kind], tmp_path / kind)
         model = [str(tmp_path / kind), "--model-args", f"{kind}:dtype=float32,device=cpu"]
     else:
         model = [kind, "--model-args", f"{kind}:random=small,device=cpu"]

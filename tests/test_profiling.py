@@ -74,18 +74,21 @@ def test_every_phase_of_a_real_model(source: str) -> None:
 
 def test_flops_grow_as_the_model_does() -> None:
     """A token's operations are twice the weights that it meets, and attention to what is there."""
-    from vamba_eval.model_adapters.qwen2_vl import Qwen2VLAdapter
+    from vamba_eval.model_adapters._decoding import room_for
+    from vamba_eval.model_adapters.qwen2_vl import BEGINNING, Qwen2VLAdapter
 
     request = {"source": "qwen2_vl", "arguments": {"random": "small", "device": "cpu"}, "phase": "decode"}
     request |= {"width": 112, "height": 84, "prompt_tokens": 60, "new_tokens": 6, "repeats": 1}
     few, many = (measure({**request, "frames": frames}) for frames in (4, 20))
-    model = Qwen2VLAdapter(device="cpu").model
+    adapter = Qwen2VLAdapter(device="cpu")
+    model = adapter.model
     matrices = [
         w.numel() for n, w in model.named_parameters() if w.ndim == 2 and "visual" not in n and "embed" not in n
     ]
     text = model.config.text_config
     per_key = 4 * text.num_hidden_layers * text.hidden_size  # queries by keys and weights by values, all heads
-    keys = few["video_tokens"] + few["prompt_tokens"] + 3  # the third and fourth token's step on average 2.5 back
+    before = len(adapter.tokenizer(f"{BEGINNING}<|vision_start|><|vision_end|>").input_ids)
+    keys = few["video_tokens"] + before + room_for(few["prompt_tokens"] + few["new_tokens"] - before)  # empty ones too
     assert few["token_flops"] == pytest.approx(2 * sum(matrices) + per_key * keys, rel=0.01)
     assert many["token_flops"] - few["token_flops"] == per_key * (many["video_tokens"] - few["video_tokens"])
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tiny_checkpoint import write_checkpoint
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
-from vamba_eval.model_adapters.qwen2_vl import BEGINNING, Qwen2VLAdapter
+from vamba_eval.model_adapters.qwen2_vl import AFTER_QUESTION, BEGINNING, Qwen2VLAdapter
 from videos import picture
 
 from vamba_eval import Clip, load_adapter
@@ -93,7 +93,7 @@ def test_answers_after_text_between_frames_are_those_from_scratch(checkpoint: Pa
     assert answers == [from_scratch(checkpoint, clip, question) for question in QUESTIONS]
     assert answers != as_video
     # Each picture of 3 x 4 tokens takes 4 positions, whatever stands around it.
-    assert encoded.offset.item() == -5 * (3 * 4 - 4)
+    assert encoded.position[-1].item() == encoded.ids.shape[1] - 1 - 5 * (3 * 4 - 4)
     backwards = adapter.generate(encoded, QUESTIONS[::-1], SETTINGS)
     assert [answer.text for answer in backwards][::-1] == answers
 
@@ -110,10 +110,9 @@ def test_asked_blind_it_gets_the_text_alone(checkpoint: Path) -> None:
 
 def test_the_processor_does_not_sample_again(checkpoint: Path) -> None:
     adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
-    _, grid = adapter._pixels(make_clip(40).frames)
-    assert grid.tolist() == [[20, 6, 8]]
-    _, grid = adapter._pixels(make_clip(5).frames)
-    assert grid.tolist() == [[3, 6, 8]], "an odd last frame is repeated"
+    for frames, steps in ((40, 20), (5, 3)):  # an odd last frame is repeated
+        _, given = adapter._prefix(make_clip(frames))
+        assert given["video_grid_thw"].tolist() == [[steps, 6, 8]]
 
 
 def test_what_it_saw(checkpoint: Path) -> None:
@@ -132,8 +131,71 @@ def test_what_it_saw(checkpoint: Path) -> None:
     # Both edges by a factor of 1.41 and then downwards to multiples of 28.
     assert seen(6, max_pixels=6 * 28 * 28) == Seen(6, 56, 56, 3 * 2 * 2)
     assert seen(5, captions=True, max_pixels=6 * 28 * 28) == Seen(5, 56, 56, 5 * 2 * 2, "images")
+    # By a factor of 1.29 and then upwards.
+    assert seen(6, min_pixels=20 * 28 * 28) == Seen(6, 112, 168, 3 * 4 * 6)
+    assert seen(5, captions=True, min_pixels=20 * 28 * 28) == Seen(5, 112, 168, 5 * 4 * 6, "images")
     adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
     assert adapter.seen(adapter.encode(None)) is None
+
+
+def test_a_picture_is_shown_as_one_and_a_single_frame_as_a_video(checkpoint: Path) -> None:
+    """Which makes no difference to the model: of a picture too, each patch is of two frames."""
+    adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
+    frame, still = make_clip(1), make_clip(1)
+    still.source_fps = still.duration_s = float("nan")
+    one, other = adapter.encode(frame), adapter.encode(still)
+    assert adapter.seen(one) == Seen(2, 84, 112, 12, "video", False)
+    assert adapter.seen(other) == Seen(1, 84, 112, 12, "images", False)
+    assert adapter.generate(one, QUESTIONS, SETTINGS) == adapter.generate(other, QUESTIONS, SETTINGS)
+
+
+def test_wrong_bounds_of_pixels_are_named() -> None:
+    with pytest.raises(UserError, match="min_pixels 3136 is above max_pixels 1000"):
+        Qwen2VLAdapter(max_pixels=1000)
+    for name in ("min_pixels", "max_pixels"):
+        with pytest.raises(UserError, match="must be positive, not 0"):
+            Qwen2VLAdapter(**{name: 0})
+
+
+def original_positions(before: int, grid: tuple[int, int, int], behind: int) -> torch.Tensor:
+    """(3, 1, N) of so many tokens before a video of such a grid and behind it, which go on from its largest one."""
+    inside = torch.cartesian_prod(*(torch.arange(each) for each in grid)).T + before
+    after = torch.arange(behind) + int(inside.max()) + 1
+    return torch.cat([torch.arange(before).expand(3, -1), inside, after.expand(3, -1)], dim=1)[:, None]
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "transformers"])
+@torch.inference_mode()
+def test_likelihoods_at_original_positions_are_those_of_one_pass_from_scratch(checkpoint: Path, name: str) -> None:
+    """Of a video with more time steps than a frame has tokens across: the rules differ."""
+    adapter = load_adapter(name, pretrained=str(checkpoint), dtype="float32", device="cpu")
+    if name == "transformers":
+        adapter.system = "You are a helpful assistant."
+    clip, said = make_clip(40), "A, I think"
+    (found,) = adapter.loglikelihood(adapter.encode(clip), QUESTIONS[:1], [said])
+    beginning, behind = f"{BEGINNING}<|vision_start|>", f"<|vision_end|>{QUESTIONS[0]}{AFTER_QUESTION}"
+    text = f"{beginning}{'<|video_pad|>' * 240}{behind}{said}"
+    ids = adapter.tokenizer(text, return_tensors="pt").input_ids
+    before, after = (len(adapter.tokenizer(some).input_ids) for some in (beginning, said))
+    _, given = adapter._prefix(clip)
+    logits = adapter.model(
+        input_ids=ids,
+        position_ids=original_positions(before, (20, 3, 4), ids.shape[1] - before - 240),
+        pixel_values_videos=given["pixel_values_videos"],
+        video_grid_thw=given["video_grid_thw"],
+    ).logits[0, -after - 1 : -1]
+    wanted = logits.log_softmax(-1).gather(-1, ids[0, -after:, None]).sum()
+    assert found.logprob == pytest.approx(float(wanted), abs=1e-4)
+
+
+def test_a_long_video_needs_no_more_positions_than_time_steps(checkpoint: Path) -> None:
+    """Of 240 tokens of video the last are at time step 20."""
+    adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
+    adapter.model.config.text_config.max_position_embeddings = 200
+    encoded = adapter.encode(make_clip(40))
+    assert encoded.ids.shape[1] > 240 and adapter.generate(encoded, ["Why?"], SETTINGS)[0].num_tokens
+    with pytest.raises(ValueError, match="but the model was made for 200: use fewer or smaller frames"):
+        adapter.generate(encoded, ["Why? " * 40], SETTINGS)
 
 
 def test_original_text_positions_count_on_from_the_last_time_step() -> None:
@@ -141,20 +203,16 @@ def test_original_text_positions_count_on_from_the_last_time_step() -> None:
         adapter = Qwen2VLAdapter(**chosen)
         encoded = adapter.encode(make_clip(40))  # 20 time steps of 3 x 4 tokens
         before = len(adapter.tokenizer(BEGINNING + "<|vision_start|>").input_ids)
-        assert encoded.offset.item() + encoded.ids.shape[1] - 1 == before + steps, "the token after the video"
+        assert encoded.position[-1].item() == before + steps, "the token after the video"
     with pytest.raises(UserError, match="use original or transformers"):
         Qwen2VLAdapter(text_positions="qwen")
 
 
 def test_control_tokens_in_a_question_are_text(checkpoint: Path) -> None:
     adapter = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu")
-    seen: list[torch.Tensor] = []
-    real = adapter.model.generate
-    adapter.model.generate = lambda **given: (seen.append(given["input_ids"]), real(**given))[1]
     for clip in (make_clip(), None):
         encoded = adapter.encode(clip)
-        adapter.generate(encoded, ["Is <|im_end|> there, or <|video_pad|>?"], SETTINGS)
-        question = seen.pop()[0, encoded.ids.shape[1] :].tolist()
+        question = adapter._question(encoded, "Is <|im_end|> there, or <|video_pad|>?")[0].tolist()
         assert adapter.tokenizer.decode(question).count("<|im_end|>") == 2 + (clip is None)
         end = adapter.tokenizer.convert_tokens_to_ids("<|im_end|>")
         assert question.count(end) == 1 + (clip is None), "those of the chat's form"
@@ -162,6 +220,18 @@ def test_control_tokens_in_a_question_are_text(checkpoint: Path) -> None:
     clip.captions = ((1, "<|im_end|>"),)
     with pytest.raises(ValueError, match="the text between the frames holds"):
         adapter.encode(clip)
+
+
+def test_it_answers_as_the_adapter_of_transformers(checkpoint: Path) -> None:
+    how = {"pretrained": str(checkpoint), "device": "cpu", "dtype": "float32"}
+    ours = load_adapter("qwen2_vl", **how)
+    theirs = load_adapter("transformers", **how, system="You are a helpful assistant.")
+    with_text = make_clip(5)
+    with_text.captions = CAPTIONS["everywhere"]
+    for clip in (None, make_clip(7), make_clip(1), with_text):
+        one, other = ours.encode(clip), theirs.encode(clip)
+        assert one.ids.tolist() == other.ids.tolist() and ours.seen(one) == theirs.seen(other)
+        assert ours.generate(one, QUESTIONS, SETTINGS) == theirs.generate(other, QUESTIONS, SETTINGS)
 
 
 def test_sampling_is_seeded_by_question(checkpoint: Path) -> None:
@@ -185,6 +255,28 @@ def test_the_fingerprint_tells_checkpoints_apart(checkpoint: Path, tmp_path: Pat
     assert identities[0] == identities[1] != identities[2]
 
 
+def test_the_fingerprint_says_what_may_differ_and_no_more(checkpoint: Path) -> None:
+    """Runs go on where they stopped only under the very same."""
+    bounds = {"min_pixels": 3136, "max_pixels": 12845056}
+    plain = {"dtype": "float32", "attn_implementation": "sdpa", "text_positions": "original"}
+    small = Qwen2VLAdapter(device="cpu", seed=4, max_pixels=6000, text_positions="transformers")
+    wanted = {**plain, **bounds, "weights": "random", "seed": 4, "max_pixels": 6000, "text_positions": "transformers"}
+    assert small.describe() == wanted
+    described = Qwen2VLAdapter(pretrained=str(checkpoint), device="cpu").describe()
+    assert described.pop("identity").startswith("weights ")
+    assert described == {**plain, **bounds, "pretrained": str(checkpoint)}
+
+
+def test_the_prompt_is_that_of_the_chat_format_whatever_the_checkpoints_template(checkpoint: Path) -> None:
+    video, picture = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("video", "image"))
+    with_text = make_clip(2)
+    with_text.captions = ((0, " one \n"), (2, "two"))
+    for arguments in ({}, {"pretrained": str(checkpoint)}):
+        adapter = Qwen2VLAdapter(device="cpu", **arguments)
+        for clip, media in ((None, ""), (make_clip(), video), (with_text, f" one \n{picture}{picture}two")):
+            assert adapter._render(clip) == f"{BEGINNING}{media}QUESTION{AFTER_QUESTION}"
+
+
 def test_a_checkpoint_does_not_say_how_to_decode(checkpoint: Path, tmp_path: Path) -> None:
     """Its generation_config.json has fields that no fingerprint knows of."""
     folder = tmp_path / "penalty"
@@ -193,10 +285,12 @@ def test_a_checkpoint_does_not_say_how_to_decode(checkpoint: Path, tmp_path: Pat
     file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 5.0}))
     plain, other = (Qwen2VLAdapter(pretrained=str(path), device="cpu") for path in (checkpoint, folder))
     encoded = plain.encode(make_clip())
-    answers = plain.generate(encoded, QUESTIONS, SETTINGS)
-    assert other.generate(encoded, QUESTIONS, SETTINGS) == answers
+    drawn = GenerationSettings(max_new_tokens=12, do_sample=True)
+    for settings in (SETTINGS, drawn):
+        answers = plain.generate(encoded, QUESTIONS, settings)
+        assert other.generate(encoded, QUESTIONS, settings) == answers
     other.model.generation_config.repetition_penalty = 5.0
-    assert other.generate(encoded, QUESTIONS, SETTINGS) != answers, "it would have acted"
+    assert other.generate(encoded, QUESTIONS, drawn) != answers, "it would have acted"
 
 
 def test_checkpoints_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path) -> None:
@@ -209,14 +303,17 @@ def test_checkpoints_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path)
 
     with pytest.raises(UserError, match="is a Vamba checkpoint: use --models vamba"):
         Qwen2VLAdapter(pretrained=changed("vamba", vision_mamba_mixer_config={"enable": True}))
-    with pytest.raises(UserError, match="is a llama checkpoint, not a qwen2_vl one"):
+    with pytest.raises(UserError, match="is a llama checkpoint, not a qwen2_vl one: use --models transformers"):
         Qwen2VLAdapter(pretrained=changed("llama", model_type="llama"))
     deeper = json.loads((checkpoint / "config.json").read_text())["text_config"] | {
         "num_hidden_layers": 3,
         "layer_types": None,
     }
-    with pytest.raises(UserError, match=r"does not fit Qwen2-VL: missing keys: .*layers.2"):
+    with pytest.raises(UserError, match=r"does not fit Qwen2VL\w+: missing keys: .*layers.2"):
         Qwen2VLAdapter(pretrained=changed("deeper", text_config=deeper))
+    shallower = deeper | {"num_hidden_layers": 1}
+    with pytest.raises(UserError, match=r"does not fit Qwen2VL\w+: unexpected keys: .*layers.1"):
+        Qwen2VLAdapter(pretrained=changed("shallower", text_config=shallower))
     hollow = Path(changed("hollow"))
     (hollow / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(UserError, match="cannot be loaded"):

@@ -168,14 +168,15 @@ def test_qwen2_vl_trains_on_the_tokens_of_the_answer_alone() -> None:
     """The loss of few logits is that of all of them, in one plain forward pass."""
     adapter = Qwen2VLAdapter(device="cpu")
     clip = make_clip(6)
-    prefix = adapter._prefix(clip)
+    prefix, given = adapter._prefix(clip)
+    vision = {name: given[name] for name in ("pixel_values_videos", "video_grid_thw")}
     rest = adapter.tokenizer("Why?<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False).input_ids
     answer = adapter.tokenizer("So.<|im_end|>", add_special_tokens=False).input_ids
     ids = torch.cat([prefix.ids, torch.tensor([rest + answer])], dim=1)
     types = (ids == adapter.model.config.video_token_id).int() * 2
-    positions, _ = adapter.model.model.get_rope_index(ids, types, video_grid_thw=prefix.vision["video_grid_thw"])
+    positions, _ = adapter.model.model.get_rope_index(ids, types, video_grid_thw=vision["video_grid_thw"])
     with torch.no_grad():
-        logits = adapter.model(input_ids=ids, position_ids=positions, **prefix.vision).logits
+        logits = adapter.model(input_ids=ids, position_ids=positions, **vision).logits
     wanted = torch.nn.functional.cross_entropy(logits[0, -len(answer) - 1 : -1], torch.tensor(answer))
     assert adapter.train_step(clip, "Why?", "So.") == pytest.approx(float(wanted), rel=1e-5)
 

@@ -7,7 +7,9 @@ the frames is so.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
+import inspect
 import json
 import shutil
 import tempfile
@@ -23,9 +25,11 @@ import torch
 import transformers
 from packaging.version import Version
 from PIL import Image
-from tiny_models import TINY
+from tiny_models_further import FURTHER
 from transformers import AutoModelForMultimodalLM, AutoProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
 from vamba_eval.model_adapters import _frames, _transformers
+from vamba_eval.model_adapters import transformers as transformers_adapter
 from vamba_eval.model_adapters.transformers import TransformersAdapter
 from videos import picture
 
@@ -35,7 +39,9 @@ from vamba_eval.run.plan import labelled_models
 
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Wo war es, 3 °C?  "]
 SETTINGS = GenerationSettings(max_new_tokens=6)
-PICTURES_ALONE = ("gemma3", "lfm2_vl", "idefics3", "llava", "llava_next", "mistral3", "aya_vision", "ovis2")
+TINY = {**tiny_models.TINY, **FURTHER}
+PICTURES_ALONE = [name for name, tiny in TINY.items() if "'video'" not in tiny.template]
+EAGER = ("hy_v4_vl", "internvl_gpt_oss")  # which have no other attention
 VIDEOS = [name for name in TINY if name not in PICTURES_ALONE]
 
 
@@ -57,8 +63,12 @@ def checkpoint(name: str) -> Path:
         pytest.skip("this transformers has no Molmo2")
     if name == "kimi_k25" and Version(transformers.__version__) < Version("5.18"):
         pytest.skip("its own generate() fails on a video")
+    if name in FURTHER and name.replace("internvl_gpt_oss", "internvl") not in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES:
+        pytest.skip(f"this transformers has no {name}")
+    if name == "llama4" and Version(transformers.__version__).release[:2] == (5, 24):
+        pytest.skip("its own forward fails")
     folder = Path(_folder.name) / name
-    tiny_models.build(name, folder)
+    tiny_models.build(TINY[name], folder)
     return folder
 
 
@@ -69,6 +79,8 @@ _folder = tempfile.TemporaryDirectory(prefix="tiny-models-")
 def adapter(name: str, **arguments: Any) -> TransformersAdapter:
     if name in ("qwen2_vl", "qwen2_5_vl"):
         arguments = {"text_positions": "transformers", **arguments}
+    if name in EAGER:
+        arguments = {"attn_implementation": "eager", **arguments}
     return TransformersAdapter(str(checkpoint(name)), dtype="float32", device="cpu", **arguments)
 
 
@@ -85,6 +97,9 @@ class Alone:
         folder = checkpoint(name)
         self.model = AutoModelForMultimodalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.processor = AutoProcessor.from_pretrained(folder)
+        self.kind = str(self.model.config.model_type)
+        if self.processor.chat_template is None:  # of Phi-4
+            self.processor.chat_template = self.processor.tokenizer.chat_template
 
     def inputs(self, clip: Clip | None, question: str, images: bool) -> Any:
         shown: list[dict[str, str]] = []
@@ -94,18 +109,30 @@ class Alone:
                 shown += [{"type": "text", "text": text} for where, text in clip.captions if where == place]
                 shown += [{"type": "image"}] * (place < len(clip.frames))
             media = {"images": [[torch.from_numpy(frame).permute(2, 0, 1) for frame in clip.frames]]}
+            if self.kind in ("idefics2", "emu3"):  # which take no tensors
+                media = {"images": [[Image.fromarray(frame) for frame in clip.frames]]}
         elif clip is not None:
             shown = [{"type": "video"}]
             total = round(clip.duration_s * clip.source_fps)
             about = {"total_num_frames": total, "fps": clip.source_fps, "duration": clip.duration_s}
             about |= {"frames_indices": clip.frame_indices.tolist()}
-            media = {"videos": [[torch.from_numpy(clip.frames).permute(0, 3, 1, 2)]], "video_metadata": [[about]]}
-            media |= {"do_sample_frames": False}
+            if self.kind == "nemotron_h_omni":  # which takes a frame for whole milliseconds
+                about |= {"fps": 1000.0, "frames_indices": (clip.timestamps_s * 1000).tolist()}
+            frames = torch.from_numpy(clip.frames.copy()).permute(0, 3, 1, 2)  # ERNIE draws on them
+            media = {"videos": [[frames]], "video_metadata": [[about]]}
+            media |= {"do_sample_frames": False, "return_metadata": True}
+            if self.kind.endswith("thinker") and len(clip.frames) > 1:  # told the frames' rate, or it invents one
+                media["fps"] = clip.source_fps / (clip.frame_indices[1] - clip.frame_indices[0])
+        if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
+            media["return_mm_token_type_ids"] = True
         messages = [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         begin = self.processor.tokenizer.bos_token
         special = not (begin and text.startswith(begin))
-        return self.processor(text=[text], return_tensors="pt", add_special_tokens=special, **media)
+        inputs = self.processor(text=[text], return_tensors="pt", add_special_tokens=special, **media)
+        if isinstance(pixels := inputs.get("pixel_values"), torch.Tensor):
+            inputs["pixel_values"] = pixels.float()  # Llama 4's come as bfloat16
+        return inputs
 
     def tokens(self, clip: Clip | None, question: str, images: bool) -> list[int]:
         inputs = self.inputs(clip, question, images)
@@ -180,12 +207,17 @@ def test_likelihoods_from_the_prefix_are_those_from_scratch(name: str) -> None:
     assert again.num_tokens != 1 or again.greedy
 
 
-@pytest.mark.parametrize("frames", [1, 3])
-@pytest.mark.parametrize("name", TINY)
+REFUSE_ONE = {  # a single frame, since each step is of two
+    *("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "glm4v", "glm46v", "glm4v_moe", "glmga"),
+    *("cosmos3_omni", "cohere_compass", "lfm3_vl", "glm_ocr"),
+}
+
+
+@pytest.mark.parametrize(("name", "frames"), [*((name, 1) for name in TINY), *((name, 3) for name in tiny_models.TINY)])
 def test_any_number_of_frames(name: str, frames: int) -> None:
     clip = make_clip(frames)
     shown = clip
-    if frames == 1 and name.startswith(("qwen3", "glm4")):  # whose processors refuse one frame
+    if frames == 1 and name in REFUSE_ONE:
         shown = make_clip(2, step=0)
         shown.frames[1] = shown.frames[0]
     assert tokens_of(name, clip, QUESTIONS[:1]) == [
@@ -221,6 +253,23 @@ SIZES: dict[str, tuple[int, int]] = {
     "video_llama_3": (280, 392),  # enlarged to its least size
     "gemma4": (336, 432),  # to 70 tokens of 48x48
     "molmo2": (84, 84),
+    **dict.fromkeys(("ernie4_5_vl_moe", "glm5_next", "glmga", "glm_ocr", "muse_glimmer", "muse_spark"), (84, 112)),
+    **dict.fromkeys(("minimax_m3_vl", "exaone4_5", "hyperclovax_vision_v2", "dots3_note"), (84, 112)),
+    **dict.fromkeys(("idefics2", "paddleocr_vl", "lighton_ocr", "mistral_large4"), (84, 112)),
+    **dict.fromkeys(("qwen4_exp", "cosmos3_edge", "cosmos3_omni", "lfm3_vl", "nemotron_h_omni"), (96, 128)),
+    "hunyuan_vl": (96, 128),
+    "hy_v4_vl": (64, 96),  # down to patches of 32
+    "cohere_compass": (160, 224),  # the next five enlarged to their least size
+    "qwen2_5_omni_thinker": (280, 392),
+    "qwen3_omni_moe_thinker": (320, 448),
+    "gemma4_unified": (336, 432),
+    "emu3": (48, 72),
+    "minicpm_ocr": (56, 84),  # of the whole frame, before its slices
+    "aria": (980, 980),
+    "phi4_multimodal": (448, 448),
+    "gemma3n": (64, 64),
+    "step3p7": (112, 112),
+    "fast_vlm": (128, 128),
 }
 
 
@@ -253,6 +302,15 @@ HOUR = {
     "video_llama_3": ("Time 0.0s:", "Time 1500.6s:", "Time 3601.2s:"),
     "gemma4": ("00:00 <", "25:00 <", "60:01 <"),
     "molmo2": ("0.0 <", "1500.6 <", "3601.2 <"),
+    **dict.fromkeys(
+        ("qwen4_exp", "cosmos3_omni", "cohere_compass", "lfm3_vl"), ("<750.3 seconds>", "<3601.2 seconds>")
+    ),
+    "cosmos3_edge": ("<0.0 seconds>", "<1500.6 seconds>", "<3601.2 seconds>"),
+    **dict.fromkeys(("glm5_next", "glmga", "glm_ocr"), ("0.0 seconds", "3601.2 seconds")),
+    **dict.fromkeys(("muse_glimmer", "muse_spark"), ("Time: 0.0s", "Time: 3601.2s")),
+    "minimax_m3_vl": ("]<]0.0 seconds[>[", "]<]3601.2 seconds[>["),
+    "nemotron_h_omni": ("at 0.00 seconds", "at 1500.60 seconds", "at 3601.20 seconds"),
+    "gemma4_unified": ("00:00 <", "25:00 <", "60:01 <"),
     "kimi_k25": ("00:00:00.000<",),
     "smolvlm": ("from 00:00:", "from 25:00:", "from 60:01:", "1:00:05 [H:MM:SS]"),
 }
@@ -287,6 +345,37 @@ def test_frames_are_spread_over_the_time_of_their_part_of_the_video() -> None:
     assert given["second_per_grid_ts"][0] == pytest.approx(4.0), "two frames of two seconds each"
 
 
+def test_times_are_not_rounded_to_milliseconds_a_frame() -> None:
+    """Nemotron takes a frame at 29.97 a second for 33 ms, and would tell 3,563.8 s of an hour."""
+    clip = hour(fps=30000 / 1001)
+    clip.frame_indices = np.rint(clip.timestamps_s * clip.source_fps).astype(int)
+    clip.timestamps_s = clip.frame_indices / clip.source_fps
+    one = adapter("nemotron_h_omni")
+    text = prompt_of(one, clip)
+    assert "sampled at 3601.20 seconds" in text and _frames.tells_times("nemotron_h_omni", text, clip)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_omni_thinker", "qwen3_omni_moe_thinker"])
+def test_the_rate_of_frames_is_told_where_one_would_be_invented(name: str) -> None:
+    one, clip = adapter(name), make_clip(4, step=60)
+    given = one._process(clip, one._render(clip))
+    assert float(given["video_second_per_grid"][0]) == pytest.approx(4.0), "two frames of two seconds each"
+
+
+def test_times_are_drawn_on_frames_and_not_on_the_clip() -> None:
+    """ERNIE's processor draws them into what it is given."""
+    one, clip = adapter("ernie4_5_vl_moe"), make_clip(4)
+    before = clip.frames.copy()
+    clip.frames.setflags(write=False)
+    now = one._process(clip, one._render(clip))["pixel_values_videos"]
+    assert (clip.frames == before).all()
+    clip.timestamps_s, clip.frame_indices = clip.timestamps_s + 60, clip.frame_indices + 1800
+    assert not torch.equal(one._process(clip, one._render(clip))["pixel_values_videos"], now)
+    clip.timestamps_s, clip.source_fps = np.full(4, np.nan), float("nan")
+    with pytest.raises(UserError, match="is told when each frame was"):
+        one.encode(clip)
+
+
 @pytest.mark.parametrize("name", ["qwen3_vl", "qwen2_5_vl", "gemma4"])
 def test_frames_of_unknown_times_are_refused_where_times_are_told(name: str) -> None:
     clip = make_clip(3)
@@ -310,6 +399,9 @@ LARGE = {  # of frames of 480x270: height, width
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm46v", "video_llama_3"), (280, 476)),
     **dict.fromkeys(("qwen3_vl", "qwen3_5"), (256, 480)),
     "kimi_k25": (280, 504),
+    **dict.fromkeys(("glm5_next", "muse_glimmer"), (280, 504)),
+    "minimax_m3_vl": (280, 476),
+    **dict.fromkeys(("cosmos3_edge", "hy_v4_vl"), (256, 480)),
 }
 
 
@@ -317,7 +409,10 @@ LARGE = {  # of frames of 480x270: height, width
 def test_frames_are_shrunk_where_somebody_says_so_and_never_else(name: str) -> None:
     few, bound = 8, 64 * 28 * 28
     processor = adapter(name).processor.video_processor
-    count = 512 if _transformers.bounds_pixels(processor) and _transformers.bounds_all_frames(processor) else few
+    count = few  # as many as a budget of all frames would shrink, as published
+    if name not in FURTHER and _transformers.bounds_pixels(processor) and _transformers.bounds_all_frames(processor):
+        count = 512
+    about = _frames.metadata(make_clip(2), "")
 
     def shown(frames: int, **bounds: int) -> _frames.Shown:
         one, clip = adapter(name, **bounds), make_clip(2, 270, 480)
@@ -325,7 +420,9 @@ def test_frames_are_shrunk_where_somebody_says_so_and_never_else(name: str) -> N
         clip.frame_indices, clip.timestamps_s = np.arange(frames) * 30, np.arange(frames) * 1.0
         given = one._bounds(processor, clip)
         video = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-        tensors = processor(videos=[video], do_sample_frames=False, return_tensors="pt", **given)
+        tensors = processor(
+            videos=[video], do_sample_frames=False, video_metadata=[about], return_tensors="pt", **given
+        )
         return _frames.shown(tensors, processor, False, frames)
 
     full = shown(count)
@@ -342,10 +439,11 @@ def test_bounds_that_have_no_effect_are_refused(name: str) -> None:
             adapter(name, **{bound: 100_000}).encode(make_clip())
 
 
-def test_pictures_are_bounded_too() -> None:
-    one = adapter("qwen2_vl", frames_as="images", max_pixels=6 * 28 * 28)
-    seen = one.seen(one.encode(make_clip(3)))
-    assert (seen.height, seen.width, seen.frames) == (56, 56, 3)
+@pytest.mark.parametrize("name", ["qwen2_vl", "glm4v", "minimax_m3_vl"])  # GLM counts a picture as two frames
+def test_pictures_are_bounded_too(name: str) -> None:
+    one = adapter(name, frames_as="images", max_pixels=6 * 28 * 28)
+    seen = one.seen(one.encode(make_clip(6)))
+    assert (seen.height, seen.width, seen.frames) == (56, 56, 6)
 
 
 def test_what_is_bent_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -435,6 +533,7 @@ def test_thinking_is_kept_apart() -> None:
         ("◁think▷so◁/think▷A", "so", "A"),  # Kimi
         ("<|channel>thought\nso<channel|>A", "so", "A"),  # Gemma 4, of special tokens
         ("<unused94>so<unused95>A", "so", "A"),
+        ("<|begin_of_thought|>so<|end_of_thought|>A", "so", "A"),
         ("<think>a</think>b</think>A", "a</think>b", "A"),
         ("A or B", "", "A or B"),
         ("<think>", "", ""),
@@ -493,6 +592,11 @@ def changed(tmp_path: Path, name: str, **fields: Any) -> str:
         ("instructblipvideo", "its Q-Former reads the question"),
         ("qwen2_5_omni", "it answers in speech too"),
         ("florence2", "it has an encoder for its text"),
+        ("t5gemma2", "it has an encoder for its text"),
+        ("diffusion_gemma", "it writes many tokens at a time"),
+        ("paligemma", "its pictures attend to the question"),
+        ("idefics", "each token of a question has a mask over the pictures"),
+        ("shieldgemma2", "its processor asks questions of its own"),
     ],
 )
 def test_types_that_cannot_be_asked_say_why(tmp_path: Path, kind: str, reason: str) -> None:
@@ -521,6 +625,39 @@ def test_checkpoints_that_do_not_fit_are_named(tmp_path: Path) -> None:
     for name, value in (("frames_as", "tiles"), ("text_positions", "other"), ("thinking", "maybe"), ("max_pixels", 0)):
         with pytest.raises(UserError):
             adapter("qwen2_vl", **{name: value})
+
+
+def test_a_model_that_sees_with_a_lora_beside_it_is_refused(tmp_path: Path) -> None:
+    """Loading Phi-4-multimodal leaves it out, and the model would answer without seeing much."""
+    folder = Path(shutil.copytree(checkpoint("phi4_multimodal"), tmp_path / "phi4"))
+    (folder / "vision-lora").mkdir()
+    (folder / "vision-lora" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"sees with a LoRA that lies beside its weights \(vision-lora\): merge it"):
+        TransformersAdapter(str(folder), device="cpu")
+
+
+def test_a_model_without_that_attention_says_which_it_has() -> None:
+    with pytest.raises(UserError, match="it has no sdpa: use attn_implementation=eager"):
+        TransformersAdapter(str(checkpoint("internvl_gpt_oss")), device="cpu")
+
+
+def test_a_template_that_takes_texts_alone_is_refused(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint("llava"), tmp_path / "texts"))
+    form = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    (folder / "chat_template.jinja").write_text(form)
+    with pytest.raises(UserError, match="its chat template does not show a question as it is given"):
+        TransformersAdapter(str(folder), device="cpu")
+
+
+def test_a_type_whose_forward_fails_in_this_transformers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ("llama4", (5, 24)) in transformers_adapter._BROKEN
+    installed = Version(importlib.metadata.version("transformers")).release[:2]
+    monkeypatch.setitem(transformers_adapter._BROKEN, ("llama4", installed), "its forward fails")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama4"}))
+    with pytest.raises(UserError, match="a llama4 cannot be asked by this adapter: its forward fails"):
+        TransformersAdapter(str(tmp_path), device="cpu")
 
 
 # ------------------------------------------------------------------------------------- a checkpoint in a name's place

@@ -6,13 +6,16 @@ What it answers is what the adapter of transformers answers, token by token.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import importlib.util
 import os
+import runpy
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ import pytest
 import tiny_models
 import torch
 from tiny_models import MROPE
+from vamba_eval.model_adapters import _engine, _transformers
 from vamba_eval.model_adapters.transformers import TransformersAdapter
 from vamba_eval.model_adapters.vllm import VLLM
 from videos import picture
@@ -50,7 +54,7 @@ def one_thread() -> Iterator[None]:
 @functools.cache
 def checkpoint(name: str) -> Path:
     folder = Path(_folder.name) / name
-    tiny_models.build(name, folder, **HEADS, **({"head_dim": 32} if name.startswith("qwen3") else {}))
+    tiny_models.build(tiny_models.TINY[name], folder, **HEADS, **({"head_dim": 32} if name.startswith("qwen3") else {}))
     return folder
 
 
@@ -142,6 +146,114 @@ def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         registry.load_adapter("vllm", pretrained="x")
 
 
+def test_processes_of_an_engine_may_import_the_command() -> None:
+    """As spawned ones do with the file that began it all."""
+    assert runpy.run_path(str(Path(__file__).parent.parent / "run_eval.py"), run_name="__mp_main__")["main"]
+
+
+class Started:
+    """In the place of vLLM's engine: each prompt is answered by itself, once ``held`` is set."""
+
+    every: list[Started] = []
+    begin: Callable[[], None] = staticmethod(lambda: None)
+    held: asyncio.Event
+
+    def __init__(self, room: int) -> None:
+        self.room, self.running, self.errored, self.closed = room, 0, False, False
+        self.held = asyncio.Event()
+
+    @classmethod
+    def from_vllm_config(cls, config: int, disable_log_stats: bool) -> Started:
+        assert all(not one.running and one.closed for one in cls.every), "what is in flight ends first"
+        cls.every.append(cls(config))
+        cls.begin()
+        return cls.every[-1]
+
+    async def generate(self, inputs: Any, params: Any, number: str) -> AsyncIterator[Any]:
+        self.running += 1
+        try:
+            if inputs == "die":
+                self.errored = True
+                raise RuntimeError("out of memory")
+            if inputs == "wait":
+                await self.held.wait()
+            yield inputs
+        finally:
+            self.running -= 1
+
+    def shutdown(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def small_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[_engine.Engine]:
+    monkeypatch.setitem(sys.modules, "vllm.v1.engine.async_llm", SimpleNamespace(AsyncLLM=Started))
+    monkeypatch.setattr(Started, "every", [])
+    monkeypatch.setattr(_engine.Engine, "_config", lambda self, room: room)
+    engine = _engine.Engine({}, None, 50_000)
+    yield engine
+    engine.close()
+    assert all(one.closed for one in Started.every)
+
+
+def test_an_engine_is_as_large_as_what_it_is_asked(small_engine: _engine.Engine) -> None:
+    def put(inputs: str, tokens: int, **items: int) -> Any:
+        return small_engine.generate(inputs, None, tokens, items, lambda: None)
+
+    async def ask() -> None:
+        assert not Started.every, "nothing is started before it is asked"
+        assert (await put("a", 100, video=1))[0] == "a"
+        first = asyncio.create_task(put("wait", 3000, video=1))
+        while not Started.every[0].running:
+            await asyncio.sleep(0.01)
+        larger = asyncio.create_task(put("b", 5000, video=1))
+        await asyncio.sleep(0.1)
+        assert [one.room for one in Started.every] == [4096] and not larger.done()
+        small_engine._loop.call_soon_threadsafe(Started.every[0].held.set)
+        assert [(await first)[0], (await larger)[0]] == ["wait", "b"]
+        await put("c", 4000, video=1)
+        await put("d", 40_000)
+        assert [one.room for one in Started.every] == [4096, 8192, 50_000], "powers of two, and no more than the model"
+        await put("e", 100, image=5)
+        await put("f", 100, image=8)
+        assert len(Started.every) == 4 and small_engine._items == {"video": 1, "image": 8}
+
+    asyncio.run(ask())
+
+
+def test_the_seconds_of_a_request_are_without_those_of_the_start(
+    small_engine: _engine.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(_engine, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(Started, "begin", lambda: clock.append(clock.pop() + 100))
+    (_, seconds) = asyncio.run(small_engine.generate("a", None, 10, {}, lambda: clock.append(clock.pop() + 2)))
+    assert seconds == 2
+
+
+def test_an_engine_that_cannot_start_or_dies_ends_the_run(
+    small_engine: _engine.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"engine has died \(out of memory\).* the same command goes on"):
+        asyncio.run(small_engine.generate("die", None, 10, {}, lambda: None))
+    starts = []
+
+    def fail(config: int, disable_log_stats: bool) -> None:
+        starts.append(config)
+        raise ValueError("no room for the KV cache")
+
+    monkeypatch.setattr(Started, "from_vllm_config", fail)
+
+    async def ask() -> list[Any]:
+        several = [small_engine.generate("a", None, 9000, {}, lambda: None) for _ in range(3)]
+        return await asyncio.gather(*several, return_exceptions=True)
+
+    for error in asyncio.run(ask()):
+        assert isinstance(error, UserError) and "no room for the KV cache" in str(error)
+        assert "cannot be started for 16,384 tokens" in str(error) and "max_model_len=" in str(error)
+    assert starts == [16384], "and is not tried again for what waits"
+
+
 @needs_vllm
 def test_engine_arguments_are_vllms() -> None:
     with pytest.raises(UserError, match="vllm has no argument 'devise'"):
@@ -154,7 +266,7 @@ def test_engine_arguments_are_vllms() -> None:
 
 
 @needs_vllm
-@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "internvl"])
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"])
 def test_the_engine_is_given_the_tokens_of_transformers(name: str) -> None:
     for clip in (make_clip(4), make_clip(1), None):
         for question in (*QUESTIONS, *CONTROL):
@@ -167,14 +279,22 @@ def test_the_engine_is_given_the_tokens_of_transformers(name: str) -> None:
 
 
 @needs_vllm
-def test_where_vllm_makes_other_tokens_the_row_says_so() -> None:
-    theirs, ours = prompts_of("qwen3_vl", make_clip(4), QUESTIONS[0])
-    start, end = local("qwen3_vl").tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
-    outer = [ours.index(start), len(ours) - 1 - ours[::-1].index(end)]
-    assert theirs == [token for place, token in enumerate(ours) if place not in outer]
-    assert vllm("qwen3_vl").describe()["prompt"] == (
-        "unlike transformers': without <|vision_start|>, without <|vision_end|>"
-    )
+def test_where_vllm_makes_other_tokens_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As versions of vLLM do that drop the two tokens around a video of Qwen3-VL."""
+    model = VLLM(str(checkpoint("qwen2_vl")), dtype="float32")
+    outer = model.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
+    real = model._rendered
+
+    def without(prompt: dict[str, Any]) -> dict[str, Any]:
+        inputs = real(prompt)
+        (place,) = inputs["mm_placeholders"]["video"]
+        inputs["prompt_token_ids"] = [token for token in inputs["prompt_token_ids"] if token not in outer]
+        return {**inputs, "mm_placeholders": {"video": [dataclasses.replace(place, offset=place.offset - 1)]}}
+
+    assert "prompt" not in model.describe()
+    monkeypatch.setattr(model, "_rendered", without)
+    model._note_prompt()
+    assert model.describe()["prompt"] == "unlike transformers': without <|vision_start|>, without <|vision_end|>"
 
 
 @needs_vllm
@@ -246,8 +366,24 @@ def test_answers_are_those_of_transformers() -> None:
     first, *further = answers[0]
     assert all(answer.cached_tokens > 200 for answer in further), "of the video's 288"
     assert first.prompt_tokens == len(prompts_of("qwen2_vl", clip, QUESTIONS[0])[0])
-    assert all(answer.seen == other.encode(clip).seen and answer.latency_s > 0 for answer in answers[0])
+    assert all(answer.seen == other.encode(clip).seen for answer in answers[0])
+    assert all(answer.latency_s > 0 for answer in answers[0])
     assert all(answer.seen is None for answer in answers[1])
+
+
+@needs_vllm
+def test_an_answer_ends_where_the_checkpoint_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other, clip = vllm(), local(), make_clip()
+    heard: list[list[int]] = []
+    real = _transformers.split_tokens
+    monkeypatch.setattr(_transformers, "split_tokens", lambda *given: heard.append(list(given[1])) or real(*given))
+    longest = asked(model, clip, QUESTIONS[:1])
+    end = next(token for place, token in enumerate(heard[0]) if place and token not in heard[0][:place])
+    monkeypatch.setattr(model, "_ends", [end])
+    monkeypatch.setattr(other.model.generation_config, "eos_token_id", end)
+    answers = said(asked(model, clip, QUESTIONS[:1]))
+    assert answers == said(other.generate(other.encode(clip), QUESTIONS[:1], SETTINGS)) != said(longest)
+    assert answers[0][1:] == (heard[0].index(end) + 1, "stop") and heard[1] == heard[2], "the end is among its tokens"
 
 
 @needs_vllm
@@ -270,6 +406,20 @@ def test_several_videos_at_once() -> None:
     alone = [other.generate(other.encode(clip), QUESTIONS, SETTINGS) for clip in clips]
     assert [said(some) for some in together] == [said(some) for some in alone]
     assert max(answer.in_flight for some in together for answer in some) > 1
+
+
+@needs_vllm
+def test_a_video_that_does_not_fit_gets_a_larger_engine() -> None:
+    model, other = vllm(), local()
+    clips = [make_clip(), make_clip(60, 280, 420), make_clip(first=60)]
+
+    async def all_of_them() -> list[list[Answer | Exception]]:
+        return list(await asyncio.gather(*(_asked(model, clip, QUESTIONS) for clip in clips)))
+
+    together = asyncio.run(all_of_them())
+    assert together[1][0].seen.video_tokens == 4500 and model._engine._room == 8192
+    for clip, answers in zip(clips, together, strict=True):
+        assert said(answers) == said(other.generate(other.encode(clip), QUESTIONS, SETTINGS))
 
 
 @needs_vllm

@@ -20,7 +20,7 @@ def write_checkpoint(folder: Path) -> Path:
         "{% endfor %}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
     )
     processor = Qwen2VLProcessor(
-        Qwen2VLImageProcessor(**bounds), adapter.tokenizer, adapter.video_processor, chat_template=template
+        Qwen2VLImageProcessor(**bounds), adapter.tokenizer, adapter.processor.video_processor, chat_template=template
     )
     processor.save_pretrained(folder)
     return folder

@@ -92,9 +92,8 @@ class Tokens:
         return {**TEXT, "vocab_size": len(self), "eos_token_id": self[END], **changes, **self.changes}
 
 
-def build(name: str, folder: Path, **text: Any) -> None:
-    """Save a tiny model called ``name`` to ``folder``, with its processor; ``text`` changes its text model."""
-    tiny = TINY[name]
+def build(tiny: Tiny, folder: Path, **text: Any) -> None:
+    """Save a tiny model to ``folder``, with its processor; ``text`` changes its text model."""
     tokenizer = byte_tokenizer(tiny.tokens, tiny.named, tiny.begin)
     processor = tiny.processor(tokenizer, tiny.template)
     tokens = Tokens(processor.tokenizer, text)

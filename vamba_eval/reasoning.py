@@ -17,12 +17,19 @@ _REASONING = re.compile(
     rf"[<\[]\|?\s*(/?)\s*({'|'.join(sorted(_REASONING_NAMES, key=len, reverse=True))})(?:\s[^<>\[\]]*|\s*/)?\|?[>\]]",
     re.IGNORECASE,
 )
+# What opens and closes a model's thinking.
+THINKING_MARKS = (
+    ("<think>", "</think>"),  # Qwen, GLM and most others
+    ("◁think▷", "◁/think▷"),  # Kimi
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<unused94>", "<unused95>"),  # Gemma 3, MedGemma
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+)
 # Marks of single model families, as the tags that they mean.
 _FAMILY_MARKS = (
-    *(("◁think▷", "<think>"), ("◁/think▷", "</think>")),  # Kimi
-    *(("<unused94>", "<think>"), ("<unused95>", "</think>")),  # Gemma
-    *(("<|START_THINKING|>", "<think>"), ("<|END_THINKING|>", "</think>")),  # Command
-    *(("<|begin_of_thought|>", "<think>"), ("<|end_of_thought|>", "</think>")),
+    *((opening, "<think>") for opening, _ in THINKING_MARKS),
+    *((closing, "</think>") for _, closing in THINKING_MARKS),
     *(("<|begin_of_solution|>", ""), ("<|end_of_solution|>", "")),
     *(("<|begin_of_box|>", "<answer>"), ("<|end_of_box|>", "</answer>")),  # GLM
 )

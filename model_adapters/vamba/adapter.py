@@ -133,8 +133,12 @@ class VambaAdapter(ModelAdapter):
 
         _transformers.begin_training(self.model)
         self.model.zero_grad(set_to_none=True)
-        before = self.processor.prompt(prompt)
-        ids, labels, _ = _transformers.training_text(self.processor.tokenizer, before, answer, self.device)
+        asked, said = (
+            self.processor([text], device=self.device)["input_ids"]
+            for text in (self.processor.prompt(prompt), f"{answer}<|im_end|>")
+        )
+        ids = torch.cat([asked, said], dim=1)
+        labels = torch.cat([torch.full_like(asked, -100), said], dim=1)
         frames = torch.from_numpy(clip.frames)
         _, height, width = self.processor.settings.grid(*frames.shape[:3])
         patches = self.model.frames_per_segment(height, width)

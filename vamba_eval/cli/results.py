@@ -112,6 +112,8 @@ def show_board(board: Any, paths: Sequence[Path], columns: Sequence[str] | None 
     print(f"\n{board.render('markdown', columns) if board.results else 'No results.'}\n")
     for note in board.notes():
         print(f"- {note}")
+    if provenance := board.provenance_markdown():
+        print(f"\nWhat each model saw\n\n{provenance}")
     if asked_otherwise := board.robustness_markdown():
         print(f"\n{asked_otherwise}")
     if paths:

@@ -103,7 +103,7 @@ class _Model(lmms):
     shortest_edge, longest_edge  resize frames to these bounds (default 256 and 480); keep_size=true does not
     min_pixels, max_pixels  bounds of height * width per frame, in place of that resizing
     device, device_map, dtype, attn_implementation, use_flash_attention_2, revision, trust_remote_code
-    batch_size        prompts about one video answered at once (vamba)
+    batch_size        prompts about one video answered at once
     reasoning_prompt  text put behind each question
     workers, clip_cache, clip_cache_gb, read_timeout, worker_memory_gb, video_backend  as in run_eval.py
     option_score      what loglikelihood returns: loss (default; the mean over tokens, whose smallest lmms-eval's
@@ -205,8 +205,7 @@ class _Model(lmms):
         pretrained = pretrained or self.released
         if pretrained != RANDOM:
             adapter_args["pretrained"] = pretrained
-        if self.adapter_name == "vamba":
-            adapter_args["batch_size"] = self._batch_size
+        adapter_args["batch_size"] = self._batch_size
         self.adapter = registry.load_local(self.adapter_name, **adapter_args)
         self._device: torch.device = getattr(self.adapter, "device", self._device)
         logger.info(f"{pretrained}: {self.adapter.describe()}; frames: {self.sampling('').describe()}")

@@ -25,6 +25,8 @@ from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
 from vamba_eval.tables.items import ItemAnalysis, analyses_of
 from vamba_eval.tables.leaderboard import Leaderboard, takes_part
+from vamba_eval.tables.provenance import EXPLAINED as PROVENANCE_EXPLAINED
+from vamba_eval.tables.provenance import Provenance
 from vamba_eval.tables.result import Result
 from vamba_eval.tables.robustness import EXPLAINED, robustness_rows
 from vamba_eval.tables.text import shown, unique
@@ -116,6 +118,8 @@ def write_report(
         items=[_items_section(each) for each in content.items.analyses],
         items_left_out=content.items.left_out,
         notes=board.notes(),
+        provenance=content.provenance,
+        provenance_explained=PROVENANCE_EXPLAINED,
         asked_otherwise=asked_otherwise,
         asked_columns=unique(column for row in asked_otherwise for column in row),
         asked_otherwise_explained=EXPLAINED,
@@ -171,6 +175,7 @@ class _Content:
         rows = [(self.systems[index].label, index, r) for index, r in zip(of_system, results, strict=True)]
         rows += [(f"{r.model} (reported)", None, r) for r in reported]
         self.columns, self.table = self._table(rows)
+        self.provenance = _provenances(rows)
         self.data: dict[str, Any] = {
             "states": STATES,
             "tasks": self.tasks,
@@ -247,6 +252,12 @@ class _Content:
             "Memory": "peak GiB" + (f", {min(kinds)}" if len(kinds) == 1 else ""),
             "Encode": "s a video",
             "Answer": "s a question",
+            "Latency": "s, median",
+            "At once": "requests",
+            "Prompt": "tokens",
+            "New": "tokens",
+            "$/1,000": "questions",
+            "$/right": "answer",
             "Chance": "%",
         }
         needless = {"Benchmark": len(self.tasks) < 2, "Run": not alike}
@@ -350,6 +361,15 @@ class _Content:
         return self._strips.setdefault(digest, None)
 
 
+def _provenances(rows: Sequence[tuple[str, int | None, Result]]) -> list[tuple[str, str]]:
+    """Of each system, what it saw and how it ran, over all benchmarks."""
+    own: dict[str, list[Provenance]] = defaultdict(list)
+    for label, system, result in rows:
+        if system is not None:
+            own[label].append(result.provenance)
+    return [(label, Provenance.merged(each).in_full()) for label, each in own.items()]
+
+
 def _systems(pairs: Sequence[tuple[Result, ScoredRun]]) -> tuple[list[_System], dict[int, int]]:
     """The systems, and to which of them each of ``pairs`` belongs.
 
@@ -437,7 +457,7 @@ def _kinds(analyses: Iterable[ItemAnalysis]) -> dict[tuple[Any, ...], set[str]]:
 _Cell = tuple[str, Any]  # what it shows, and by what it is sorted; None where nothing is known
 
 
-_TEXT_COLUMNS = ("Model", "Benchmark", "Run", "Protocol", "Asked", "Hardware")
+_TEXT_COLUMNS = ("Model", "Benchmark", "Run", "Protocol", "Asked", "Saw", "Ran as", "Hardware")
 
 
 def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cell]:
@@ -455,6 +475,11 @@ def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cel
     def span(low: _Cell, high: _Cell) -> _Cell:
         return (f"{low[0]} – {high[0]}", low[1]) if low[0] and high[0] else ("", None)
 
+    # In this process a prompt is the question alone, and seconds are a model's own: neither is to be put beside these.
+    def served(name: str, scale: float = 1) -> _Cell:
+        return number(name, scale=scale) if result.provenance.served else ("", None)
+
+    saw, ran = (" · ".join(parts) for parts in (result.provenance.saw(), result.provenance.ran()))
     count = "{:,}".format if not result.source else lambda _: ""
     return {
         "Model": (label + (" (random weights)" if result.random_weights else ""), label),
@@ -472,10 +497,18 @@ def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cel
         "Encode": number("encode_s_per_video"),
         "Answer": number("generate_s_per_question"),
         "Tokens/s": number("tokens_per_s"),
+        "Latency": served("latency_s"),
+        "At once": served("in_flight"),
+        "Prompt": served("prompt_tokens"),
+        "New": served("new_tokens"),
+        "$/1,000": served("price_per_question", 1000),
+        "$/right": served("price_per_correct"),
         "Answered": number("answered", lambda n: count(n) + ("" if result.complete else f" / {result.asked_for:,}")),
         "Unparsed": number("unparsed", count),
         "Failed": number("failed", count),
         "Chance": number("chance", shown),
+        "Saw": (saw, saw or None),
+        "Ran as": (ran, ran or None),
         "Hardware": (result.hardware, result.hardware),
     }
 

@@ -26,6 +26,7 @@ from vamba_eval.score.statistics import (
     standard_error,
     with_common_videos,
 )
+from vamba_eval.tables.provenance import differing_facts, provenance_of
 from vamba_eval.tables.result import frames_of
 from vamba_eval.tables.text import markdown_table, short, shown, signed, write_csv
 
@@ -234,6 +235,9 @@ def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
     ):
         if of_a != of_b:
             notes.append(f"the two differ in {what}: {of_a} and {of_b}")
+    seen = [(name, provenance_of(run)) for name, run in (("A", a), ("B", b))]
+    notes += [f"the two differ in {fact}" for fact in differing_facts(seen)]
+    notes += [f"what {name} saw, and how it ran: {provenance.in_full()}" for name, provenance in seen]
     pairs = [(answered, questions_b[q]) for q, answered in questions_a.items() if q in both]
     records_a, records_b = with_common_videos(
         [[record for pair in pairs for record in pair[side].records] for side in (0, 1)]

@@ -11,7 +11,8 @@ import ast
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vamba_eval.contracts import Metric, Task, UserError
 from vamba_eval.score.scored import Scored, ScoredRun, score_runs
 from vamba_eval.tables.costs import Costs, Distribution
+from vamba_eval.tables.provenance import EXPLAINED, Provenance, differing_facts, provenance_markdown
 from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, results_of
@@ -67,7 +69,7 @@ class Leaderboard:
     def with_runs(cls, scored: Scored, *, published: bool = False) -> tuple[Leaderboard, list[ScoredRun]]:
         """As ``from_runs``, of runs that are scored; and the run of each result that is not a reported one."""
         measured, shown = results_of(scored)
-        ranks = ranks_of(shown.runs)
+        ranks = ranks_of(shown.runs, [result.provenance.served for result in measured])
         results = [replace(result, rank=rank) for result, rank in zip(measured, ranks, strict=True)]
         if published:
             # What is reported is of the split that is loaded by default, never of another or a part.
@@ -162,6 +164,8 @@ class Leaderboard:
         """The headline table, one row a model, its notes, and the breakdowns of each task."""
         notes = "\n".join(f"- {note}" for note in self.notes())
         parts = ["# Leaderboard", self.headline_markdown(), notes]
+        if provenance := self.provenance_markdown():
+            parts += ["## What each model saw", provenance]
         if robustness := self.robustness_markdown():
             parts += ["## Asked otherwise", robustness]
         for title in unique(result.title for result in self.results):
@@ -173,6 +177,21 @@ class Leaderboard:
     def robustness_markdown(self) -> str:
         """What answers owe to the order of options and to wording; "" where nothing was asked in several ways."""
         return robustness_markdown(self.results)
+
+    def provenance_markdown(self) -> str:
+        """A line or two for each row of the headline table: what its model saw, and how it ran; "" without any."""
+        rows = provenance_markdown(self._provenances())
+        return f"{EXPLAINED}\n\n{rows}" if rows else ""
+
+    def _provenances(self) -> list[tuple[str, Provenance]]:
+        """Of each row of the headline table that is measured."""
+        rows: dict[tuple[Any, ...], list[Result]] = {}
+        for result in self.results:
+            if not result.source:
+                rows.setdefault(_row_key(result), []).append(result)
+        names = _row_names([own[0] for own in rows.values()])
+        merged = [Provenance.merged([result.provenance for result in own]) for own in rows.values()]
+        return list(zip(names, merged, strict=True))
 
     def headline_markdown(self) -> str:
         """The headline table alone: one row a model (and run and frame count), one column a task.
@@ -205,7 +224,7 @@ class Leaderboard:
                 cells = [_cell(result) + " ◆" * (id(result) in frontier) for result in own if result.title == title]
                 row[title] = cells[0] if cells else "-"
             if len(titles) == 1 and any(result.rank for result in self.results):
-                row["Rank"] = _rank_cell(first)
+                row["Rank"] = _rank_cell(first) + ", served" * bool(first.rank and first.provenance.served)
             selected = any(result.costs.select_s_per_question is not None for result in measured)
             row |= _cost_cells(own, with_cut_off=any(result.cut_off for result in measured), with_selection=selected)
             rows.append(row)
@@ -224,8 +243,11 @@ class Leaderboard:
             "the benchmark with most videos."
         ]
         if len({r.title for r in self.results}) == 1 and any(r.rank for r in self.results):
+            apart = "; served models have ranks of their own" * any(
+                r.rank and r.provenance.served for r in self.results
+            )
             notes.append(
-                "ranks are those on the questions that all answered, with the ranks that other videos may give"
+                f"ranks are those on the questions that all answered, with the ranks that other videos may give{apart}"
             )
         if self._marked_frontier():
             notes.append(
@@ -250,6 +272,7 @@ class Leaderboard:
             "by this score, the score is likely too high"
             for best, tried in _best_of_ladders(self.results)
         ]
+        notes += [f"NOT ALIKE {line}" for line in _unlike(self.results)]
         hardware = unique(r.hardware for r in self.results if r.hardware)
         if len(hardware) > 1:
             notes.append(f"seconds and memory come from different hardware: {'; '.join(hardware)}")
@@ -328,10 +351,45 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
             "SELECTED FRAMES: ",
             f": each question has its own; choosing them {cost}, and no other number has it in it",
         )
+    yield from r.provenance.remarks()
     if len(r.served_by) > 1:
         yield "SEVERAL MODELS: ", f": the endpoint says that it answered with {', '.join(r.served_by)}"
     if r.environments > 1:
         yield "", f": made in {r.environments} environments (package versions or hardware)"
+
+
+def _unlike(results: Sequence[Result]) -> Iterator[str]:
+    """What the models of a benchmark did not have in common, a text for all benchmarks of which it is true."""
+    said: dict[str, list[str]] = {}
+    for title in unique(result.title for result in results):
+        own = {_row_key(result): result for result in results if result.title == title and not result.source}
+        names = _row_names(list(own.values()))
+        found = differing_facts([(name, each.provenance) for name, each in zip(names, own.values(), strict=True)])
+        if found:
+            said.setdefault("; ".join(found), []).append(title)
+    for text, titles in said.items():
+        yield f"on {', '.join(titles)}: {text}"
+
+
+def _row_names(results: Sequence[Result]) -> list[str]:
+    """By model, and by as much else as tells rows apart."""
+    names = [result.model for result in results]
+    wider: tuple[Callable[[Result], Any], ...] = (
+        lambda result: result.num_frames and f"@{result.num_frames}",
+        lambda result: result.run and f"({result.run})",
+        lambda result: result.protocol and f"({result.protocol})",
+        lambda result: result.asked and f"({result.asked})",
+    )
+    for more in wider:
+        alike = Counter(names)
+        apart: dict[str, set[Any]] = {}
+        for name, result in zip(names, results, strict=True):
+            apart.setdefault(name, set()).add(more(result))
+        names = [
+            f"{name} {more(result)}" if alike[name] > 1 and len(apart[name]) > 1 and more(result) else name
+            for name, result in zip(names, results, strict=True)
+        ]
+    return names
 
 
 def _named(results: Sequence[Result], *, with_protocol: bool) -> str:

@@ -30,12 +30,13 @@ class Rank:
     among: int
 
 
-def ranks_of(runs: Sequence[ScoredRun]) -> list[Rank | None]:
-    """The rank of each run's headline among the runs of the same benchmark and protocol, on the questions that all of
-    them answered; None for one that is alone, or where these are about fewer than two videos."""
-    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, run in enumerate(runs):
-        alike[run.title, run.protocol].append(place)
+def ranks_of(runs: Sequence[ScoredRun], kinds: Sequence[object] = ()) -> list[Rank | None]:
+    """The rank of each run's headline among the runs of the same benchmark and protocol (and of the same of ``kinds``,
+    where each run has one), on the questions that all of them answered; None for one that is alone, or where these are
+    about fewer than two videos."""
+    alike: dict[tuple[str, str, object], list[int]] = defaultdict(list)
+    for place, (run, kind) in enumerate(zip(runs, kinds or [None] * len(runs), strict=True)):
+        alike[run.title, run.protocol, kind].append(place)
     ranks: list[Rank | None] = [None] * len(runs)
     for places in alike.values():
         found = _on_shared_questions([runs[place] for place in places]) if len(places) > 1 else None

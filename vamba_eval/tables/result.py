@@ -12,6 +12,7 @@ from vamba_eval.contracts import Summary
 from vamba_eval.score.robustness import Robustness, robustness_of
 from vamba_eval.score.scored import Scored, ScoredRun, verdict_of
 from vamba_eval.tables.costs import Costs, costs_of
+from vamba_eval.tables.provenance import Provenance, provenance_of
 from vamba_eval.tables.ranks import Rank
 from vamba_eval.tables.robustness import asked_otherwise, robustness_row
 from vamba_eval.tables.text import unique
@@ -29,7 +30,7 @@ class Result:
     protocol says so) or drawn; ``unparsed_wrong`` are wrong. ``reads_video`` is False of what is asked without looking;
     ``size`` is how large its frames are. ``correct`` is the share of responses that are right, where they are right or
     wrong; ``served_by`` are the models that an endpoint says it answered with. ``selected``: each question was asked
-    about frames that something chose for it.
+    about frames that something chose for it. ``provenance`` is what was seen, and by which weights and engine.
     """
 
     run: str
@@ -72,6 +73,7 @@ class Result:
     served_by: list[str] = field(default_factory=list)
     selected: bool = False
     rank: Rank | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def own_frames(self) -> bool:
@@ -138,8 +140,10 @@ class Result:
             "not_judged": self.unjudged,
             "videos": self.videos,
             **self.costs.row(),
+            "price_per_question": self.costs.price_per_question,
             "price_per_correct": self.price_per_correct,
             "served_by": "; ".join(self.served_by),
+            **self.provenance.row(),
             "peak_memory_bytes": self.peak_bytes,
             "peak_memory_kind": self.peak_kind,
             "hardware": self.hardware,
@@ -231,6 +235,7 @@ def result_of(run: ScoredRun) -> Result:
         else None,
         served_by=sorted({record.served_by for record in answered if record.served_by}),
         unjudged_why=run.judgements.explain(run.num_unjudged, run.folder),
+        provenance=provenance_of(run),
     )
 
 

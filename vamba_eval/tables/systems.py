@@ -10,6 +10,7 @@ from typing import Any
 
 from vamba_eval.contracts import ScoredRecord, UserError
 from vamba_eval.score.scored import ScoredRun
+from vamba_eval.tables.provenance import differing_facts, provenance_of
 from vamba_eval.tables.result import frames_of
 from vamba_eval.tables.text import unique
 
@@ -170,4 +171,6 @@ def other_differences(systems: Sequence[System]) -> list[str]:
     judges = unique(str(system.run.judgements.judge) for system in systems if system.run.judgements.judge)
     if len(judges) > 1:
         notes.append(f"the runs differ in their judges: {', '.join(judges)}")
+    seen = [(system.name, provenance_of(system.run)) for system in systems]
+    notes += [f"the runs differ in {fact}" for fact in differing_facts(seen)]
     return notes
