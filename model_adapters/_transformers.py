@@ -483,9 +483,14 @@ def begin_training(model: Any) -> None:
     if model.training:
         return
     model.train()
+    checkpoint_activations(model)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(not name.removeprefix("model.").startswith(_FROZEN))
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Have a model that is trained compute its activations again in backward, instead of keeping them."""
     # transformers 5.18 gave it another name.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     model.disable_input_require_grads()  # else frozen parts would be trained through, for nothing
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(not name.removeprefix("model.").startswith(_FROZEN))

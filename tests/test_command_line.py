@@ -18,7 +18,7 @@ from vamba_eval.contracts import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VERBS = ("run", "list", "leaderboard", "rescore", "compare", "items", "report", "export", "judge", "import-lmms")
-VERBS += ("download", "check", "profile", "ask")
+VERBS += ("download", "check", "profile", "train", "ask")
 Cli = Callable[..., tuple[int, str, str]]
 
 

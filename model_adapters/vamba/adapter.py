@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, ModelAdapter, Seen, Training, UserError
 from vamba_eval.cost.meter import phase
 
 from .. import _random_weights, _transformers
@@ -149,6 +150,13 @@ class VambaAdapter(ModelAdapter):
         with phase("backward"):
             loss.backward()
         return loss.item()
+
+    @classmethod
+    def train(cls, training: Training) -> Path:
+        """Two stages, from a Qwen2-VL on: docs/training.md."""
+        from .training import train
+
+        return train(training)
 
     def loglikelihood(
         self, encoded: VideoMemory | None, prompts: Sequence[str], continuations: Sequence[str]

@@ -30,7 +30,8 @@ class VideoMemory:
     """All that text needs of a video.
 
     Attributes:
-        keys, values: of each layer's cross-attention, (1, key/value heads, video tokens, head_dim).
+        keys, values: of each layer's cross-attention, (videos, key/value heads, video tokens, head_dim): one video,
+            or, in training, several of one size, each with the same number of prompts.
         grids: of each video or image, temporal patches, rows and columns of patches.
     """
 
@@ -116,7 +117,7 @@ class VambaCrossAttention(Qwen2VLAttention):
         self.num_key_value_groups = 1
 
     def keys_and_values(self, video: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor]:
-        """Of (1, video tokens, hidden) states: each (1, key/value heads, video tokens, head_dim)."""
+        """Of (videos, video tokens, hidden) states: each (videos, key/value heads, video tokens, head_dim)."""
         keys = self.k_proj(video).unflatten(-1, (-1, self.head_dim))
         values = self.v_proj(video).unflatten(-1, (-1, self.head_dim))
         if rotary is not None:
@@ -126,7 +127,8 @@ class VambaCrossAttention(Qwen2VLAttention):
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, video: tuple[Tensor, Tensor] | LayerSlot, rotary: Rotary | None
     ) -> Tensor:
-        """(batch, text tokens, hidden) states attend to one video, all of them to all of it.
+        """(batch, text tokens, hidden) states attend to one video, all of them to all of it; or to several videos,
+        equal shares of the batch to each.
 
         Nothing is masked, so a query's place does not matter: the queries of all prompts, and of all heads
         that share a key, go as one sequence, and the video's keys and values are neither repeated nor copied.
@@ -137,12 +139,13 @@ class VambaCrossAttention(Qwen2VLAttention):
         queries = self.q_proj(hidden_states).view(batch, length, self.num_heads, self.head_dim)
         if rotary is not None:
             queries = rotate(queries, rotary)
-        queries = queries.reshape(tokens, kv_heads, groups, self.head_dim).transpose(0, 1)
-        queries = queries.reshape(1, kv_heads, tokens * groups, self.head_dim)
+        videos = 1 if isinstance(video, LayerSlot) else video[0].shape[0]
+        queries = queries.reshape(videos, tokens // videos, kv_heads, groups, self.head_dim).transpose(1, 2)
+        queries = queries.reshape(videos, kv_heads, tokens // videos * groups, self.head_dim)
         kernels = fused_kernels(queries)
         if isinstance(video, LayerSlot):
             attended = kernels.split_attention_at(queries, video.addresses, video.tokens, self.scaling).transpose(1, 2)
-        elif kernels is not None and tokens <= SPLIT_ATTENTION_TOKENS:
+        elif kernels is not None and videos == 1 and tokens <= SPLIT_ATTENTION_TOKENS:
             keys, values = video
             add_flops("split_attention", 4 * queries.numel() * keys.shape[2])  # queries by keys, weights by values
             attended = kernels.split_attention(queries, keys, values, self.scaling).transpose(1, 2)

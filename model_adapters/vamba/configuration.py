@@ -172,6 +172,35 @@ class VambaConfig(Qwen2VLConfig):
         return super().from_dict(_as_vamba(config_dict), **kwargs)
 
 
+# What transformers 4.44 wrote of the text model, at the top of a config.json.
+_TEXT_KEYS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps", "use_cache"),
+    *("use_sliding_window", "sliding_window", "max_window_layers", "attention_dropout", "bos_token_id", "eos_token_id"),
+)
+_VISION_KEYS = (
+    *("depth", "embed_dim", "hidden_size", "hidden_act", "mlp_ratio", "num_heads", "in_channels", "patch_size"),
+    *("spatial_merge_size", "temporal_patch_size"),
+)
+
+
+def released_config(config: VambaConfig, dtype: Any) -> dict[str, Any]:
+    """The configuration as the released `config.json` writes it; `dtype` is the weights'."""
+    text, vision, rope = config.text_config, config.vision_config, config.text_config.rope_parameters
+    tokens = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return {
+        "architectures": ["Qwen2VLForConditionalGeneration"],
+        "model_type": "qwen2_vl",
+        **{key: getattr(text, key) for key in _TEXT_KEYS},
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {"type": "mrope", "mrope_section": list(rope["mrope_section"])},
+        "tie_word_embeddings": config.tie_word_embeddings,
+        **{key: getattr(config, key) for key in (*tokens, *VAMBA_KEYS)},
+        "vision_config": {key: getattr(vision, key) for key in _VISION_KEYS},
+        "torch_dtype": str(dtype).removeprefix("torch."),
+    }
+
+
 # A saved checkpoint says "vamba": AutoTokenizer and its like ask what that is.
 AutoConfig.register(VambaConfig.model_type, VambaConfig, exist_ok=True)
 

@@ -111,7 +111,8 @@ def selective_scan(
     # The Triton scan multiplies float32 in TF32, which is good for three digits: float32 asks for more.
     kernel = mamba_scan() if x.is_cuda and x.dtype != torch.float32 else None
     if kernel is None:
-        return chunked_scan(x, dt, A, B, C, D, state, dt_bias=dt_bias, dt_limit=dt_limit, chunk_size=chunk_size)
+        with torch.autocast(x.device.type, enabled=False):  # what is float32 in it stays so in training, too
+            return chunked_scan(x, dt, A, B, C, D, state, dt_bias=dt_bias, dt_limit=dt_limit, chunk_size=chunk_size)
     # It tunes itself on the current GPU at its first call, which must be the one that holds the tensors.
     with torch.cuda.device(x.device):
         y, after = kernel(

@@ -75,7 +75,7 @@ class VambaDecoderLayer(Qwen2VLDecoderLayer):
         """One segment of the video stream through the layer.
 
         Args:
-            video: (1, video tokens, hidden). rotary: of the video tokens, where keys are rotated.
+            video: (videos, video tokens, hidden). rotary: of the video tokens, where keys are rotated.
             state: what the segment before left in the mixer, None at the start.
 
         Returns:
@@ -301,7 +301,7 @@ class VambaForConditionalGeneration(Qwen2VLPreTrainedModel, GenerationMixin):
                     pieces_of_layers[i].append((keys, values))
                     continue
                 if done == 0:
-                    shape = (1, keys.shape[1], total_tokens, keys.shape[3])
+                    shape = (*keys.shape[:2], total_tokens, keys.shape[3])
                     memory.keys.append(keys.new_empty(shape))
                     memory.values.append(values.new_empty(shape))
                 memory.keys[i][:, :, done:after] = keys

@@ -28,13 +28,14 @@ from .mixer import fused_kernels
 
 @dataclass(frozen=True)
 class Segment:
-    """Consecutive temporal patches of one video or image.
+    """Consecutive temporal patches of one video or image, or of several of one size side by side.
 
     Attributes:
-        pixel_values: (frames * height * width, 1176) patches, as the processor cuts them.
+        pixel_values: (rows * frames * height * width, 1176) patches, as the processor cuts them.
         frames: temporal patches (two frames each). height, width: of the patch grid.
         first: the number of the segment's first temporal patch within its video.
         full: whether it is as long as segments of its size become, so that its shape recurs.
+        rows: videos side by side, as training takes them.
     """
 
     pixel_values: Tensor
@@ -43,14 +44,18 @@ class Segment:
     width: int
     first: int
     full: bool = False
+    rows: int = 1
 
     def cut(self, frames: int) -> Iterator[Segment]:
         """Segments of at most `frames` temporal patches (the tower attends within one only)."""
         patches = self.height * self.width
+        all_rows = self.pixel_values.unflatten(0, (self.rows, -1))
         for start in range(0, self.frames, frames):
             count = min(frames, self.frames - start)
-            pixels = self.pixel_values[start * patches : (start + count) * patches]
-            yield Segment(pixels, count, self.height, self.width, self.first + start, full=count == frames)
+            pixels = all_rows[:, start * patches : (start + count) * patches].flatten(0, 1)
+            yield Segment(
+                pixels, count, self.height, self.width, self.first + start, full=count == frames, rows=self.rows
+            )
 
 
 def recomputed(layer: nn.Module) -> Callable[..., Any]:
@@ -105,7 +110,7 @@ def frame_mlp(mlp: Any, normed: Tensor) -> Tensor:
 
 
 def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segment) -> Tensor:
-    """What `visual` makes of a segment's pixels: (1, video tokens, text hidden size)."""
+    """What `visual` makes of a segment's pixels: (rows, video tokens of each, text hidden size)."""
     h, w, merge = segment.height, segment.width, visual.spatial_merge_size
     blocks: list[Any] = list(visual.blocks)
     # Each sum is normed as it is made; the last block's by the merger, which may be trained where the tower is not.
@@ -115,7 +120,7 @@ def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segmen
     with torch.no_grad() if frozen else nullcontext():
         weight = visual.patch_embed.proj.weight  # its convolution's stride is its kernel: a linear map of patches
         pixels = segment.pixel_values.to(weight.device, weight.dtype)
-        hidden = F.linear(pixels, weight.flatten(1)).view(segment.frames, h * w, -1)
+        hidden = F.linear(pixels, weight.flatten(1)).view(segment.rows * segment.frames, h * w, -1)
         # (h, w) of each patch, patches of one merged token side by side
         positions = torch.stack(
             torch.meshgrid(torch.arange(h, device=hidden.device), torch.arange(w, device=hidden.device), indexing="ij"),
@@ -130,4 +135,4 @@ def encode_frames(visual: Qwen2VisionTransformerPretrainedModel, segment: Segmen
             )
             hidden, normed = add_and_norm(hidden, run(frame_mlp, block.mlp, normed), norm_after)
     del normed
-    return run(visual.merger, hidden)[None]
+    return run(visual.merger, hidden).unflatten(0, (segment.rows, -1))

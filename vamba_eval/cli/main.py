@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from vamba_eval._version import __version__
-from vamba_eval.cli import ask, data, profile, results, run
+from vamba_eval.cli import ask, data, profile, results, run, train
 from vamba_eval.cli.arguments import Parser
 from vamba_eval.contracts import BudgetSpent, UserError
 
@@ -90,7 +90,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     verbs = parser.add_subparsers(
         title="commands", metavar="COMMAND [OPTIONS]", prog=parser.prog, help="COMMAND --help shows its options"
     )
-    for module in (run, results, data, profile, ask):
+    for module in (run, results, data, profile, train, ask):
         module.add_parsers(verbs)
     return parser, verbs.choices
 

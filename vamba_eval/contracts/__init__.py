@@ -30,6 +30,7 @@ from vamba_eval.contracts.score import (
     mean,
 )
 from vamba_eval.contracts.task import Ask, Task
+from vamba_eval.contracts.training import Training
 from vamba_eval.contracts.video import LETTERS, Clip, Question, Trial, Video
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "ServedModel",
     "Summary",
     "Task",
+    "Training",
     "Trial",
     "UserError",
     "Verdict",

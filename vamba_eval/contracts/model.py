@@ -6,9 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from vamba_eval.contracts.errors import UserError
+from vamba_eval.contracts.training import Training
 from vamba_eval.contracts.video import Clip
 
 
@@ -186,6 +188,14 @@ class ModelAdapter(Model):
         before are dropped first. For ``run_eval.py profile`` alone; leaves the model in training mode. Optional.
         """
         raise UserError(f"the model {self.name!r} cannot be trained: its adapter has no train_step")
+
+    @classmethod
+    def train(cls, training: Training) -> Path:
+        """Train by the model's recipe; the folder of the trained model, which its ``pretrained`` argument takes.
+
+        In each process of several that are started together (``accelerate launch``). Optional. Raises UserError.
+        """
+        raise UserError(f"the model {cls.name!r} cannot be trained: its adapter has no recipe")
 
     def loglikelihood(self, encoded: Any, prompts: Sequence[str], continuations: Sequence[str]) -> list[Likelihood]:
         """How likely each continuation is as the response to the prompt in its place. Optional."""
