@@ -772,3 +772,14 @@ def test_the_page_has_the_stages_numbers_and_known_keys() -> None:
     assert {entry["kind"] for entry in entries} == set(training_data.KINDS)
     for entry in entries:
         assert set(entry) <= training_data._COMMON | training_data._KEYS[entry["kind"]]
+
+
+def test_stopped_it_says_how_to_go_on(
+    cli: Callable[..., tuple[int, str, str]], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: object) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vamba_eval.model_adapters.vamba.training.train", stopped)
+    status, _, err = cli(*command(work, "stopped"))
+    assert status == 130 and "--resume goes on from there" in err

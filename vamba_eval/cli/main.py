@@ -42,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("vamba_eval").setLevel(logging.DEBUG if debug else logging.NOTSET)
+    kept = "answers so far are kept, and the same command goes on from here"
     try:
         args = _parse(arguments)
+        kept = getattr(args, "kept", kept)
         return int(args.func(args))
     except UserError as error:
         if debug:
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if isinstance(error, BudgetSpent) else 2
     except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be what is gone
-            print("\nstopped; answers so far are kept, and the same command goes on from here", file=sys.stderr)
+            print(f"\nstopped; {kept}", file=sys.stderr)
         return 128 + (stop.signal if isinstance(stop, _Terminated) else signal.SIGINT)
     except BrokenPipeError:  # somebody's `| head`
         sys.stderr.close()

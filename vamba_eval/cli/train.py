@@ -19,6 +19,7 @@ def add_parsers(verbs: Verbs) -> None:
         "Train a model by its recipe; on several GPUs if launched by accelerate or torchrun. What is not given has the "
         "stage's value (docs/training.md).",
     )
+    parser.set_defaults(kept="what was trained up to the last checkpoint is kept, and --resume goes on from there")
     add = parser.add_argument
     add("--model", default="vamba", metavar="M", help="the model (default: vamba)")
     add("--stage", type=int, required=True, metavar="N", help="1: pretraining on captions; 2: tuning on instructions")
