@@ -85,12 +85,21 @@ def _evil_serve(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
     return worker.serve(request, buffer)
 
 
+_others: set[psutil.Process] = set()  # of tests before, whose models keep their readers
+
+
+@pytest.fixture(autouse=True)
+def others_workers() -> None:
+    _others.clear()
+    _others.update(workers())
+
+
 def workers() -> list[psutil.Process]:
-    """This process's reading processes (loky's helper for clean-up stays until the end)."""
+    """The test's reading processes (loky's helper for clean-up stays until the end)."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if any("popen_loky_posix" in word for word in process.cmdline()):
+            if any("popen_loky_posix" in word for word in process.cmdline()) and process not in _others:
                 found.append(process)
     return found
 
