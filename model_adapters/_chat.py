@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from vamba_eval.contracts import Clip, Seen, UserError
+from vamba_eval.contracts import Clip, Seen, UserError, first_line
 
 from . import _frames, _transformers
 
@@ -64,13 +64,20 @@ class Chat:
         return self._chat(self._media(clip), _MARK, **template)
 
     def _chat(self, media: Sequence[dict[str, Any]], question: str, **template: Any) -> str:
+        from jinja2 import TemplateError
+
         content = [*media, {"type": "text", "text": question}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
         if self.thinking is not None:  # as most call it, and as Kimi and DeepSeek do
             template = {"enable_thinking": self.thinking, "thinking": self.thinking, **template}
-        text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
+        try:
+            text = str(
+                self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
+            )
+        except TemplateError as error:  # broken, or one that refuses a role
+            raise UserError(f"{self._name}: its chat template fails: {first_line(error)}") from error
         if text.count(_MARK) != 1 or "'text': " in text:  # of a template that takes texts alone, and shows the list
             raise UserError(f"{self._name}: its chat template does not show a question as it is given")
         return text
@@ -219,13 +226,9 @@ class Chat:
         return {name: value for name, value in chosen.items() if value is not None}
 
 
-def pixels(value: int | str | None) -> int | None:
-    """An argument that counts pixels. Raises UserError for none."""
-    if value is None:
-        return None
-    if int(value) <= 0:
-        raise UserError(f"a number of pixels must be positive, not {value}")
-    return int(value)
+def pixels(name: str, value: int | str | None) -> int | None:
+    """The argument ``name``, which bounds pixels where it is given. Raises UserError for none."""
+    return None if value is None else _transformers.count(name, value)
 
 
 def _media_tokens(config: Any, processor: Any) -> tuple[set[int], set[int]]:

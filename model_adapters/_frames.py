@@ -132,7 +132,7 @@ def bounds(
 
     count, height, width = clip.frames.shape[:3]
     frame = min(max_pixels or math.inf, (total_pixels or math.inf) / count)
-    frame = 4 * height * width if math.isinf(frame) else int(frame)  # far above, for rounding to patches
+    frame = 4 * height * width if math.isinf(frame) else max(1, int(frame))  # far above, for rounding to patches
     own = getattr(processor, "size", None)
     least, most = (
         size[edge] if size is not None else getattr(own, edge, None) for edge in ("shortest_edge", "longest_edge")

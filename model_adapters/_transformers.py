@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vamba_eval.contracts import Answer, GenerationSettings, Likelihood, UserError
+from vamba_eval.contracts import Answer, GenerationSettings, Likelihood, UserError, first_line
 from vamba_eval.cost.meter import mark_first_token
 from vamba_eval.reasoning import THINKING_MARKS
 
@@ -93,7 +93,7 @@ def choose_weights(
         attn_implementation=attn_implementation,
         random=random or "small",
         seed=int(seed),
-        trust_remote_code=boolean(trust_remote_code),
+        trust_remote_code=boolean("trust_remote_code", trust_remote_code),
     )
 
 
@@ -140,15 +140,26 @@ def check_attention(attn_implementation: str) -> None:
         )
 
 
-def boolean(value: bool | str) -> bool:
-    """A flag from the command line."""
+def boolean(name: str, value: bool | str) -> bool:
+    """The flag ``name``, as the command line gives it. Raises UserError."""
     if isinstance(value, bool):
         return value
     if value.lower() in ("true", "yes", "1"):
         return True
     if value.lower() in ("false", "no", "0"):
         return False
-    raise UserError(f"{value!r} is neither true nor false")
+    raise UserError(f"{name} is {value!r}, which is neither true nor false")
+
+
+def count(name: str, value: int | str) -> int:
+    """The number ``name``, as the command line gives it. Raises UserError."""
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"{name}={value}: it is a whole number from 1")
+    return number
 
 
 def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, Any]]:
@@ -196,8 +207,12 @@ def reading_checkpoint(weights: Weights) -> Iterator[None]:
         raise UserError(f"no checkpoint folder at {name}")
     try:
         yield
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError) as error:
+        reason = first_line(error)
+        if isinstance(error, LookupError):  # whose text is a name alone
+            reason = f"its files lack {reason}"
+        if isinstance(error, SafetensorError):
+            reason = f"a file of its weights is not whole, or none ({reason}): fetch it again"
         if "does not support an attention implementation" in reason:
             reason = f"it has no {weights.attn_implementation}: use attn_implementation=eager"
         raise UserError(f"the checkpoint {name} cannot be loaded: {reason}") from error

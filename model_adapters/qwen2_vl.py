@@ -62,7 +62,7 @@ class Qwen2VLAdapter(TransformersAdapter):
         batch_size: int | str = 1,
     ) -> None:
         self._random = {"random": random, "seed": seed}
-        self.min_pixels = pixels(min_pixels)
+        self.min_pixels = pixels("min_pixels", min_pixels)
         super().__init__(
             pretrained=pretrained,
             revision=revision,

@@ -117,6 +117,10 @@ class TransformersAdapter(Chat, ModelAdapter):
     ) -> None:
         from ._decoding import Decoder
 
+        self.system = system  # these before weights are read, which may take minutes
+        self.thinking = None if thinking is None else _transformers.boolean("thinking", thinking)
+        self.max_pixels, self.total_pixels = pixels("max_pixels", max_pixels), pixels("total_pixels", total_pixels)
+        self.batch_size = _transformers.count("batch_size", batch_size)
         weights = _transformers.choose_weights(
             pretrained=pretrained,
             revision=revision,
@@ -134,10 +138,8 @@ class TransformersAdapter(Chat, ModelAdapter):
         if wrap is not None:
             self.model, about = _wrapping.wrapped(self.model, wrap)
             self.model.eval()
-            self._description |= about
-        self.system = system
-        self.thinking = None if thinking is None else _transformers.boolean(thinking)
-        self.max_pixels, self.total_pixels = pixels(max_pixels), pixels(total_pixels)
+            self.dtype = getattr(self.model, "dtype", self.dtype)  # which it may have changed
+            self._description |= {**about, "dtype": str(self.dtype).removeprefix("torch.")}
         self._check_template()
         self._choose_frames(frames_as)
         if text_positions not in (None, "original", "transformers"):
@@ -148,9 +150,6 @@ class TransformersAdapter(Chat, ModelAdapter):
             )
         self.original_positions = self.kind in _OVERLAPPING and text_positions != "transformers"
         self._note_choices()
-        self.batch_size = int(batch_size)
-        if self.batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, not {batch_size}")
         self._decoder = Decoder(self.model)
 
     def describe(self) -> dict[str, Any]:
@@ -175,6 +174,11 @@ class TransformersAdapter(Chat, ModelAdapter):
                 **given,
                 **_caches.given(self.model),
                 **_transformers.last_logits(self.model, 1),
+            )
+        if bool(torch.isnan(output.logits[:, -1]).any()):
+            numbers = str(self.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the model computes no numbers (NaN) in {numbers}: use another dtype, or check its weights"
             )
         encoded.cache = _caches.of_output(output)
         if self.batch_size > 1 and not self._can_continue(encoded):

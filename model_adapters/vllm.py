@@ -94,11 +94,11 @@ class VLLM(Chat, ServedModel):
     ) -> None:
         if pretrained is None:
             raise UserError("which model? give pretrained=, a folder or a Hub id")
-        self.concurrency = _count("concurrency", concurrency)
-        room = None if max_model_len is None else _count("max_model_len", max_model_len)
+        self.concurrency = _transformers.count("concurrency", concurrency)
+        room = None if max_model_len is None else _transformers.count("max_model_len", max_model_len)
         self.system = system
-        self.thinking = None if thinking is None else _transformers.boolean(thinking)
-        self.max_pixels, self.total_pixels = pixels(max_pixels), pixels(total_pixels)
+        self.thinking = None if thinking is None else _transformers.boolean("thinking", thinking)
+        self.max_pixels, self.total_pixels = pixels("max_pixels", max_pixels), pixels("total_pixels", total_pixels)
         if own := sorted(_OWN.intersection(engine)):
             raise UserError(f"{own[0]}= is not for you to give: this adapter says it to vLLM; leave it out")
         version = _installed()
@@ -406,16 +406,6 @@ def _value(value: Any) -> Any:
         return json.loads(value.lower() if value.lower() in ("true", "false") else value)
     except ValueError:
         return value
-
-
-def _count(name: str, value: int | str) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise UserError(f"{name}={value}: it is a whole number from 1")
-    return number
 
 
 def _multimodal(modality: str, items: list[Any], names: list[str], told: dict[str, Any]) -> dict[str, Any]:

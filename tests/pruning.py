@@ -93,6 +93,10 @@ def signatureless(model: Any) -> None:
     model.forward = lambda **given: forward(**given)
 
 
+def in_bfloat16(model: Any) -> Any:
+    return model.bfloat16()
+
+
 def raising(model: Any) -> None:
     raise RuntimeError("no such layer\nand a second line")
 

@@ -458,7 +458,7 @@ def test_texts_that_are_refused(folder: Path, tmp_path: Path, text: str, message
         ({"sampling": {"token_budget": 1000}}, "--token-budget has no effect"),
         ({"sampling": FrameSampling()}, "give sampling= as fields"),
         ({"ladder": (2, 4)}, "--num-frames has no effect"),
-        ({"sampling": {"total_pixels": 10**6}}, "gives each number a size of its own: size frames otherwise"),
+        ({"sampling": {"total_pixels": 10**6}}, "gives each number a size of its own: size frames by an edge"),
         ({"sampling": {}, "preset": "qwen2.5-vl"}, "gives each number a size of its own"),
     ],
 )

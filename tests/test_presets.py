@@ -99,6 +99,8 @@ def test_what_is_given_overrides_and_the_rest_stays() -> None:
     assert uniform["strategy"] == "uniform" and "fps" not in uniform and uniform["edge_multiple"] == 28
     by_edges = job("qwen2.5-vl", shortest_edge=256, longest_edge=480).sampling
     assert by_edges.size(720, 1280, 768) == (270, 480) and by_edges.strategy == "fps-linspace"
+    shrunk = job("qwen2.5-vl", longest_edge=480).sampling
+    assert shrunk.size(720, 1280, 768) == (270, 480) and shrunk.size(90, 160, 768) == (90, 160)
     kept = job("qwen2.5-vl", shortest_edge=None, longest_edge=None).sampling
     assert kept.size(719, 1279, 768) == (719, 1279)
     by_area = job("internvl3", total_pixels=64 * 90_000).sampling

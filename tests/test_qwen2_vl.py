@@ -153,7 +153,7 @@ def test_wrong_bounds_of_pixels_are_named() -> None:
     with pytest.raises(UserError, match="min_pixels 3136 is above max_pixels 1000"):
         Qwen2VLAdapter(max_pixels=1000)
     for name in ("min_pixels", "max_pixels"):
-        with pytest.raises(UserError, match="must be positive, not 0"):
+        with pytest.raises(UserError, match=f"{name}=0: it is a whole number from 1"):
             Qwen2VLAdapter(**{name: 0})
 
 

@@ -622,9 +622,54 @@ def test_checkpoints_that_do_not_fit_are_named(tmp_path: Path) -> None:
         adapter("llava", frames_as="video")
     with pytest.raises(UserError, match="text_positions has no effect on a llava"):
         adapter("llava", text_positions="original")
-    for name, value in (("frames_as", "tiles"), ("text_positions", "other"), ("thinking", "maybe"), ("max_pixels", 0)):
-        with pytest.raises(UserError):
+    for name, value in (("frames_as", "tiles"), ("text_positions", "other")):
+        with pytest.raises(UserError, match=f"{name} is '{value}'"):
             adapter("qwen2_vl", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("thinking", "maybe"), ("max_pixels", 0), ("total_pixels", "1e6"), ("batch_size", "two")]
+)
+def test_arguments_are_looked_at_before_weights_are_read(name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"^{name}( is '|=){value}"):
+        TransformersAdapter("/nowhere", **{name: value})
+
+
+def test_files_that_are_not_whole_are_told(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint("qwen3_vl"), tmp_path / "broken"))
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"a file of its weights is not whole, or none \(.*\): fetch it again"):
+        TransformersAdapter(str(folder), device="cpu")
+    weights.unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    with pytest.raises(UserError, match="cannot be loaded: its files lack 'metadata'"):
+        TransformersAdapter(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [("{% for message in messages %}{{ message", "unexpected end of template"), ("{{ raise_exception('no') }}", "no")],
+)
+def test_a_chat_template_that_fails_says_why(tmp_path: Path, template: str, reason: str) -> None:
+    folder = Path(shutil.copytree(checkpoint("llava"), tmp_path / "failing"))
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match=f"its chat template fails: {reason}"):
+        TransformersAdapter(str(folder), device="cpu")
+
+
+def test_weights_that_overflow_answer_nothing() -> None:
+    one = TransformersAdapter(str(checkpoint("qwen3_vl")), dtype="float32", device="cpu")
+    with torch.no_grad():
+        one.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"computes no numbers \(NaN\) in float32: use another dtype"):
+        one.encode(make_clip())
+
+
+def test_a_budget_below_a_pixel_a_frame_shows_the_smallest_frames() -> None:
+    seen = adapter("qwen2_vl", total_pixels=1).encode(make_clip()).seen
+    assert seen is not None and (seen.height, seen.width) == (28, 28)
 
 
 def test_a_model_that_sees_with_a_lora_beside_it_is_refused(tmp_path: Path) -> None:
@@ -675,6 +720,8 @@ def test_a_checkpoint_in_place_of_a_models_name(tmp_path: Path, cli: Callable[..
     for name in (hub, "Qwen3-VL-8B-Instruct"):
         ((_, _, arguments),) = labelled_models([hub], {name: {"frames_as": "images"}})
         assert arguments == {"pretrained": hub, "frames_as": "images"}
+        with pytest.raises(UserError, match="is a checkpoint itself: leave out pretrained=another/one"):
+            labelled_models([hub], {name: {"pretrained": "another/one"}})
     for wrong, message in (
         ("/nowhere/at/all", "no checkpoint folder at /nowhere/at/all"),
         (str(tmp_path), "it holds no config.json"),

@@ -129,7 +129,7 @@ def prompts_of(name: str, clip: Clip | None, question: str, **arguments: Any) ->
         ({}, "which model"),
         ({"pretrained": "x", "concurrency": "0"}, "concurrency=0: it is a whole number from 1"),
         ({"pretrained": "x", "max_model_len": "long"}, "max_model_len=long: it is a whole number from 1"),
-        ({"pretrained": "x", "max_pixels": "0"}, "must be positive"),
+        ({"pretrained": "x", "max_pixels": "0"}, "max_pixels=0: it is a whole number from 1"),
         ({"pretrained": "x", "thinking": "perhaps"}, "neither true nor false"),
         ({"pretrained": "x", "limit_mm_per_prompt": "{}"}, "limit_mm_per_prompt= is not for you to give"),
         ({"pretrained": "x", "generation_config": "auto"}, "generation_config= is not for you to give"),

@@ -175,6 +175,13 @@ def test_questions_of_a_wrapped_model_are_answered_one_by_one() -> None:
         one.encode(make_clip())
 
 
+def test_a_precision_that_the_function_chooses_is_the_runs() -> None:
+    one = adapter("qwen3_vl", "in_bfloat16")
+    assert one.describe()["dtype"] == "bfloat16"
+    (answer,) = one.generate(one.encode(make_clip()), ["What happens?"], SETTINGS)
+    assert answer.num_tokens == SETTINGS.max_new_tokens
+
+
 def test_modules_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lacks_something.py").write_text("import nothing_like_it\n")
     (tmp_path / "is_broken.py").write_text("1 / 0\n")

@@ -76,6 +76,8 @@ def sampling_with(
                 f"{written(name)} is for the strategy {strategy!r}, but the strategy is to be {given['strategy']!r}: "
                 f"leave out {written(name)}, or use {written('strategy', strategy)}"
             )
+    if given.get("longest_edge") is not None and own.shortest_edge is None:
+        given.setdefault("shortest_edge", 1)  # which enlarges nothing: the task's own, or a preset, has no edges
     try:
         sampling = replace(own, **given)
     except (ValueError, TypeError) as error:
@@ -111,8 +113,8 @@ def check_one_size(jobs: Sequence[Job]) -> None:
     if any(job.sampling.total_pixels for job in jobs):
         raise UserError(
             "several numbers of frames are read together, at one size, but a budget of pixels for all frames "
-            "(total_pixels) gives each number a size of its own: size frames otherwise (--longest-edge, --max-pixels, "
-            "--keep-size), or make a run with each number"
+            "(total_pixels) gives each number a size of its own: size frames by an edge (--longest-edge) or not at all "
+            "(--keep-size), or make a run with each number"
         )
 
 
@@ -293,7 +295,7 @@ def labelled_models(
         label, _, name = model.rpartition("=")
         own, source, arguments = registry.named_model(name, model_args.get(label or name, {}))
         if not label and own != name and own in model_args:  # of a checkpoint, by either name
-            arguments |= model_args[own]
+            _, _, arguments = registry.named_model(name, {**model_args.get(name, {}), **model_args[own]})
         named.add(label or name)
         labelled.append((label or own, source, arguments))
     labels = [label for label, _, _ in labelled]
