@@ -64,6 +64,9 @@ def test_another_fingerprint_names_the_difference(tmp_path: Path) -> None:
     with Run(tmp_path / "run", HERE) as run:
         run.register_task("t", asked, COUNTS, [])
         run.register_model("m", {"adapter": "x", "seed": 1})
+        records = run.records("t", "m")
+        records.append(record("q1"))
+        records.close()
     with Run(tmp_path / "run", HERE) as run:
         run.register_task("t", asked, COUNTS, [])
         with pytest.raises(UserError, match=r"sampling.num_frames: 512 there, 64 now(?s:.*)--name"):
@@ -71,6 +74,23 @@ def test_another_fingerprint_names_the_difference(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="seed: 1 there, absent now"):
             run.register_model("m", {"adapter": "x"})
     assert read_info(tmp_path / "run")["tasks"]["t"]["sampling"]["num_frames"] == 512
+
+
+def test_a_command_that_ended_before_anything_was_asked_stands_in_nobodys_way(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", HERE) as run:
+        run.register_task("t", {"protocol": "vamba"}, COUNTS, [])
+        run.register_model("m", {"adapter": "x", "batch_size": 0})
+        run.register_model("other", {"adapter": "y"})
+        records = run.records("u", "other")  # of another task
+        records.append(record("q1"))
+        records.close()
+    with Run(tmp_path / "run", HERE) as run:
+        run.register_task("t", {"protocol": "official"}, COUNTS, [])
+        run.register_model("m", {"adapter": "x"})
+        with pytest.raises(UserError, match="holds another run of 'other'"):
+            run.register_model("other", {"adapter": "z"})
+    info = read_info(tmp_path / "run")
+    assert info["tasks"]["t"] == {"protocol": "official"} and info["models"]["m"] == {"adapter": "x"}
 
 
 def test_another_environment_is_an_error_that_can_be_accepted(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ cannot take records made in another way. Knows nothing of scoring.
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,13 +126,18 @@ class Run:
         known = self.info[kind].get(name)
         if known is not None and kind == "tasks":
             known = {**known, **{key: fingerprint[key] for key in _ADDED if key in fingerprint and key not in known}}
-        if known is not None and known not in (fingerprint, or_else):
+        if known is not None and known not in (fingerprint, or_else) and self._has_records_of(kind, name):
             raise UserError(
                 f"{self.folder} holds another run of {name!r}:\n{difference(known, fingerprint)}\n"
                 "Use another --name or --output for this one"
                 + (f", or give the model another label (--models my_{name}={name})." if kind == "models" else ".")
             )
         self.info[kind][name] = fingerprint
+
+    def _has_records_of(self, kind: str, name: str) -> bool:
+        """Whether anything was asked: a command that ended before, for a mistake in it, stands in nobody's way."""
+        pattern = f"{glob.escape(name)}.*.jsonl" if kind == "tasks" else f"*.{glob.escape(name)}.jsonl"
+        return any(file.stat().st_size for file in self.folder.glob(pattern))
 
     @staticmethod
     def _new_info() -> dict[str, Any]:
