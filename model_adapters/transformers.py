@@ -8,6 +8,7 @@ are switched off, and it is told where in the source each frame stands.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -211,7 +212,8 @@ class TransformersAdapter(Chat, ModelAdapter):
     def close(self) -> None:
         import torch
 
-        del self.model
+        del self.model, self._decoder
+        gc.collect()  # the decoder's rooms and their caches know one another, and the model
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

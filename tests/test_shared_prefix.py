@@ -104,6 +104,14 @@ def test_a_video_is_let_go_of_with_its_last_question() -> None:
     assert keys() is None
 
 
+def test_a_closed_model_is_let_go_of() -> None:
+    adapter = make_adapter("qwen2_vl")
+    adapter.generate(adapter.encode(make_clip()), QUESTIONS, LONG)
+    weight = weakref.ref(next(adapter.model.parameters()))
+    adapter.close()
+    assert weight() is None
+
+
 def test_questions_at_once_are_refused_where_a_model_cannot_have_them() -> None:
     adapter = make_adapter("gemma3", batch_size="2")
     with pytest.raises(UserError, match=r"batch_size has no effect on a gemma3, .* leave it out"):
