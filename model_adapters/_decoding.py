@@ -77,7 +77,10 @@ class Decoder:
         try:
             with self._as_attention():
                 room = self._room(size, len(prompts), prefix)
-                return self._continue(room, prefix, position, prompts, types, config)
+                try:
+                    return self._continue(room, prefix, position, prompts, types, config)
+                finally:
+                    room.end()
         except UnlikeAttentionError as error:
             log.info("%s decodes by transformers' generate: %s", type(self._model).__name__, error)
             self._usable = False
@@ -103,7 +106,6 @@ class Decoder:
             going = [prompt for prompt in going if tokens[prompt] not in end_ids]
             if not going:
                 break
-        room.end()
         return said
 
     def _room(self, size: int, prompts: int, prefix: Any) -> _Room:
@@ -322,8 +324,8 @@ class _Room:
     def _to_room(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Of one token of each prompt to the prompt's own up to it, in float32: there are few."""
         scores = (query[..., 0, :].float() @ key.float().transpose(-1, -2)) * scale
-        later = torch.arange(key.shape[2], device=key.device) > self.lengths[:, None, None, None]
-        scores = scores.masked_fill(later.to(scores.device), -torch.inf)
+        later = torch.arange(key.shape[2], device=key.device) > self.lengths.to(key.device)[:, None, None, None]
+        scores = scores.masked_fill(later, -torch.inf)
         logs = scores.logsumexp(-1, keepdim=True)
         return (torch.exp(scores - logs) @ value.float())[..., None, :], logs
 

@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 import torch
 from test_transformers_adapter import QUESTIONS, checkpoint, make_clip
+from vamba_eval.model_adapters._decoding import _Room
 from vamba_eval.model_adapters.transformers import TransformersAdapter
 
 from vamba_eval.contracts import GenerationSettings, UserError
@@ -98,6 +99,8 @@ def test_a_video_is_let_go_of_with_its_last_question() -> None:
     adapter = make_adapter("qwen2_vl")
     encoded = adapter.encode(make_clip())
     adapter.generate(encoded, QUESTIONS, LONG)
+    with mock.patch.object(_Room, "go_on", side_effect=MemoryError), pytest.raises(MemoryError):
+        adapter.generate(encoded, QUESTIONS, LONG)
     keys = weakref.ref(encoded.cache.layers[0].keys)
     del encoded
     gc.collect()
