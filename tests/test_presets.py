@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_models
-import torch
 from plugins import Careful, FolderTask
 from stored import latest_records
 from test_docs import in_code, table
@@ -22,18 +21,12 @@ from vamba_eval.presets import PRESETS, named
 from vamba_eval.run.plan import Job, prepare_task, with_preset
 from vamba_eval.store.runs import read_info
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLUGINS = Path(__file__).parent / "plugins.py"
 TASK, MODEL = f"{PLUGINS}:FolderTask", f"careful={PLUGINS}:Careful"
 PAGE = (Path(__file__).parent.parent / "docs" / "presets.md").read_text(encoding="utf-8")
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def job(preset: str, task: str = "videomme", protocol: str = "vamba", **given: Any) -> Job:

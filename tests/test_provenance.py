@@ -7,13 +7,12 @@ import html
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from judge_server import Reply, judge_server
 from served_models import Engine
 from test_served import Folder
@@ -27,17 +26,11 @@ from vamba_eval.tables.compare import compare
 from vamba_eval.tables.items import analyse
 from vamba_eval.tables.provenance import Provenance, View, differing_facts, provenance_markdown
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Cli = Callable[..., tuple[int, str, str]]
 SERVED = ("cloud", "clips", "engine")
 VERSION = __import__("transformers").__version__
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def respond(request: dict[str, Any]) -> Reply:

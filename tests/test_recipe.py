@@ -38,6 +38,8 @@ from videos import make_video, picture
 from vamba_eval import Clip, FrameSampling
 from vamba_eval.contracts import GenerationSettings, UserError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
@@ -73,11 +75,6 @@ def broken(number):
 def never(number):
     raise OSError("no disk")
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -549,6 +546,8 @@ def same_weights(one: Path, other: Path, tolerance: float = 0.0) -> None:
     first, second = weights(one), weights(other)
     assert set(first) == set(second)
     for name in first:
+        if tolerance and name.endswith("cross_attn.k_proj.bias"):
+            continue  # moves all scores of a softmax alike: its gradient is rounding, AdamW's step any sign
         torch.testing.assert_close(first[name], second[name], atol=tolerance, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 

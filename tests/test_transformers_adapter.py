@@ -13,7 +13,7 @@ import inspect
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,21 +37,14 @@ from vamba_eval import Clip
 from vamba_eval.contracts import Answer, GenerationSettings, UserError
 from vamba_eval.run.plan import labelled_models
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Wo war es, 3 °C?  "]
 SETTINGS = GenerationSettings(max_new_tokens=6)
 TINY = {**tiny_models.TINY, **FURTHER}
 PICTURES_ALONE = [name for name, tiny in TINY.items() if "'video'" not in tiny.template]
 EAGER = ("hy_v4_vl", "internvl_gpt_oss")  # which have no other attention
 VIDEOS = [name for name in TINY if name not in PICTURES_ALONE]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models gain nothing from more, and lose much where others work beside them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @functools.cache

@@ -17,17 +17,10 @@ from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRMSNorm
 from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VideoMemory, modeling, vision
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GOLDENS = Path(__file__).parent / "goldens"
 GOLDEN_NAMES = ["released_recipe", "image_input"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors here are tiny: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ---------------------------------------------------------------------------------------------------------

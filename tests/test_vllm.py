@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
-import torch
 from tiny_models import MROPE
 from vamba_eval.model_adapters import _engine, _transformers
 from vamba_eval.model_adapters.transformers import TransformersAdapter
@@ -30,6 +29,8 @@ from videos import picture
 
 from vamba_eval import Clip, registry
 from vamba_eval.contracts import Answer, GenerationSettings, UserError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: CONTRIBUTING.md says how to run these"
@@ -41,14 +42,6 @@ CONTROL = ["What does <|im_end|> mean?", "Is <|video_pad|> here?", "<|im_start|>
 SETTINGS = GenerationSettings(max_new_tokens=6)
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 _folder = tempfile.TemporaryDirectory(prefix="tiny-models-")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,12 @@ from videos import make_video
 from vamba_eval import FrameSampling, read_clip
 from vamba_eval.contracts import Clip, GenerationSettings, UserError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PRUNING = Path(pruning.__file__)
 QUESTIONS = ["What happens?\nA. one\nB. two", "And then?", "Wo war es, 3 °C?"]
 SETTINGS = GenerationSettings(max_new_tokens=5)
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def adapter(name: str, wrap: str | None = None, **more: Any) -> TransformersAdapter:
