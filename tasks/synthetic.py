@@ -1,20 +1,17 @@
-"""Synthetic: small generated videos of 2 to 8 minutes with questions that only their pixels answer.
+"""Synthetic: small generated videos of 2 to 20 minutes with questions that only their pixels answer.
 
-The embedded default: needs no download, and asks what long-video benchmarks ask (a needle that shows for a
-second, the order of events, how often something happens, what was on screen at a given time). Every
-second of video is among 512 uniform frames, so a model that sees them all can answer everything.
+The embedded default: needs no download, and asks what long-video benchmarks ask. *Needle*: the color of a flag that
+shows for a moment, once. *Order*: which shape follows another. *Count*: how often a white border appears. *Moment*:
+what is on screen when the clock, which is on screen too, shows a given time. Whoever sees 512 uniform frames can
+answer everything.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from vamba_eval.contracts import (
     LETTERS,
@@ -28,7 +25,7 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.files import replacing, user_cache
+from vamba_eval.files import user_cache
 from vamba_eval.progress import Display
 from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
@@ -43,65 +40,23 @@ from ._annotations import (
     letter_prompt,
     lettered,
 )
+from ._synthetic_videos import COLORS, MOST_BORDERS, SHAPES, TICK_S, Script, clock_text, render, write_script
 
-WIDTH, HEIGHT, FPS = 224, 140, 10
-DURATIONS_S = {"short": 120, "medium": 240, "long": 480}
-VIDEOS_PER_DURATION = 3
-COLORS = {
-    "red": (210, 40, 40),
-    "green": (40, 160, 60),
-    "blue": (50, 80, 210),
-    "yellow": (225, 205, 50),
-    "purple": (140, 60, 170),
-}
-SHAPES = ("circle", "square", "triangle", "cross")
-WORDS = (
-    "APPLE",
-    "BRIDGE",
-    "CASTLE",
-    "DESERT",
-    "ENGINE",
-    "FOREST",
-    "GARDEN",
-    "HARBOR",
-    "ISLAND",
-    "JUNGLE",
-    "LADDER",
-    "MARKET",
-)
-_BACKGROUND = (96, 100, 104)
-_FLASH = (250, 250, 250)
+DURATIONS_S = {"short": (120, 300), "medium": (300, 600), "long": (600, 1200)}
+VIDEOS_PER_DURATION = 18
+KINDS = ("needle", "order", "count", "moment")
 _LETTER_ONLY = "Answer with the option's letter from the given choices directly."
-
-
-@dataclass(frozen=True)
-class Script:
-    """What happens in one video; all times are frame numbers.
-
-    scenes: (first frame, color, shape), one after the other; needle: (first frame, word), for one second;
-    flashes: first frames of one-second white borders.
-    """
-
-    name: str
-    duration: str
-    scenes: tuple[tuple[int, str, str], ...]
-    needle: tuple[int, str]
-    flashes: tuple[int, ...]
-
-    @property
-    def num_frames(self) -> int:
-        return DURATIONS_S[self.duration] * FPS
 
 
 class Synthetic(Task):
     name = "synthetic"
-    version = "1"
+    version = "2"
     protocols = ("vamba", "lmms-eval", "flexible")
     catalogue = Catalogue(
         title="Synthetic long videos",
         homepage="generated on this machine",
         citation="vamba-eval",
-        counts={"test": Counts(videos=9, questions=36)},
+        counts={"test": Counts(videos=54, questions=216)},
     )
     sampling = FrameSampling(num_frames=512, shortest_edge=None, longest_edge=None)
 
@@ -116,20 +71,16 @@ class Synthetic(Task):
         local = data_root is not None and not str(data_root).startswith((HUB_PREFIX, LMMS_EVAL_ROOT))
         folder = (Path(data_root) if data_root and local else user_cache()) / self.name / f"v{self.version}"
         folder.mkdir(parents=True, exist_ok=True)
-        scripts = [write_script(duration, n) for duration in DURATIONS_S for n in range(VIDEOS_PER_DURATION)]
-        paths = {script.name: folder / f"{script.name}.mp4" for script in scripts}
-        if missing := [script for script in scripts if not paths[script.name].exists()]:
+        videos = [video(folder, duration, n) for duration in DURATIONS_S for n in range(VIDEOS_PER_DURATION)]
+        if missing := [(each, script) for each, script in videos if not each.path.exists()]:
             with Display() as display, display.bar("generating videos", len(missing)) as bar:
-                for script in missing:
-                    _encode(script, paths[script.name])
+                for each, script in missing:
+                    render(script, each.path)
                     bar.advance()
-        return [Video(script.name, paths[script.name], tuple(_questions(script))) for script in scripts]
+        return [each for each, _ in videos]
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
-        options = lettered(question.options)
-        if protocol == "lmms-eval":
-            return "\n".join([question.text, *options, _LETTER_ONLY])
-        return letter_prompt(question.text, question.options)
+        return prompt(question.text, question.options, protocol)
 
     def instructions(self, question: Question, protocol: str) -> Sequence[str]:
         return (_LETTER_ONLY if protocol == "lmms-eval" else letter_instruction(),)
@@ -140,98 +91,71 @@ class Synthetic(Task):
         return score_choice(question, response, extract_lmms if protocol == "lmms-eval" else extract_vamba)
 
 
-def write_script(duration: str, number: int) -> Script:
-    """The same script for the same arguments, on every machine."""
-    rng = random.Random(f"vamba-eval synthetic {duration} {number}")
-    total = DURATIONS_S[duration] * FPS
-    objects = [(color, shape) for color in COLORS for shape in SHAPES]
-    rng.shuffle(objects)
-    count = 6 if duration == "short" else 9 if duration == "medium" else 14
-    starts = [round(total * (i + (0 if i == 0 else rng.uniform(-0.25, 0.25))) / count) for i in range(count)]
-    scenes = tuple((start, *thing) for start, thing in zip(starts, objects, strict=False))
-    # Events keep three seconds from one another, so that each is one event to whoever watches.
-    slots = rng.sample(range(1, total // (3 * FPS) - 1), rng.randint(2, 7) + 1)
-    needle, *flashes = (slot * 3 * FPS + rng.randrange(FPS) for slot in slots)
-    return Script(f"{duration}_{number}", duration, scenes, (needle, rng.choice(WORDS)), tuple(sorted(flashes)))
+def video(folder: Path, duration: str, number: int) -> tuple[Video, Script]:
+    """The benchmark's video of a number among those of a duration, and its script; the file need not be there."""
+    name = f"{duration}_{number:02d}"
+    rng = random.Random(f"vamba-eval synthetic 2 {name}")
+    shortest, longest = DURATIONS_S[duration]
+    script = write_script(rng, rng.randrange(shortest, longest, TICK_S))
+    facts, questions = facts_of(script), []
+    for place, kind in enumerate(KINDS):
+        text, right, options = ask(kind, facts, rng)
+        answer = (number + place) % (len(options) + 1)  # each letter is right as often, so that none is a good guess
+        options.insert(answer, right)
+        groups = {"duration": duration, "question_type": kind}
+        questions.append(Question(f"{name}-{kind}", text, tuple(options), LETTERS[answer], groups))
+    return Video(name, folder / f"{name}.mp4", tuple(questions)), script
 
 
-def _questions(script: Script) -> Iterator[Question]:
-    rng = random.Random(f"questions about {script.name}")
+@dataclass(frozen=True)
+class Facts:
+    """What there is to ask about a video.
 
-    def ask(kind: str, text: str, right: str, wrong: list[str]) -> Question:
-        options = [right, *wrong]
-        rng.shuffle(options)
-        groups = {"duration": script.duration, "question_type": kind}
-        return Question(f"{script.name}-{kind}", text, tuple(options), LETTERS[options.index(right)], groups)
+    shapes   in the order in which they appear, each once
+    moments  (second on the clock, shape)
+    flag     its color
+    borders  how many times there is one
+    """
 
-    _, word = script.needle
-    others = rng.sample([w for w in WORDS if w != word], 3)
-    yield ask("needle", "Which word is written on the banner that shows for one second?", word, others)
-
-    shown = sorted(rng.sample(range(len(script.scenes)), 3))
-    names = [f"{script.scenes[i][1]} {script.scenes[i][2]}" for i in shown]
-    orders = [", then ".join(names[i] for i in order) for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0))]
-    yield ask("order", "In which order do these shapes appear?", orders[0], orders[1:])
-
-    times = len(script.flashes)
-    nearby = [n for n in range(max(1, times - 3), times + 4) if n != times]
-    wrong = [str(n) for n in rng.sample(nearby, 3)]
-    yield ask("count", "How many times does the border of the picture flash white?", str(times), wrong)
-
-    number = rng.randrange(len(script.scenes))
-    start, color, shape = script.scenes[number]
-    end = script.scenes[number + 1][0] if number + 1 < len(script.scenes) else script.num_frames
-    second = (start + end) // 2 // FPS
-    absent = rng.sample([f"{c} {s}" for _, c, s in script.scenes if (c, s) != (color, shape)], 3)
-    yield ask("moment", f"Which shape is on screen at {second // 60}:{second % 60:02d}?", f"{color} {shape}", absent)
+    shapes: Sequence[str]
+    moments: Sequence[tuple[int, str]]
+    flag: str
+    borders: int
 
 
-# ---------------------------------------------------------------------------------------------- pictures
+def facts_of(script: Script) -> Facts:
+    """What a script shows; a moment is one of the clock's ticks."""
+    moments = [(second, script.look(second).shape) for second in range(0, script.seconds, TICK_S)]
+    return Facts([shape for _, _, shape in script.scenes], moments, script.flag[2], len(script.borders))
 
 
-def draw(script: Script, frame: int) -> np.ndarray:
-    """(HEIGHT, WIDTH, 3) uint8: the picture at ``frame``."""
-    color, shape = next((c, s) for start, c, s in reversed(script.scenes) if start <= frame)
-    word = script.needle[1] if 0 <= frame - script.needle[0] < FPS else ""
-    flash = any(0 <= frame - start < FPS for start in script.flashes)
-    picture = _picture(color, shape, word, flash).copy()
-    # A dot that wanders keeps every frame distinct, as in a real video.
-    x, y = 12 + frame * 3 % (WIDTH - 30), HEIGHT - 18
-    picture[y : y + 6, x : x + 6] = 20
-    return picture
-
-
-@lru_cache(maxsize=64)
-def _picture(color: str, shape: str, word: str, flash: bool) -> np.ndarray:
-    image = Image.new("RGB", (WIDTH, HEIGHT), _BACKGROUND)
-    pen = ImageDraw.Draw(image)
-    left, top, right, bottom = WIDTH // 2 - 36, 28, WIDTH // 2 + 36, 100
-    if shape == "circle":
-        pen.ellipse((left, top, right, bottom), fill=COLORS[color])
-    elif shape == "square":
-        pen.rectangle((left, top, right, bottom), fill=COLORS[color])
-    elif shape == "triangle":
-        pen.polygon([(WIDTH // 2, top), (left, bottom), (right, bottom)], fill=COLORS[color])
+def ask(kind: str, facts: Facts, rng: random.Random) -> tuple[str, str, list[str]]:
+    """A question, its answer, and three other options: shapes that are shown, as far as there are as many."""
+    shown: Sequence[str] = facts.shapes
+    absent = [shape for shape in SHAPES if shape not in shown]
+    if kind == "needle":
+        text, right = "Which color is the flag that shows once?", facts.flag
+        others = [color for color in COLORS if color != right]
+        return text, right, rng.sample(others, 3)
+    if kind == "count":
+        text, right = "How many times does a white border appear?", str(facts.borders)
+        others = [str(times) for times in range(1, MOST_BORDERS + 1) if times != facts.borders]
+        return text, right, rng.sample(others, 3)
+    if kind == "order":
+        place = rng.randrange(len(shown) - 1)
+        text, right = f"Which shape comes right after the {shown[place]}?", shown[place + 1]
+        others = [shape for shape in shown if shape not in (shown[place], right)]
     else:
-        pen.rectangle((WIDTH // 2 - 10, top, WIDTH // 2 + 10, bottom), fill=COLORS[color])
-        pen.rectangle((left, 54, right, 74), fill=COLORS[color])
-    if word:
-        pen.rectangle((20, 46, WIDTH - 20, 82), fill=(255, 255, 255))
-        pen.text((WIDTH // 2, 64), word, fill=(0, 0, 0), font=ImageFont.load_default(28), anchor="mm")
-    if flash:
-        pen.rectangle((0, 0, WIDTH - 1, HEIGHT - 1), outline=_FLASH, width=8)
-    return np.asarray(image)
+        assert kind == "moment", kind
+        second, right = rng.choice(facts.moments)
+        text = f"Which shape is on screen when the clock shows {clock_text(second)}?"
+        others = [shape for shape in shown if shape != right]
+    others += rng.sample(absent, max(0, 3 - len(others)))
+    return text, right, rng.sample(others, 3)
 
 
-def _encode(script: Script, path: Path) -> None:
-    import av
-
-    with replacing(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        # Slower presets and more threads give other bytes from one time to the next.
-        stream.options, stream.thread_count = {"preset": "ultrafast", "crf": "18", "g": "100"}, 1
-        for number in range(script.num_frames):
-            frame = av.VideoFrame.from_ndarray(draw(script, number), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+def prompt(text: str, options: Sequence[str], protocol: str) -> str:
+    """What is asked under a protocol."""
+    if protocol == "lmms-eval":
+        return "\n".join([text, *lettered(options), _LETTER_ONLY])
+    return letter_prompt(text, options)

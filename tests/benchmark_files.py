@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet
+from vamba_eval.tasks import synthetic
 
 from vamba_eval.registry import load_task
 
@@ -492,8 +493,13 @@ def write_every_choice(root: Path) -> None:
     rows = nextqa_rows(5, {"CW": 20})
     rows[0]["answer"] = 7
     write_nextqa(root, rows)
+    stand_in_videos(root)
+
+
+def stand_in_videos(root: Path) -> None:
+    """Empty files in the place of the synthetic videos, so that none is generated."""
     videos = root / "synthetic" / f"v{load_task('synthetic').version}"
     videos.mkdir(parents=True)
-    for n in range(3):  # so that none is generated
-        for duration in ("short", "medium", "long"):
-            (videos / f"{duration}_{n}.mp4").touch()
+    for duration in synthetic.DURATIONS_S:
+        for n in range(synthetic.VIDEOS_PER_DURATION):
+            (videos / f"{duration}_{n:02d}.mp4").touch()

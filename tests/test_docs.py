@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmark_files import (
     lvbench_videos,
     mvbench_rows,
     nextqa_rows,
+    stand_in_videos,
     write_hourvideo,
     write_lvbench,
     write_mvbench,
@@ -115,7 +117,11 @@ def nextqa(root: Path) -> None:
     write_nextqa(root, [row | {f"a{n}": option for n, option in enumerate(OPTIONS)}])
 
 
-@pytest.mark.parametrize("write", [lvbench, hourvideo, mvbench, nextqa])
+def synthetic(root: Path) -> None:
+    stand_in_videos(root)
+
+
+@pytest.mark.parametrize("write", [lvbench, hourvideo, mvbench, nextqa, synthetic])
 def test_prompts_are_quoted_word_for_word(write: Callable[[Path], None], tmp_path: Path) -> None:
     name = write.__name__
     page = (DOCS / "benchmarks" / f"{name}.md").read_text(encoding="utf-8")
@@ -123,6 +129,9 @@ def test_prompts_are_quoted_word_for_word(write: Callable[[Path], None], tmp_pat
     write(tmp_path)
     task = load_task(name)
     video = task.load(tmp_path)[0]
+    if name == "synthetic":
+        question = dataclasses.replace(video.questions[0], text="{question}", options=tuple(OPTIONS[:4]))
+        video = dataclasses.replace(video, questions=(question,))
     assert quoted.keys() == set(task.protocols) - {"flexible"}
     asked_as = re.search(r"`flexible` asks as `(\w+)`", page)
     assert asked_as is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -197,6 +199,31 @@ def test_the_best_of_a_ladder_is_said_to_be_chosen() -> None:
     ]
     notes = "\n".join(Leaderboard([*rungs, result("other", 0.9, 1.0, num_frames=8)]).notes())
     assert notes.count("BEST OF") == 1 and "BEST OF 3: m with 16 frames on " in notes
+
+
+def test_ladders_are_drawn_as_bars() -> None:
+    def measured(model: str, value: float, **more: Any) -> Result:
+        summary = Summary({"accuracy": Metric(value, value - 0.05, value + 0.05, 10, 10)}, {})
+        return dataclasses.replace(result(model, value, 1.0, **more), summary=summary, chance=0.25)
+
+    rungs = [measured("m" * 30, value, num_frames=frames) for frames, value in ((32, 0.5), (8, 0.3), (512, 0.9))]
+    blind = measured("blind", 0.26, num_frames=None, reads_video=False)
+    reported = dataclasses.replace(measured("paper", 0.8, num_frames=64), source="a paper")
+    board = Leaderboard([*rungs, measured("once", 0.7, num_frames=8), blind, reported])
+    lines = board.charts().splitlines()
+    assert max(map(len, lines)) <= 80 and "by number of frames" in lines[0]
+    drawn = [re.sub("[▏▎▍▌▋▊▉]", "", line).split() for line in lines[2:]]
+    assert [(line[-3], line[-2:]) for line in drawn[:4]] == [
+        ("30.0", ["[25.0,", "35.0]"]),
+        ("50.0", ["[45.0,", "55.0]"]),
+        ("90.0", ["[85.0,", "95.0]"]),
+        ("26.0", ["[21.0,", "31.0]"]),
+    ]
+    assert [line.count("█") for line in lines[2:6]] == [9, 15, 27, 7] and drawn[1][0] == "32"
+    assert lines[2].startswith("mmm") and "…" in lines[2] and drawn[3][:2] == ["blind", "-"]
+    assert drawn[4] == ["guessing", "·" * 8, "25.0"] and len(drawn) == 5
+    assert board.charts() in board.to_markdown()
+    assert Leaderboard(board.results[2:]).charts() == "", "one number of frames is no ladder"
 
 
 def test_who_guesses_is_on_no_frontier() -> None:

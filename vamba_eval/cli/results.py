@@ -110,6 +110,8 @@ def _tables(args: Namespace, protocol: str | None) -> int:
 def show_board(board: Any, paths: Sequence[Path], columns: Sequence[str] | None = None) -> None:
     """Print a Leaderboard and its notes, then ``paths``, where it is written."""
     print(f"\n{board.render('markdown', columns) if board.results else 'No results.'}\n")
+    if charts := board.charts():
+        print(charts)
     for note in board.notes():
         print(f"- {note}")
     if provenance := board.provenance_markdown():

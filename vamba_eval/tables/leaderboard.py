@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vamba_eval.contracts import Metric, Task, UserError
 from vamba_eval.score.scored import Scored, ScoredRun, score_runs
 from vamba_eval.tables.costs import Costs, Distribution
+from vamba_eval.tables.ladders import charts, ladders_of
 from vamba_eval.tables.provenance import EXPLAINED, Provenance, differing_facts, provenance_markdown
 from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
@@ -164,6 +165,8 @@ class Leaderboard:
         """The headline table, one row a model, its notes, and the breakdowns of each task."""
         notes = "\n".join(f"- {note}" for note in self.notes())
         parts = ["# Leaderboard", self.headline_markdown(), notes]
+        if charts := self.charts():
+            parts += ["## By number of frames", f"```text\n{charts}```"]
         if provenance := self.provenance_markdown():
             parts += ["## What each model saw", provenance]
         if robustness := self.robustness_markdown():
@@ -173,6 +176,10 @@ class Leaderboard:
             if own:
                 parts += [f"## {title}", _breakdown_markdown(own)]
         return "\n\n".join(parts) + "\n"
+
+    def charts(self) -> str:
+        """Scores against the number of frames as plain text, where a model was measured with several; else ""."""
+        return charts(self.results)
 
     def robustness_markdown(self) -> str:
         """What answers owe to the order of options and to wording; "" where nothing was asked in several ways."""
@@ -412,15 +419,10 @@ def _named(results: Sequence[Result], *, with_protocol: bool) -> str:
 
 def _best_of_ladders(results: Sequence[Result]) -> Iterator[tuple[Result, int]]:
     """Where a model was measured with several numbers of frames: the best result, and how many numbers there are."""
-    ladders: dict[tuple[str, str, str], list[Result]] = {}
-    for r in results:
-        if isinstance(r.num_frames, int) and not r.source and r.summary.metrics:
-            ladders.setdefault((r.model, r.title, r.protocol), []).append(r)
-    for rungs in ladders.values():
-        tried = len({rung.num_frames for rung in rungs})
+    for rungs in ladders_of(results):
         sign = 1 if rungs[0].summary.headline[1].best > 0 else -1
-        if tried > 1:
-            yield max(rungs, key=lambda rung: sign * rung.summary.headline[1].value), tried
+        tried = len({rung.num_frames for rung in rungs})
+        yield max(rungs, key=lambda rung: sign * rung.summary.headline[1].value), tried
 
 
 def takes_part(result: Result) -> bool:

@@ -1,0 +1,167 @@
+"""Examples to train on, in the pictures of the synthetic benchmark: of other seeds, and easier ones before.
+
+Functions of a number, as `run_eval.py train` takes them (docs/training.md): frames of 56x56 pixels, and what is asked
+about them with what is to be answered. `picture` teaches what is in a picture, `slides` which things are in one picture
+and which follow each other, `video` the benchmark's own questions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from vamba_eval.contracts import LETTERS
+
+from . import _synthetic_videos as drawing
+from ._synthetic_videos import COLORS, LONGEST_S, MOST_BORDERS, SHAPES, TICK_S, Look, clock_text, write_script
+from .synthetic import KINDS, Facts, ask, facts_of, prompt
+
+Example = tuple[np.ndarray, list[tuple[str, str]]]
+EDGE = 56
+_SHAPES, _COLORS = list(SHAPES), list(COLORS)
+
+
+def picture(number: int) -> Example:
+    """One frame, to be described."""
+    rng = random.Random(f"picture {number}")
+    look = Look(
+        rng.choice(_SHAPES),
+        rng.choice(_COLORS),
+        rng.randrange(0, LONGEST_S, TICK_S),
+        rng.random() < 0.3,
+        rng.choice(_COLORS) if rng.random() < 0.5 else None,
+    )
+    border = "a white border" if look.bordered else "no border"
+    flag = f"a {look.flag} flag" if look.flag else "no flag"
+    said = f"{clock_text(look.clock)}, a {look.color} {look.shape}, {border}, {flag}"
+    return _noisy(_frames([look], [7.0 * rng.random()]), number), [("Describe the picture.", said)]
+
+
+def slides(
+    number: int,
+    counts: Sequence[int] = (2, 3, 4, 6, 8, 12),
+    questions: int = 8,
+    words: float = 0.6,
+    alike: int = 1,
+    kinds: Sequence[str] = ("list", "when", "moment", "moment", "order", "order", "needle", "count"),
+) -> Example:
+    """A pair of frames each of ``counts`` pictures that have nothing to do with one another, their clocks neither.
+
+    alike   so many examples after one another have the same number of pictures
+    words   share of the questions that are answered in words; the others by an option's letter
+    """
+    count = random.Random(f"slides {number // alike}").choice(counts)
+    rng = random.Random(f"slide {number}")
+    shapes, clocks = rng.sample(_SHAPES, count), rng.sample(range(0, LONGEST_S, TICK_S), count)
+    borders = rng.randint(0 if count == 2 else 1, min(count // 2, MOST_BORDERS))
+    gaps = sorted(rng.sample(range(count - borders + 1), borders))
+    bordered = {gap + place for place, gap in enumerate(gaps)}  # with at least one picture between two
+    flagged, flag = rng.randrange(count), rng.choice(_COLORS)
+    looks = [
+        Look(shape, rng.choice(_COLORS), clock, place in bordered, flag if place == flagged else None)
+        for place, (shape, clock) in enumerate(zip(shapes, clocks, strict=True))
+    ]
+    frames = _frames(looks, [7.0 * rng.random() for _ in looks]).repeat(2, axis=0)
+    facts = Facts(shapes, list(zip(clocks, shapes, strict=True)), flag, borders)
+    return _noisy(frames, number), _asked(facts, kinds, questions, words, rng)
+
+
+def video(
+    number: int,
+    counts: Sequence[int] = (64,),
+    seconds: Sequence[int] = (120, LONGEST_S),
+    flag_frames: float = 0,
+    questions: int = 8,
+    words: float = 0.3,
+    alike: int = 1,
+    kinds: Sequence[str] = KINDS,
+) -> Example:
+    """A video like the benchmark's, or a piece of one, in one of ``counts`` uniform frames.
+
+    seconds      the shortest and the longest; the clock begins anywhere
+    flag_frames  on so many of the frames the flag is seen, if that is more than on the benchmark's
+    """
+    count = random.Random(f"frames {number // alike}").choice(counts)
+    rng = random.Random(f"video {number}")
+    shortest, longest = seconds
+    length = round(shortest * (longest / shortest) ** rng.random() / TICK_S) * TICK_S
+    script = write_script(rng, length, max(drawing.FLAG_SHARE, flag_frames / count))
+    begins = rng.randrange(0, LONGEST_S - length + 1, TICK_S)
+    times = np.linspace(0, length - 1 / drawing.frame_rate(length), count)
+    looks = [script.look(time) for time in times]
+    looks = [Look(each.shape, each.color, each.clock + begins, each.bordered, each.flag) for each in looks]
+    facts = facts_of(script)
+    moments = [(second + begins, shape) for second, shape in facts.moments]
+    facts = Facts(facts.shapes, moments, facts.flag, facts.borders)
+    return _noisy(_frames(looks, times), number), _asked(facts, kinds, questions, words, rng)
+
+
+def _asked(
+    facts: Facts, kinds: Sequence[str], questions: int, words: float, rng: random.Random
+) -> list[tuple[str, str]]:
+    asked = []
+    for _ in range(questions):
+        kind = rng.choice(kinds)
+        if kind == "list":
+            some = rng.sample(facts.moments, min(4, len(facts.moments)))
+            asked.append(("What is shown when?", ", ".join(f"{clock_text(clock)} {shape}" for clock, shape in some)))
+            continue
+        if kind == "when":
+            clock, shape = rng.choice(facts.moments)
+            asked.append((f"What does the clock show when the {shape} is on screen?", clock_text(clock)))
+            continue
+        text, right, wrong = ask(kind, facts, rng)
+        if rng.random() < words:
+            asked.append((f"{text}\nAnswer in one word.", right))
+            continue
+        options = [right, *wrong]
+        rng.shuffle(options)
+        protocol = "lmms-eval" if rng.random() < 0.2 else "vamba"
+        asked.append((prompt(text, options, protocol), LETTERS[options.index(right)]))
+    return asked
+
+
+# ---------------------------------------------------------------------------------------------- frames
+
+
+def _frames(looks: Sequence[Look], times: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(looks, EDGE, EDGE, 3) uint8, as `drawing.draw` and PIL's bicubic filter make them, from parts made once."""
+    bodies, strips, corners = _parts()
+    shape = np.array([_SHAPES.index(look.shape) for look in looks])
+    color = np.array([_COLORS.index(look.color) for look in looks])
+    clock = np.array([look.clock // TICK_S for look in looks])
+    bordered = np.array([int(look.bordered) for look in looks])
+    flag = np.array([0 if look.flag is None else 1 + _COLORS.index(look.flag) for look in looks])
+    frames = bodies[shape, color, bordered]
+    frames[:, :13] = strips[clock, bordered]
+    there = flag > 0
+    frames[there, 40:52, 41:53] = corners[flag[there]]
+    column = 6 + (np.asarray(times) * 7).astype(int) % 66 // 2
+    frames[np.arange(len(looks))[:, None], 50, column[:, None] + np.arange(2)] = 130
+    return frames
+
+
+def _noisy(frames: np.ndarray, number: int) -> np.ndarray:
+    """With a little noise, in the place of the encoder's."""
+    noise = np.random.default_rng(number).integers(-4, 5, frames.shape, np.int8)
+    return (frames.astype(np.int16) + noise).clip(0, 255).astype(np.uint8)
+
+
+@cache
+def _parts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole pictures by shape, color and border; upper strips by tick and border; right lower corners by flag."""
+
+    def seen(look: Look) -> np.ndarray:
+        picture = Image.fromarray(drawing.picture_of(look))
+        return np.asarray(picture.resize((EDGE, EDGE), Image.Resampling.BICUBIC))
+
+    borders = (False, True)
+    bodies = np.array([[[seen(Look(s, c, 0, b)) for b in borders] for c in _COLORS] for s in _SHAPES])
+    ticks = range(0, LONGEST_S, TICK_S)
+    strips = np.array([[seen(Look("ball", "red", tick, b))[:13] for b in borders] for tick in ticks])
+    corners = np.array([seen(Look("ball", "red", 0, False, c))[40:52, 41:53] for c in (None, *_COLORS)])
+    return bodies, strips, corners
