@@ -419,7 +419,7 @@ def test_the_embedded_default_runs_and_says_that_it_guesses(cli: Cli, tmp_path: 
     status, out, _ = cli("--output", tmp_path, "--limit", 2)
     assert status == 0
     assert "random weights, not a trained model" in out and "PARTIAL" in out
-    responses = {r["response"] for r in records_of(tmp_path, "synthetic", "qwen2_vl").values()}
+    responses = {r["response"] for r in records_of(tmp_path, "synthetic", "vamba").values()}
     assert all(set(response) <= set("ABCD") for response in responses)
 
 

@@ -39,7 +39,7 @@ def _add_what(parser: Parser) -> None:
     add(
         "--models",
         type=arguments.names,
-        default="random,qwen2_vl,vamba",
+        default="random,vamba",
         metavar="M,...",
         help="models, or label=model; a checkpoint's folder or Hub id means transformers (default: %(default)s)",
     )
