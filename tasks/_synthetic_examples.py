@@ -2,14 +2,16 @@
 
 Functions of a number, as `run_eval.py train` takes them (docs/training.md): frames of 56x56 pixels, and what is asked
 about them with what is to be answered. `picture` teaches what is in a picture, `slides` which things are in one picture
-and which follow each other, `video` the benchmark's own questions.
+and which follow each other, `video` the benchmark's own questions; a `lesson` is one of these, easy ones first.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -100,6 +102,25 @@ def video(
     return _noisy(_frames(looks, times), number), _asked(facts, kinds, questions, words, rng)
 
 
+def lesson(number: int, course: Sequence[Mapping[str, Any]], alike: int = 1) -> Example:
+    """What a course has at a number: easy things first.
+
+    course  parts in their order, each of ``until`` (the number of examples at which it ends, counted from the first;
+            without one it does not end) and ``of``: what is drawn from, as {"of": "slides", "share": 2, ...} with the
+            arguments of `picture`, `slides` or `video`
+    alike   so many examples after one another have frames of one number
+    """
+    place = number % 2**32  # training counts from a multiple of it
+    part = next(part for part in course if place < part.get("until", math.inf))
+    shares = [each.get("share", 1) for each in part["of"]]
+    (drawn,) = random.Random(f"lesson {number // alike}").choices(part["of"], shares)
+    arguments = {name: value for name, value in drawn.items() if name not in ("of", "share")}
+    if drawn["of"] == "picture":
+        return picture(number, **arguments)
+    drawing_of = slides if drawn["of"] == "slides" else video
+    return drawing_of(number, alike=alike, **arguments)
+
+
 def _asked(
     facts: Facts, kinds: Sequence[str], questions: int, words: float, rng: random.Random
 ) -> list[tuple[str, str]]:
@@ -110,13 +131,19 @@ def _asked(
             some = rng.sample(facts.moments, min(4, len(facts.moments)))
             asked.append(("What is shown when?", ", ".join(f"{clock_text(clock)} {shape}" for clock, shape in some)))
             continue
+        if kind == "option":
+            options = rng.sample(rng.choice((_SHAPES, _COLORS, [str(n) for n in range(1, MOST_BORDERS + 1)])), 4)
+            right = rng.choice(options)
+            asked.append((prompt(f"Which of these is {right}?", options, "vamba"), LETTERS[options.index(right)]))
+            continue
         if kind == "when":
             clock, shape = rng.choice(facts.moments)
             asked.append((f"What does the clock show when the {shape} is on screen?", clock_text(clock)))
             continue
         text, right, wrong = ask(kind, facts, rng)
         if rng.random() < words:
-            asked.append((f"{text}\nAnswer in one word.", right))
+            # With the space before it a word is the token that it is among options.
+            asked.append((f"{text}\nAnswer in one word.", f" {right}"))
             continue
         options = [right, *wrong]
         rng.shuffle(options)
