@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -48,13 +48,15 @@ def slides(
     counts: Sequence[int] = (2, 3, 4, 6, 8, 12),
     questions: int = 8,
     words: float = 0.6,
+    named: float = 0,
     alike: int = 1,
     kinds: Sequence[str] = ("list", "when", "moment", "moment", "order", "order", "needle", "count"),
 ) -> Example:
     """A pair of frames each of ``counts`` pictures that have nothing to do with one another, their clocks neither.
 
     alike   so many examples after one another have the same number of pictures
-    words   share of the questions that are answered in words; the others by an option's letter
+    words   share of the questions that are answered in words; the others by an option's letter,
+    named   a share of which behind the option itself
     """
     count = random.Random(f"slides {number // alike}").choice(counts)
     rng = random.Random(f"slide {number}")
@@ -69,7 +71,7 @@ def slides(
     ]
     frames = _frames(looks, [7.0 * rng.random() for _ in looks]).repeat(2, axis=0)
     facts = Facts(shapes, list(zip(clocks, shapes, strict=True)), flag, borders)
-    return _noisy(frames, number), _asked(facts, kinds, questions, words, rng)
+    return _noisy(frames, number), _asked(facts, kinds, questions, words, named, rng)
 
 
 def video(
@@ -79,6 +81,7 @@ def video(
     flag_frames: float = 0,
     questions: int = 8,
     words: float = 0.3,
+    named: float = 0,
     alike: int = 1,
     kinds: Sequence[str] = KINDS,
 ) -> Example:
@@ -99,7 +102,7 @@ def video(
     facts = facts_of(script)
     moments = [(second + begins, shape) for second, shape in facts.moments]
     facts = Facts(facts.shapes, moments, facts.flag, facts.borders)
-    return _noisy(_frames(looks, times), number), _asked(facts, kinds, questions, words, rng)
+    return _noisy(_frames(looks, times), number), _asked(facts, kinds, questions, words, named, rng)
 
 
 def lesson(number: int, course: Sequence[Mapping[str, Any]], alike: int = 1) -> Example:
@@ -121,8 +124,20 @@ def lesson(number: int, course: Sequence[Mapping[str, Any]], alike: int = 1) -> 
     return drawing_of(number, alike=alike, **arguments)
 
 
+def texts() -> Iterator[str]:
+    """All words that examples have, with those around them in a prompt: what a tokenizer is made of."""
+    yield "system\nYou are a helpful assistant."
+    yield from ("user\n", "assistant\n")
+    for number in range(300):
+        kinds = (*KINDS, "list", "when", "option", "options")
+        for _, asked in (picture(number), video(number, (2,), words=0.5, named=0.5, kinds=kinds)):
+            yield from (text for pair in asked for text in pair)
+    for clock in range(0, LONGEST_S, TICK_S):
+        yield clock_text(clock)
+
+
 def _asked(
-    facts: Facts, kinds: Sequence[str], questions: int, words: float, rng: random.Random
+    facts: Facts, kinds: Sequence[str], questions: int, words: float, named: float, rng: random.Random
 ) -> list[tuple[str, str]]:
     asked = []
     for _ in range(questions):
@@ -131,10 +146,20 @@ def _asked(
             some = rng.sample(facts.moments, min(4, len(facts.moments)))
             asked.append(("What is shown when?", ", ".join(f"{clock_text(clock)} {shape}" for clock, shape in some)))
             continue
+        if kind == "options":
+            options = rng.sample(rng.choice((_SHAPES, _COLORS, [str(n) for n in range(1, MOST_BORDERS + 1)])), 4)
+            letters = rng.sample(range(4), 4)
+            said = ",".join(f" {options[place]} {LETTERS[place]}" for place in letters)
+            asked.append((prompt("Which letter has which option?", options, "vamba"), said))
+            continue
         if kind == "option":
             options = rng.sample(rng.choice((_SHAPES, _COLORS, [str(n) for n in range(1, MOST_BORDERS + 1)])), 4)
             right = rng.choice(options)
-            asked.append((prompt(f"Which of these is {right}?", options, "vamba"), LETTERS[options.index(right)]))
+            text, letter = prompt(f"Which of these is {right}?", options, "vamba"), LETTERS[options.index(right)]
+            if rng.random() < named:
+                asked.append((f"{text}\nName the option, too.", f" {right} {letter}"))
+            else:
+                asked.append((text, letter))
             continue
         if kind == "when":
             clock, shape = rng.choice(facts.moments)
@@ -147,8 +172,11 @@ def _asked(
             continue
         options = [right, *wrong]
         rng.shuffle(options)
-        protocol = "lmms-eval" if rng.random() < 0.2 else "vamba"
-        asked.append((prompt(text, options, protocol), LETTERS[options.index(right)]))
+        letter = LETTERS[options.index(right)]
+        if rng.random() < named:
+            asked.append((f"{prompt(text, options, 'vamba')}\nName the option, too.", f" {right} {letter}"))
+            continue
+        asked.append((prompt(text, options, "lmms-eval" if rng.random() < 0.2 else "vamba"), letter))
     return asked
 
 
