@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -97,11 +98,9 @@ def video(
     script = write_script(rng, length, max(drawing.FLAG_SHARE, flag_frames / count))
     begins = rng.randrange(0, LONGEST_S - length + 1, TICK_S)
     times = np.linspace(0, length - 1 / drawing.frame_rate(length), count)
-    looks = [script.look(time) for time in times]
-    looks = [Look(each.shape, each.color, each.clock + begins, each.bordered, each.flag) for each in looks]
+    looks = [replace(look, clock=look.clock + begins) for look in map(script.look, times)]
     facts = facts_of(script)
-    moments = [(second + begins, shape) for second, shape in facts.moments]
-    facts = Facts(facts.shapes, moments, facts.flag, facts.borders)
+    facts = replace(facts, moments=[(second + begins, shape) for second, shape in facts.moments])
     return _noisy(_frames(looks, times), number), _asked(facts, kinds, questions, words, named, rng)
 
 
@@ -147,37 +146,37 @@ def _asked(
             asked.append(("What is shown when?", ", ".join(f"{clock_text(clock)} {shape}" for clock, shape in some)))
             continue
         if kind == "options":
-            options = rng.sample(rng.choice((_SHAPES, _COLORS, [str(n) for n in range(1, MOST_BORDERS + 1)])), 4)
-            letters = rng.sample(range(4), 4)
-            said = ",".join(f" {options[place]} {LETTERS[place]}" for place in letters)
+            options = _any_options(rng)
+            said = ",".join(f" {options[place]} {LETTERS[place]}" for place in rng.sample(range(4), 4))
             asked.append((prompt("Which letter has which option?", options, "vamba"), said))
-            continue
-        if kind == "option":
-            options = rng.sample(rng.choice((_SHAPES, _COLORS, [str(n) for n in range(1, MOST_BORDERS + 1)])), 4)
-            right = rng.choice(options)
-            text, letter = prompt(f"Which of these is {right}?", options, "vamba"), LETTERS[options.index(right)]
-            if rng.random() < named:
-                asked.append((f"{text}\nName the option, too.", f" {right} {letter}"))
-            else:
-                asked.append((text, letter))
             continue
         if kind == "when":
             clock, shape = rng.choice(facts.moments)
             asked.append((f"What does the clock show when the {shape} is on screen?", clock_text(clock)))
             continue
-        text, right, wrong = ask(kind, facts, rng)
-        if rng.random() < words:
-            # With the space before it a word is the token that it is among options.
-            asked.append((f"{text}\nAnswer in one word.", f" {right}"))
-            continue
-        options = [right, *wrong]
-        rng.shuffle(options)
+        if kind == "option":
+            options = _any_options(rng)
+            right = rng.choice(options)
+            text = f"Which of these is {right}?"
+        else:
+            text, right, wrong = ask(kind, facts, rng)
+            if rng.random() < words:
+                # With the space before it a word is the token that it is among options.
+                asked.append((f"{text}\nAnswer in one word.", f" {right}"))
+                continue
+            options = [right, *wrong]
+            rng.shuffle(options)
         letter = LETTERS[options.index(right)]
         if rng.random() < named:
             asked.append((f"{prompt(text, options, 'vamba')}\nName the option, too.", f" {right} {letter}"))
-            continue
-        asked.append((prompt(text, options, "lmms-eval" if rng.random() < 0.2 else "vamba"), letter))
+        else:
+            asked.append((prompt(text, options, "lmms-eval" if rng.random() < 0.2 else "vamba"), letter))
     return asked
+
+
+def _any_options(rng: random.Random) -> list[str]:
+    numbers = [str(n) for n in range(1, MOST_BORDERS + 1)]
+    return rng.sample(rng.choice((_SHAPES, _COLORS, numbers)), 4)
 
 
 # ---------------------------------------------------------------------------------------------- frames

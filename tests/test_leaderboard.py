@@ -226,6 +226,20 @@ def test_ladders_are_drawn_as_bars() -> None:
     assert Leaderboard(board.results[2:]).charts() == "", "one number of frames is no ladder"
 
 
+def test_a_chart_marks_parts_and_keeps_ways_of_asking_apart() -> None:
+    def rung(frames: int, **more: Any) -> Result:
+        return dataclasses.replace(result("m", frames / 100, 1.0, num_frames=frames), **more)
+
+    whole = [rung(8), rung(32)]
+    assert "*" not in Leaderboard(whole).charts()
+    part = Leaderboard([rung(8), rung(32, answered=5)]).charts()
+    assert " 8.0\n" in part and " 32.0*\n" in part and "* of a part of the benchmark's questions" in part
+    other = Leaderboard([*whole, rung(32, asked="frames shuffled")])
+    assert other.charts() == Leaderboard(whole).charts(), "another way of asking is no rung"
+    both = Leaderboard([*whole, *(rung(n, asked="shuffled") for n in (8, 32))]).charts().splitlines()
+    assert [line.split()[0] for line in both[2:]][::2] == ["m", "m"] and both[4].startswith("m shuffled")
+
+
 def test_who_guesses_is_on_no_frontier() -> None:
     def measured(value: float, low: float | None, **more: Any) -> Summary:
         return Summary({"accuracy": Metric(value, low, None if low is None else 1.0, 10, 10, **more)}, {})
