@@ -145,6 +145,9 @@ def _asked(
             some = rng.sample(facts.moments, min(4, len(facts.moments)))
             asked.append(("What is shown when?", ", ".join(f"{clock_text(clock)} {shape}" for clock, shape in some)))
             continue
+        if kind == "sequence":
+            asked.append(("Which shape comes after which?", "".join(f" {shape}" for shape in facts.shapes)))
+            continue
         if kind == "options":
             options = _any_options(rng)
             said = ",".join(f" {options[place]} {LETTERS[place]}" for place in rng.sample(range(4), 4))

@@ -160,16 +160,28 @@ def test_examples_of_one_group_have_one_number_of_frames() -> None:
     assert all(len(sizes) == 1 for sizes in groups) and set().union(*groups) == {8, 16, 32}
 
 
-def test_a_course_goes_from_easy_to_hard_and_from_the_same_number_again() -> None:
-    course = yaml.safe_load((SMALL / "videos.yaml").read_text())["data"][0]["arguments"]["course"]
+@pytest.mark.parametrize("part, most", [("2_pairs", 64), ("3_sequences", 64), ("4_letters", 512), ("5_videos", 512)])
+def test_a_course_goes_from_easy_to_hard_and_from_the_same_number_again(part: str, most: int) -> None:
+    course = yaml.safe_load((SMALL / f"{part}.yaml").read_text())["data"][0]["arguments"]["course"]
     ends = [part["until"] for part in course[:-1]]
     assert ends == sorted(ends) and all(end % 128 == 0 for end in ends), "whole groups of one number of frames"
     longest = []
     for start in (0, *ends):
         group = [examples.lesson(5 * 2**32 + start + n, course, alike=128) for n in (0, 1, 127)]
         assert len({frames.shape for frames, _ in group}) == 1 and all(asked for _, asked in group)
-        longest.append(max(len(examples.lesson(start + 128 * n, course, alike=128)[0]) for n in range(8)))
-    assert longest == sorted(longest) and longest[0] <= 8 and longest[-1] == 512
+        longest.append(max(len(examples.lesson(start + 128 * n, course, alike=128)[0]) for n in range(16)))
+    assert longest == sorted(longest) and longest[-1] == most
+
+
+def test_a_sequence_has_each_shape_once_in_its_order() -> None:
+    ((frames, asked),) = [examples.slides(5, (6,), kinds=("sequence",), questions=1)]
+    ((prompt, answer),) = asked
+    shapes = answer.split()
+    assert len(frames) == 12 and len(set(shapes)) == 6 and prompt == "Which shape comes after which?"
+    _, described = examples.slides(5, (6,), kinds=("order",), questions=40, words=1)
+    for text, word in described:
+        before = text.split("the ")[1].split("?")[0]
+        assert shapes[shapes.index(before) + 1] == word.strip()
 
 
 def test_the_small_models_tokenizer_is_made_of_the_examples() -> None:
@@ -187,7 +199,7 @@ def test_the_small_models_tokenizer_is_made_of_the_examples() -> None:
 def test_the_small_models_training_runs(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     """A few steps of both stages; the benchmark's videos are shrunk to the size that it is trained on."""
     few = ("--steps", 2, "--batch-size", 2, "--micro-batch", 2, "--no-recompute", "--device", "cpu")
-    for stage, data, start in ((1, "pictures", SMALL / "start.json"), (2, "videos", tmp_path / "1")):
+    for stage, data, start in ((1, "1_pictures", SMALL / "start.json"), (2, "2_pairs", tmp_path / "1")):
         output = tmp_path / str(stage)
         command = ("--stage", stage, "--from", start, "--data", SMALL / f"{data}.yaml", "--output", output)
         status, _, err = cli("train", *command, "--trainable", "all", *few)
