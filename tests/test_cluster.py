@@ -128,6 +128,17 @@ def test_records_do_not_depend_on_the_number_of_replicas(cluster: Any, data: Pat
         assert {**ours, "begun": ""} == {**theirs, "begun": ""}
 
 
+def test_a_model_that_sees_sees_as_well_on_a_cluster(cluster: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data_root": tmp_path / "videos", "limit": 5, "progress": False}
+    responses = []
+    for name, spread in (("alone", {}), ("spread", {"replicas": 2, "ray_address": cluster.address})):
+        evaluate([f"{TESTS / 'canary.py'}:Canary"], ["vamba_small"], output=tmp_path / name, **options, **spread)
+        records = latest_records(tmp_path / name / "canary" / "canary.vamba_small.jsonl")
+        responses.append({question: (record["response"], record["answer"]) for question, record in records.items()})
+    assert responses[0] == responses[1]
+    assert sum(response == answer for response, answer in responses[0].values()) >= 39 and len(responses[0]) == 40
+
+
 def test_what_one_begins_another_finishes(cluster: Any, data: Path, tmp_path: Path) -> None:
     """Alone, then on two GPUs; and the other way round. Each GPU is on a node of its own."""
     expected = records_of(run(data, tmp_path / "alone"))

@@ -95,7 +95,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_without_a_verb_it_runs(cli: Cli, evaluated: list[dict[str, Any]]) -> None:
-    given = ("--tasks", "mlvu, nextqa", "--num-frames", "8")
+    given = ("--tasks", "mlvu, nextqa", "--models", "vamba", "--num-frames", "8")
     for command in ((), ("run",), given, ("run", *given), ("--debug", *given), (*given, "--debug"), ("--debug", "run")):
         if "--debug" in command:
             with pytest.raises(UserError, match="that will do"):
@@ -104,8 +104,23 @@ def test_without_a_verb_it_runs(cli: Cli, evaluated: list[dict[str, Any]]) -> No
             assert cli(*command)[0] == 2
     tasks = [call["tasks"] for call in evaluated]
     assert tasks == [["synthetic"]] * 2 + [["mlvu", "nextqa"]] * 4 + [["synthetic"]]
-    assert evaluated[0]["models"] == ["random", "vamba"] and evaluated[0]["sampling"] == {}
-    assert evaluated[2]["sampling"] == {"num_frames": 8} and evaluated[2]["ladder"] == ()
+    assert evaluated[2]["sampling"] == {"num_frames": 8} and evaluated[2]["ladder"] == () and not evaluated[2]["blind"]
+
+
+def test_a_first_look_shows_a_model_that_sees(cli: Cli, evaluated: list[dict[str, Any]]) -> None:
+    """Beside one that guesses, itself without the videos, and with fewer frames; whatever is said of frames holds."""
+    cli()
+    cli("--num-frames", 16)
+    cli("--fps", 2)
+    cli("--models", "random")
+    first, few, dense, own = evaluated
+    assert first["models"] == few["models"] == ["random", "vamba_small"] and first["blind"] and few["blind"]
+    assert first["ladder"] == [8, 32, 128, 512] and first["sampling"] == {}
+    assert few["ladder"] == () and few["sampling"] == {"num_frames": 16}
+    assert dense["ladder"] == () and dense["sampling"] == {"fps": 2.0}
+    assert own["models"] == ["random"] and own["ladder"] == () and not own["blind"]
+    status, _, err = cli("--tasks", "synthetic,mlvu")
+    assert status == 2 and "which models are to be asked mlvu? Name them with --models" in err and len(evaluated) == 4
 
 
 def test_debug_is_of_one_command(cli: Cli) -> None:

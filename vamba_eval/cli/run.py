@@ -12,6 +12,8 @@ from vamba_eval.cli.results import show_board
 from vamba_eval.contracts import BOUNDS, STRATEGIES, Model, Task, UserError
 
 _BASELINES = ("random", "constant")
+_EMBEDDED = "synthetic"  # the benchmark that comes with the program
+_FRAMES_BY_DEFAULT = (8, 32, 128, 512)  # of its default run: few show little of a video, the last all that is asked
 
 
 def add_parsers(verbs: Verbs) -> None:
@@ -35,13 +37,13 @@ def add_parsers(verbs: Verbs) -> None:
 
 def _add_what(parser: Parser) -> None:
     add = parser.add_argument_group("what to run").add_argument
-    add("--tasks", type=arguments.names, default="synthetic", metavar="T,...", help="benchmarks (default: %(default)s)")
+    add("--tasks", type=arguments.names, default=_EMBEDDED, metavar="T,...", help="benchmarks (default: %(default)s)")
     add(
         "--models",
         type=arguments.names,
-        default="random,vamba",
         metavar="M,...",
-        help="models, or label=model; a checkpoint's folder or Hub id means transformers (default: %(default)s)",
+        help="models, or label=model; a checkpoint's folder or Hub id means transformers (default, of the benchmark "
+        "synthetic: random and vamba_small, which is asked blind, too, and with 8, 32, 128 and 512 frames)",
     )
     add(
         "--model-args",
@@ -200,10 +202,14 @@ def _run(args: Namespace) -> int:
     from vamba_eval.run.evaluate import evaluate
     from vamba_eval.run.probes import Probes
 
-    models = args.models
+    models, sampling, counts = args.models, _sampling(args), args.num_frames or []
+    blind = args.blind or args.baselines
+    if models is None:
+        models, blind = _shown_by_default(args.tasks), True
+        if not (sampling or counts or args.preset or args.frames_from):
+            counts = list(_FRAMES_BY_DEFAULT)
     if args.baselines:
         models = models + [name for name in _BASELINES if name not in models]
-    counts = args.num_frames or []
     board = evaluate(
         args.tasks,
         models,
@@ -213,7 +219,7 @@ def _run(args: Namespace) -> int:
         protocol=args.protocol,
         split=args.split,
         preset=args.preset,
-        sampling=_sampling(args),
+        sampling=sampling,
         generation=_generation(args),
         model_args=arguments.by_label(args.model_args),
         reading=arguments.reading(
@@ -227,7 +233,7 @@ def _run(args: Namespace) -> int:
         limit=args.limit,
         ladder=counts if len(counts) > 1 else (),
         seeds=args.seeds,
-        blind=args.blind or args.baselines,
+        blind=blind,
         probes=Probes(args.rotate_options, args.prompt_variants, args.shuffle_frames),
         frames_from=args.frames_from,
         accept_environment=args.accept_environment,
@@ -247,6 +253,16 @@ def _run(args: Namespace) -> int:
         if args.push_to_hub:
             print(f"\nUploaded: {to_hub(folder, args.push_to_hub)}")
     return 1 if board.num_failed or board.left_out else 0
+
+
+def _shown_by_default(tasks: list[str]) -> list[str]:
+    """Models for a first look: one that guesses, and one that sees what the embedded benchmark shows, and no other."""
+    if others := [task for task in tasks if task != _EMBEDDED]:
+        raise UserError(
+            f"which models are to be asked {', '.join(others)}? Name them with --models; those that come with this "
+            f"program are for the benchmark {_EMBEDDED}"
+        )
+    return ["random", "vamba_small"]
 
 
 def _sampling(args: Namespace) -> dict[str, Any]:

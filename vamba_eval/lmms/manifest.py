@@ -12,13 +12,13 @@ _BLIND = ("constant", "random")  # adapters that look at no video
 
 
 def adapters() -> dict[str, str]:
-    """Our adapters that look at videos, by what lmms-eval calls them: others than `vamba` have that before their name,
-    since lmms-eval has models of the same names."""
+    """Our adapters that look at videos, by what lmms-eval calls them. Their names begin with `vamba` there, since it
+    has models of the same names."""
     package = importlib.util.find_spec("vamba_eval.model_adapters")
     folders = package.submodule_search_locations if package is not None else None
     names = sorted(module.name for module in pkgutil.iter_modules(folders or ()))
     seeing = [name for name in names if not name.startswith("_") and name not in _BLIND]
-    return {name if name == _FAMILY else f"{_FAMILY}_{name}": name for name in seeing}
+    return {name if name.startswith(_FAMILY) else f"{_FAMILY}_{name}": name for name in seeing}
 
 
 def manifests() -> list[Any]:

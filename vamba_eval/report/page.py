@@ -479,10 +479,12 @@ def _cells(label: str, result: Result, *, several_kinds: bool) -> dict[str, _Cel
     def served(name: str, scale: float = 1) -> _Cell:
         return number(name, scale=scale) if result.provenance.served else ("", None)
 
+    remark = " (random weights)" if result.random_weights else ""
+    remark = f" (trained on {result.trained_on})" if result.trained_on else remark
     saw, ran = (" · ".join(parts) for parts in (result.provenance.saw(), result.provenance.ran()))
     count = "{:,}".format if not result.source else lambda _: ""
     return {
-        "Model": (label + (" (random weights)" if result.random_weights else ""), label),
+        "Model": (label + remark, label),
         "Benchmark": (result.title, result.title),
         "Run": (result.run, result.run),
         "Protocol": (result.protocol, result.protocol),

@@ -47,8 +47,11 @@ def ask(
     except (ValueError, VideoError) as error:
         raise UserError(str(error)) from error
     adapter = registry.load_local(model, **model_args)
-    if adapter.describe().get("weights") == "random":
+    identity = adapter.describe()
+    if identity.get("weights") == "random":
         print(f"{label} has random weights, it is not a trained model: its answers mean nothing", file=sys.stderr)
+    if limits := identity.get("trained_on"):
+        print(f"{label} is trained on {limits}: its answers about other videos mean nothing", file=sys.stderr)
     try:
         with Meter() as meter:
             session = Session(adapter, clip if adapter.reads_video else None, meter)

@@ -342,6 +342,8 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
         yield "", f": {r.batched:,} responses were given in batches; their seconds and joules are even shares"
     if r.random_weights:
         yield "", ": random weights, not a trained model; the answers mean nothing"
+    if r.trained_on:
+        yield "", f": trained on {r.trained_on}; says nothing of other models, or of other videos"
     if r.chance is not None and r.summary.metrics:
         name, metric = r.summary.headline
         if metric.low is not None and metric.high is not None and metric.low <= r.chance <= metric.high:

@@ -62,6 +62,7 @@ class Result:
     peak_kind: str = ""
     hardware: str = ""
     random_weights: bool = False
+    trained_on: str = ""
     failures: list[str] = field(default_factory=list)
     source: str = ""
     environments: int = 1
@@ -225,6 +226,7 @@ def result_of(run: ScoredRun) -> Result:
         if run.identity.get("served")
         else _hardware(last["hardware"]),  # the server's is not seen from here
         random_weights=run.identity.get("weights") == "random",
+        trained_on=str(run.identity.get("trained_on") or ""),
         failures=unique(record.error for record in run.records if record.error is not None),
         environments=max(1, len(used)),
         judge=str(run.judgements.judge or ""),
