@@ -726,6 +726,34 @@ def test_what_it_cannot_begin_with(cli: Callable[..., tuple[int, str, str]], wor
         RandomAdapter.train(None)
 
 
+@pytest.mark.parametrize("published", [True, False], ids=["as published", "as transformers writes it"])
+def test_a_checkpoints_code_is_not_run(
+    published: bool,
+    cli: Callable[..., tuple[int, str, str]],
+    work: Path,
+    qwen: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither a checkpoint's nor that of a tokenizer beside a configuration, where somebody would say yes."""
+    folder = Path(shutil.copytree(qwen, work / "shipped"))
+    (folder / "small.json").write_text(json.dumps(SMALL))
+    (folder / "config.json").write_text(json.dumps({"model_type": "vamba"}))  # of qwen2_vl a tokenizer is known
+    (folder / "shipped.py").write_text(f"open({str(work / 'it_ran')!r}, 'w')\nclass Shipped: pass\n")
+    theirs = json.loads((folder / "tokenizer_config.json").read_text())
+    theirs |= {"auto_map": {"AutoTokenizer": [None, "shipped.Shipped"]}, "tokenizer_class": "Shipped"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(theirs))
+    if published:
+        written = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+        (folder / "processor_config.json").unlink()
+        (folder / "preprocessor_config.json").write_text(json.dumps(written))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "yes")
+    for start in ("shipped", "shipped/small.json"):
+        status, _, err = cli(*command(work, "out", "--steps", 1, start=start))
+        assert status == 2 and "contains custom code" in err, err
+    assert not asked and not (work / "it_ran").exists()
+
+
 def test_a_loss_that_is_no_number_ends_it(cli: Callable[..., tuple[int, str, str]], work: Path) -> None:
     status, _, err = cli(*command(work, "out", "--steps", 30, "--batch-size", 1, "--learning-rate", 1e30))
     assert status == 2 and "begin again with a lower learning rate" in err

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, Qwen2VLForConditionalGeneration
 from transformers.utils import cached_file
 
-from vamba_eval.contracts import UserError
+from vamba_eval.contracts import UserError, first_line
 
 from .. import _random_weights, _transformers
 from .configuration import RELEASED, VAMBA_KEYS, VambaConfig, released_config
@@ -63,7 +63,13 @@ def read_processor(start: str) -> VambaProcessor:
     if cached_file(start, SETTINGS_FILE, _raise_exceptions_for_missing_entries=False) is not None:
         return VambaProcessor.from_pretrained(start)
     values = json.loads(Path(str(cached_file(start, "processor_config.json"))).read_text(encoding="utf-8"))
-    return VambaProcessor(AutoTokenizer.from_pretrained(start), PixelSettings.from_dict(values["image_processor"]))
+    return VambaProcessor(read_tokenizer(start), PixelSettings.from_dict(values["image_processor"]))
+
+
+def read_tokenizer(start: str | Path) -> Any:
+    """Of a checkpoint. Raises ValueError where it comes with code of its own, which is never run."""
+    # Not told, transformers asks on the terminal, or takes its answer from whatever is piped in.
+    return AutoTokenizer.from_pretrained(start, trust_remote_code=False)
 
 
 def from_qwen2_vl(qwen: Any, model_class: type[VambaForConditionalGeneration], seed: int) -> Any:
@@ -158,7 +164,10 @@ def _random(file: Path, model_class: type[VambaForConditionalGeneration], seed: 
     if not isinstance(values, dict) or "vision_mamba_mixer_config" not in values:
         raise UserError(f"{file} is no configuration of Vamba: it has no vision_mamba_mixer_config")
     own = (file.parent / "tokenizer.json").exists()
-    tokenizer: Any = AutoTokenizer.from_pretrained(file.parent) if own else _random_weights.tiny_tokenizer()
+    try:
+        tokenizer: Any = read_tokenizer(file.parent) if own else _random_weights.tiny_tokenizer()
+    except (OSError, ValueError) as error:
+        raise UserError(f"the tokenizer beside {file} cannot be loaded: {first_line(error)}") from error
     settings = PixelSettings()
     if (beside := file.parent / SETTINGS_FILE).exists():
         settings = PixelSettings.from_dict(json.loads(beside.read_text(encoding="utf-8")))
