@@ -160,6 +160,23 @@ def letters_shifted(monkeypatch: Patch) -> None:
     monkeypatch.setattr(synthetic, "letter_prompt", lambda text, options: prompt(text, (*options[1:], options[0])))
 
 
+def question_left_out(monkeypatch: Patch) -> None:
+    """Options alone are shown."""
+    prompt = synthetic.letter_prompt
+    monkeypatch.setattr(synthetic, "letter_prompt", lambda text, options: prompt("", options))
+
+
+def first_segment_lost(monkeypatch: Patch) -> None:
+    """What is kept of it is the second's."""
+    segments = VambaProcessor.segments
+
+    def stale(self: VambaProcessor, *args: Any, **options: Any) -> Iterator[Any]:
+        made = list(segments(self, *args, **options))
+        yield from (made[1], *made[1:])
+
+    monkeypatch.setattr(VambaProcessor, "segments", stale)
+
+
 def another_video(monkeypatch: Patch) -> None:
     """Questions are put about the video before."""
     encode, kept = VambaAdapter.encode, []
@@ -179,6 +196,8 @@ BROKEN: dict[str, tuple[Callable[[Patch], None], tuple[str, ...], dict[str, Any]
         {},
     ),
     "one frame in eight": (frames_changed(lambda frames: frames[::8]), ("count",), {}),
+    "stuck at a frame": (frames_changed(lambda frames: frames[:1].repeat(len(frames), axis=0)), KINDS, {}),
+    "the first half lost": (first_segment_lost, ("order", "count", "moment"), {"segment_frames": 64}),
     "half a second early": (half_a_second_early, KINDS, {}),
     "the last key frame lost": (last_key_frame_lost, KINDS, {}),
     "colors swapped": (colors_swapped, ("needle",), {}),
@@ -189,6 +208,7 @@ BROKEN: dict[str, tuple[Callable[[Patch], None], tuple[str, ...], dict[str, Any]
     "tokens of another table": (tokens_of_another_table, KINDS, {}),
     "state not carried over": (state_not_carried_over, ("count",), {"segment_frames": 8}),
     "letters shifted": (letters_shifted, KINDS, {}),
+    "the question left out": (question_left_out, KINDS, {}),
     "another video": (another_video, KINDS, {}),
 }
 
