@@ -319,7 +319,7 @@ def test_exports_of_a_task_of_somebodys_own_come_back(tmp_path: Path) -> None:
 
     (results,) = (tmp_path / "logs").rglob("*_results.json")
     results.write_text(results.read_text().replace("test_import_lmms:Own", "no_such_module:Own"))
-    with pytest.raises(UserError, match=r"not imported: .*no_such_module:Own, which cannot be imported"):
+    with pytest.raises(UserError, match=r"not imported: .*--task-code no_such_module:Own"):
         import_logs([tmp_path / "logs"], tmp_path / "lost")
     write_log(tmp_path / "logs", [sample(0, "A")], None)
     done = import_logs([tmp_path / "logs"], tmp_path / "both")

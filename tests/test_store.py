@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from vamba_eval.contracts import UserError
+from vamba_eval.files import safe_name
 from vamba_eval.store.records import Record
-from vamba_eval.store.runs import RecordFile, Run, find_runs, latest_records, read_info, safe_name
+from vamba_eval.store.runs import RecordFile, Run, find_runs, latest_records, read_info
 
 HERE = {"python": "3", "packages": {"torch": "2.11"}, "hardware": {"cpu": "x"}}
 COUNTS = {"videos": 1, "questions": 2}

@@ -6,6 +6,7 @@ Knows nothing of what is in the files.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,3 +63,8 @@ def locked(path: Path, taken: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def safe_name(name: str) -> str:
+    """``name`` as one path component that the dots of a record file's name cannot confuse."""
+    return re.sub(r"[^A-Za-z0-9_+=-]+", "-", name).strip("-") or "run"

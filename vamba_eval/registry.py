@@ -18,14 +18,19 @@ import pkgutil
 import re
 import sys
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from vamba_eval.contracts import Model, ModelAdapter, ServedModel, Task, UserError, first_line
+from vamba_eval.files import safe_name
 
 T = TypeVar("T", Task, Model)
+# Tasks of other people's code that a caller of this process has named, the latest last.
+_NAMED: list[type[Task]] = []
 # The two kinds of plugin. Any, because type checkers refuse an abstract class as a value of type[T].
 _TASK: Any = Task
 _MODEL: Any = Model
@@ -38,6 +43,46 @@ _NOUNS: dict[type, str] = {Task: "task", Model: "model"}
 def load_task(name: str) -> Task:
     """The task called ``name``. Raises UserError, naming the nearest, if there is none."""
     return cast(Task, _find(_TASK, name)())
+
+
+def name_task_code(code: str) -> None:
+    """Run a task's code because somebody asks for it: a ``.py`` file (with ``:CLASS``), or ``MODULE:CLASS``.
+
+    From then on stored results may be of that task. Raises UserError where it cannot be imported.
+    """
+    if code.partition(":")[0].endswith(".py"):
+        _find(_TASK, code)
+        return
+    module, colon, name = code.partition(":")
+    try:
+        cls = attrgetter(name)(importlib.import_module(module)) if colon else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the task {code} cannot be imported: {error}") from error
+    if not (inspect.isclass(cls) and issubclass(cls, Task)):
+        raise UserError(f"{code} is no task: name a .py file, a FILE.py:CLASS or a MODULE:CLASS")
+    _NAMED.append(cls)
+
+
+def recorded_task(source: str, name: str) -> Task:
+    """The task that stored results are of, by its ``name`` as they have it and its ``source``. Runs no code of theirs.
+
+    Results are other people's data. Built-in tasks and those of installed packages are found by their names; of
+    anybody else's code, only what a caller of this process has named or imported already. Raises UserError.
+    """
+    if source in _builtin(Task) or source in _entry_points(Task):
+        return load_task(source)
+    for cls in reversed(_NAMED):
+        if name in (cls.name, safe_name(cls.name)):
+            return cls()
+    module, colon, attribute = source.partition(":")
+    if colon and module in sys.modules and not module.endswith(".py"):
+        with suppress(AttributeError):
+            cls = attrgetter(attribute)(sys.modules[module])
+            if inspect.isclass(cls) and issubclass(cls, Task) and not inspect.isabstract(cls):
+                return cls()
+    if not colon and not source.endswith(".py"):
+        raise _unknown(Task, source)
+    raise UserError(f"its task is code of somebody's own, which is only run if you name it: --task-code {source}")
 
 
 def load_adapter(name: str, **args: Any) -> Model:
@@ -145,7 +190,10 @@ def describe_all(kind: type[Task] | type[Model]) -> dict[str, str]:
 def _find(kind: type[T], name: str) -> type[T]:
     if name.partition(":")[0].endswith(".py"):
         path, _, class_name = name.partition(":")
-        return _only_subclass(kind, module_at(Path(path)), class_name)
+        cls = _only_subclass(kind, module_at(Path(path)), class_name)
+        if issubclass(cls, Task) and cls not in _NAMED:
+            _NAMED.append(cls)
+        return cls
     if name in _builtin(kind):
         return _only_subclass(kind, importlib.import_module(f"{_PACKAGES[kind]}.{name}"))
     if (entry := _entry_points(kind).get(name)) is not None:

@@ -21,6 +21,7 @@ from vamba_eval._version import __version__
 from vamba_eval.cli import ask, data, profile, results, run, train
 from vamba_eval.cli.arguments import Parser
 from vamba_eval.contracts import BudgetSpent, UserError
+from vamba_eval.registry import name_task_code
 
 _DESCRIPTION = "Evaluate long-video language models: how well they answer, and what each answer costs."
 _EPILOG = """\
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parse(arguments)
         kept = getattr(args, "kept", kept)
+        for code in getattr(args, "task_code", ()):
+            name_task_code(code)
         return int(args.func(args))
     except UserError as error:
         if debug:

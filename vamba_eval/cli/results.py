@@ -43,6 +43,13 @@ def add_parsers(verbs: Verbs) -> None:
 # Arguments of several verbs.
 _RESULTS: dict[str, Any] = {"type": Path, "metavar": "RESULTS", "help": "run folders, or folders of runs"}
 _JUDGE: dict[str, Any] = {"metavar": "MODEL[@URL]", "help": "whose grades to show, where several models graded"}
+_TASK_CODE: dict[str, Any] = {
+    "action": "append",
+    "default": [],
+    "metavar": "CODE",
+    "help": "run a task's code to score its responses: a .py file (FILE.py:CLASS) or MODULE:CLASS; may be repeated. "
+    "What results themselves name is never run",
+}
 _PUBLISHED: dict[str, Any] = {"action": "store_true", "help": "add the Vamba paper's rows, marked as reported"}
 
 
@@ -53,6 +60,7 @@ def _add_tables(parser: Parser) -> None:
     add = parser.add_argument
     add("results", nargs="*", default=[], **_RESULTS)  # none with --published
     add("--judge", **_JUDGE)
+    add("--task-code", **_TASK_CODE)
     add("--published", **_PUBLISHED)
     add("--sort", metavar="COLUMN", help="best first by a column of the CSV, such as score or first_answer_s")
     add("--where", metavar="QUERY", help="""only some rows, such as 'num_frames >= 64 and task == "mlvu"'""")
@@ -139,6 +147,7 @@ def _add_compare(verbs: Verbs) -> None:
     for name in ("run_a", "run_b"):
         parser.add_argument(name, metavar=name.upper(), help="a run's folder, or FOLDER:MODEL where it holds several")
     parser.add_argument("--protocol", help="score both by this one's rules (default: each by its own)")
+    parser.add_argument("--task-code", **_TASK_CODE)
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="also write compare.md, differences.csv and flips.csv"
     )
@@ -172,6 +181,7 @@ def _add_items(verbs: Verbs) -> None:
     add("results", nargs="*", default=[], **_RESULTS)
     add("--protocol", help="score by this one's rules (default: each run by its own)")
     add("--judge", **_JUDGE)
+    add("--task-code", **_TASK_CODE)
     add(
         "--list",
         choices=("none", "all", "blind"),
@@ -218,6 +228,7 @@ def _add_report(verbs: Verbs) -> None:
     add("--protocol", help="score by this one's rules (default: each run by its own)")
     add("--published", **_PUBLISHED)
     add("--judge", **_JUDGE)
+    add("--task-code", **_TASK_CODE)
     add("--max-thumbnails", type=int, default=1000, metavar="N", help="clips whose frames are shown (default: 1000)")
     add("--no-images", action="store_true", help="show no frames, for a small page")
 
@@ -254,6 +265,7 @@ def _add_export(verbs: Verbs) -> None:
     add("results", nargs="+", **_RESULTS)
     add("--format", choices=("official", "lmms-eval"), default="official", help="default: official")
     add("--protocol", help="by whose rules answers are read from the responses (default: the run's)")
+    add("--task-code", **_TASK_CODE)
     add("--output", type=Path, required=True, metavar="DIR", help="where the files go")
 
 
@@ -281,6 +293,7 @@ def _add_judge(verbs: Verbs) -> None:
     )
     add = parser.add_argument
     add("results", nargs="+", **_RESULTS)
+    add("--task-code", **_TASK_CODE)
     add("--judge-model", required=True, metavar="NAME", help="the judge's name at its endpoint")
     add("--judge-url", metavar="URL", help="an OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's)")
     add("--judge-key-env", default="OPENAI_API_KEY", metavar="NAME", help="the variable that holds its key")
@@ -333,6 +346,7 @@ def _add_import_lmms(verbs: Verbs) -> None:
     add("logs", nargs="+", type=Path, metavar="LOGS", help="folders, or files *_samples_*.jsonl")
     add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
     add("--name", help="the run's folder below --output (default: by model and time)")
+    add("--task-code", **_TASK_CODE)
     add("--label", help="what to call the model (default: lmms-eval's name for it)")
     add(
         "--data-root",

@@ -19,9 +19,10 @@ from vamba_eval import registry
 from vamba_eval.contracts import BOUNDS, GenerationSettings, InLmmsEval, Question, Task, UserError, Video
 from vamba_eval.exchange.lmms_files import COUNTED_AS, PROTOCOL, Log, find_logs, is_failure, prompt_in, responses_in
 from vamba_eval.exchange.lmms_questions import disagreements, matched_questions, other_prompts, told_question
-from vamba_eval.score.scored import recorded_task
+from vamba_eval.files import safe_name
+from vamba_eval.score.scored import task_of_run
 from vamba_eval.store.records import Record
-from vamba_eval.store.runs import Run, read_records, safe_name
+from vamba_eval.store.runs import Run, read_records
 
 _OUR_MODELS = re.compile(r"vamba(_\w+)?")
 # Their arguments that choose or size frames otherwise than by number and edges, as our tasks do.
@@ -109,7 +110,7 @@ def import_logs(
 def _task_of(log: Log) -> tuple[Task, str | None] | None:
     """Ours, by what our own export says, by lmms-eval's name, or by the functions that its task is defined by."""
     if log.is_ours:
-        return recorded_task(log.config["source"], log.file), log.config.get("split")
+        return task_of_run(log.config["source"], log.task_name, log.file), log.config.get("split")
     functions = {
         match[1]
         for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vamba_eval import presets
 from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
+from vamba_eval.files import safe_name
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
@@ -38,7 +39,7 @@ from vamba_eval.run.work import Assignment, Recorder, Subject, Work
 from vamba_eval.run.workplace import Workplace
 from vamba_eval.score.scored import scored_record
 from vamba_eval.store.records import Record
-from vamba_eval.store.runs import Run, safe_name
+from vamba_eval.store.runs import Run
 from vamba_eval.store.thumbnails import Thumbnails
 
 if TYPE_CHECKING:

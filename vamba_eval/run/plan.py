@@ -24,10 +24,10 @@ from vamba_eval.contracts import (
     UserError,
     Video,
 )
+from vamba_eval.files import safe_name
 from vamba_eval.presets import Preset
 from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
-from vamba_eval.store.runs import safe_name
 
 log = logging.getLogger(__name__)
 

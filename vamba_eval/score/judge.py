@@ -21,7 +21,7 @@ from vamba_eval.endpoint import Endpoint, EndpointError, Usage
 from vamba_eval.files import locked, user_cache
 from vamba_eval.progress import Display
 from vamba_eval.reasoning import final_text
-from vamba_eval.score.scored import Scored, recorded_task
+from vamba_eval.score.scored import Scored, task_of_run
 from vamba_eval.store.judgements import Judge, digest, judged_path, read_judgements
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import RecordFile, find_runs, latest_records, read_info
@@ -144,7 +144,7 @@ def _judged_files(folder: Path, unusable: Scored) -> Iterator[tuple[Task, Path]]
     info = read_info(folder)
     for name, fingerprint in info["tasks"].items():
         try:
-            task = recorded_task(fingerprint["source"], folder)
+            task = task_of_run(fingerprint["source"], name, folder)
         except Exception as error:  # the module may be somebody's own
             unusable.leave_out(f"{folder}, {name}", error)
             continue

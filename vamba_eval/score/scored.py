@@ -6,13 +6,11 @@ data, no GPU and no torch.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -169,6 +167,7 @@ class Scored:
 
     runs: list[ScoredRun] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    without_task: list[tuple[Path, str]] = field(default_factory=list)  # (run's folder, task)
 
     def leave_out(self, what: str, error: Exception) -> None:
         """Note that ``what`` cannot be shown."""
@@ -180,8 +179,12 @@ class Scored:
         """Say what is left out, but for the first ``already``. Raises UserError where nothing else is there."""
         if self.left_out and not self.runs:
             raise UserError("\n".join(self.left_out))
-        for line in self.left_out[already:]:
-            log.warning("left out: %s", line)
+        log_left_out(self.left_out[already:])
+
+
+def log_left_out(lines: Sequence[str]) -> None:
+    for line in lines:
+        log.warning("left out: %s", line)
 
 
 def scored_runs(paths: Iterable[str | Path], protocol: str | None = None, judge: str | None = None) -> list[ScoredRun]:
@@ -194,6 +197,8 @@ def score_runs(
     protocol: str | None = None,
     judge: str | None = None,
     tasks: Mapping[str, Task] | None = None,
+    *,
+    partly: bool = False,
 ) -> Scored:
     """Every task and model of all runs at or below ``paths``, scored under ``protocol``.
 
@@ -201,8 +206,8 @@ def score_runs(
     By default the protocol that each was run with; ``all``: once under each that its task has, its own first.
     ``tasks`` are those at hand, by their source as runs have it: they are not imported again.
     Responses to a task that fails to score one, or that cannot be imported, are left out, with a warning.
-    Raises UserError where there is no run, where nothing is left, where there is but one run and a task of it cannot
-    be imported (with none at hand), and for a protocol that a task does not have.
+    Raises UserError where there is no run, for a protocol that a task does not have, and, unless ``partly``, where
+    nothing is left, or where there is but one run and a task of it cannot be imported (with none at hand).
     """
     found = Scored()
     tasks = tasks or {}
@@ -212,10 +217,11 @@ def score_runs(
         for task_name, fingerprint in info["tasks"].items():
             try:
                 source = fingerprint["source"]
-                task = tasks[source] if source in tasks else recorded_task(source, folder)
+                task = tasks[source] if source in tasks else task_of_run(source, task_name, folder)
             except Exception as error:  # the module may be somebody's own
                 found.leave_out(f"{folder}, {task_name}", error)
-                if len(folders) == 1 and not tasks:
+                found.without_task.append((folder, task_name))
+                if len(folders) == 1 and not tasks and not partly:
                     raise UserError(found.left_out[-1]) from error
                 continue
             for model in info["models"]:
@@ -235,7 +241,8 @@ def score_runs(
                         continue
                     run = ScoredRun(folder, info, task, task_name, model, used, records, scored, judgements)
                     found.runs.append(run)
-    found.warn()
+    if found.runs or not partly:
+        found.warn()
     return found
 
 
@@ -315,19 +322,12 @@ def _protocols(task: Task, own: str, asked: str | None) -> list[str]:
     return [used]
 
 
-def recorded_task(source: str, folder: Path) -> Task:
-    """The task that the run in ``folder`` was made with: a name, or ``module:class`` of one that was passed."""
-    if ":" in source and not source.partition(":")[0].endswith(".py"):
-        module, _, name = source.partition(":")
-        if "<locals>" in name:
-            raise UserError(
-                f"{folder} was made with the task {source}, a class inside a function, which nobody else can import: "
-                "evaluate() with the same arguments returns its table, and asks nothing again; for tables by other "
-                f"means, move the class to the top level of a module, and in {folder / 'run.json'} make the task's "
-                "source MODULE:CLASS"
-            )
-        try:
-            return attrgetter(name)(importlib.import_module(module))()
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"{folder} was made with the task {source}, which cannot be imported: {error}") from error
-    return registry.load_task(source)
+def task_of_run(source: str, name: str, folder: Path) -> Task:
+    """The task that the run in ``folder`` was made with. Raises UserError, saying what would help."""
+    if "<locals>" in source:
+        raise UserError(
+            f"{folder} was made with the task {source}, a class inside a function, which nobody else can import: "
+            "evaluate() with the same arguments returns its table, and asks nothing again; for tables by other "
+            f"means, move the class to the top level of a module, and name that: --task-code MODULE:CLASS"
+        )
+    return registry.recorded_task(source, name)

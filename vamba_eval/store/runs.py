@@ -246,11 +246,6 @@ def _natural(path: Path) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
-def safe_name(name: str) -> str:
-    """``name`` as one path component that the dots of a record file's name cannot confuse."""
-    return re.sub(r"[^A-Za-z0-9_+=-]+", "-", name).strip("-") or "run"
-
-
 def difference(
     known: Mapping[str, Any], asked: Mapping[str, Any], known_is: str = "there", asked_is: str = "now"
 ) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Metric, Task, UserError
-from vamba_eval.score.scored import Scored, ScoredRun, score_runs
+from vamba_eval.score.scored import Scored, ScoredRun, log_left_out, score_runs
 from vamba_eval.tables.costs import Costs, Distribution
 from vamba_eval.tables.ladders import charts, ladders_of
 from vamba_eval.tables.provenance import EXPLAINED, Provenance, differing_facts, provenance_markdown
@@ -26,6 +26,7 @@ from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, results_of
 from vamba_eval.tables.robustness import robustness_markdown
+from vamba_eval.tables.stored import stored_results
 from vamba_eval.tables.text import markdown_table, plain_cell, shown, tabulated, unique, write_csv, write_rows
 
 if TYPE_CHECKING:
@@ -61,10 +62,16 @@ class Leaderboard:
         ``judge`` (MODEL or MODEL@URL) says whose grades count where several language models graded.
         ``published`` adds the paper's rows for the tasks that the runs have (for all tasks, without runs).
         ``tasks`` are those at hand, by what runs call their source: they need not be imported.
-        Raises UserError where there is no run, and where none can be scored.
+        Of a task whose code is not at hand the run's own table is shown, where there is one. Raises UserError where
+        there is no run, and where there is nothing to show.
         """
-        board, _ = cls.with_runs(score_runs(paths, protocol, judge, tasks), published=published)
-        return board
+        scored = score_runs(paths, protocol, judge, tasks, partly=True)
+        stored = [] if protocol else stored_results(scored.without_task)
+        if stored and not scored.runs:
+            log_left_out(scored.left_out)
+            return cls(stored, left_out=scored.left_out)
+        board, _ = cls.with_runs(scored, published=published)
+        return cls([*board.results, *stored], left_out=board.left_out)
 
     @classmethod
     def with_runs(cls, scored: Scored, *, published: bool = False) -> tuple[Leaderboard, list[ScoredRun]]:

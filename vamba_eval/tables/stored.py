@@ -1,0 +1,50 @@
+"""Rows of the tables that runs have beside their records: what there is to show where a task's code is not run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vamba_eval.contracts import Metric, Summary
+from vamba_eval.tables.result import Result
+
+TABLE = "leaderboard.json"
+
+
+def stored_results(runs: Iterable[tuple[Path, str]]) -> list[Result]:
+    """Results of (a run's folder, a task) as the run's own table has them, each marked as not scored here."""
+    return [result for folder, task in runs for result in _results(folder, task)]
+
+
+def _results(folder: Path, task: str) -> list[Result]:
+    for place in (folder, folder.parent):  # the runs of a ladder have one table above them
+        try:
+            rows = json.loads((place / TABLE).read_text(encoding="utf-8"))
+            found = [_result(row, place) for row in rows if row["task"] == task and row["run"] == folder.name]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # none, or none of ours
+        if found:
+            return found
+    return []
+
+
+def _result(row: dict[str, Any], place: Path) -> Result:
+    low, high = (None if row[name] is None else float(row[name]) for name in ("ci95_low", "ci95_high"))
+    counts = (int(row["answered"]), int(row["videos"]))
+    metric = Metric(float(row["score"]), low, high, *counts, best=float(row["best"]), unit=str(row["unit"]))
+    frames = row["num_frames"]
+    return Result(
+        str(row["run"]),
+        str(row["model"]),
+        str(row["task"]),
+        str(row["task"]),
+        str(row["protocol"]),
+        frames if isinstance(frames, int) else None,
+        summary=Summary({str(row["metric"]): metric}, {}),
+        questions=int(row["questions"]),
+        answered=int(row["answered"]),
+        videos=int(row["videos"]),
+        source=f"stored in {place / TABLE}, not scored here",
+    )
