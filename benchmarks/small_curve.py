@@ -1,10 +1,11 @@
 """The loss of the small Vamba's training, from its log, as docs/vamba-small.svg.
 
-python benchmarks/small_curve.py (needs matplotlib)
+python benchmarks/small_curve.py [--output FILE.svg] (needs matplotlib)
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -18,6 +19,9 @@ FOLDER = REPOSITORY / "model_adapters" / "vamba" / "small"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "vamba-small.svg")
+    output = parser.parse_args().output
     plt.rcParams["svg.hashsalt"] = "vamba-small"  # the same file every time
     card = json.loads((FOLDER / "training.json").read_text())
     log = [json.loads(line) for line in (FOLDER / "training_log.jsonl").read_text().splitlines()]
@@ -32,7 +36,8 @@ def main() -> None:
         before += run.get("stopped_at", run["steps"])
     axes.set(yscale="log", ylim=(2e-3, 10), xlabel="optimizer steps of 128 videos", ylabel="loss, nats an answer token")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(REPOSITORY / "docs" / "vamba-small.svg", metadata={"Date": None})
+    figure.savefig(output, metadata={"Date": None})
+    print(f"{before:,} steps: {output}")
 
 
 if __name__ == "__main__":

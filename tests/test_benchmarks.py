@@ -164,6 +164,11 @@ def gpus(printed: str) -> None:
     assert len(re.findall(r"2 videos in [\d.]+ s by [12] replica", printed)) == 2
 
 
+@smallest("--output", "{tmp}/curve.svg", needs=("matplotlib",))
+def small_curve(printed: str) -> None:
+    assert re.match(r"9,300 steps: .*curve\.svg$", printed)
+
+
 @smallest("--cpu", "--models", "qwen2_vl,qwen2_5_vl", "--frames", "2", "--size", "56x56", "--questions", "2")
 def transformers_speed(printed: str) -> None:
     rows = table(printed, "Model")

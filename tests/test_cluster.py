@@ -26,6 +26,7 @@ from vamba_eval.run.occupation import likely_costs
 from vamba_eval.store.runs import read_info, read_records
 
 ray = pytest.importorskip("ray")
+_ask_for_a_token = pytest.importorskip("vamba_eval.run.on_ray.cluster")._ask_for_a_token
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="clusters on loopback are tried on Linux alone")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -312,3 +313,62 @@ def test_the_longest_come_first(tmp_path: Path) -> None:
     assert likely_costs([video("asked", 60.0, 9, 1000)])[0] > likely_costs([short])[0]
     part = video("part", 3600.0, 1, 10, end_s=30.0)
     assert likely_costs([part, short])[0] < likely_costs([part, short])[1]
+
+
+# ------------------------------------------------------------------------------------------------ who gets in
+
+
+def test_a_stranger_gets_no_code_into_a_ray_of_our_own(data: Path, tmp_path: Path) -> None:
+    """Another user of the machine, who knows the address but not the token; and one who brings another token."""
+    home = tmp_path / "home"
+    home.mkdir()
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")} | {"HOME": str(home)}
+    (tmp_path / "marks").mkdir()
+    slow = ("--model-args", f"seeing:marks={tmp_path / 'marks'},seconds=10")
+    words = command(data, tmp_path / "out", "--replicas", 1, *slow)
+    process = subprocess.Popen(words, cwd=REPOSITORY, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: (tmp_path / "out" / "folder" / "folder.seeing.jsonl").exists())
+        assert (home / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
+        servers = [each for each in psutil.Process(process.pid).children(recursive=True) if each.name() == "gcs_server"]
+        (port,) = {conn.laddr.port for each in servers for conn in each.net_connections() if conn.status == "LISTEN"}
+        code = (
+            "import ray, os, sys\n"
+            "ray.init(sys.argv[1], log_to_driver=False)\n"
+            "print('in', ray.get(ray.remote(num_cpus=0)(os.getpid).remote(), timeout=20))\n"
+        )
+        asked = [sys.executable, "-c", code, f"{ray.util.get_node_ip_address()}:{port}"]
+        strangers = [
+            subprocess.Popen(
+                asked,
+                env={**own, "HOME": str(tmp_path), **known},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for known in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32})
+        ]
+        for stranger in strangers:
+            out, err = stranger.communicate(timeout=120)
+            assert stranger.returncode and "in" not in out.split() and "Unauthenticated" in err, err
+        assert process.poll() is None, "it was there all the while"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_what_lets_anybody_in_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for mode, address in (("disabled", "local"), ("disabled", "10.0.0.1:6379"), (None, "10.0.0.1:6379")):
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        if mode:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        caplog.clear()
+        _ask_for_a_token(address)
+        assert "asks for no token: whoever reaches it runs code as you" in caplog.text
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    caplog.clear()
+    _ask_for_a_token("10.0.0.1:6379")
+    assert not caplog.text

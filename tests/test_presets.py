@@ -136,7 +136,10 @@ def test_arguments_of_models() -> None:
         (["--preset", "qwen25-vl"], "unknown preset 'qwen25-vl' (did you mean 'qwen2.5-vl'?): there are qwen2-vl,"),
         (["--preset", "gpt"], "unknown preset 'gpt': there are"),
         (["--preset", "llava-onevision", "--models", "qwen2_vl"], "cannot act on 'qwen2_vl'"),
-        (["--preset", "llava-onevision", "--tasks", "hourvideo"], "(of the preset 'llava-onevision': --protocol over"),
+        (
+            ["--preset", "llava-onevision", "--tasks", "hourvideo", "--models", "random"],
+            "(of the preset 'llava-onevision': --protocol over",
+        ),
         (["--preset", "qwen2.5-vl", "--num-frames", "8,16"], "gives each number a size of its own"),
         (["--total-pixels", "9999999", "--num-frames", "8..32"], "gives each number a size of its own"),
         (["--max-pixels", "9999", "--longest-edge", "480"], "--longest-edge sizes frames by an edge, --max-pixels by"),

@@ -292,13 +292,19 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--temperature", "1", "--top-p", "1.5"], "top_p must be above 0 and at most 1, not 1.5"),
         (["--temperature", "1", "--top-k", "0"], "top_k must be at least 1, not 0"),
         (["--temperature", "1", "--top-k", "-5"], "top_k must be at least 1, not -5"),
-        (["--tasks", "videomme", "--longest-edge", "224"], "224 pixels is below the shortest edge of 256"),
-        (["--tasks", "videomme", "--shortest-edge", "500"], "480 pixels is below the shortest edge of 500"),
+        (
+            ["--tasks", "videomme", "--models", "random", "--longest-edge", "224"],
+            "224 pixels is below the shortest edge of 256",
+        ),
+        (
+            ["--tasks", "videomme", "--models", "random", "--shortest-edge", "500"],
+            "480 pixels is below the shortest edge of 500",
+        ),
         (["--keep-size", "--longest-edge", "224"], "--keep-size does not resize frames, --longest-edge does"),
         (["--keep-size", "--shortest-edge", "224"], "--keep-size does not resize frames, --shortest-edge does"),
         (["--models", "random", "--limit", "0"], "limit must be a positive number"),
         (["--models", "random", "--protocol", "gpt"], "no protocol 'gpt'; it has vamba, lmms-eval"),
-        (["--tasks", "videomme"], "needs its data: give --data-root"),
+        (["--tasks", "videomme", "--models", "random"], "needs its data: give --data-root"),
         (["--tasks", "nothere.py"], "no such file: nothere.py"),
         (["--tasks", ""], "at least one task"),
         (["--models", "qwen2_vl", "--model-args", "qwen2_vl:device=cuda:7"], "sees no GPU here"),
@@ -311,7 +317,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["leaderboard", "/nowhere"], "no run at or below /nowhere"),
         (["leaderboard"], "name at least one folder of runs"),
         (["leaderbord", "x"], "unknown command 'leaderbord' (did you mean 'leaderboard'?)"),
-        (["--tasks", "videomme", "--split", "foo"], "no split 'foo'; it has test"),
+        (["--tasks", "videomme", "--models", "random", "--split", "foo"], "no split 'foo'; it has test"),
         (["--models", "random", "--model-args", "random:seed=abc"], "cannot be built with seed=abc: invalid literal"),
         (["--models", "constant", "--model-args", "constant:letter=ZZ"], "give one capital letter"),
         (["--models", "qwen2_vl", "--model-args", "qwen2_vl:trust_remote_code=maybe"], "neither true nor false"),
@@ -404,7 +410,10 @@ def test_another_run_in_the_same_place_is_an_error(cli: Cli, data: Path, tmp_pat
 
 def test_help_list_and_leaderboard_import_no_torch(cli: Cli, data: Path, tmp_path: Path) -> None:
     cli("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
-    for arguments in (["list"], ["leaderboard", str(tmp_path / "out"), "--published"]):
+    for arguments in (
+        ["list"],
+        ["leaderboard", str(tmp_path / "out"), "--published", "--task-code", TASK],
+    ):
         code = (
             "import sys; from vamba_eval.cli.main import main; status = main(sys.argv[1:]);"
             "heavy = {'torch', 'transformers', 'av', 'pandas'} & set(sys.modules);"

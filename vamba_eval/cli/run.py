@@ -257,7 +257,11 @@ def _run(args: Namespace) -> int:
 
 def _shown_by_default(tasks: list[str]) -> list[str]:
     """Models for a first look: one that guesses, and one that sees what the embedded benchmark shows, and no other."""
+    from vamba_eval import registry
+
     if others := [task for task in tasks if task != _EMBEDDED]:
+        for task in others:
+            registry.load_task(task)  # of one that is not there, that is to be said
         raise UserError(
             f"which models are to be asked {', '.join(others)}? Name them with --models; those that come with this "
             f"program are for the benchmark {_EMBEDDED}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -58,6 +61,7 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # What a worker leaves, it cleans up by a process of its own, if Ray does not kill that together with it.
         os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
+        _ask_for_a_token(address)
         logging.getLogger("ray").setLevel(logging.ERROR)
         here: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
         main = threading.current_thread() is threading.main_thread()
@@ -115,6 +119,27 @@ class Cluster:
             return cast("dict[str, Any]", ray.get(task.remote(self.setting)))
         except RayTaskError as error:
             raise own_error(error) from error
+
+
+def _ask_for_a_token(address: str) -> None:
+    """Ray listens on all of a machine's addresses, and whoever it lets in runs code as this user.
+
+    Since 2.59 a cluster that Ray starts for itself lets in only who has the token. Ray makes that where there is none,
+    in a file that others may read, if the umask lets them; so it is made here, for this user alone. What somebody
+    has set in the environment stands, but not unsaid.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE")
+    token = Path.home() / ".ray" / "auth_token"
+    if address == "local" and mode is None:
+        if not (token.exists() or os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+            token.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                handle = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with open(handle, "w") as file:
+                    file.write(secrets.token_hex(32))
+    elif mode != "token" and (mode is not None or not token.exists()):
+        whose = "the Ray started here" if address == "local" else f"the Ray cluster at {address}"
+        log.warning("%s asks for no token: whoever reaches it runs code as you (docs/cluster.md)", whose)
 
 
 def own_error(error: RayTaskError) -> Exception:
