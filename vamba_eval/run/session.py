@@ -12,7 +12,7 @@ import itertools
 import math
 import reprlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, SupportsIndex, TypeVar
 
@@ -142,14 +142,12 @@ def checked_seen(seen: Any, name: str) -> Seen | None:
         return None
     if not isinstance(seen, Seen) or not isinstance(seen.kind, str):
         raise TypeError(f"the model {name!r} should say what it saw as a Seen, or None, not {_short(seen)}")
-    own = {
-        field: _count(getattr(seen, field), f"a Seen whose {field}", name) for field in ("frames", "height", "width")
-    }
-    tokens = {
-        field: None if (value := getattr(seen, field)) is None else _count(value, f"a Seen whose {field}", name)
-        for field in ("video_tokens", "kept_tokens")
-    }
-    return Seen(**own, **tokens, kind=seen.kind, times=bool(seen.times))
+    numbers: dict[str, Any] = {}
+    for field in ("frames", "height", "width", "video_tokens", "kept_tokens"):
+        value = getattr(seen, field)
+        unknown = value is None and field.endswith("_tokens")
+        numbers[field] = None if unknown else _count(value, f"a Seen whose {field}", name)
+    return replace(seen, times=bool(seen.times), **numbers)
 
 
 def _count(value: Any, what: str, name: str) -> int:
