@@ -70,6 +70,12 @@ def _evil_serve(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))  # as deaf as decord's endless loop
         while True:
             pass
+    if not honest and "slow" in name:
+        hooks = worker._hooks_into(buffer)
+        request.path.with_suffix(".begun").touch()
+        for _ in range(40):
+            hooks.alive()
+            time.sleep(0.1)
     if not honest and "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
     if not honest and "eat" in name:
@@ -368,6 +374,38 @@ def test_an_interrupted_run_leaves_nothing_behind(
     _, err = finished.communicate(timeout=120)
     assert finished.returncode == 0, err
     assert len(latest_records(path)) == 16
+
+
+def test_a_pause_of_the_whole_run_is_no_hang(folder: Path, tmp_path: Path) -> None:
+    """Ctrl-Z, or a container that is paused: time in which nobody could do anything is not the video's."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "import test_loading\n"
+        "from vamba_eval.contracts import Video\n"
+        "from vamba_eval.reading import reader\n"
+        "import pathlib\n"
+        "reader.serve = test_loading._evil_serve\n"
+        "with reader.Reader(reader.Reading(workers=1, stall_s=3)) as reads:\n"
+        "    (loaded,) = reads.clips([Video('v', pathlib.Path(sys.argv[1]), ())], test_loading.SAMPLING)\n"
+        "    print(loaded.problem, loaded.clip.note)\n"
+    )
+    path = Path(shutil.copy(folder / "0.mp4", tmp_path / "slow_twice.mp4"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY)])}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(path)], env=environment, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not path.with_suffix(".begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(8)
+    process.send_signal(signal.SIGCONT)  # it looks before the worker has had the time for a sign of life
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGCONT)
+    out, _ = process.communicate(timeout=60)
+    assert out == "None \n"
 
 
 def test_even_a_hanging_worker_dies_with_a_killed_run(folder: Path, tmp_path: Path) -> None:

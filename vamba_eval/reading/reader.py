@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_EVERY_S = 0.5
 _LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
+_PAUSE_S = 5.0  # a wait that is longer by this was a pause of the whole run: Ctrl-Z, a container that is paused
 _BEGIN_S = 120.0  # for workers to start and to load their decoder, from a slow disk too
 
 
@@ -135,6 +136,7 @@ class Reader:
         self._pool: ProcessPool | None = None
         self._starter = ThreadPoolExecutor(1, "video-reader")
         self._broken_pools = 0
+        self._looked = self._awake_since = 0.0  # when workers were last looked at, and since when all do their work
         self._cache_works = True
 
     def __enter__(self) -> Reader:
@@ -235,15 +237,24 @@ class Reader:
 
     def _next_done(self, reads: Sequence[_PendingRead], stop: threading.Event) -> _PendingRead | None:
         """The first that is ready, in the order of their start; None once ``stop`` is set."""
-        since = time.monotonic()
+        since = looked = time.monotonic()
+        if looked - self._looked > _PAUSE_S:  # by the model's work or a pause, which is not known here
+            self._awake_since = max(
+                self._awake_since, looked + min(_PAUSE_S, self.reading.stall_s) - self.reading.stall_s
+            )
         while not stop.is_set():
             for pending in reads:
                 if pending.future.done() and self._take(pending):
                     return pending
-            self._see_to_pool(reads, since)
+            self._see_to_pool(reads, max(since, self._awake_since))
+            looked = time.monotonic()
             wait([pending.future for pending in reads], timeout=_WATCH_EVERY_S, return_when=FIRST_COMPLETED)
+            self._looked = time.monotonic()
+            if self._looked - looked > _WATCH_EVERY_S + _PAUSE_S:  # the workers stood still as well
+                self._awake_since = self._looked
             for pending in reads:
-                if not pending.future.done() and pending.buffer.silent_s() > self.reading.stall_s:
+                silent_s = min(pending.buffer.silent_s(), self._looked - self._awake_since)
+                if not pending.future.done() and silent_s > self.reading.stall_s:
                     pending.stalled = True
                     pending.buffer.kill_worker()
         return None
