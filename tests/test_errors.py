@@ -21,6 +21,7 @@ NOT_THERE = FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/
         (AssertionError(" \n"), "AssertionError", "AssertionError"),
         (NOT_THERE, "[Errno 2] No such file or directory: '/data/a.mp4'", "No such file or directory"),
         (OSError("one text"), "one text", "one text"),
+        (ValueError("x" * 5000), f"{'x' * 2000} ... (5,000 characters)", f"{'x' * 2000} ... (5,000 characters)"),
         (
             av.error.InvalidDataError(1094995529, "Invalid data found when processing input", "file:a.mp4"),
             "[Errno 1094995529] Invalid data found when processing input: 'file:a.mp4'",

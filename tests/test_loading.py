@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -69,6 +70,12 @@ def _evil_serve(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))  # as deaf as decord's endless loop
         while True:
             pass
+    if not honest and "slow" in name:
+        hooks = worker._hooks_into(buffer)
+        request.path.with_suffix(".begun").touch()
+        for _ in range(40):
+            hooks.alive()
+            time.sleep(0.1)
     if not honest and "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
     if not honest and "eat" in name:
@@ -160,6 +167,76 @@ def test_a_worker_killed_at_rest_is_replaced(folder: Path) -> None:
         loads = clips(reader, videos_of(folder))
         assert len(loads) == 8 and all(loaded.clip is not None for loaded in loads.values())
     assert not workers()
+
+
+@pytest.mark.parametrize(("count", "kills"), [(1, 1), (2, 2), (4, 1)])
+def test_a_worker_killed_while_it_starts_is_replaced(folder: Path, count: int, kills: int) -> None:
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while len(killed) < kills and time.monotonic() < deadline:
+            for process in workers():
+                if process.pid not in killed and len(killed) < kills:
+                    with suppress(psutil.Error):
+                        process.kill()
+                        killed.append(process.pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with Reader(Reading(workers=count)) as reader:
+        loads = clips(reader, videos_of(folder))
+    killer.join()
+    assert len(killed) == kills and len(loads) == 8
+    assert all(loaded.clip is not None and loaded.clip.note == "" for loaded in loads.values())
+    assert not workers()
+
+
+def _not_at_first(marker: str, *limits: int) -> None:
+    """The first worker of all never comes to read."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        worker.begin_worker(*limits)
+    else:
+        time.sleep(600)
+
+
+def test_workers_that_never_begin_are_replaced(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY)]))
+    monkeypatch.setattr(reader_module, "begin_worker", functools.partial(_not_at_first, str(tmp_path / "marker")))
+    monkeypatch.setattr(reader_module, "_BEGIN_S", 5.0)
+    with Reader(Reading(workers=1, stall_s=4)) as reader:
+        loads = clips(reader, videos_of(folder))
+    assert len(loads) == 8 and all(loaded.clip is not None for loaded in loads.values())
+
+
+def _never(*limits: int) -> None:
+    os._exit(3)
+
+
+def test_workers_that_cannot_be_started_end_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY)]))
+    monkeypatch.setattr(reader_module, "begin_worker", _never)
+    with (
+        Reader(Reading(workers=2)) as reader,
+        pytest.raises(UserError, match=r"cannot be started \(\w.*--workers 0 reads in this process"),
+    ):
+        clips(reader, videos_of(folder))
+
+
+def test_a_limit_of_the_system_that_is_too_low_is_named(folder: Path) -> None:
+    script = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (4 * 2**30, 4 * 2**30))\n"
+        "from vamba_eval.reading.reader import Reader, Reading\n"
+        "Reader(Reading(workers=0)), Reader(Reading(workers=2, memory_gb=3))\n"
+        "Reader(Reading(workers=2))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert "UserError: this process may have 4.00 GiB of data (ulimit -d), which is less than the 8 GiB" in done.stderr
+    assert done.stderr.count("line 5, in <module>") == 1
 
 
 def test_clips_in_memory_are_bounded(folder: Path, tmp_path: Path) -> None:
@@ -297,6 +374,38 @@ def test_an_interrupted_run_leaves_nothing_behind(
     _, err = finished.communicate(timeout=120)
     assert finished.returncode == 0, err
     assert len(latest_records(path)) == 16
+
+
+def test_a_pause_of_the_whole_run_is_no_hang(folder: Path, tmp_path: Path) -> None:
+    """Ctrl-Z, or a container that is paused: time in which nobody could do anything is not the video's."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "import test_loading\n"
+        "from vamba_eval.contracts import Video\n"
+        "from vamba_eval.reading import reader\n"
+        "import pathlib\n"
+        "reader.serve = test_loading._evil_serve\n"
+        "with reader.Reader(reader.Reading(workers=1, stall_s=3)) as reads:\n"
+        "    (loaded,) = reads.clips([Video('v', pathlib.Path(sys.argv[1]), ())], test_loading.SAMPLING)\n"
+        "    print(loaded.problem, loaded.clip.note)\n"
+    )
+    path = Path(shutil.copy(folder / "0.mp4", tmp_path / "slow_twice.mp4"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY)])}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(path)], env=environment, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not path.with_suffix(".begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(8)
+    process.send_signal(signal.SIGCONT)  # it looks before the worker has had the time for a sign of life
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGCONT)
+    out, _ = process.communicate(timeout=60)
+    assert out == "None \n"
 
 
 def test_even_a_hanging_worker_dies_with_a_killed_run(folder: Path, tmp_path: Path) -> None:

@@ -336,6 +336,96 @@ def test_mistakes_get_one_line_and_status_2(cli: Cli, tmp_path: Path, arguments:
     assert status == 2 and message in err and "Traceback" not in err
 
 
+_HALF = """
+from vamba_eval.contracts import Answer, ModelAdapter, ServedModel
+import numpy as np
+
+class Whole(ModelAdapter):
+    name = "whole"
+
+    def __init__(self, size="8", what=""):
+        self.size = int(size)
+        if what == "type":
+            self.size = len(self.size)  # line 11
+        if what == "attribute":
+            np.nothing_of_the_kind()  # line 13
+        if what == "exit":
+            exit(0)  # line 15
+        if what == "batch_size":
+            self.batch_size = 0
+        if what == "describe":
+            self.describe = lambda: {"scale": np.float32(1.0)}
+
+    def encode(self, clip):
+        return None
+
+    def generate(self, encoded, prompts, settings):
+        return [Answer("A") for _ in prompts]
+
+class Needs(Whole):
+    def __init__(self, pretrained):
+        pass
+
+class Mute(ModelAdapter):
+    name = "mute"
+
+    def encode(self, clip):
+        return None
+
+class Nameless(Whole):
+    pass
+
+del Nameless.__mro__[1].name
+class Named(Whole):
+    name = "whole"
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "arguments", "message"),
+    [
+        (
+            "Mute",
+            "",
+            "half.py should define a Model called Mute; it defines Whole, Needs, Nameless, Named; Mute lacks generate",
+        ),
+        (
+            "Named",
+            "what=type",
+            "has a mistake, met when built with what=type: TypeError: object of type 'int' has no len",
+        ),
+        ("Named", "what=type", "half.py, line 11)"),
+        ("Named", "what=attribute", "half.py, line 13)"),
+        ("Named", "what=exit", "tried to end the process when it was built (SystemExit(0), "),
+        ("Named", "what=exit", "half.py, line 15)"),
+        ("Named", "size=x", "cannot be built with size=x: invalid literal"),
+        ("Named", "what=batch_size", "the model 'whole' (Named) should have a batch_size from 1, not 0"),
+        ("Named", "what=describe", "should describe itself by a dict of what JSON can hold: Object of type float32"),
+        ("Needs", "", "cannot be built with its defaults: "),
+        ("Nameless", "", "the model Nameless has no name: give its class one, such as name = 'nameless'"),
+    ],
+)
+def test_a_mistake_in_an_adapter_is_told_with_its_place(
+    cli: Cli, data: Path, tmp_path: Path, which: str, arguments: str, message: str
+) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(_HALF)
+    more = ["--model-args", f"m:{arguments}"] if arguments else []
+    command = ["--tasks", f"{PLUGINS}:FolderTask", "--models", f"m={file}:{which}", *more, "--data-root", data]
+    status, _, err = cli(*command, "--output", tmp_path / "out")
+    assert status == 2 and message in err and "Traceback" not in err
+
+
+def test_an_adapter_that_lacks_a_method_is_told_which(cli: Cli, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lacking.py"
+    file.write_text(
+        "from vamba_eval.contracts import ModelAdapter\n\nclass Lacking(ModelAdapter):\n    name = 'lacking'\n"
+    )
+    command = ["--tasks", f"{PLUGINS}:FolderTask", "--models", f"m={file}", "--data-root", data]
+    status, _, err = cli(*command, "--output", tmp_path / "out")
+    assert status == 2 and "exactly one Model; it defines none; Lacking lacks encode and generate" in err
+
+
 def test_options_of_the_frames_imply_their_strategy() -> None:
     def frames(task: str, **given: object) -> dict[str, object]:
         return prepare_task(task, "vamba", None, given, None, "pyav").fingerprint([])["sampling"]

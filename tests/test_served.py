@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stored import latest_records, latest_responses
 from videos import make_video
 
 from vamba_eval import Leaderboard, evaluate
-from vamba_eval.contracts import Question, UserError, Video
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Question, UserError, Video
 from vamba_eval.store.runs import RecordFile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -128,6 +129,85 @@ def test_what_is_no_answer_is_no_response(folder: Path, tmp_path: Path) -> None:
     assert "should give Answers with a text, not 'A'" in records["0-0"]["error"]
     assert records["0-1"]["response"] == "A", "the first counts"
     assert "answers question 1 of 3 again" in records["0-2"]["error"]
+
+
+class Odd(Engine):
+    """Of the questions about video 3, the second gets what a test wants."""
+
+    name = "odd"
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    async def answer(
+        self, clip: Clip | None, prompts: Sequence[str], settings: GenerationSettings
+    ) -> AsyncIterator[tuple[int, Any]]:
+        for place, prompt in enumerate(prompts):
+            if prompt != "3 1?":
+                yield place, Answer("A")
+            elif self.what == "exit":
+                sys.exit(0)
+            elif self.what == "exit of a task":
+                await asyncio.create_task(self._end())
+            elif self.what == "cancelled":
+                raise asyncio.CancelledError
+            elif self.what == "no pair":
+                yield Answer("A")  # type: ignore[misc]
+            elif self.what == "no place":
+                yield [], Answer("A")  # type: ignore[misc]
+            elif self.what == "nobody's place":
+                yield 7, Answer("A")
+            elif self.what == "interrupt":
+                raise KeyboardInterrupt
+
+    async def _end(self) -> None:
+        await asyncio.sleep(0)
+        sys.exit(0)
+
+
+class NoGenerator(Engine):
+    name = "no_generator"
+
+    async def answer(self, clip: Clip | None, prompts: Sequence[str], settings: GenerationSettings) -> Any:
+        return [Answer("A") for _ in prompts]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("exit", "RuntimeError: the model 'odd' tried to end the process (SystemExit(0))"),
+        ("exit of a task", "RuntimeError: the model 'odd' tried to end the process (SystemExit(0))"),
+        ("no pair", "TypeError: the model 'odd' should yield a place and an Answer, not Answer("),
+        ("no place", "TypeError: the model 'odd' should yield a place and an Answer, not ([], Answer("),
+        ("nobody's place", "IndexError: the model 'odd' answers question 7 of 3 which nobody asked"),
+        pytest.param(
+            "cancelled",
+            "RuntimeError: the model 'odd' raised CancelledError()",
+            marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="nobody knows who cancels"),
+        ),
+    ],
+)
+def test_what_a_served_model_does_oddly_fails_what_has_no_answer(
+    folder: Path, tmp_path: Path, what: str, said: str
+) -> None:
+    run(folder, tmp_path, Odd(what))
+    records = latest_records(tmp_path / "run" / "folder.odd.jsonl")
+    errors = {question: record["error"] for question, record in records.items() if record["error"]}
+    assert len(records) == 21 and sorted(errors) == ["3-1", "3-2"]
+    assert all(error.startswith(f"answering failed: {said}") for error in errors.values())
+
+
+def test_a_served_model_that_is_no_generator_is_told_so(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path, NoGenerator())
+    records = latest_records(tmp_path / "run" / "folder.no_generator.jsonl")
+    (error,) = {record["error"] for record in records.values()}
+    assert len(records) == 21 and "'no_generator' should answer by an asynchronous generator" in error
+
+
+def test_ctrl_c_within_a_served_model_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path, Odd("interrupt"))
 
 
 def test_seeds_blind_and_a_ladder(folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from stored import latest_records, latest_responses
 from videos import make_video
 
 from vamba_eval import Leaderboard, evaluate, load_adapter
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Seen
 from vamba_eval.cost.meter import Meter
 from vamba_eval.run.session import Request, Session, batches
 
@@ -81,6 +81,19 @@ def test_one_by_one_nothing_is_asked_ahead() -> None:
     assert pulled == ["a"] and list(batches(iter("ab"), str, 1)) == [["a"], ["b"]]
 
 
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise KeyError("no text either")
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise."""
+
+
+def throw(error: BaseException) -> Any:
+    raise error
+
+
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
@@ -88,9 +101,19 @@ def test_one_by_one_nothing_is_asked_ahead() -> None:
         (lambda prompts: "A", "not a str"),
         (lambda prompts: [Answer(None)], "whose text is None"),  # type: ignore[arg-type]
         (lambda prompts: [Answer(b"A")], "whose text is b'A'"),  # type: ignore[arg-type]
-        (lambda prompts: [], "not 0 answers"),
+        (lambda prompts: [Answer("A", thinking=b"so")], "whose thinking is a text, not b'so'"),  # type: ignore[arg-type]
+        (lambda prompts: [Answer("A", num_tokens=None)], "whose num_tokens is a count, not None"),  # type: ignore[arg-type]
+        (lambda prompts: [Answer("A", num_tokens=-1)], "whose num_tokens is a count, not -1"),
+        (lambda prompts: [Answer("A", price=float("nan"))], "whose price is a number from 0 or None, not nan"),
+        (lambda prompts: [Answer("A", seen=(4, 28, 28))], "as a Seen, or None, not (4, 28, 28)"),  # type: ignore[arg-type]
+        (lambda prompts: [Answer("A" * 10_000_000)], "the model 'odd' gave an Answer whose text has 10,000,000 char"),
+        (lambda prompts: [], "the model 'odd' should give a list of 1 Answers, one a prompt, not 0 answers"),
+        (lambda prompts: [Answer("A")] * 2, "not 2 answers"),
         (lambda prompts: None, "not a NoneType"),
-        (lambda prompts: exit(0), "tried to end the process"),
+        (lambda prompts: exit(0), "the model 'odd' tried to end the process (SystemExit(0))"),
+        (lambda prompts: throw(Panic("index out of bounds")), "the model 'odd' raised Panic('index out of bounds')"),
+        (lambda prompts: throw(Unsayable()), "Unsayable: no message"),
+        (lambda prompts: throw(ValueError("x" * 10_000_000)), "... (10,000,000 characters)"),
     ],
 )
 def test_an_odd_answer_fails_its_question_and_names_the_model(answers: Any, said: str, tmp_path: Path) -> None:
@@ -109,7 +132,78 @@ def test_an_odd_answer_fails_its_question_and_names_the_model(answers: Any, said
     records = latest_records(tmp_path / "run" / "folder.odd.jsonl")
     assert board.num_failed == 1 and records["a-1"]["response"] == "B"
     assert records["a-0"]["error"].startswith("answering failed: ") and said in records["a-0"]["error"]
-    assert records["a-0"]["response"] is None
+    assert records["a-0"]["response"] is None and len(records["a-0"]["error"]) < 3000
+
+
+def test_numbers_of_numpy_are_recorded(tmp_path: Path) -> None:
+    class Exact(ModelAdapter):
+        name = "exact"
+
+        def encode(self, clip: Clip | None) -> None:
+            return None
+
+        def seen(self, encoded: Any) -> Seen:
+            return Seen(*np.array([2, 48, 64, 9]), times=np.bool_(True))  # type: ignore[arg-type]
+
+        def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+            return [Answer("A", np.int64(3), price=np.float32(0.5), prompt_tokens=7.0)]  # type: ignore[arg-type]
+
+    make_video(tmp_path / "a.mp4", frames=4)
+    evaluate([FolderTask()], [Exact()], data_root=tmp_path, output=tmp_path, name="run", progress=False)
+    record = latest_records(tmp_path / "run" / "folder.exact.jsonl")["a-0"]
+    assert (record["num_tokens"], record["price"], record["prompt_tokens"], record["error"]) == (3, 0.5, 7, None)
+    assert record["seen"] == {
+        **{"frames": 2, "height": 48, "width": 64, "video_tokens": 9},
+        **{"kind": "video", "times": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("encode", "seen", "said"),
+    [
+        (lambda: exit(0), None, "the model 'picky' tried to end the process (SystemExit(0))"),
+        (lambda: throw(Panic("no")), None, "the model 'picky' raised Panic('no')"),
+        (lambda: throw(Unsayable()), None, "Unsayable: no message"),
+        (lambda: None, (4, 28, 28), "the model 'picky' should say what it saw as a Seen, or None, not (4, 28, 28)"),
+        (lambda: None, Seen(4, 28, None), "a Seen whose width is a count, not None"),  # type: ignore[arg-type]
+    ],
+)
+def test_encoding_that_goes_wrong_oddly_fails_its_video(encode: Any, seen: Any, said: str, tmp_path: Path) -> None:
+    class Picky(ModelAdapter):
+        name = "picky"
+
+        def encode(self, clip: Clip | None) -> Any:
+            bad = clip is not None and len(clip.frames) == 3
+            return encode() if bad else clip, bad
+
+        def seen(self, encoded: Any) -> Any:
+            return seen if encoded[1] else None
+
+        def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+            return [Answer("B")]
+
+    for name, frames in (("a", 4), ("b", 3), ("c", 4)):
+        make_video(tmp_path / f"{name}.mp4", frames=frames)
+    evaluate([FolderTask()], [Picky()], data_root=tmp_path, output=tmp_path, name="run", progress=False)
+    records = latest_records(tmp_path / "run" / "folder.picky.jsonl")
+    errors = {question: record["error"] for question, record in records.items() if record["error"]}
+    assert len(records) == 6 and list(errors) == ["b-0", "b-1"]
+    assert all(error.startswith("encoding failed: ") and said in error for error in errors.values())
+
+
+@pytest.mark.parametrize("phase", ["encode", "generate"])
+def test_ctrl_c_within_a_model_ends_the_run(phase: str, tmp_path: Path) -> None:
+    class Stopped(Batched):
+        def encode(self, clip: Clip | None) -> None:
+            if phase == "encode":
+                raise KeyboardInterrupt
+
+        def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+            raise KeyboardInterrupt
+
+    make_video(tmp_path / "a.mp4", frames=4)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([FolderTask()], [Stopped()], data_root=tmp_path, output=tmp_path, name="run", progress=False)
 
 
 def test_answers_of_a_batch_are_marked_and_share_its_costs(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vamba_eval._version import __version__
+from vamba_eval.contracts import error_text
 
 
 def nvml(function: str, *arguments: Any) -> Any:
@@ -76,7 +77,7 @@ def out_of_memory(error: BaseException) -> Literal["gpu", "host"] | None:
         on_gpu = torch is not None and torch.cuda.is_initialized()
         by_numpy = type(error).__qualname__ == "_ArrayMemoryError"  # whose __name__ is "MemoryError"
         return "gpu" if on_gpu and not by_numpy else "host"
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_HOST_MEMORY):
+    if isinstance(error, RuntimeError) and any(words in error_text(error) for words in _NO_HOST_MEMORY):
         return "host"
     return None
 

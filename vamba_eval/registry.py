@@ -17,6 +17,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import traceback
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
@@ -37,6 +38,8 @@ _MODEL: Any = Model
 _PACKAGES: dict[type, str] = {Task: "vamba_eval.tasks", Model: "vamba_eval.model_adapters"}
 _FOR_CHECKPOINTS = "transformers"  # the adapter of a checkpoint that is named in a model's place
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# What a mistake in an adapter raises, and no value of an argument.
+_MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
 _NOUNS: dict[type, str] = {Task: "task", Model: "model"}
 
 
@@ -86,20 +89,35 @@ def recorded_task(source: str, name: str) -> Task:
 
 
 def load_adapter(name: str, **args: Any) -> Model:
-    """The adapter called ``name``, built from ``args``. Raises UserError for unknown names and arguments."""
+    """The adapter called ``name``, built from ``args``. Raises UserError for unknown names and arguments, and for a
+    mistake of the adapter that shows when it is built, with its line."""
     cls = _find(_MODEL, name)
     accepted = inspect.signature(cls).parameters
     unknown = [] if any(p.kind is p.VAR_KEYWORD for p in accepted.values()) else [a for a in args if a not in accepted]
     if unknown:
         takes = ", ".join(accepted) or "no arguments"
         raise UserError(f"model {name!r} has no argument {unknown[0]!r}; it takes {takes}")
+    given = ", ".join(f"{key}={value}" for key, value in args.items()) or "its defaults"
     try:
         return cast(Model, cls(**args))
-    except (ValueError, TypeError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in args.items())
-        raise UserError(
-            f"model {name!r} cannot be built with {given or 'its defaults'}: {first_line(error)}"
-        ) from error
+    except ValueError as error:
+        raise UserError(f"model {name!r} cannot be built with {given}: {first_line(error)}") from error
+    except _MISTAKES as error:
+        if (line := _line_within(error, cls)) is None:  # an argument is missing: no line of the adapter was run
+            raise UserError(f"model {name!r} cannot be built with {given}: {first_line(error)}") from error
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"model {name!r} has a mistake, met when built with {given}: {said} ({line})") from error
+    except SystemExit as error:
+        where = f"{error!r}, {_line_within(error, cls)}"
+        raise UserError(f"model {name!r} tried to end the process when it was built ({where})") from error
+
+
+def _line_within(error: BaseException, cls: type) -> str | None:
+    """The last line of the file of ``cls`` that led to ``error``, else the one that raised it; None for neither."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    own = [frame for frame in frames if frame.filename == inspect.getfile(cls)]
+    last = next(reversed(own or frames), None)
+    return None if last is None else f"{last.filename}, line {last.lineno}"
 
 
 def load_local(name: str, **args: Any) -> ModelAdapter:
@@ -247,16 +265,17 @@ def module_at(path: Path) -> ModuleType:
 
 
 def _only_subclass(kind: type[T], module: ModuleType, class_name: str = "") -> type[T]:
-    found = [
-        cls
-        for cls in vars(module).values()
-        if inspect.isclass(cls) and issubclass(cls, kind) and not inspect.isabstract(cls)
-    ]
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, kind)]
+    found = [cls for cls in classes if not inspect.isabstract(cls)]
     local = [cls for cls in found if cls.__module__.startswith(module.__name__)]
     if class_name:
         local = [cls for cls in found if cls.__name__ == class_name]
     if len(local) != 1:
         wanted = f"a {kind.__name__} called {class_name}" if class_name else f"exactly one {kind.__name__}"
         names = ", ".join(cls.__name__ for cls in found) or "none"
+        for cls in classes:
+            its = cls.__module__.startswith(module.__name__) and class_name in ("", cls.__name__)
+            if its and inspect.isabstract(cls):
+                names += f"; {cls.__name__} lacks {' and '.join(sorted(cls.__abstractmethods__))}"
         raise UserError(f"{module.__file__} should define {wanted}; it defines {names}")
     return cast("type[T]", local[0])

@@ -5,7 +5,15 @@ answered from that. Knows no benchmark, no model and no file format, and imports
 """
 
 from vamba_eval.contracts.data import Catalogue, Counts, Dataset, Defect, InLmmsEval
-from vamba_eval.contracts.errors import BudgetSpent, MissingData, UserError, VideoError, first_line, system_reason
+from vamba_eval.contracts.errors import (
+    BudgetSpent,
+    MissingData,
+    UserError,
+    VideoError,
+    error_text,
+    first_line,
+    system_reason,
+)
 from vamba_eval.contracts.model import (
     Answer,
     GenerationSettings,
@@ -75,6 +83,7 @@ __all__ = [
     "Verdict",
     "Video",
     "VideoError",
+    "error_text",
     "first_line",
     "mean",
     "system_reason",

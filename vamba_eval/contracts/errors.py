@@ -19,9 +19,22 @@ class VideoError(Exception):
     """A video that cannot be read. Costs its own questions, never the run."""
 
 
+_LONGEST_LINE = 2000  # characters
+
+
+def error_text(error: BaseException) -> str:
+    """An error's text; nothing where that cannot be had, since errors are somebody else's and may fail to be said."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that says something, else the name of its class."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = (line.strip() for line in error_text(error).splitlines())
+    line = next(filter(None, lines), type(error).__name__)
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ... ({len(line):,} characters)"
 
 
 def system_reason(error: BaseException) -> str:

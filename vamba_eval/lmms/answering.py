@@ -29,7 +29,7 @@ from vamba_eval.contracts import (
 )
 from vamba_eval.cost.meter import Meter
 from vamba_eval.machine import out_of_memory
-from vamba_eval.run.session import Session, check_answer
+from vamba_eval.run.session import Session, check_answer, checked_seen, served_answers
 
 
 @dataclass
@@ -226,12 +226,10 @@ class InFlight:
         reason: Exception = RuntimeError(f"the model {self._model.name!r} gave no answer to it")
         try:
             if clip is not None:
-                self._round.note_seen(self._model.seen(clip))
+                self._round.note_seen(checked_seen(self._model.seen(clip), self._model.name))
             prompts = [Prompt(same[0].text) for same in alike]
-            async for place, answer in self._model.answer(clip, prompts, settings):
-                if (same := waiting.pop(place, None)) is None:
-                    raise IndexError(f"the model {self._model.name!r} answers question {place} of {len(alike)} again")
-                self._take(same, answer, settings, perf_counter() - start)
+            async for place, answer in served_answers(self._model, clip, prompts, settings):
+                self._take(waiting.pop(place), answer, settings, perf_counter() - start)
         except UserError as error:
             self.ended = self.ended or error
             return

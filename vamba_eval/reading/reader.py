@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError
+from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError, first_line
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.worker import Address, Buffer, ReadRequest, ReadResult, begin_worker, read, serve
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _WATCH_EVERY_S = 0.5
 _LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
+_PAUSE_S = 5.0  # a wait that is longer by this was a pause of the whole run: Ctrl-Z, a container that is paused
+_BEGIN_S = 120.0  # for workers to start and to load their decoder, from a slow disk too
 
 
 @dataclass(frozen=True)
@@ -115,16 +119,24 @@ class Reader:
         self.reading = reading = reading or Reading()
         if reading.backend in others.NAMES and reading.backend not in others.installed():
             raise UserError(f"the video backend {reading.backend} is not installed: pip install {reading.backend}")
-        if reading.cache is not None:
-            with ClipCache(reading.cache, reading.cache_gb) as cache:
-                cache.tidy()
         self._cores = cores or available_cores()
         # A few videos at a time with a few threads each: never idle, and not a clip in memory for every core.
         few = max(min(2, self._cores), min(16, self._cores // 4))
         self.workers = few if reading.workers is None else reading.workers
+        _, limit = resource.getrlimit(resource.RLIMIT_DATA)
+        if self.workers and limit != resource.RLIM_INFINITY and limit < reading.memory_gb * 2**30:
+            raise UserError(
+                f"this process may have {limit / 2**30:.2f} GiB of data (ulimit -d), which is less than the "
+                f"{reading.memory_gb:g} GiB of a process that reads videos: raise that limit, or lower "
+                "--worker-memory-gb"
+            )
+        if reading.cache is not None:
+            with ClipCache(reading.cache, reading.cache_gb) as cache:
+                cache.tidy()
         self._pool: ProcessPool | None = None
         self._starter = ThreadPoolExecutor(1, "video-reader")
         self._broken_pools = 0
+        self._looked = self._awake_since = 0.0  # when workers were last looked at, and since when all do their work
         self._cache_works = True
 
     def __enter__(self) -> Reader:
@@ -225,13 +237,24 @@ class Reader:
 
     def _next_done(self, reads: Sequence[_PendingRead], stop: threading.Event) -> _PendingRead | None:
         """The first that is ready, in the order of their start; None once ``stop`` is set."""
+        since = looked = time.monotonic()
+        if looked - self._looked > _PAUSE_S:  # by the model's work or a pause, which is not known here
+            self._awake_since = max(
+                self._awake_since, looked + min(_PAUSE_S, self.reading.stall_s) - self.reading.stall_s
+            )
         while not stop.is_set():
             for pending in reads:
                 if pending.future.done() and self._take(pending):
                     return pending
+            self._see_to_pool(reads, max(since, self._awake_since))
+            looked = time.monotonic()
             wait([pending.future for pending in reads], timeout=_WATCH_EVERY_S, return_when=FIRST_COMPLETED)
+            self._looked = time.monotonic()
+            if self._looked - looked > _WATCH_EVERY_S + _PAUSE_S:  # the workers stood still as well
+                self._awake_since = self._looked
             for pending in reads:
-                if not pending.future.done() and pending.buffer.silent_s() > self.reading.stall_s:
+                silent_s = min(pending.buffer.silent_s(), self._looked - self._awake_since)
+                if not pending.future.done() and silent_s > self.reading.stall_s:
                     pending.stalled = True
                     pending.buffer.kill_worker()
         return None
@@ -247,7 +270,9 @@ class Reader:
             crashed = f"the reading process crashed ({_cause(error.exitcode)})"
             result = ReadResult(problem=stood_still if pending.stalled else crashed, try_another=True)
         except BrokenProcessPool as error:  # a worker died at rest, or none could be started
-            self._restart_pool(error)
+            if pending.pool is self._pool:  # else another one's misfortune, and a new pool is there
+                self._restart_pool(error)
+            pending.renew_buffer()
             self._send(pending)
             return False
         self._broken_pools = 0
@@ -261,11 +286,28 @@ class Reader:
         pending.result = result
         return True
 
+    def _see_to_pool(self, reads: Sequence[_PendingRead], watching_since: float) -> None:
+        """Have what no worker will ever read any more read by new ones: a pool that breaks forgets what it had not yet
+        handed on, and a worker that is killed while it fetches work keeps all others from it."""
+        lost = [pending for pending in reads if not pending.future.done()]
+        since = max([watching_since, *(pending.sent for pending in lost)])
+        idle = not any(pending.buffer.silent_s() for pending in lost)  # whoever has begun is watched for silence
+        limit_s = max(_BEGIN_S, self.reading.stall_s)
+        if self._pool is not None and not self._pool.active:
+            self._restart_pool(RuntimeError("a worker ended"))
+        elif lost and idle and time.monotonic() - since > limit_s:
+            self._restart_pool(RuntimeError(f"no worker began to read within {limit_s:g} s"))
+        for pending in lost:
+            if pending.pool is not self._pool:
+                pending.renew_buffer()
+                self._send(pending)
+
     def _send(self, pending: _PendingRead) -> None:
         """Have a worker read the video."""
         try:
             # By a thread that lives as long as the pool: workers die with the thread that started them.
             pending.future = self._starter.submit(self._schedule, pending.request, pending.buffer.address).result()
+            pending.pool, pending.sent = self._pool, time.monotonic()
         except RuntimeError as error:  # the pool broke since it was last used
             self._restart_pool(error)
             self._send(pending)
@@ -290,7 +332,8 @@ class Reader:
         self._broken_pools += 1
         if self._broken_pools > 3:
             raise UserError(
-                f"the processes that read videos cannot be started ({error}); --workers 0 reads in this process"
+                f"the processes that read videos cannot be started ({first_line(error)}); --workers 0 reads in this "
+                "process"
             ) from error
         self._stop_pool()
 
@@ -303,6 +346,8 @@ class _PendingRead:
     def __init__(self, video: Video, request: ReadRequest) -> None:
         self.video, self.request = video, request
         self.future: Future[ReadResult] = Future()
+        self.pool: ProcessPool | None = None  # that ``future`` is of
+        self.sent = 0.0
         self.buffer = Buffer()
         self.fallbacks = [name for name in (*others.installed(), "pyav-plain") if name != request.backend]
         self.problems: list[str] = []

@@ -17,6 +17,7 @@ from vamba_eval.contracts import (
     Seen,
     Trial,
     UserError,
+    error_text,
     first_line,
 )
 from vamba_eval.cost.meter import Meter, PhaseCost
@@ -277,7 +278,8 @@ def failure(phase: str, error: Exception) -> str:
     if out_of_memory(error):
         with suppress(Exception):
             sys.modules["torch"].cuda.empty_cache()
-        hint = str(error) if isinstance(error, MemoryError) and str(error) else "use fewer frames or smaller ones"
+        said = error_text(error) if isinstance(error, MemoryError) else ""
+        hint = said or "use fewer frames or smaller ones"
         return f"out of memory while {phase}: {hint} (--num-frames, --longest-edge)"
-    reason = first_line(error) if str(error).strip() else "no message"
+    reason = first_line(error) if error_text(error).strip() else "no message"
     return f"{phase} failed: {type(error).__name__}: {reason}"

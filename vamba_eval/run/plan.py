@@ -290,7 +290,7 @@ def labelled_models(
     named: set[str] = set()
     for model in models:
         if isinstance(model, Model):
-            labelled.append((model.name, model, {}))
+            labelled.append((getattr(model, "name", type(model).__name__), model, {}))
             continue
         label, _, name = model.rpartition("=")
         own, source, arguments = registry.named_model(name, model_args.get(label or name, {}))

@@ -30,7 +30,7 @@ from vamba_eval.run.answer import (
     shown_clip,
 )
 from vamba_eval.run.plan import Job
-from vamba_eval.run.session import Request, batches, check_answer
+from vamba_eval.run.session import Request, as_exception, batches, check_answer, checked_seen, served_answers
 from vamba_eval.run.work import Assignment, Event, ModelFacts, Subject
 from vamba_eval.run.workplace import Workplace, loads_of
 from vamba_eval.store.records import Record
@@ -141,12 +141,13 @@ class Served(Workplace):
         clip = None
         try:
             clip = shown_clip(job, loaded, subject)
-            note_seen(base, None if clip is None else self._model.seen(clip))
+            note_seen(base, None if clip is None else checked_seen(self._model.seen(clip), self.facts.name))
             requests, broken = requests_of(job, loaded, open_questions, base)
         except UserError:  # of no use to any other video either
             raise
-        except Exception as error:
-            requests, broken = [], list(failed(job, base, open_questions, failure("preparing", error)))
+        except (Exception, SystemExit) as error:
+            problem = failure("preparing", as_exception(error, self.facts.name))
+            requests, broken = [], list(failed(job, base, open_questions, problem))
         for record in broken:
             yield record
         for alike in batches(requests, lambda request: request.settings, max(2, len(requests))):
@@ -161,11 +162,9 @@ class Served(Workplace):
         waiting = dict(enumerate(requests))
         reason: Exception = RuntimeError(f"the model {self.facts.name!r} gave no answer to it")
         try:
-            answers = self._model.answer(clip, [request.prompt for request in requests], settings)
-            async for place, answer in answers:
-                if (request := waiting.pop(place, None)) is None:
-                    raise IndexError(f"the model {self.facts.name!r} answers question {place} of {len(requests)} again")
-                yield self._record(job, base, request, answer, settings, time.monotonic() - start)
+            prompts = [request.prompt for request in requests]
+            async for place, answer in served_answers(self._model, clip, prompts, settings):
+                yield self._record(job, base, waiting.pop(place), answer, settings, time.monotonic() - start)
         except UserError:
             raise  # of no use to any other request either
         except Exception as error:
@@ -204,7 +203,7 @@ class _EventLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="served-requests", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="served-requests", daemon=True)
         self._running: set[Future[Any]] = set()
         self.error: BaseException | None = None
 
@@ -218,6 +217,16 @@ class _EventLoop:
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+    def _run(self) -> None:
+        """Until the loop is told to stop. A task that ends the process stops the loop as well, but who waits for the
+        task is told only by a loop that goes on."""
+        while True:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                continue
+            return
 
     def start(self, work: Coroutine[Any, Any, None], on_end: Callable[[], None]) -> None:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -6,15 +6,22 @@ through it. Knows no benchmark and records nothing.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+import math
+import reprlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, SupportsIndex, TypeVar
 
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Prompt, Seen
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Prompt, Seen, ServedModel
 from vamba_eval.cost.meter import Meter
 
 T = TypeVar("T")
+
+_MOST_CHARACTERS = 2**20  # of a text: several times what the longest thinking takes; more is something gone wrong
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,14 @@ class Session:
 
     def __init__(self, adapter: ModelAdapter, clip: Clip | None, meter: Meter) -> None:
         self._adapter, self.meter = adapter, meter
-        with meter.phase("encode"):
-            self.encoded = adapter.encode(clip)
-        self.seen: Seen | None = None if clip is None else adapter.seen(self.encoded)
+        try:
+            with meter.phase("encode"):
+                self.encoded = adapter.encode(clip)
+            self.seen = None if clip is None else checked_seen(adapter.seen(self.encoded), adapter.name)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise as_exception(error, adapter.name) from error
 
     def answers(self, requests: Iterable[Request], phase: str = "generate") -> Iterator[list[Outcome]]:
         """What comes of ``requests``, as soon as it is known: in batches of up to the adapter's ``batch_size`` with the
@@ -57,9 +69,11 @@ class Session:
         for few in batches(requests, lambda request: request.settings, self._adapter.batch_size):
             try:
                 found: Sequence[Answer | Exception] = self._generate(few, phase)
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 if len(few) == 1:
-                    found = [_as_exception(error)]
+                    found = [as_exception(error, self._adapter.name)]
                 else:
                     for one in few:
                         yield from self._alone(one, phase)
@@ -76,10 +90,13 @@ class Session:
     def _alone(self, request: Request, phase: str) -> Iterator[list[Outcome]]:
         try:
             (answer,) = self._generate([request], phase)
-        except (Exception, SystemExit) as error:
-            yield [Outcome(request, _as_exception(error))]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            outcome = Outcome(request, as_exception(error, self._adapter.name))
         else:
-            yield [Outcome(request, answer)]
+            outcome = Outcome(request, answer)
+        yield [outcome]
 
     def _generate(self, few: Sequence[Request], phase: str) -> list[Answer]:
         with self.meter.phase(phase):
@@ -98,12 +115,108 @@ def checked_answers(answers: Any, count: int, name: str) -> list[Answer]:
 
 
 def check_answer(answer: Any, name: str) -> None:
-    """Raises TypeError, saying of which model, unless this is an Answer with a text; its counts become integers."""
+    """Raises TypeError, saying of which model and what it gave, unless this is an Answer that can be recorded.
+
+    Its numbers become Python's: NumPy's are not JSON's.
+    """
     if not isinstance(answer, Answer) or not isinstance(answer.text, str):
-        given = f"one whose text is {answer.text!r}" if isinstance(answer, Answer) else repr(answer)
+        given = f"one whose text is {_short(answer.text)}" if isinstance(answer, Answer) else _short(answer)
         raise TypeError(f"the model {name!r} should give Answers with a text, not {given}")
-    for count in ("num_tokens", "prompt_tokens", "cached_tokens", "in_flight"):
-        setattr(answer, count, int(getattr(answer, count)))  # NumPy's integers are not JSON's
+    for field in ("thinking", "served_by", "finish_reason"):
+        if not isinstance(text := getattr(answer, field), str | None):
+            raise TypeError(f"the model {name!r} should give Answers whose {field} is a text, not {_short(text)}")
+    answer.thinking, answer.served_by = answer.thinking or "", answer.served_by or ""
+    for field in ("text", "thinking"):
+        if (length := len(getattr(answer, field))) > _MOST_CHARACTERS:
+            raise ValueError(f"the model {name!r} gave an Answer whose {field} has {length:,} characters")
+    for field in ("num_tokens", "prompt_tokens", "cached_tokens", "in_flight"):
+        setattr(answer, field, _count(getattr(answer, field), f"Answers whose {field}", name))
+    for field in ("price", "latency_s"):
+        setattr(answer, field, _amount(getattr(answer, field), f"Answers whose {field}", name))
+    answer.seen = checked_seen(answer.seen, name)
+
+
+def checked_seen(seen: Any, name: str) -> Seen | None:
+    """Raises TypeError, saying of which model and what it gave, unless this can be recorded."""
+    if seen is None:
+        return None
+    if not isinstance(seen, Seen) or not isinstance(seen.kind, str):
+        raise TypeError(f"the model {name!r} should say what it saw as a Seen, or None, not {_short(seen)}")
+    numbers: dict[str, Any] = {}
+    for field in ("frames", "height", "width", "video_tokens", "kept_tokens"):
+        value = getattr(seen, field)
+        unknown = value is None and field.endswith("_tokens")
+        numbers[field] = None if unknown else _count(value, f"a Seen whose {field}", name)
+    return replace(seen, times=bool(seen.times), **numbers)
+
+
+def _count(value: Any, what: str, name: str) -> int:
+    whole = isinstance(value, SupportsIndex) or (isinstance(value, Real) and float(value).is_integer())
+    if not whole or (number := int(value)) < 0:
+        raise TypeError(f"the model {name!r} should give {what} is a count, not {_short(value)}")
+    return number
+
+
+def _amount(value: Any, what: str, name: str) -> float | None:
+    if value is None:
+        return None
+    if not (isinstance(value, Real) and math.isfinite(value) and float(value) >= 0):
+        raise TypeError(f"the model {name!r} should give {what} is a number from 0 or None, not {_short(value)}")
+    return float(value)
+
+
+def _short(value: Any) -> str:
+    """What a model gave, in an error of one line: it may be of any size."""
+    return " ".join(reprlib.repr(value).split())
+
+
+async def served_answers(
+    model: ServedModel, clip: Clip | None, prompts: Sequence[str], settings: GenerationSettings
+) -> AsyncIterator[tuple[int, Any]]:
+    """What a served model says to ``prompts``: pairs of a place among them that has none yet and what stands there.
+
+    Raises what the model raises, and TypeError or IndexError, saying of which model, for what is no such pair.
+    """
+    open_places = set(range(len(prompts)))
+    try:
+        answers = model.answer(clip, prompts, settings)
+        if not isinstance(answers, AsyncIterable):
+            if inspect.iscoroutine(answers):
+                answers.close()
+            raise TypeError(
+                f"the model {model.name!r} should answer by an asynchronous generator (async def with yield), "
+                f"not by a {type(answers).__name__}"
+            )
+        async for pair in answers:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], SupportsIndex)):
+                raise TypeError(f"the model {model.name!r} should yield a place and an Answer, not {_short(pair)}")
+            place, answer = int(pair[0]), pair[1]
+            if place not in open_places:
+                again = "again" if 0 <= place < len(prompts) else "which nobody asked"
+                raise IndexError(f"the model {model.name!r} answers question {place} of {len(prompts)} {again}")
+            open_places.remove(place)
+            yield place, answer
+    except SystemExit as error:
+        raise as_exception(error, model.name) from error
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise as_exception(error, model.name) from error
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that somebody cancels, and not one that it waits for. Before Python 3.11 nobody knows."""
+    task = asyncio.current_task()
+    return not hasattr(task, "cancelling") or task is None or task.cancelling() > 0
+
+
+def as_exception(error: BaseException, name: str) -> Exception:
+    """What is not meant to be caught (a library ends the process, one in Rust panics) and costs one question here."""
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, SystemExit):
+        return RuntimeError(f"the model {name!r} tried to end the process ({error!r})")
+    return RuntimeError(f"the model {name!r} raised {_short(error)}")
 
 
 def batches(items: Iterable[T], key: Callable[[T], Hashable], size: int) -> Iterator[list[T]]:
@@ -118,8 +231,3 @@ def batches(items: Iterable[T], key: Callable[[T], Hashable], size: int) -> Iter
         rest = iter(members)
         while few := list(itertools.islice(rest, size)):
             yield few
-
-
-def _as_exception(error: BaseException) -> Exception:
-    """A library that ends the process ends one question instead."""
-    return error if isinstance(error, Exception) else RuntimeError(f"it tried to end the process ({error!r})")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vamba_eval.contracts import Ladder, Model, Question, Sampling, ServedModel, Trial, Video
+from vamba_eval.contracts import Ladder, Model, Question, Sampling, ServedModel, Trial, UserError, Video, first_line
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job
 from vamba_eval.store.records import Record
@@ -26,8 +27,22 @@ class ModelFacts:
 
     @classmethod
     def of(cls, model: Model) -> ModelFacts:
-        served = isinstance(model, ServedModel)
-        return cls(model.name, model.reads_video, model.takes_captions, served, model.describe())
+        """Raises UserError, naming the model's class, where what it says of itself is of no use to a run."""
+        served, name = isinstance(model, ServedModel), type(model).__name__
+        if not isinstance(getattr(model, "name", None), str):
+            raise UserError(f"the model {name} has no name: give its class one, such as name = {name.lower()!r}")
+        size = "concurrency" if served else "batch_size"
+        if not isinstance(count := getattr(model, size), int) or count < 1:
+            raise UserError(f"the model {model.name!r} ({name}) should have a {size} from 1, not {count!r}")
+        description = model.describe()
+        try:
+            json.dumps(dict(description))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"the model {model.name!r} ({name}) should describe itself by a dict of what JSON can hold: "
+                f"{first_line(error)}"
+            ) from error
+        return cls(model.name, model.reads_video, model.takes_captions, served, description)
 
 
 @dataclass(frozen=True)

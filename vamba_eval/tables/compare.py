@@ -206,6 +206,8 @@ def _pairs(runs_a: Sequence[ScoredRun], runs_b: Sequence[ScoredRun]) -> Iterator
 
 def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
     notes = []
+    if a.model == b.model and a.folder.resolve() == b.folder.resolve():
+        notes.append(f"A and B are the same run of {a.model}: it is compared with itself, so nothing can differ")
     questions_a, questions_b = _by_question(a), _by_question(b)
     both = questions_a.keys() & questions_b.keys()
     for name, own in (("A", questions_a), ("B", questions_b)):
