@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vamba_eval.contracts import UserError
+from vamba_eval.plain import valid
 
 
 @dataclass
@@ -140,7 +141,7 @@ class Endpoint:
         if self._stopped.is_set():
             raise EndpointError("stopped")
         try:
-            reply = self._ask([{name: _valid(text) for name, text in message.items()} for message in messages], options)
+            reply = self._ask([{name: valid(text) for name, text in message.items()} for message in messages], options)
         except UserError as error:
             self._hopeless = error
             raise
@@ -211,11 +212,6 @@ def shown_url(url: str, role: str) -> str:
 def needs_key(url: str) -> bool:
     """Whether nobody is answered there without one."""
     return urlsplit(url).hostname == "api.openai.com"
-
-
-def _valid(text: str) -> str:
-    """``text`` without halves of surrogate pairs, which a response may hold and no request can."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _in_a_line(error: Exception) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.lmms_files import COUNTED_AS
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
 
 FORMATS = ("official", "lmms-eval")
@@ -108,10 +110,10 @@ def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
         "run": run.folder.name,
         "scored_under": run.protocol,
     }
-    samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+    samples = "".join(json_text(line) + "\n" for line in lines)
     return [
         _write_text(place / f"{stamp}_samples_{run.task_name}.jsonl", samples),
-        _write_text(place / f"{stamp}_{run.task_name}_results.json", json.dumps(results, indent=2)),
+        _write_text(place / f"{stamp}_{run.task_name}_results.json", json_text(results, indent=2)),
     ]
 
 
@@ -121,7 +123,7 @@ def _digest(text: str) -> str:
 
 def _write_text(path: Path, content: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
+    write_text(path, content)
     return path
 
 

@@ -20,6 +20,8 @@ from typing import Any
 
 from vamba_eval._version import __version__
 from vamba_eval.contracts import Metric, Score, UserError
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, score_runs, verdict_of
 from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
@@ -129,7 +131,7 @@ def write_report(
     )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(html, encoding="utf-8")
+        write_text(output, html)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}") from error
     size = sum(map(len, content.jpegs))
@@ -341,8 +343,6 @@ class _Content:
         if len(text) > _LONGEST_TEXT:
             left_out = len(text) - _LONGEST_TEXT
             text = f"{text[:2000]}\n[… {left_out:,} characters are left out here …]\n{text[2000 - _LONGEST_TEXT :]}"
-        # Half a surrogate pair, which a model can produce, is not text that a file can hold.
-        text = text.encode("utf-8", "replace").decode("utf-8")
         return self._strings.setdefault(text, len(self._strings))
 
     def _strip(self, folder: Path, digest: str | None) -> int | None:
@@ -556,7 +556,7 @@ def _megabytes(size: int) -> str:
 
 def _json_in_html(value: Any) -> str:
     """JSON for a script element: ``<`` is escaped, so that no text in it can end the element."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json_text(value, separators=(",", ":"), ensure_ascii=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import io
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Metric, Task, UserError
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.score.scored import Scored, ScoredRun, score_runs
 from vamba_eval.tables.costs import Costs, Distribution
 from vamba_eval.tables.ladders import charts, ladders_of
@@ -154,7 +155,7 @@ class Leaderboard:
             raise UserError(f"no column {unknown[0]!r}; there are {', '.join(rows[0])}")
         rows = [{column: row[column] for column in columns or row} for row in rows]
         if form == "json":
-            return json.dumps(rows, indent=2)
+            return json_text(rows, indent=2)
         if form == "csv":
             text = io.StringIO()
             write_rows(text, rows)
@@ -292,11 +293,11 @@ class Leaderboard:
         folder.mkdir(parents=True, exist_ok=True)
         names = ("leaderboard.md", "leaderboard.csv", "breakdowns.csv", "leaderboard.tex", "leaderboard.json")
         paths = [folder / name for name in names]
-        paths[0].write_text(self.to_markdown(), encoding="utf-8")
+        write_text(paths[0], self.to_markdown())
         self.to_csv(paths[1])
         write_csv(paths[2], self._breakdown_rows())
         for path, form in ((paths[3], "latex"), (paths[4], "json")):
-            path.write_text(self.render(form) + "\n", encoding="utf-8")
+            write_text(path, self.render(form) + "\n")
         return paths
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from vamba_eval.files import write_text
 
 
 def shown(value: float, unit: str = "%") -> str:
@@ -41,8 +44,9 @@ def plain_cell(value: Any) -> str:
 
 def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """A CSV file with the rows' keys as columns."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        write_rows(file, rows)
+    text = io.StringIO(newline="")
+    write_rows(text, rows)
+    write_text(Path(path), text.getvalue())
 
 
 def write_rows(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
