@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from vamba_eval.plain import json_text, json_value, valid, visible
 from vamba_eval.registry import load_task
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import latest_records
+from vamba_eval.tables.text import markdown_table, short, tabulated, write_csv
 
 Cli = Callable[..., tuple[int, str, str]]
 CSV = "test.csv"
@@ -256,6 +260,82 @@ def test_an_over_long_cell_refuses_no_benchmark(tmp_path: Path) -> None:
     file.write_text(file.read_text() + '"never closed,' + "a,b\n" * 50_000)
     with pytest.raises(MissingData, match="never closed"):
         load_task("nextqa").load(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- forms
+
+
+FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=cmd|' /C calc'!A0", "＝1+1"]
+
+
+def test_spreadsheets_compute_nothing(tmp_path: Path) -> None:
+    unchanged = ["-", "", "a=1", "-5.25", "+3", "-1e-5", "'=1", "5 - 3", "é"]
+    rows = [{"=head": text, "number": number} for text in FORMULAS + unchanged for number in (-1.5, 7, None, True)]
+    write_csv(tmp_path / "t.csv", rows)
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        head, *cells = csv.reader(file)
+    assert head == ["'=head", "number"] and len(cells) == len(rows)
+    for (text, number), row in zip(cells, rows, strict=True):
+        assert number == ("" if row["number"] is None else str(row["number"])), "numbers stay as they are"
+        if row["=head"] in FORMULAS:
+            assert text[0] == "'" and text[1:].replace("\\r", "\r") == row["=head"]
+        else:
+            assert text == row["=head"]
+    assert "\r" not in (tmp_path / "t.csv").read_bytes().decode()
+
+
+def test_a_cell_stays_a_cell_in_markdown() -> None:
+    odd = "a|b \\| c\\\nd <script>x</script> <!-- 1 < 2 \x1b[31m"
+    table = markdown_table([{"x|y": odd, "z": "last"}])
+    lines = table.splitlines()
+    assert len(lines) == 3
+    for line in lines:  # as GitHub reads it: a backslash takes the next character with it
+        assert len(re.sub(r"\\.", "", line).split("|")) == 4, line
+    assert "<script" not in table and "</script" not in table and "<!--" not in table and "1 < 2" in table
+    assert "\x1b" not in table and "\\x1b[31m" in table
+    assert short("a|b\nc") == "a|b c", "escaped once, where the table is made"
+
+
+def test_latex_takes_text_for_text() -> None:
+    table = tabulated([{"a_b": "50% & $5 #1 {x} ~ ^ \\input{/etc/passwd}\n\nnext"}], "latex")
+    (row,) = [line for line in table.splitlines() if "50" in line]
+    text = row.strip().removesuffix("\\\\")
+    for plain, written in {"%": "\\%", "&": "\\&", "$": "\\$", "#": "\\#", "{x}": "\\{x\\}"}.items():
+        assert written in text, plain
+    assert "\\textbackslash{}input\\{" in text and "\\textasciitilde{}" in text and "\\^{}" in text
+    assert "a\\_b" in table and text.rstrip().endswith("next")
+
+
+def test_a_label_is_no_markup_in_any_form(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    label = "=a|b&<img src=x onerror=alert(1)>_%"
+    run = runs / "one"
+    info = json.loads((run / "run.json").read_text())
+    info["models"][label] = info["models"].pop("alpha")
+    (run / "run.json").write_text(json.dumps(info))
+    records(runs).rename(run / f"videomme.{label}.jsonl")
+    assert cli("leaderboard", runs, "--output", tmp_path)[0] == 0
+    assert cli("report", runs, "-o", tmp_path / "page.html")[0] == 0
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        models = {row["model"] for row in csv.DictReader(file)}
+    assert f"'{label}" in models and label not in models
+    assert label in {row["model"] for row in json.loads((tmp_path / "leaderboard.json").read_text())}
+    assert "=a\\|b&&lt;img" in (tmp_path / "leaderboard.md").read_text()
+    assert "=a|b\\&" in (tmp_path / "leaderboard.tex").read_text()
+    for name in ("leaderboard.md", "page.html"):
+        assert "<img src=x" not in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+def test_the_page_names_what_may_act_in_it(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    assert cli("report", runs, "-o", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        assert "unsafe" not in rules[kind]
+        for text in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in rules[kind].split(), kind
 
 
 # ------------------------------------------------------------------------------------------------- terminals

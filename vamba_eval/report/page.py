@@ -1,7 +1,8 @@
 """Runs to one page: tables, plots and every question with its frames and responses, in a single HTML file.
 
 The page asks nothing of any network: its style, its script, plotly.js (from the installed package) and all data are in
-it, and its content security policy forbids the rest. What models and annotations say is text there and never markup.
+it, and its content security policy forbids the rest: of scripts and style sheets, those act whose hashes it names.
+Style attributes do, since Plotly sets them. What models and annotations say is text there and never markup.
 The page's script is page.js beside this module; here is what it is given.
 """
 
@@ -11,6 +12,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +100,7 @@ def write_report(
     # Compressed, since it is most of a small page. The browser unpacks it when the first plot comes into view.
     plotly = get_plotlyjs()
     script = (_HERE / "page.js").read_text(encoding="utf-8")
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -108,7 +111,10 @@ def write_report(
     asked_otherwise = robustness_rows(board.results)
     html = environment.get_template("page.html").render(
         title=title,
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        style=style,
+        # Plotly adds a style sheet for maps, with an id of its own, unless there is one.
+        needless_styles=re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly),
+        style_hashes=[_integrity(style), _integrity("")],  # Plotly begins its own empty, and adds rules by script
         script=script,
         script_hashes=[_integrity(script), _integrity(plotly)],
         plotly=base64.b64encode(gzip.compress(plotly.encode(), 9, mtime=0)).decode(),

@@ -29,7 +29,7 @@ from vamba_eval.score.statistics import (
 )
 from vamba_eval.tables.provenance import differing_facts, provenance_of
 from vamba_eval.tables.result import frames_of
-from vamba_eval.tables.text import markdown_table, short, shown, signed, write_csv
+from vamba_eval.tables.text import markdown_list, markdown_table, short, shown, signed, without_html, write_csv
 
 _LISTED = 20  # questions shown in the terminal; files have all
 
@@ -125,7 +125,7 @@ class Comparison:
             f"{len(self.flips):,} questions flipped: {gained:,} for B, {len(self.flips) - gained:,} for A",
             *self.notes,
         ]
-        parts.append("\n".join(f"- {note}" for note in notes))
+        parts.append(markdown_list(notes))
         if self.flips:
             chosen = self.flips[:listed]
             parts.append(
@@ -145,7 +145,7 @@ class Comparison:
             )
             if len(chosen) < len(self.flips):
                 parts.append(f"... and {len(self.flips) - len(chosen):,} more (--output DIR writes all)")
-        return "\n\n".join(parts)
+        return without_html("\n\n".join(parts))
 
     def _power(self) -> list[str]:
         headline = next(iter(self.differences), None)

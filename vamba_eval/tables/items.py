@@ -21,7 +21,7 @@ from vamba_eval.plain import json_text
 from vamba_eval.score.scored import Scored, ScoredRun, credit_of, expected_of_guesses, is_right
 from vamba_eval.score.statistics import count_chances, item_rest, majority_chance, metric_of
 from vamba_eval.tables.systems import System, choose_systems, model_of, other_differences, shared_questions
-from vamba_eval.tables.text import markdown_table, short, shown, write_csv, write_rows
+from vamba_eval.tables.text import markdown_table, short, shown, without_html, write_csv, write_rows
 
 LISTS = ("none", "all", "blind")
 _LISTED = 20  # questions shown in the terminal; files have all
@@ -268,7 +268,7 @@ class ItemAnalysis:
         parts.append("\n".join(_bullet(remark) for remark in self.remarks()))
         if kind is not None:
             parts.append(self.listed(kind, number))
-        return "\n\n".join(parts)
+        return without_html("\n\n".join(parts))
 
     def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
         """One row a question, at full precision."""

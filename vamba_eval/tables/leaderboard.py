@@ -27,7 +27,17 @@ from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, results_of
 from vamba_eval.tables.robustness import robustness_markdown
-from vamba_eval.tables.text import markdown_table, plain_cell, shown, tabulated, unique, write_csv, write_rows
+from vamba_eval.tables.text import (
+    markdown_list,
+    markdown_table,
+    plain_cell,
+    shown,
+    tabulated,
+    unique,
+    without_html,
+    write_csv,
+    write_rows,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,8 +174,7 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """The headline table, one row a model, its notes, and the breakdowns of each task."""
-        notes = "\n".join(f"- {note}" for note in self.notes())
-        parts = ["# Leaderboard", self.headline_markdown(), notes]
+        parts = ["# Leaderboard", self.headline_markdown(), markdown_list(self.notes())]
         if charts := self.charts():
             parts += ["## By number of frames", f"```text\n{charts}```"]
         if provenance := self.provenance_markdown():
@@ -176,7 +185,7 @@ class Leaderboard:
             own = [result for result in self.results if result.title == title and result.summary.breakdowns]
             if own:
                 parts += [f"## {title}", _breakdown_markdown(own)]
-        return "\n\n".join(parts) + "\n"
+        return without_html("\n\n".join(parts)) + "\n"
 
     def charts(self) -> str:
         """Scores against the number of frames as plain text, where a model was measured with several; else ""."""
