@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vamba_eval.contracts import UserError
 from vamba_eval.plain import valid
+from vamba_eval.secrets import without_secrets
 
 
 def user_cache() -> Path:
@@ -38,8 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8, whatever is in it. Raises OSError."""
-    path.write_text(valid(text), encoding="utf-8")
+    """Write ``text`` to ``path`` in UTF-8, whatever is in it, but for secrets. Raises OSError."""
+    path.write_text(valid(without_secrets(text)), encoding="utf-8")
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, TextIO
+from typing import Any
 
 # What moves a terminal's cursor, clears it or has it answer; and what reverses the order in which text is shown. Tabs
 # and new lines are text.
@@ -57,17 +57,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {_finite(key): _finite(each) for key, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-class Visible:
-    """A stream on which nothing is written but ``visible`` text; all else is that of ``stream``."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        self._stream.write(visible(text))
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from vamba_eval.contracts import Model, ModelAdapter, ServedModel, Task, UserError, first_line
+from vamba_eval.secrets import keep_arguments_secret, without_named, without_secrets
 
 T = TypeVar("T", Task, Model)
 # The two kinds of plugin. Any, because type checkers refuse an abstract class as a value of type[T].
@@ -48,12 +49,13 @@ def load_adapter(name: str, **args: Any) -> Model:
     if unknown:
         takes = ", ".join(accepted) or "no arguments"
         raise UserError(f"model {name!r} has no argument {unknown[0]!r}; it takes {takes}")
+    keep_arguments_secret(args)
     try:
         return cast(Model, cls(**args))
     except (ValueError, TypeError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in args.items())
+        given = ", ".join(f"{key}={value}" for key, value in without_named(args).items())
         raise UserError(
-            f"model {name!r} cannot be built with {given or 'its defaults'}: {first_line(error)}"
+            f"model {name!r} cannot be built with {given or 'its defaults'}: {without_secrets(first_line(error))}"
         ) from error
 
 
@@ -89,6 +91,7 @@ def named_model(name: str, arguments: Mapping[str, Any]) -> tuple[str, str, dict
     part. Raises UserError for a folder that is not there or holds no checkpoint, and for unknown names.
     """
     given = dict(arguments)
+    keep_arguments_secret(given)
     if not _is_checkpoint(name):
         check_adapter(name)
         return name, name, given

@@ -21,8 +21,8 @@ from typing import TextIO, cast
 from vamba_eval._version import __version__
 from vamba_eval.cli import ask, data, profile, results, run, train
 from vamba_eval.cli.arguments import Parser
+from vamba_eval.cli.terminal import Terminal, shown_text
 from vamba_eval.contracts import BudgetSpent, UserError
-from vamba_eval.plain import Visible, visible
 
 _DESCRIPTION = "Evaluate long-video language models: how well they answer, and what each answer costs."
 _EPILOG = """\
@@ -42,18 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_as_after_ctrl_c()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=Visible(sys.stderr), force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=Terminal(sys.stderr), force=True)
     logging.getLogger("vamba_eval").setLevel(logging.DEBUG if debug else logging.NOTSET)
     kept = "answers so far are kept, and the same command goes on from here"
     try:
         args = _parse(arguments)
         kept = getattr(args, "kept", kept)
-        with redirect_stdout(cast(TextIO, Visible(sys.stdout))):  # tables show what models and endpoints said
+        with redirect_stdout(cast(TextIO, Terminal(sys.stdout))):  # tables show what models and endpoints said
             return int(args.func(args))
     except UserError as error:
         if debug:
             raise
-        print(f"error: {visible(str(error))}", file=sys.stderr)
+        print(f"error: {shown_text(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, BudgetSpent) else 2
     except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be what is gone
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(visible(f"error: {error.strerror or error}{where}"), file=sys.stderr)
+        print(shown_text(f"error: {error.strerror or error}{where}"), file=sys.stderr)
         return 2
 
 

@@ -15,6 +15,7 @@ from vamba_eval.exchange.lmms_files import COUNTED_AS
 from vamba_eval.files import write_text
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
+from vamba_eval.secrets import without_named
 
 FORMATS = ("official", "lmms-eval")
 
@@ -113,7 +114,7 @@ def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
     samples = "".join(json_text(line) + "\n" for line in lines)
     return [
         _write_text(place / f"{stamp}_samples_{run.task_name}.jsonl", samples),
-        _write_text(place / f"{stamp}_{run.task_name}_results.json", json_text(results, indent=2)),
+        _write_text(place / f"{stamp}_{run.task_name}_results.json", json_text(without_named(results), indent=2)),
     ]
 
 

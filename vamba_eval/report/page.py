@@ -22,9 +22,9 @@ from typing import Any
 
 from vamba_eval._version import __version__
 from vamba_eval.contracts import Metric, Score, UserError
-from vamba_eval.files import write_text
-from vamba_eval.plain import json_text
+from vamba_eval.plain import json_text, valid
 from vamba_eval.score.scored import ScoredRun, score_runs, verdict_of
+from vamba_eval.secrets import without_secrets
 from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
 from vamba_eval.tables.items import ItemAnalysis, analyses_of
@@ -109,8 +109,21 @@ def write_report(
         loader=jinja2.FileSystemLoader(_HERE),
     )
     asked_otherwise = robustness_rows(board.results)
+    said = without_secrets(
+        {
+            "title": title,
+            "table": content.table,
+            "columns": content.columns,
+            "tasks": content.tasks,
+            "items": [_items_section(each) for each in content.items.analyses],
+            "items_left_out": content.items.left_out,
+            "notes": board.notes(),
+            "provenance": content.provenance,
+            "asked_otherwise": asked_otherwise,
+        }
+    )
     html = environment.get_template("page.html").render(
-        title=title,
+        said,
         style=style,
         # Plotly adds a style sheet for maps, with an id of its own, unless there is one.
         needless_styles=re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly),
@@ -118,17 +131,9 @@ def write_report(
         script=script,
         script_hashes=[_integrity(script), _integrity(plotly)],
         plotly=base64.b64encode(gzip.compress(plotly.encode(), 9, mtime=0)).decode(),
-        data=_json_in_html(content.data),
+        data=_json_in_html(without_secrets(content.data)),
         strips=content.jpegs,
-        table=content.table,
-        columns=content.columns,
-        tasks=content.tasks,
-        items=[_items_section(each) for each in content.items.analyses],
-        items_left_out=content.items.left_out,
-        notes=board.notes(),
-        provenance=content.provenance,
         provenance_explained=PROVENANCE_EXPLAINED,
-        asked_otherwise=asked_otherwise,
         asked_columns=unique(column for row in asked_otherwise for column in row),
         asked_otherwise_explained=EXPLAINED,
         counts=content.counts(),
@@ -137,7 +142,7 @@ def write_report(
     )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(output, html)
+        output.write_text(valid(html), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}") from error
     size = sum(map(len, content.jpegs))

@@ -19,6 +19,7 @@ from typing import Any
 from vamba_eval.contracts import Trial, UserError, system_reason
 from vamba_eval.files import locked, replace_text
 from vamba_eval.plain import json_text, json_value
+from vamba_eval.secrets import without_named, without_secrets
 from vamba_eval.store.records import Record
 
 SCHEMA = 1
@@ -41,7 +42,7 @@ class Run:
             raise UserError(f"{folder} is a file, not a folder: choose another --output or --name") from None
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {system_reason(error)}") from error
-        self._environment, self._accept_environment = json_value(json.dumps(environment)), accept_environment
+        self._environment, self._accept_environment = _as_stated(environment), accept_environment
 
     def __enter__(self) -> Run:
         taken = f"another process is writing to {self.folder}: wait for it, or use another --name"
@@ -68,7 +69,7 @@ class Run:
 
     def environment_of(self, environment: Mapping[str, Any]) -> int:
         """The number of an environment that works for this run beside its own, as another node's does."""
-        environment = json_value(json.dumps(environment))
+        environment = _as_stated(environment)
         if environment not in self.info["environments"]:
             self._number_of(environment)
             self._save()
@@ -123,8 +124,8 @@ class Run:
     def _register(
         self, kind: str, name: str, fingerprint: Mapping[str, Any], or_else: Mapping[str, Any] | None = None
     ) -> None:
-        fingerprint, or_else = json_value(json.dumps([fingerprint, or_else]))
-        known = self.info[kind].get(name)
+        fingerprint, or_else = _as_stated([fingerprint, or_else])
+        known = without_named(self.info[kind].get(name))
         if known is not None and kind == "tasks":
             known = {**known, **{key: fingerprint[key] for key in _ADDED if key in fingerprint and key not in known}}
         if known is not None and known not in (fingerprint, or_else) and self._has_records_of(kind, name):
@@ -147,7 +148,7 @@ class Run:
         return info | {"tasks": {}, "counts": {}, "defects": {}, "models": {}, "environments": []}
 
     def _save(self) -> None:
-        replace_text(self.folder / "run.json", json_text(self.info, indent=2))
+        replace_text(self.folder / "run.json", json_text(without_named(self.info), indent=2))
 
 
 class RecordFile:
@@ -167,7 +168,8 @@ class RecordFile:
             self.drop_torn_line()
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
         # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
-        self._file.write(json_text(record.to_json() if isinstance(record, Record) else record) + "\n")
+        line = record.to_json() if isinstance(record, Record) else record
+        self._file.write(json_text(without_secrets(line)) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -182,6 +184,11 @@ class RecordFile:
         with open(self.path, "rb+") as file:
             content = file.read()
             file.truncate(content.rfind(b"\n") + 1)
+
+
+def _as_stated(value: Any) -> Any:
+    """``value`` as run.json has it: what JSON makes of it, without secrets."""
+    return without_named(json_value(json.dumps(value)))
 
 
 def read_info(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from vamba_eval.files import write_text
 from vamba_eval.plain import visible
+from vamba_eval.secrets import without_secrets
 
 # With these a formula begins in a spreadsheet; some take the wide ones for the others.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -48,7 +49,7 @@ def tabulated(rows: Sequence[dict[str, Any]], form: str, right: Collection[str] 
 
 def _line(value: Any) -> str:
     """``value`` as text in one line, which control characters do not change."""
-    return visible(" ".join(str(value).split()))
+    return visible(" ".join(without_secrets(str(value)).split()))
 
 
 def _markdown_cell(value: Any) -> str:
