@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vamba_eval.contracts import Answer, BudgetSpent, Clip, GenerationSettings, Seen, ServedModel, UserError
 from vamba_eval.endpoint import needs_key, shown_url
+from vamba_eval.secrets import keep_secret, without_secrets
 
 from . import _pictures
 from ._completions import NoAnswer, Prices, answer_in, failure_of, words_of
@@ -76,6 +77,7 @@ class OpenAIEndpoint(ServedModel):
         self._base_url = url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
         self.model, self.url = model, shown_url(self._base_url, "the endpoint")
         self._key_env, self._key = key_env, os.environ.get(key_env, "").strip()
+        keep_secret(self._key)
         if not self._key and (key_env != "OPENAI_API_KEY" or needs_key(self._base_url)):
             raise UserError(f"{self.url} needs a key: set {key_env}, or name another variable with key_env=")
         self.frames_as = _one_of("frames_as", frames_as, ("images", "video", "file"))
@@ -261,7 +263,7 @@ class OpenAIEndpoint(ServedModel):
         values = [value for _, value in parse_qsl(parts.query) if len(value) > 3]
         for secret in (self._key, parts.password, unquote(parts.password or ""), parts.query, *values):
             text = text.replace(secret, "***") if secret else text
-        return text
+        return without_secrets(text)
 
     def _place(self) -> asyncio.Semaphore:
         """A place among the requests in flight. Each benchmark is asked in an event loop of its own."""

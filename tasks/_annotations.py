@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
 import math
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vamba_eval.contracts import (
     LETTERS,
@@ -38,6 +39,7 @@ FLEXIBLE = "flexible"
 # by themselves long before.
 FLEXIBLE_SETTINGS = GenerationSettings(max_new_tokens=16384)
 # Archives of videos must be unpacked before use; fetching them with the annotations would be of no use.
+_END = "\0the end"  # a last row that no file has
 _ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
 
 
@@ -163,7 +165,7 @@ def _read(path: Path) -> Any:
             return pyarrow.parquet.read_table(path).to_pylist()
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
-                return list(csv.DictReader(file))
+                return _csv_rows(file)
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
             # Not splitlines: it also cuts at separators that JSON allows within a text.
@@ -171,6 +173,21 @@ def _read(path: Path) -> Any:
         return json.loads(text)
     except (OSError, ValueError, csv.Error) as error:  # broken JSON, UTF-8 and parquet all are ValueErrors
         raise MissingData(f"{path} cannot be read: {first_line(error)}. Download it again") from error
+
+
+def _csv_rows(file: TextIO) -> list[Any]:
+    """The rows of a CSV file, with cells of any length: Python refuses a whole file for one of more than 128 KiB.
+
+    Raises ValueError where a quotation mark is never closed, since all that follows it would be one cell.
+    """
+    before = csv.field_size_limit(2**31 - 1)  # of all readers in the process
+    try:
+        rows = list(csv.DictReader(itertools.chain(file, ["\n", _END])))
+    finally:
+        csv.field_size_limit(before)
+    if not rows or next(iter(rows[-1].values())) not in (_END, [_END]):
+        raise ValueError("a quotation mark is never closed")
+    return rows[:-1]
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vamba_eval.contracts import UserError
+from vamba_eval.plain import valid
+from vamba_eval.secrets import keep_secret, without_secrets
 
 
 @dataclass
@@ -96,6 +98,8 @@ class Endpoint:
         url = url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         self.model, self.url = model, shown_url(url, role)
         self._key_env, key = key_env, os.environ.get(key_env)
+        keep_secret(key)
+        keep_secret(urlsplit(url).password)
         if not key and needs_key(url):
             raise UserError(
                 f"{role} needs a key: set {key_env}, or name another variable with {self._option('key-env')}"
@@ -140,7 +144,7 @@ class Endpoint:
         if self._stopped.is_set():
             raise EndpointError("stopped")
         try:
-            reply = self._ask([{name: _valid(text) for name, text in message.items()} for message in messages], options)
+            reply = self._ask([{name: valid(text) for name, text in message.items()} for message in messages], options)
         except UserError as error:
             self._hopeless = error
             raise
@@ -178,7 +182,9 @@ class Endpoint:
             choice, usage = completion.choices[0], completion.usage
             text, refusal, finish = choice.message.content or "", choice.message.refusal, choice.finish_reason
         except (AttributeError, IndexError, TypeError):
-            raise EndpointError(f"the response is not a chat completion: {str(completion)[:200]}") from None
+            raise EndpointError(
+                f"the response is not a chat completion: {without_secrets(str(completion))[:200]}"
+            ) from None
         spent = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
         if refusal:
             problem = f"{self._role} refused: {refusal}"
@@ -188,7 +194,7 @@ class Endpoint:
             problem = f"{self._role}'s answer was withheld by a content filter"
         else:
             problem = "" if text.strip() else f"{self._role}'s answer is empty"
-        return Reply(text, problem, *spent)
+        return Reply(without_secrets(text), without_secrets(problem), *spent)
 
 
 def shown_url(url: str, role: str) -> str:
@@ -213,11 +219,6 @@ def needs_key(url: str) -> bool:
     return urlsplit(url).hostname == "api.openai.com"
 
 
-def _valid(text: str) -> str:
-    """``text`` without halves of surrogate pairs, which a response may hold and no request can."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _in_a_line(error: Exception) -> str:
     """All of its text: an endpoint's own words may come in any line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return without_secrets(" ".join(str(error).split()))[:300] or type(error).__name__

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vamba_eval.contracts import UserError
+from vamba_eval.plain import valid
+from vamba_eval.secrets import without_secrets
 
 
 def user_cache() -> Path:
@@ -37,10 +39,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` in UTF-8, whatever is in it, but for secrets. Raises OSError."""
+    path.write_text(valid(without_secrets(text)), encoding="utf-8")
+
+
 def replace_text(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in UTF-8, all at once. Raises OSError."""
+    """As ``write_text``, in place of what is there, all at once. Raises OSError."""
     with replacing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        write_text(aside, text)
 
 
 def replace_bytes(path: Path, content: bytes) -> None:

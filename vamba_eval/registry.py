@@ -28,6 +28,7 @@ from typing import Any, TypeVar, cast
 
 from vamba_eval.contracts import Model, ModelAdapter, ServedModel, Task, UserError, first_line
 from vamba_eval.files import safe_name
+from vamba_eval.secrets import keep_arguments_secret, without_named, without_secrets
 
 T = TypeVar("T", Task, Model)
 # Tasks of other people's code that a caller of this process has named, the latest last.
@@ -97,19 +98,24 @@ def load_adapter(name: str, **args: Any) -> Model:
     if unknown:
         takes = ", ".join(accepted) or "no arguments"
         raise UserError(f"model {name!r} has no argument {unknown[0]!r}; it takes {takes}")
-    given = ", ".join(f"{key}={value}" for key, value in args.items()) or "its defaults"
+    keep_arguments_secret(args)
+    given = ", ".join(f"{key}={value}" for key, value in without_named(args).items()) or "its defaults"
     try:
         return cast(Model, cls(**args))
     except ValueError as error:
-        raise UserError(f"model {name!r} cannot be built with {given}: {first_line(error)}") from error
+        raise UserError(f"model {name!r} cannot be built with {given}: {_said(error)}") from error
     except _MISTAKES as error:
         if (line := _line_within(error, cls)) is None:  # an argument is missing: no line of the adapter was run
-            raise UserError(f"model {name!r} cannot be built with {given}: {first_line(error)}") from error
-        said = f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(f"model {name!r} cannot be built with {given}: {_said(error)}") from error
+        said = f"{type(error).__name__}: {_said(error)}"
         raise UserError(f"model {name!r} has a mistake, met when built with {given}: {said} ({line})") from error
     except SystemExit as error:
-        where = f"{error!r}, {_line_within(error, cls)}"
+        where = f"{without_secrets(repr(error))}, {_line_within(error, cls)}"
         raise UserError(f"model {name!r} tried to end the process when it was built ({where})") from error
+
+
+def _said(error: BaseException) -> str:
+    return without_secrets(first_line(error))
 
 
 def _line_within(error: BaseException, cls: type) -> str | None:
@@ -152,6 +158,7 @@ def named_model(name: str, arguments: Mapping[str, Any]) -> tuple[str, str, dict
     part. Raises UserError for a folder that is not there or holds no checkpoint, and for unknown names.
     """
     given = dict(arguments)
+    keep_arguments_secret(given)
     if not _is_checkpoint(name):
         check_adapter(name)
         return name, name, given

@@ -15,11 +15,13 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
+from typing import TextIO, cast
 
 from vamba_eval._version import __version__
 from vamba_eval.cli import ask, data, profile, results, run, train
 from vamba_eval.cli.arguments import Parser
+from vamba_eval.cli.terminal import Terminal, shown_text
 from vamba_eval.contracts import BudgetSpent, UserError
 from vamba_eval.registry import name_task_code
 
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_as_after_ctrl_c()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=Terminal(sys.stderr), force=True)
     logging.getLogger("vamba_eval").setLevel(logging.DEBUG if debug else logging.NOTSET)
     kept = "answers so far are kept, and the same command goes on from here"
     try:
@@ -49,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = getattr(args, "kept", kept)
         for code in getattr(args, "task_code", ()):
             name_task_code(code)
-        return int(args.func(args))
+        with redirect_stdout(cast(TextIO, Terminal(sys.stdout))):  # tables show what models and endpoints said
+            return int(args.func(args))
     except UserError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown_text(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, BudgetSpent) else 2
     except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be what is gone
@@ -66,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        print(shown_text(f"error: {error.strerror or error}{where}"), file=sys.stderr)
         return 2
 
 

@@ -6,7 +6,6 @@ processes, so that one that hangs or crashes its reader is a finding, not the en
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -14,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vamba_eval.contracts import Counts, MissingData, Task, UserError, Video, VideoError
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.registry import load_task
@@ -105,7 +106,7 @@ def check(
 def save(reports: Iterable[Report], file: Path) -> None:
     """All of it as JSON: a list with an object a task."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps([asdict(report) for report in reports], indent=2, ensure_ascii=False), encoding="utf-8")
+    write_text(file, json_text([asdict(report) for report in reports], indent=2, ensure_ascii=False))
 
 
 def _check(task: Task, data_root: str | Path | None, split: str | None, quick: bool, reading: Reading | None) -> Report:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.lmms_files import COUNTED_AS
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
+from vamba_eval.secrets import without_named
 
 FORMATS = ("official", "lmms-eval")
 
@@ -108,10 +111,10 @@ def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
         "run": run.folder.name,
         "scored_under": run.protocol,
     }
-    samples = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+    samples = "".join(json_text(line) + "\n" for line in lines)
     return [
         _write_text(place / f"{stamp}_samples_{run.task_name}.jsonl", samples),
-        _write_text(place / f"{stamp}_{run.task_name}_results.json", json.dumps(results, indent=2)),
+        _write_text(place / f"{stamp}_{run.task_name}_results.json", json_text(without_named(results), indent=2)),
     ]
 
 
@@ -121,7 +124,7 @@ def _digest(text: str) -> str:
 
 def _write_text(path: Path, content: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
+    write_text(path, content)
     return path
 
 

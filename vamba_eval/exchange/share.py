@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import UserError, first_line
+from vamba_eval.secrets import holds_secret, without_named, without_secrets
 from vamba_eval.store.runs import read_info
 
 if TYPE_CHECKING:
@@ -29,12 +30,19 @@ def to_wandb(board: Leaderboard, folder: Path, project: str) -> str:
         import wandb
     except ImportError as error:
         raise UserError("logging to Weights & Biases needs its library: pip install wandb") from error
+    _check_files(folder)
     entity, _, name = project.rpartition("/")
     try:
         with wandb.init(
-            entity=entity or None, project=name, name=folder.name, config=read_info(folder), job_type="evaluation"
+            entity=entity or None,
+            project=name,
+            name=folder.name,
+            config=without_named(read_info(folder)),
+            job_type="evaluation",
+            # It would send the command line, and what the terminal shows.
+            settings=wandb.Settings(x_disable_meta=True, console="off"),
         ) as run:
-            rows = [result.row() for result in board.results]
+            rows = without_secrets([result.row() for result in board.results])
             for row in rows:
                 for column, value in row.items():
                     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -62,6 +70,7 @@ def to_hub(folder: Path, repo_id: str) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    _check_files(folder)
     api = HfApi()
     try:
         api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
@@ -79,6 +88,13 @@ def to_hub(folder: Path, repo_id: str) -> str:
             "(hf auth login)"
         ) from error
     return str(commit.repo_url)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise UserError where a file holds a secret, as one of an earlier version may."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and holds_secret(path.read_bytes()):
+            raise UserError(f"{path} holds a key, a token or a password: take it out before the run is sent anywhere")
 
 
 def _cells(row: dict[str, Any], columns: list[str]) -> list[Any]:

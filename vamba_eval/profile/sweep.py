@@ -26,6 +26,7 @@ from vamba_eval import machine, registry
 from vamba_eval.contracts import UserError
 from vamba_eval.files import locked, replace_text
 from vamba_eval.profile.point import CRASHED, MISTAKE, OK, OUT_OF_HOST_MEMORY, PHASES, TIMED_OUT
+from vamba_eval.secrets import without_named
 from vamba_eval.store.runs import RecordFile, difference
 from vamba_eval.tables.costs import Distribution
 
@@ -227,7 +228,9 @@ class Sweep:
 
     def _enter(self) -> None:
         environment = _of_visible_gpus(machine.environment())
-        ours = json.loads(json.dumps({"how": self._how, "models": self._models, "environment": environment}))
+        ours = without_named(
+            json.loads(json.dumps({"how": self._how, "models": self._models, "environment": environment}))
+        )
         begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
         info = {"schema": SCHEMA, "begun": begun, **ours}
         self._file.drop_torn_line()

@@ -6,7 +6,6 @@ Reads rows as a sweep stores them; measures nothing, and needs no torch. Plots n
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import UserError
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.profile.point import CRASHED, OK
 from vamba_eval.profile.sweep import MOST_FRAMES, in_order, read_points, read_sweep
 from vamba_eval.tables.costs import Distribution
@@ -86,9 +87,9 @@ def save(folder: Path) -> list[Path]:
     if not rows:
         raise UserError(f"{folder} holds no measured point yet")
     paths = [folder / "profile.md", folder / "profile.csv", folder / "profile.json"]
-    paths[0].write_text(markdown(info, rows), encoding="utf-8")
+    write_text(paths[0], markdown(info, rows))
     write_csv(paths[1], [_flat(info, row) for row in rows])
-    paths[2].write_text(json.dumps({**info, "points": rows}, indent=1) + "\n", encoding="utf-8")
+    write_text(paths[2], json_text({**info, "points": rows}, indent=1) + "\n")
     return paths + plot(folder, info, rows)
 
 

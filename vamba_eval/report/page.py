@@ -1,7 +1,8 @@
 """Runs to one page: tables, plots and every question with its frames and responses, in a single HTML file.
 
 The page asks nothing of any network: its style, its script, plotly.js (from the installed package) and all data are in
-it, and its content security policy forbids the rest. What models and annotations say is text there and never markup.
+it, and its content security policy forbids the rest: of scripts and style sheets, those act whose hashes it names.
+Style attributes do, since Plotly sets them. What models and annotations say is text there and never markup.
 The page's script is page.js beside this module; here is what it is given.
 """
 
@@ -11,6 +12,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,9 @@ from typing import Any
 
 from vamba_eval._version import __version__
 from vamba_eval.contracts import Metric, Score, UserError
+from vamba_eval.plain import json_text, valid
 from vamba_eval.score.scored import ScoredRun, score_runs, verdict_of
+from vamba_eval.secrets import without_secrets
 from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
 from vamba_eval.tables.items import ItemAnalysis, analyses_of
@@ -96,6 +100,7 @@ def write_report(
     # Compressed, since it is most of a small page. The browser unpacks it when the first plot comes into view.
     plotly = get_plotlyjs()
     script = (_HERE / "page.js").read_text(encoding="utf-8")
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -104,23 +109,31 @@ def write_report(
         loader=jinja2.FileSystemLoader(_HERE),
     )
     asked_otherwise = robustness_rows(board.results)
+    said = without_secrets(
+        {
+            "title": title,
+            "table": content.table,
+            "columns": content.columns,
+            "tasks": content.tasks,
+            "items": [_items_section(each) for each in content.items.analyses],
+            "items_left_out": content.items.left_out,
+            "notes": board.notes(),
+            "provenance": content.provenance,
+            "asked_otherwise": asked_otherwise,
+        }
+    )
     html = environment.get_template("page.html").render(
-        title=title,
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        said,
+        style=style,
+        # Plotly adds a style sheet for maps, with an id of its own, unless there is one.
+        needless_styles=re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly),
+        style_hashes=[_integrity(style), _integrity("")],  # Plotly begins its own empty, and adds rules by script
         script=script,
         script_hashes=[_integrity(script), _integrity(plotly)],
         plotly=base64.b64encode(gzip.compress(plotly.encode(), 9, mtime=0)).decode(),
-        data=_json_in_html(content.data),
+        data=_json_in_html(without_secrets(content.data)),
         strips=content.jpegs,
-        table=content.table,
-        columns=content.columns,
-        tasks=content.tasks,
-        items=[_items_section(each) for each in content.items.analyses],
-        items_left_out=content.items.left_out,
-        notes=board.notes(),
-        provenance=content.provenance,
         provenance_explained=PROVENANCE_EXPLAINED,
-        asked_otherwise=asked_otherwise,
         asked_columns=unique(column for row in asked_otherwise for column in row),
         asked_otherwise_explained=EXPLAINED,
         counts=content.counts(),
@@ -129,7 +142,7 @@ def write_report(
     )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(html, encoding="utf-8")
+        output.write_text(valid(html), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}") from error
     size = sum(map(len, content.jpegs))
@@ -341,8 +354,6 @@ class _Content:
         if len(text) > _LONGEST_TEXT:
             left_out = len(text) - _LONGEST_TEXT
             text = f"{text[:2000]}\n[… {left_out:,} characters are left out here …]\n{text[2000 - _LONGEST_TEXT :]}"
-        # Half a surrogate pair, which a model can produce, is not text that a file can hold.
-        text = text.encode("utf-8", "replace").decode("utf-8")
         return self._strings.setdefault(text, len(self._strings))
 
     def _strip(self, folder: Path, digest: str | None) -> int | None:
@@ -556,7 +567,7 @@ def _megabytes(size: int) -> str:
 
 def _json_in_html(value: Any) -> str:
     """JSON for a script element: ``<`` is escaped, so that no text in it can end the element."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json_text(value, separators=(",", ":"), ensure_ascii=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 

@@ -141,7 +141,11 @@ def grade_runs(paths: Sequence[Path], endpoint: Endpoint, *, requests: int = 8, 
 
 def _judged_files(folder: Path, unusable: Scored) -> Iterator[tuple[Task, Path]]:
     """The files of the run that hold a response for a judge; what cannot be looked at is noted in ``unusable``."""
-    info = read_info(folder)
+    try:
+        info = read_info(folder)
+    except UserError as error:  # it names the folder
+        unusable.leave_out("", error)
+        return
     for name, fingerprint in info["tasks"].items():
         try:
             task = task_of_run(fingerprint["source"], name, folder)

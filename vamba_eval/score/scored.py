@@ -170,10 +170,10 @@ class Scored:
     without_task: list[tuple[Path, str]] = field(default_factory=list)  # (run's folder, task)
 
     def leave_out(self, what: str, error: Exception) -> None:
-        """Note that ``what`` cannot be shown."""
+        """Note that ``what`` cannot be shown; "" where the error says what."""
         log.debug("%s", what, exc_info=error)
         reason = first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
-        self.left_out.append(f"{what}: {reason}")
+        self.left_out.append(f"{what}: {reason}" if what else reason)
 
     def warn(self, already: int = 0) -> None:
         """Say what is left out, but for the first ``already``. Raises UserError where nothing else is there."""
@@ -205,7 +205,8 @@ def score_runs(
     ``judge`` says whose grades count where several language models graded.
     By default the protocol that each was run with; ``all``: once under each that its task has, its own first.
     ``tasks`` are those at hand, by their source as runs have it: they are not imported again.
-    Responses to a task that fails to score one, or that cannot be imported, are left out, with a warning.
+    Responses to a task that fails to score one, or that cannot be imported, are left out, with a warning; and so are
+    runs whose files cannot be read.
     Raises UserError where there is no run, for a protocol that a task does not have, and, unless ``partly``, where
     nothing is left, or where there is but one run and a task of it cannot be imported (with none at hand).
     """
@@ -213,10 +214,14 @@ def score_runs(
     tasks = tasks or {}
     folders = find_runs([Path(path) for path in paths])
     for folder in folders:
-        info = read_info(folder)
+        try:
+            info = read_info(folder)
+        except UserError as error:  # it names the folder
+            found.leave_out("", error)
+            continue
         for task_name, fingerprint in info["tasks"].items():
             try:
-                source = fingerprint["source"]
+                source, own = fingerprint["source"], fingerprint["protocol"]
                 task = tasks[source] if source in tasks else task_of_run(source, task_name, folder)
             except Exception as error:  # the module may be somebody's own
                 found.leave_out(f"{folder}, {task_name}", error)
@@ -228,9 +233,14 @@ def score_runs(
                 path = folder / f"{task_name}.{model}.jsonl"
                 if not path.exists():
                     continue
-                records = latest_records(path)
-                judgements = read_judgements(path, judge)
-                for used in _protocols(task, fingerprint["protocol"], protocol):
+                try:
+                    records = latest_records(path)
+                    _check_environments(records, info, path)
+                    judgements = read_judgements(path, judge)
+                except Exception as error:  # whatever is in the files
+                    found.leave_out(f"{folder}, {task_name}, {model}", error)
+                    continue
+                for used in _protocols(task, own, protocol):
                     scored: list[ScoredRecord] = []
                     answered = [record for record in records if record.answered]
                     try:
@@ -244,6 +254,13 @@ def score_runs(
     if found.runs or not partly:
         found.warn()
     return found
+
+
+def _check_environments(records: Iterable[Record], info: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError for records of an environment that run.json does not have."""
+    numbers = {record.environment for record in records}
+    if unknown := sorted(numbers - set(range(len(info["environments"])))):
+        raise UserError(f"{path} has records of environment {unknown[0]}, which its run.json does not have")
 
 
 def scored_record(task: Task, record: Record, protocol: str, judgements: Judgements | None = None) -> ScoredRecord:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from vamba_eval.contracts import Groups, Question, Trial
 
@@ -87,10 +88,22 @@ class Record:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record | None:
-        """The record in an object of a file; None for one that no version of ours wrote."""
+        """The record in an object of a file; None for one that no version of ours wrote.
+
+        Raises ValueError for one of ours in which something is of another type than it can be.
+        """
         if not _NEEDED.issubset(line):
             return None
         known = {name: line[name] for name in _KEYS if name in line and line[name] is not None}
+        for name, value in known.items():
+            _check(name, value)
+        if missing := [name for name in _REQUIRED if name not in known]:
+            raise ValueError(f"its {missing[0]!r} is null")
+        # A number that is none is not known.
+        if "cost" in known:
+            known["cost"] = {phase: _without_nulls(cost) for phase, cost in known["cost"].items()}
+        if "seen" in known:
+            known["seen"] = _without_nulls(known["seen"])
         known |= {name: line[name] for name in ("answer", "response", "error")}
         return cls(**known, unknown={name: value for name, value in line.items() if name not in _KEYS})
 
@@ -125,10 +138,43 @@ def _groups(record: Record) -> Groups:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in record.groups.items()}
 
 
+def _check(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` can be what the field ``name`` is."""
+    kinds = _TYPES[name]
+    inside: list[Any] = []
+    if isinstance(value, list):
+        inside = value
+    elif isinstance(value, dict) and name in _TYPES_INSIDE:
+        inside = [each for key, each in value.items() if name != "seen" or key in _SEEN_NUMBERS]
+    if not isinstance(value, kinds) or not all(isinstance(each, _TYPES_INSIDE[name]) for each in inside):
+        raise ValueError(f"its {name!r} is {repr(value)[:80]}, not {' or '.join(kind.__name__ for kind in kinds)}")
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _types(hint: Any) -> tuple[type, ...]:
+    """Those whose values a field declared as ``hint`` may hold, but for None."""
+    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kinds = [get_origin(member) or member for member in members]
+    return tuple(kind for kind in kinds if kind is not type(None)) + ((int,) if float in kinds else ())
+
+
 _KEYS = [each.name for each in fields(Record) if each.name != "unknown"]
 _DEFAULTS: dict[str, Any] = {
     each.name: each.default_factory() if each.default_factory is not MISSING else each.default
     for each in fields(Record)
     if each.default is not MISSING or each.default_factory is not MISSING
+}
+_REQUIRED = [name for name in _KEYS if name not in _DEFAULTS and name != "answer"]
+_TYPES = {name: _types(hint) for name, hint in get_type_hints(Record).items()}
+_SEEN_NUMBERS = ("frames", "height", "width")
+_TYPES_INSIDE: dict[str, Any] = {
+    "options": str,
+    "size": int,
+    "cost": dict,
+    "seen": int | float | None,  # those of its numbers
+    "groups": str | int | float | list | None,  # of these the benchmark makes text
 }
 _WRITTEN = _NEEDED | {"task", "model", "seed", "text", "prompt"}  # even where there is nothing to say

@@ -18,6 +18,8 @@ from typing import Any
 
 from vamba_eval.contracts import Trial, UserError, system_reason
 from vamba_eval.files import locked, replace_text
+from vamba_eval.plain import json_text, json_value
+from vamba_eval.secrets import without_named, without_secrets
 from vamba_eval.store.records import Record
 
 SCHEMA = 1
@@ -40,7 +42,7 @@ class Run:
             raise UserError(f"{folder} is a file, not a folder: choose another --output or --name") from None
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {system_reason(error)}") from error
-        self._environment, self._accept_environment = json.loads(json.dumps(environment)), accept_environment
+        self._environment, self._accept_environment = _as_stated(environment), accept_environment
 
     def __enter__(self) -> Run:
         taken = f"another process is writing to {self.folder}: wait for it, or use another --name"
@@ -67,7 +69,7 @@ class Run:
 
     def environment_of(self, environment: Mapping[str, Any]) -> int:
         """The number of an environment that works for this run beside its own, as another node's does."""
-        environment = json.loads(json.dumps(environment))
+        environment = _as_stated(environment)
         if environment not in self.info["environments"]:
             self._number_of(environment)
             self._save()
@@ -122,8 +124,8 @@ class Run:
     def _register(
         self, kind: str, name: str, fingerprint: Mapping[str, Any], or_else: Mapping[str, Any] | None = None
     ) -> None:
-        fingerprint, or_else = json.loads(json.dumps([fingerprint, or_else]))
-        known = self.info[kind].get(name)
+        fingerprint, or_else = _as_stated([fingerprint, or_else])
+        known = without_named(self.info[kind].get(name))
         if known is not None and kind == "tasks":
             known = {**known, **{key: fingerprint[key] for key in _ADDED if key in fingerprint and key not in known}}
         if known is not None and known not in (fingerprint, or_else) and self._has_records_of(kind, name):
@@ -146,7 +148,7 @@ class Run:
         return info | {"tasks": {}, "counts": {}, "defects": {}, "models": {}, "environments": []}
 
     def _save(self) -> None:
-        replace_text(self.folder / "run.json", json.dumps(self.info, indent=2))
+        replace_text(self.folder / "run.json", json_text(without_named(self.info), indent=2))
 
 
 class RecordFile:
@@ -166,7 +168,8 @@ class RecordFile:
             self.drop_torn_line()
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
         # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
-        self._file.write(json.dumps(record.to_json() if isinstance(record, Record) else record) + "\n")
+        line = record.to_json() if isinstance(record, Record) else record
+        self._file.write(json_text(without_secrets(line)) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -183,25 +186,45 @@ class RecordFile:
             file.truncate(content.rfind(b"\n") + 1)
 
 
+def _as_stated(value: Any) -> Any:
+    """``value`` as run.json has it: what JSON makes of it, without secrets."""
+    return without_named(json_value(json.dumps(value)))
+
+
 def read_info(folder: Path) -> dict[str, Any]:
     """The contents of ``run.json``. Raises UserError if it is missing or unreadable."""
     path = folder / "run.json"
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = json_value(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} holds no run (no run.json)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}): remove the folder or use another --name") from error
     kinds = {"tasks": dict, "counts": dict, "defects": dict, "models": dict, "environments": list}
     sound = isinstance(info, dict) and all(isinstance(info.get(key), kind) for key, kind in kinds.items())
-    if not sound or info.get("schema") != SCHEMA:
+    if not sound or info.get("schema") != SCHEMA or not _holds_objects(info):
         raise UserError(f"{path} was not written by this version of vamba-eval: use another --name or --output")
     return info
 
 
+def _holds_objects(info: Mapping[str, Any]) -> bool:
+    """Whether tasks, models and environments are described, and tasks counted, as every version here does it."""
+    described = [*info["tasks"].values(), *info["models"].values(), *info["environments"]]
+    counted = [info["counts"].get(name) for name in info["tasks"]]
+    return all(isinstance(each, dict) for each in [*described, *counted]) and all(
+        isinstance(counts.get(what), int) for counts in counted for what in ("videos", "questions")
+    )
+
+
 def read_records(path: Path) -> Iterator[Record]:
-    """The records in ``path``, in the order written."""
-    return (record for line in read_lines(path) if (record := Record.from_json(line)) is not None)
+    """The records in ``path``, in the order written. Raises UserError for one that holds what no record can."""
+    for line in read_lines(path):
+        try:
+            record = Record.from_json(line)
+        except ValueError as error:
+            raise UserError(f"{path}: the record of question {line['question']!r} cannot be read: {error}") from None
+        if record is not None:
+            yield record
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -213,8 +236,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith("\n"):
                 return
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
+                record = json_value(line)
+            except ValueError:
                 continue
             if isinstance(record, dict):
                 yield record

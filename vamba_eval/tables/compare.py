@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from vamba_eval.contracts import Groups, Measure, Score, ScoredRecord, UserError
+from vamba_eval.files import write_text
 from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, check_one_protocol, scored_runs, verdict_of
 from vamba_eval.score.statistics import (
     broken_down,
@@ -28,7 +29,7 @@ from vamba_eval.score.statistics import (
 )
 from vamba_eval.tables.provenance import differing_facts, provenance_of
 from vamba_eval.tables.result import frames_of
-from vamba_eval.tables.text import markdown_table, short, shown, signed, write_csv
+from vamba_eval.tables.text import markdown_list, markdown_table, short, shown, signed, without_html, write_csv
 
 _LISTED = 20  # questions shown in the terminal; files have all
 
@@ -124,7 +125,7 @@ class Comparison:
             f"{len(self.flips):,} questions flipped: {gained:,} for B, {len(self.flips) - gained:,} for A",
             *self.notes,
         ]
-        parts.append("\n".join(f"- {note}" for note in notes))
+        parts.append(markdown_list(notes))
         if self.flips:
             chosen = self.flips[:listed]
             parts.append(
@@ -144,7 +145,7 @@ class Comparison:
             )
             if len(chosen) < len(self.flips):
                 parts.append(f"... and {len(self.flips) - len(chosen):,} more (--output DIR writes all)")
-        return "\n\n".join(parts)
+        return without_html("\n\n".join(parts))
 
     def _power(self) -> list[str]:
         headline = next(iter(self.differences), None)
@@ -161,7 +162,7 @@ class Comparison:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{prefix}{name}" for name in ("compare.md", "differences.csv", "flips.csv")]
-        paths[0].write_text(self.to_markdown(None) + "\n", encoding="utf-8")
+        write_text(paths[0], self.to_markdown(None) + "\n")
         write_csv(paths[1], [each.row() for each in self.differences])
         write_csv(paths[2], [flip.row() for flip in self.flips])
         return paths

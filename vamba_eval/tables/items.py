@@ -7,7 +7,6 @@ all of them answered. docs/statistics.md has the formulas.
 from __future__ import annotations
 
 import io
-import json
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,12 @@ from statistics import fmean
 from typing import Any
 
 from vamba_eval.contracts import LETTERS, Groups, Measure, Metric, Score, ScoredRecord, UserError
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.score.scored import Scored, ScoredRun, credit_of, expected_of_guesses, is_right
 from vamba_eval.score.statistics import count_chances, item_rest, majority_chance, metric_of
 from vamba_eval.tables.systems import System, choose_systems, model_of, other_differences, shared_questions
-from vamba_eval.tables.text import markdown_table, short, shown, write_csv, write_rows
+from vamba_eval.tables.text import markdown_table, short, shown, without_html, write_csv, write_rows
 
 LISTS = ("none", "all", "blind")
 _LISTED = 20  # questions shown in the terminal; files have all
@@ -267,7 +268,7 @@ class ItemAnalysis:
         parts.append("\n".join(_bullet(remark) for remark in self.remarks()))
         if kind is not None:
             parts.append(self.listed(kind, number))
-        return "\n\n".join(parts)
+        return without_html("\n\n".join(parts))
 
     def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
         """One row a question, at full precision."""
@@ -315,7 +316,7 @@ class ItemAnalyses:
     def render(self, form: str, kind: str | None = None) -> str:
         """As text for the terminal (``markdown``), or for another program (``csv``, ``json``)."""
         if form == "json":
-            return json.dumps([each.to_json(kind) for each in self.analyses], indent=2)
+            return json_text([each.to_json(kind) for each in self.analyses], indent=2)
         if form == "csv":
             text = io.StringIO()
             write_rows(text, self.rows(kind))
@@ -336,7 +337,7 @@ class ItemAnalyses:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / "items.md", folder / "items.csv"]
-        paths[0].write_text(f"# Questions\n\n{self.to_markdown(kind)}\n", encoding="utf-8")
+        write_text(paths[0], f"# Questions\n\n{self.to_markdown(kind)}\n")
         write_csv(paths[1], self.rows())
         return paths
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import io
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Metric, Task, UserError
+from vamba_eval.files import write_text
+from vamba_eval.plain import json_text
 from vamba_eval.score.scored import Scored, ScoredRun, log_left_out, score_runs
 from vamba_eval.tables.costs import Costs, Distribution
 from vamba_eval.tables.ladders import charts, ladders_of
@@ -27,7 +28,17 @@ from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, results_of
 from vamba_eval.tables.robustness import robustness_markdown
 from vamba_eval.tables.stored import stored_results
-from vamba_eval.tables.text import markdown_table, plain_cell, shown, tabulated, unique, write_csv, write_rows
+from vamba_eval.tables.text import (
+    markdown_list,
+    markdown_table,
+    plain_cell,
+    shown,
+    tabulated,
+    unique,
+    without_html,
+    write_csv,
+    write_rows,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +172,7 @@ class Leaderboard:
             raise UserError(f"no column {unknown[0]!r}; there are {', '.join(rows[0])}")
         rows = [{column: row[column] for column in columns or row} for row in rows]
         if form == "json":
-            return json.dumps(rows, indent=2)
+            return json_text(rows, indent=2)
         if form == "csv":
             text = io.StringIO()
             write_rows(text, rows)
@@ -170,8 +181,7 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """The headline table, one row a model, its notes, and the breakdowns of each task."""
-        notes = "\n".join(f"- {note}" for note in self.notes())
-        parts = ["# Leaderboard", self.headline_markdown(), notes]
+        parts = ["# Leaderboard", self.headline_markdown(), markdown_list(self.notes())]
         if charts := self.charts():
             parts += ["## By number of frames", f"```text\n{charts}```"]
         if provenance := self.provenance_markdown():
@@ -182,7 +192,7 @@ class Leaderboard:
             own = [result for result in self.results if result.title == title and result.summary.breakdowns]
             if own:
                 parts += [f"## {title}", _breakdown_markdown(own)]
-        return "\n\n".join(parts) + "\n"
+        return without_html("\n\n".join(parts)) + "\n"
 
     def charts(self) -> str:
         """Scores against the number of frames as plain text, where a model was measured with several; else ""."""
@@ -299,11 +309,11 @@ class Leaderboard:
         folder.mkdir(parents=True, exist_ok=True)
         names = ("leaderboard.md", "leaderboard.csv", "breakdowns.csv", "leaderboard.tex", "leaderboard.json")
         paths = [folder / name for name in names]
-        paths[0].write_text(self.to_markdown(), encoding="utf-8")
+        write_text(paths[0], self.to_markdown())
         self.to_csv(paths[1])
         write_csv(paths[2], self._breakdown_rows())
         for path, form in ((paths[3], "latex"), (paths[4], "json")):
-            path.write_text(self.render(form) + "\n", encoding="utf-8")
+            write_text(path, self.render(form) + "\n")
         return paths
 
 

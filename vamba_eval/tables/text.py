@@ -1,11 +1,23 @@
-"""Rows as text: Markdown, LaTeX and CSV. Knows nothing of what the rows say."""
+"""Rows as text: Markdown, LaTeX and CSV. Knows nothing of what the rows say.
+
+Models, annotations and endpoints say some of it, so what a form would take for its own is escaped here.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from vamba_eval.files import write_text
+from vamba_eval.plain import visible
+from vamba_eval.secrets import without_secrets
+
+# With these a formula begins in a spreadsheet; some take the wide ones for the others.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def shown(value: float, unit: str = "%") -> str:
@@ -27,10 +39,32 @@ def tabulated(rows: Sequence[dict[str, Any]], form: str, right: Collection[str] 
     from tabulate import tabulate
 
     columns = unique(column for row in rows for column in row)
-    cells = [[row.get(column, "-") for column in columns] for row in rows]
-    style = {"markdown": "pipe", "latex": "latex_booktabs"}[form]
+    # Of what LaTeX would obey, tabulate makes text.
+    style, cell = {"markdown": ("pipe", _markdown_cell), "latex": ("latex_booktabs", _line)}[form]
+    cells = [[cell(row.get(column, "-")) for column in columns] for row in rows]
     sides = ["right" if column in right else "left" for column in columns]
-    return tabulate(cells, headers=columns, tablefmt=style, disable_numparse=True, colalign=sides)
+    heads = [cell(column) for column in columns]
+    return tabulate(cells, headers=heads, tablefmt=style, disable_numparse=True, colalign=sides)
+
+
+def _line(value: Any) -> str:
+    """``value`` as text in one line, which control characters do not change."""
+    return visible(" ".join(without_secrets(str(value)).split()))
+
+
+def _markdown_cell(value: Any) -> str:
+    """A bar would end the cell, also behind a backslash that is text."""
+    return re.sub(r"\\*\|", lambda found: f"{found[0][:-1] * 2}\\|", without_html(_line(value)))
+
+
+def markdown_list(lines: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"- {_line(line)}" for line in lines)
+
+
+def without_html(markdown: str) -> str:
+    """``markdown`` in which no HTML begins."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)
 
 
 def plain_cell(value: Any) -> str:
@@ -40,21 +74,37 @@ def plain_cell(value: Any) -> str:
 
 
 def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A CSV file with the rows' keys as columns."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        write_rows(file, rows)
+    """A CSV file with the rows' keys as columns, as ``write_rows`` writes them."""
+    text = io.StringIO(newline="")
+    write_rows(text, rows)
+    write_text(Path(path), text.getvalue())
 
 
 def write_rows(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
-    writer = csv.DictWriter(file, unique(column for row in rows for column in row), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    """The rows as CSV. Text that spreadsheets would compute has an apostrophe before it (docs/statistics.md#files)."""
+    columns = unique(column for row in rows for column in row)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([_csv_cell(column) for column in columns])
+    writer.writerows([_csv_cell(row.get(column, "")) for column in columns] for row in rows)
+
+
+def _csv_cell(value: Any) -> Any:
+    """``value``, text so that no spreadsheet takes it for a formula: where it begins as one does, and is neither a
+    number nor a dash alone. Control characters are made visible: some readers end a row at a carriage return."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if value.startswith(_FORMULA) and value != "-" and not _is_number(value) else text
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) is not None
 
 
 def short(text: str, width: int = 40) -> str:
-    """``text`` as a cell of a Markdown table: one line of at most ``width`` characters (more where it has bars)."""
+    """``text`` in one line of at most ``width`` characters."""
     line = " ".join(text.split())
-    return (line if len(line) <= width else f"{line[: width - 1]}…").replace("|", "\\|")
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def unique(values: Iterable[Any]) -> list[Any]:
