@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import av
 
 from vamba_eval.contracts import VideoError
+from vamba_eval.video.storage import StoredFile
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -31,6 +33,9 @@ _STATES_TIMES = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
 # Codecs whose decoder drops exactly the frames that no other frame refers to when asked to: ITU-T H.264
 # marks them (nal_ref_idc 0), and the B-frames of MPEG-1, 2 and 4 are never referred to.
 _MARK_UNREFERENCED = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
+
+
+_BUFFER_BYTES = 256 * 1024  # what FFmpeg reads at once, as its own reader of files does
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,18 @@ class Index:
     note: str
 
 
-def open_video(path: Path) -> InputContainer:
-    """The container in ``path``, by a name in which no colon is taken for a protocol."""
-    return av.open(f"file:{path}")
+@contextmanager
+def open_video(path: Path) -> Iterator[InputContainer]:
+    """The container in ``path``. What the system could not read of it is raised when the block ends, whatever came of
+    it there: VideoError, or MemoryError."""
+    with StoredFile(path) as file:
+        try:
+            with av.open(file, "r", buffer_size=_BUFFER_BYTES) as container:
+                yield container
+        except Exception:
+            file.check()
+            raise
+        file.check()
 
 
 def best_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -226,54 +240,51 @@ def _cut_off(
 def missing_bytes(path: Path) -> int | None:
     """How many bytes the outermost structure of an MP4, MOV, AVI, WebM or Matroska file promises beyond the
     file's end; None where it does not say."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(12)
+    with StoredFile(path) as file:
+        start = file.read_at(0, 12)
         if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"):
-            end = _end_of_boxes(file, size)
+            end = _end_of_boxes(file)
         elif start[:4] == b"RIFF":
-            end = _end_of_riff(file, size)
+            end = _end_of_riff(file)
         elif start[:4] == b"\x1aE\xdf\xa3":
-            end = _end_of_segment(file, size)
+            end = _end_of_segment(file)
         else:
             end = None
-    return None if end is None else max(0, end - size)
+        return None if end is None else max(0, end - file.size)
 
 
-def _end_of_boxes(file: BinaryIO, size: int) -> int | None:
+def _end_of_boxes(file: StoredFile) -> int | None:
     """Where the last box of an ISO base media file (ISO/IEC 14496-12, 4.2) ends."""
     position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        length, kind = struct.unpack(">I4s", file.read(8))
+    while position + 8 <= file.size:
+        head = file.read_at(position, 16)
+        length, kind = struct.unpack_from(">I4s", head)
         if length == 1:
-            length = int.from_bytes(file.read(8), "big")
+            length = int.from_bytes(head[8:], "big")
         if length == 0:
-            return size  # to the end of the file
+            return file.size  # to the end of the file
         if length < 8 or not kind.isalnum():
             return position or None  # not a box: something was appended
         position += length
     return position
 
 
-def _end_of_riff(file: BinaryIO, size: int) -> int | None:
+def _end_of_riff(file: StoredFile) -> int | None:
     """Where the last RIFF chunk ends (long AVI files have several, by the OpenDML extension)."""
     position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        kind, length = struct.unpack("<4sI", file.read(8))
+    while position + 8 <= file.size:
+        kind, length = struct.unpack("<4sI", file.read_at(position, 8))
         if kind != b"RIFF" or length == 0:
             return position or None
         position += 8 + length + length % 2
     return position
 
 
-def _end_of_segment(file: BinaryIO, size: int) -> int | None:
+def _end_of_segment(file: StoredFile) -> int | None:
     """Where the Segment of a Matroska file (RFC 9559, 5.1) ends; a stream's has no length."""
     position = 0
-    while position < size:
-        file.seek(position)
-        head = file.read(12)
+    while position < file.size:
+        head = file.read_at(position, 12)
         id_length = 9 - head[0].bit_length() if head and head[0] else 0
         if not 1 <= id_length <= 4 or len(head) <= id_length or not head[id_length]:
             return None
