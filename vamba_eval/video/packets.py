@@ -5,6 +5,7 @@ Knows containers and their promises; knows neither pixels nor how wanted frames 
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import av
 
 from vamba_eval.contracts import VideoError
+from vamba_eval.video.formats import HEAD_BYTES, OPEN_OPTIONS, other_kind
 from vamba_eval.video.storage import StoredFile
 
 if TYPE_CHECKING:
@@ -60,16 +62,29 @@ class Index:
 
 @contextmanager
 def open_video(path: Path) -> Iterator[InputContainer]:
-    """The container in ``path``. What the system could not read of it is raised when the block ends, whatever came of
-    it there: VideoError, or MemoryError."""
+    """The container in ``path``; nothing else is opened for it. Raises VideoError for what is no video, and FFmpeg's
+    errors. What the system could not read of it is raised when the block ends, whatever came of it there: VideoError,
+    or MemoryError."""
     with StoredFile(path) as file:
+        what = other_kind(file.read_at(0, HEAD_BYTES))
+        if what is not None:
+            raise VideoError(f"{path} is not a video but {what}")
         try:
-            with av.open(file, "r", buffer_size=_BUFFER_BYTES) as container:
+            with _opened(file, path) as container:
                 yield container
         except Exception:
             file.check()
             raise
         file.check()
+
+
+def _opened(file: StoredFile, path: Path) -> InputContainer:
+    try:
+        return av.open(file, "r", buffer_size=_BUFFER_BYTES, container_options=OPEN_OPTIONS)
+    except av.FFmpegError as error:
+        if error.errno != errno.EINVAL:  # which FFmpeg says of a format that is not on the list, too
+            raise
+        raise VideoError(f"{path} is in no format of videos that is read, or damaged: download it again") from error
 
 
 def best_stream(container: InputContainer, path: Path) -> VideoStream:
