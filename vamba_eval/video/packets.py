@@ -124,10 +124,16 @@ def skips_unreferenced(stream: VideoStream) -> bool:
 
 
 def packets_of(container: InputContainer, stream: VideoStream | None = None) -> Iterator[Packet]:
-    """The packets of ``stream`` or of all, from where the container stands; the last ones are empty."""
+    """The packets of ``stream`` or of all, from where the container stands to the end.
+
+    Some are empty (in MPEG-4 part 2, MJPEG, QTRLE or Cinepak, and wherever a recorder dropped frames): the frame before
+    is shown on. They have a time and no frame of their own, and no decoder takes them.
+    """
     while True:
         try:
-            yield from container.demux() if stream is None else container.demux(stream)
+            for packet in container.demux() if stream is None else container.demux(stream):
+                if packet.size or packet.pts is not None or packet.dts is not None:  # else PyAV's sign of the end
+                    yield packet
             return
         except IndexError:
             # A stream that begins within the file is not known to PyAV: this one packet of it is skipped.
@@ -151,14 +157,12 @@ def index_packets(
     try:
         for packet in packets_of(container, None if every_stream else stream):
             alive()
-            if packet.size == 0:
-                continue
             pts = packet.pts
             if pts is not None:
                 end = pts + (packet.duration or 0)
                 if end > ends.get(packet.stream_index, end - 1):
                     ends[packet.stream_index] = end
-            if packet.stream_index != number or hidden(packet):
+            if packet.stream_index != number or packet.size == 0 or hidden(packet):
                 continue
             trouble |= packet.is_corrupt
             if pts is None:
@@ -170,7 +174,9 @@ def index_packets(
                 key_pts.append(pts)
             if not packet.is_discard:
                 order.append((pts, len(key_pts) - 1))
-    except av.FFmpegError:
+    except av.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
         trouble = True
     order.sort()
     pts_list = [pts for pts, _ in order]
