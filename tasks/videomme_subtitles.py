@@ -128,10 +128,12 @@ def _stated_rate_and_frames(path: Path) -> tuple[float, int]:
     """
     import av
 
+    from vamba_eval.video.packets import open_video
+
     if path.suffix != ".mp4":
         return 0.0, 0
     try:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             stream = container.streams.video[0]
             fps = float(stream.average_rate or 0)
             seconds = container.duration / av.time_base if container.duration else 0.0

@@ -13,7 +13,19 @@ import decord
 import numpy as np
 import pytest
 from PIL import Image
-from videos import MPEG4, VP9, X264_CLOSED, X264_OPEN, X265_CLOSED, X265_OPEN, all_frames, make_video, picture, remux
+from videos import (
+    MPEG4,
+    VP9,
+    X264_CLOSED,
+    X264_OPEN,
+    X265_CLOSED,
+    X265_OPEN,
+    all_frames,
+    emptied,
+    make_video,
+    picture,
+    remux,
+)
 
 from vamba_eval import FrameSampling, read_clip
 from vamba_eval.contracts import VideoError
@@ -267,6 +279,30 @@ def test_damage_is_the_same_whatever_is_read_around_it(closed: Path, tmp_path: P
         for n, threads in ((3, 1), (7, 2), (23, 2)):
             clip = read_clip(path, full_size(n), threads=threads)
             assert np.array_equal(clip.frames, everything[clip.frame_indices])
+
+
+@pytest.mark.parametrize("numbers", [{10, 11, 25}, {40}, {57, 58, 59}, set(range(5, 55, 2))], ids=str)
+@pytest.mark.parametrize(
+    ("codec", "pixel_format"), [("mpeg4", "yuv420p"), ("mjpeg", "yuvj420p"), ("qtrle", "rgb24"), ("cinepak", "rgb24")]
+)
+def test_empty_packets_end_nothing(tmp_path: Path, codec: str, pixel_format: str, numbers: set[int]) -> None:
+    """The frame before is shown on: no frame is theirs, and all others have their own times."""
+    source = make_video(
+        tmp_path / "whole.mov", codec, frames=60, size=(48, 64), pixel_format=pixel_format, options={"g": "20"}
+    )
+    path = emptied(source, tmp_path / "v.mov", numbers)
+    with av.open(str(path)) as container:
+        empty = [n for n, packet in enumerate(container.demux(video=0)) if packet.size == 0 and packet.pts is not None]
+    assert set(empty) == numbers
+    truth = all_frames(path)
+    assert len(truth) == 60 - len(numbers)
+    assert_exact(path, truth)
+    for backend in ("pyav", "pyav-plain"):
+        clip = read_clip(path, full_size(), backend=backend)
+        times = np.delete(np.arange(60) / 25, sorted(numbers))
+        assert np.array_equal(clip.frames, truth) and clip.timestamps_s == pytest.approx(times) and clip.note == ""
+        part = read_clip(path, full_size(), start_s=1.0, end_s=2.0, backend=backend)
+        assert part.timestamps_s == pytest.approx(times[(times >= 1.0) & (times <= 2.0)])
 
 
 def test_a_stream_without_times_has_those_of_its_rate(tmp_path: Path) -> None:

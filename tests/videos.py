@@ -112,3 +112,23 @@ def all_frames(path: Path) -> np.ndarray:
             except av.FFmpegError:
                 continue
     return np.stack(frames)
+
+
+def emptied(source: Path, target: Path, numbers: set[int]) -> Path:
+    """A copy of an MP4 or MOV file of one track without B-frames whose packets of these numbers hold nothing: by the
+    custom of some codecs they say that the frame before is shown on."""
+    with av.open(str(source)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(source.read_bytes())
+    for number in sorted(numbers, reverse=True):
+        place, size = places[number]
+        end = content.index(b"moov") - 4  # of the media data
+        content[place:end] = content[place + size : end] + bytes(size)
+        sizes, chunks = content.index(b"stsz") + 16, content.index(b"stco") + 8  # ISO/IEC 14496-12, 8.7.3 and 8.7.5
+        content[sizes + 4 * number : sizes + 4 * number + 4] = bytes(4)
+        for entry in range(chunks + 4, chunks + 4 + 4 * int.from_bytes(content[chunks : chunks + 4], "big"), 4):
+            offset = int.from_bytes(content[entry : entry + 4], "big")
+            if offset > place:
+                content[entry : entry + 4] = (offset - size).to_bytes(4, "big")
+    target.write_bytes(content)
+    return target

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import stat
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,9 +19,10 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, Sampling, UserError
 from vamba_eval.video.canvas import Hooks
+from vamba_eval.video.storage import StoredFile, patiently
 
 # Raise it when the same file under the same sampling gives other frames than before.
-_READER_VERSION = 2
+_READER_VERSION = 3
 
 _SAMPLE_BYTES = 65_536
 
@@ -119,7 +121,8 @@ def clip_key(
     backend: str,
 ) -> str:
     """What identifies a clip: the file's size, time of change and samples of its bytes (not its name, so a
-    copy that keeps its time is known), the sampling, and the versions of what decodes and resizes."""
+    copy that keeps its time is known), the sampling, and the versions of what decodes and resizes. Raises VideoError
+    and OSError where the file cannot be read."""
     package = "av" if backend.startswith("pyav") else backend
     identity = [_READER_VERSION, _file_identity(path), sampling.fields(), start_s, end_s, frames_per_second, backend]
     identity += [_version(name) for name in (package, "pillow", "numpy")]
@@ -127,16 +130,14 @@ def clip_key(
 
 
 def _file_identity(path: Path) -> list[object]:
-    if path.is_dir():
-        files = sorted(path.iterdir())
-        return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    about = path.stat()
+    if stat.S_ISDIR(patiently(path.stat).st_mode):
+        abouts = [(file.name, patiently(file.stat)) for file in patiently(lambda: sorted(path.iterdir()))]
+        return [[name, about.st_size, about.st_mtime_ns] for name, about in abouts]
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        for position in (0, about.st_size // 2, max(0, about.st_size - _SAMPLE_BYTES)):
-            file.seek(position)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return [about.st_size, about.st_mtime_ns, digest.hexdigest()]
+    with StoredFile(path) as file:
+        for position in (0, file.size // 2, max(0, file.size - _SAMPLE_BYTES)):
+            digest.update(file.read_at(position, _SAMPLE_BYTES))
+        return [*file.identity, digest.hexdigest()]
 
 
 def _version(package: str) -> str | None:

@@ -95,6 +95,8 @@ def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
         result.problem, result.not_installed = str(error), True
     except MemoryError as error:
         result.problem, result.try_another = f"out of memory ({error or 'no more is allowed'})", True
+    except OSError as error:
+        result.problem = f"{request.path} cannot be read: {system_reason(error)}"
     except Exception as error:
         log.debug("reading failed", exc_info=error)
         result.problem = f"reading failed: {type(error).__name__}: {system_reason(error)}"
@@ -104,10 +106,12 @@ def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
 
 def _read_or_recall(request: ReadRequest, sampling: Sampling, hooks: Hooks, result: ReadResult) -> None:
     key = None
-    if request.cache is not None and request.path.exists():
-        key = clip_key(
-            request.path, sampling, request.start_s, request.end_s, request.frames_per_second, request.backend
-        )
+    with suppress(FileNotFoundError, NotADirectoryError):  # ``read_clip`` says so
+        if request.cache is not None:
+            key = clip_key(
+                request.path, sampling, request.start_s, request.end_s, request.frames_per_second, request.backend
+            )
+    if key is not None:
         start = time.perf_counter()
         recalled = _with_cache(request, result, lambda cache: cache.get(key, hooks))
         if recalled is not None:

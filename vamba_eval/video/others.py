@@ -1,7 +1,8 @@
 """The same frames through decord or torchcodec: for comparison, and for files that PyAV fails on.
 
 Their seeking and colors are their own. They know how many frames a file has and each one's time; which
-frames and which size is decided as for PyAV. Neither is imported before it is to read.
+frames and which size is decided as for PyAV. Neither is imported before it is to read, nor given a file that PyAV does
+not open.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vamba_eval.contracts import Clip, UserError, VideoError, first_line
 from vamba_eval.video.canvas import Canvas, Source
-from vamba_eval.video.packets import best_stream, index_packets, open_video
+from vamba_eval.video.packets import Index, best_stream, index_packets, open_video
+from vamba_eval.video.storage import StoredFile
+
+if TYPE_CHECKING:
+    from torchcodec.decoders import VideoDecoder
 
 NAMES = ("torchcodec", "decord")  # the better first
 _BATCH = 8
@@ -49,7 +55,12 @@ def preload(backend: str) -> None:
 def _read_decord(source: Source) -> Clip:
     from decord import VideoReader, cpu
 
+    # It reads the file by itself, and where the system cannot read on the video ends for it: so all packets are read
+    # and counted beside it. (Handed a file object it would hold the whole file in memory.)
+    num_packets = len(_index(source)[0].pts)
     reader = VideoReader(str(source.path), ctx=cpu(0), num_threads=source.threads)
+    if len(reader) < num_packets:
+        raise VideoError(f"{source.path} cannot be read by decord: it finds {len(reader)} of {num_packets} frames")
     times = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
     times -= times[0]
     fps = float(reader.get_avg_fps())
@@ -68,7 +79,24 @@ def _read_decord(source: Source) -> Clip:
 def _read_torchcodec(source: Source) -> Clip:
     from torchcodec.decoders import VideoDecoder
 
-    decoder = VideoDecoder(str(source.path), dimension_order="NHWC", num_ffmpeg_threads=source.threads)
+    with open_video(source.path) as container:
+        best_stream(container, source.path)
+    with StoredFile(source.path) as file:
+        try:
+            decoder = VideoDecoder(
+                file,  # type: ignore[arg-type]
+                dimension_order="NHWC",
+                num_ffmpeg_threads=source.threads,
+            )
+            clip = _from_torchcodec(source, decoder)
+        except Exception:
+            file.check()
+            raise
+        file.check()
+        return clip
+
+
+def _from_torchcodec(source: Source, decoder: VideoDecoder) -> Clip:
     about = decoder.metadata
     total, fps = len(decoder), float(about.average_fps or "nan")
     # It keeps the frames' times to itself until they are decoded.
@@ -86,9 +114,15 @@ def _read_torchcodec(source: Source) -> Clip:
 
 def _times_by_packets(source: Source, total: int, otherwise: np.ndarray) -> np.ndarray:
     """Of all frames, if the packets name as many as the decoder has; else ``otherwise``."""
-    with open_video(source.path) as container:
-        stream = best_stream(container, source.path)
-        index, time_base = index_packets(container, stream, source.path, source.hooks.alive), stream.time_base
+    index, time_base = _index(source)
     if not index.trusted or len(index.pts) != total:
         return otherwise
-    return (np.array(index.pts, dtype=np.float64) - index.pts[0]) * float(time_base or 0)
+    return (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
+
+
+def _index(source: Source) -> tuple[Index, float]:
+    """What the packets say, and the seconds of a tick."""
+    with open_video(source.path) as container:
+        stream = best_stream(container, source.path)
+        time_base = float(stream.time_base or 0)
+        return index_packets(container, stream, source.path, source.hooks.alive), time_base

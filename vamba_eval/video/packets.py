@@ -5,15 +5,19 @@ Knows containers and their promises; knows neither pixels nor how wanted frames 
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import av
 
 from vamba_eval.contracts import VideoError
+from vamba_eval.video.formats import HEAD_BYTES, OPEN_OPTIONS, other_kind
+from vamba_eval.video.storage import StoredFile
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -31,6 +35,9 @@ _STATES_TIMES = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
 # Codecs whose decoder drops exactly the frames that no other frame refers to when asked to: ITU-T H.264
 # marks them (nal_ref_idc 0), and the B-frames of MPEG-1, 2 and 4 are never referred to.
 _MARK_UNREFERENCED = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
+
+
+_BUFFER_BYTES = 256 * 1024  # what FFmpeg reads at once, as its own reader of files does
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,31 @@ class Index:
     note: str
 
 
-def open_video(path: Path) -> InputContainer:
-    """The container in ``path``, by a name in which no colon is taken for a protocol."""
-    return av.open(f"file:{path}")
+@contextmanager
+def open_video(path: Path) -> Iterator[InputContainer]:
+    """The container in ``path``; nothing else is opened for it. Raises VideoError for what is no video, and FFmpeg's
+    errors. What the system could not read of it is raised when the block ends, whatever came of it there: VideoError,
+    or MemoryError."""
+    with StoredFile(path) as file:
+        what = other_kind(file.read_at(0, HEAD_BYTES))
+        if what is not None:
+            raise VideoError(f"{path} is not a video but {what}")
+        try:
+            with _opened(file, path) as container:
+                yield container
+        except Exception:
+            file.check()
+            raise
+        file.check()
+
+
+def _opened(file: StoredFile, path: Path) -> InputContainer:
+    try:
+        return av.open(file, "r", buffer_size=_BUFFER_BYTES, container_options=OPEN_OPTIONS)
+    except av.FFmpegError as error:
+        if error.errno != errno.EINVAL:  # which FFmpeg says of a format that is not on the list, too
+            raise
+        raise VideoError(f"{path} is in no format of videos that is read, or damaged: download it again") from error
 
 
 def best_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -95,10 +124,16 @@ def skips_unreferenced(stream: VideoStream) -> bool:
 
 
 def packets_of(container: InputContainer, stream: VideoStream | None = None) -> Iterator[Packet]:
-    """The packets of ``stream`` or of all, from where the container stands; the last ones are empty."""
+    """The packets of ``stream`` or of all, from where the container stands to the end.
+
+    Some are empty (in MPEG-4 part 2, MJPEG, QTRLE or Cinepak, and wherever a recorder dropped frames): the frame before
+    is shown on. They have a time and no frame of their own, and no decoder takes them.
+    """
     while True:
         try:
-            yield from container.demux() if stream is None else container.demux(stream)
+            for packet in container.demux() if stream is None else container.demux(stream):
+                if packet.size or packet.pts is not None or packet.dts is not None:  # else PyAV's sign of the end
+                    yield packet
             return
         except IndexError:
             # A stream that begins within the file is not known to PyAV: this one packet of it is skipped.
@@ -122,14 +157,12 @@ def index_packets(
     try:
         for packet in packets_of(container, None if every_stream else stream):
             alive()
-            if packet.size == 0:
-                continue
             pts = packet.pts
             if pts is not None:
                 end = pts + (packet.duration or 0)
                 if end > ends.get(packet.stream_index, end - 1):
                     ends[packet.stream_index] = end
-            if packet.stream_index != number or hidden(packet):
+            if packet.stream_index != number or packet.size == 0 or hidden(packet):
                 continue
             trouble |= packet.is_corrupt
             if pts is None:
@@ -141,7 +174,9 @@ def index_packets(
                 key_pts.append(pts)
             if not packet.is_discard:
                 order.append((pts, len(key_pts) - 1))
-    except av.FFmpegError:
+    except av.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
         trouble = True
     order.sort()
     pts_list = [pts for pts, _ in order]
@@ -226,54 +261,51 @@ def _cut_off(
 def missing_bytes(path: Path) -> int | None:
     """How many bytes the outermost structure of an MP4, MOV, AVI, WebM or Matroska file promises beyond the
     file's end; None where it does not say."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(12)
+    with StoredFile(path) as file:
+        start = file.read_at(0, 12)
         if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"):
-            end = _end_of_boxes(file, size)
+            end = _end_of_boxes(file)
         elif start[:4] == b"RIFF":
-            end = _end_of_riff(file, size)
+            end = _end_of_riff(file)
         elif start[:4] == b"\x1aE\xdf\xa3":
-            end = _end_of_segment(file, size)
+            end = _end_of_segment(file)
         else:
             end = None
-    return None if end is None else max(0, end - size)
+        return None if end is None else max(0, end - file.size)
 
 
-def _end_of_boxes(file: BinaryIO, size: int) -> int | None:
+def _end_of_boxes(file: StoredFile) -> int | None:
     """Where the last box of an ISO base media file (ISO/IEC 14496-12, 4.2) ends."""
     position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        length, kind = struct.unpack(">I4s", file.read(8))
+    while position + 8 <= file.size:
+        head = file.read_at(position, 16)
+        length, kind = struct.unpack_from(">I4s", head)
         if length == 1:
-            length = int.from_bytes(file.read(8), "big")
+            length = int.from_bytes(head[8:], "big")
         if length == 0:
-            return size  # to the end of the file
+            return file.size  # to the end of the file
         if length < 8 or not kind.isalnum():
             return position or None  # not a box: something was appended
         position += length
     return position
 
 
-def _end_of_riff(file: BinaryIO, size: int) -> int | None:
+def _end_of_riff(file: StoredFile) -> int | None:
     """Where the last RIFF chunk ends (long AVI files have several, by the OpenDML extension)."""
     position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        kind, length = struct.unpack("<4sI", file.read(8))
+    while position + 8 <= file.size:
+        kind, length = struct.unpack("<4sI", file.read_at(position, 8))
         if kind != b"RIFF" or length == 0:
             return position or None
         position += 8 + length + length % 2
     return position
 
 
-def _end_of_segment(file: BinaryIO, size: int) -> int | None:
+def _end_of_segment(file: StoredFile) -> int | None:
     """Where the Segment of a Matroska file (RFC 9559, 5.1) ends; a stream's has no length."""
     position = 0
-    while position < size:
-        file.seek(position)
-        head = file.read(12)
+    while position < file.size:
+        head = file.read_at(position, 12)
         id_length = 9 - head[0].bit_length() if head and head[0] else 0
         if not 1 <= id_length <= 4 or len(head) <= id_length or not head[id_length]:
             return None

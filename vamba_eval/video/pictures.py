@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from vamba_eval.contracts import Clip, FrameSampling, VideoError, system_reason
 from vamba_eval.video.canvas import Canvas, Source
 from vamba_eval.video.pixels import resized
+from vamba_eval.video.storage import patiently, read_whole
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -22,9 +24,10 @@ def read_image(path: Path, sampling: FrameSampling) -> Clip:
 
 
 def open_image(file: Path) -> Image.Image:
-    """An image file in RGB. Raises VideoError."""
+    """An image file in RGB. Raises VideoError and MemoryError."""
+    content = read_whole(file)
     try:
-        with Image.open(file) as image:
+        with Image.open(BytesIO(content)) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(f"{file} cannot be read as an image: {system_reason(error)}") from error
@@ -51,7 +54,7 @@ _FRAME_NAMES = ((re.compile(r"frame_(\d+)\.(?:jpe?g|png)"), 0), (re.compile(r"(\
 
 def folder_frames(path: Path) -> tuple[list[Path], int]:
     """The frames in order, and the number of the first in its name."""
-    files = list(path.iterdir())
+    files = patiently(lambda: list(path.iterdir()))
     for form, first in _FRAME_NAMES:
         if named := [(int(match.group(1)), file) for file in files if (match := form.fullmatch(file.name))]:
             return _in_order(path, named, first), first

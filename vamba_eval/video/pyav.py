@@ -153,7 +153,7 @@ def _decode_interval(
             if stop.is_set():
                 return
             if packet.size == 0:
-                break
+                continue
             if not begun:
                 if not packet.is_keyframe:
                     continue
@@ -242,20 +242,22 @@ def _all_frames(source: Source) -> Iterator[tuple[av.VideoFrame, str]]:
         stream = best_stream(container, source.path)
         context = stream.codec_context
         context.thread_count = 1
-        incoming = packets_of(container, stream)
+        incoming = (packet for packet in packets_of(container, stream) if packet.size)
         while True:
             try:
                 packet = next(incoming, None)
-            except av.FFmpegError:  # what follows the damage is lost; what the decoder holds is not
+            except av.FFmpegError as error:  # what follows the damage is lost; what the decoder holds is not
+                if error.errno == errno.ENOMEM:
+                    raise
                 packet = None
             source.hooks.alive()
             try:
-                frames: list[Any] = context.decode(packet if packet is not None and packet.size else None)
+                frames: list[Any] = context.decode(packet)
             except av.FFmpegError as error:  # a broken packet costs its own frame
                 if error.errno == errno.ENOMEM:
                     raise
                 frames = []
             for frame in frames:
                 yield frame, context.name
-            if packet is None or not packet.size:
+            if packet is None:
                 return

@@ -6,6 +6,9 @@ Chooses who reads a path, and says in one line why none can. Knows nothing of be
 from __future__ import annotations
 
 import errno
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from vamba_eval.video import others, pyav
 from vamba_eval.video.canvas import Hooks, Source
 from vamba_eval.video.packets import average_fps, best_stream, open_video
 from vamba_eval.video.pictures import folder_frames, open_image, read_folder
+from vamba_eval.video.storage import patiently, read_error
 
 BACKENDS = ("pyav", "pyav-plain", *others.NAMES)
 
@@ -49,16 +53,12 @@ def read_clip(
     sampling = sampling or FrameSampling()
     check_backend(backend)
     source = Source(path, sampling, start_s, end_s, threads or available_cores(), hooks or Hooks())
-    if _is_folder(path):
-        return read_folder(source, frames_per_second)
-    if backend in others.NAMES:
-        return others.read(source, backend)
-    try:
+    with _in_one_line(path):
+        if _is_folder(path):
+            return read_folder(source, frames_per_second)
+        if backend in others.NAMES:
+            return others.read(source, backend)
         return pyav.read(source, plainly=backend == "pyav-plain")
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        if getattr(error, "errno", None) == errno.ENOMEM:
-            raise MemoryError(system_reason(error)) from error
-        raise _unreadable(path, error) from error
 
 
 def check_backend(backend: str) -> None:
@@ -81,34 +81,41 @@ class VideoInfo:
 def probe(path: str | Path) -> VideoInfo:
     """What the header of a video file says; decodes nothing. Raises VideoError."""
     path = Path(path)
-    if _is_folder(path):
-        width, height = open_image(folder_frames(path)[0][0]).size
-        return VideoInfo("jpeg", width, height, float("nan"), None)
-    try:
+    with _in_one_line(path):
+        if _is_folder(path):
+            width, height = open_image(folder_frames(path)[0][0]).size
+            return VideoInfo("jpeg", width, height, float("nan"), None)
         with open_video(path) as container:
             stream = best_stream(container, path)
             duration = container.duration / 1_000_000 if container.duration else None
             context = stream.codec_context
-            info = VideoInfo(context.name, context.width, context.height, average_fps(stream), duration)
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-    return info
+            return VideoInfo(context.name, context.width, context.height, average_fps(stream), duration)
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder; VideoError if it is neither that nor a file with something in it."""
+    """Whether ``path`` is a folder; VideoError if nothing is there or in it, OSError if that cannot be known."""
     try:
-        if path.is_dir():
-            return True
-        if not path.exists():
-            raise VideoError(f"no such file: {path}")
-        if path.stat().st_size == 0:
-            raise VideoError(f"{path} is empty (0 bytes): download it again")
+        about = patiently(path.stat)
+    except (FileNotFoundError, NotADirectoryError):
+        raise VideoError(f"no such file: {path}") from None
+    if stat.S_ISREG(about.st_mode) and about.st_size == 0:
+        raise VideoError(f"{path} is empty (0 bytes): download it again")
+    return stat.S_ISDIR(about.st_mode)
+
+
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Raises VideoError, or MemoryError, for whatever FFmpeg or the system says.
+
+    FFmpeg's errors are about what is in the file, which may be damaged, even those that are called as the system's
+    are: it reads files through ``storage``, which keeps the system's own errors to itself.
+    """
+    try:
+        yield
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise MemoryError(system_reason(error)) from error
+        what = f"{system_reason(error)} (not a video, or damaged: download it again)"
+        raise VideoError(f"{path} cannot be read as a video: {what}") from error
     except OSError as error:
-        raise VideoError(f"{path} cannot be read: {system_reason(error)}") from error
-    return False
-
-
-def _unreadable(path: Path, error: Exception) -> VideoError:
-    what = f"{system_reason(error)} (not a video, or damaged: download it again)"
-    return VideoError(f"{path} cannot be read as a video: {what}")
+        raise read_error(path, error) from error
