@@ -5,10 +5,17 @@ docs/vamba-small.md tells how it was trained, and what it can and cannot do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vamba_eval.contracts import Answer, Clip, GenerationSettings
 
 from .vamba.adapter import VambaAdapter
+
+if TYPE_CHECKING:
+    from .vamba.attention import VideoMemory
 
 FOLDER = Path(__file__).parent / "vamba" / "small"
 
@@ -30,3 +37,26 @@ class VambaSmallAdapter(VambaAdapter):
     def describe(self) -> dict[str, Any]:
         """The same wherever it is installed."""
         return super().describe() | {"pretrained": "vamba-eval", "trained_on": "generated videos only"}
+
+    def encode(self, clip: Clip | None) -> VideoMemory | None:
+        with _one_thread():
+            return super().encode(clip)
+
+    def generate(
+        self, encoded: VideoMemory | None, prompts: Sequence[str], settings: GenerationSettings
+    ) -> list[Answer]:
+        with _one_thread():
+            return super().generate(encoded, prompts, settings)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On a CPU its operations are too small to share out: where cores are busy, threads only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
