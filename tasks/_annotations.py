@@ -38,8 +38,8 @@ FLEXIBLE = "flexible"
 # Models that reason write thousands of tokens before they answer; 16,384 cut off few, and a loop ends. All others stop
 # by themselves long before.
 FLEXIBLE_SETTINGS = GenerationSettings(max_new_tokens=16384)
+_END = "\x01the end"  # a last row that no file has
 # Archives of videos must be unpacked before use; fetching them with the annotations would be of no use.
-_END = "\0the end"  # a last row that no file has
 _ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
 
 

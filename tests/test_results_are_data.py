@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes  # noqa: F401 - that it is loaded is the point
+import gc
 import json
 import shutil
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,10 +71,9 @@ def theirs(tmp_path: Path, marker: Path, cli: Cli, monkeypatch: pytest.MonkeyPat
 
 
 def forget(marker: Path) -> None:
-    import sys
-
     registry._NAMED.clear()
     sys.modules.pop("_vamba_eval_plugin_task_of_theirs", None)
+    gc.collect()  # classes are in cycles, and a class that is still there counts as imported
     marker.unlink(missing_ok=True)
 
 
@@ -101,7 +104,7 @@ def test_it_is_run_if_it_is_named(verb: str, theirs: Path, marker: Path, cli: Cl
     _, out, err = opened(cli, verb, theirs, "--task-code", reviewed)
     assert marker.exists() and "--task-code" not in err
     if verb == "leaderboard":
-        assert "| constant" in out and "50.0" in out and "(reported)" not in out
+        assert "| constant" in out and "50.0" in out and "(stored)" not in out
 
 
 def test_comparing_runs_nothing_either(theirs: Path, marker: Path, cli: Cli) -> None:
@@ -113,7 +116,7 @@ def test_comparing_runs_nothing_either(theirs: Path, marker: Path, cli: Cli) -> 
 def test_their_own_table_is_shown_in_its_place(theirs: Path, marker: Path, cli: Cli) -> None:
     status, out, err = cli("leaderboard", theirs)
     assert status == 1, err
-    assert "| constant (reported)" in out and "50.0" in out and "LEFT OUT" in out
+    assert "| constant (stored)" in out and "not scored here" in out and "50.0" in out and "LEFT OUT" in out
     (row,) = Leaderboard.from_runs([theirs]).table.to_dict("records")
     assert row["score"] == 0.5 and row["reported"] and "not scored here" in row["source"]
     (theirs / "theirs" / "leaderboard.json").write_text('[{"task": "theirs", "run": "theirs", "score": "many"}]')
@@ -126,6 +129,8 @@ def test_their_own_table_is_shown_in_its_place(theirs: Path, marker: Path, cli: 
     "source",
     [
         "http.server:test",
+        "ctypes:cdll.a/b",
+        "asks_for_names:anything",
         "os:abort",
         "builtins:exit",
         "antigravity:fly",
@@ -142,6 +147,9 @@ def test_other_things_that_results_may_name(
 ) -> None:
     monkeypatch.chdir(theirs)
     monkeypatch.syspath_prepend(str(theirs))
+    asks = types.ModuleType("asks_for_names")
+    asks.__getattr__ = lambda name: marker.touch()  # as lazy modules and ctypes.cdll have it
+    monkeypatch.setitem(sys.modules, "asks_for_names", asks)
     say(theirs, source)
     (theirs / "theirs" / "leaderboard.json").unlink()
     with pytest.raises(UserError, match="only run if you name it"):
@@ -161,3 +169,46 @@ def test_other_things_that_results_may_name(
 def test_code_that_cannot_be_named(code: str, message: str, theirs: Path, cli: Cli) -> None:
     status, _, err = cli("leaderboard", theirs, "--task-code", code)
     assert status == 2 and message in err, err
+
+
+def test_a_task_of_the_same_name_is_no_other_ones(theirs: Path, marker: Path, cli: Cli) -> None:
+    """Two that were named are told apart by their files; a third one's results belong to neither."""
+    files = []
+    for folder in ("a", "b"):
+        (theirs.parent / folder).mkdir()
+        files.append(Path(shutil.copy(theirs / "task_of_theirs.py", theirs.parent / folder / f"task_{folder}.py")))
+        registry.name_task_code(str(files[-1]))
+    for file in files:
+        found = registry.recorded_task(str(file), "theirs")
+        assert Path(sys.modules[type(found).__module__].__file__) == file
+    with pytest.raises(UserError, match="only run if you name it"):
+        registry.recorded_task("/elsewhere/task.py", "theirs")
+
+
+def test_an_export_stays_where_it_belongs(theirs: Path, tmp_path: Path, cli: Cli) -> None:
+    file = theirs / "theirs" / "run.json"
+    info = json.loads(file.read_text())
+    file.write_text(json.dumps({**info, "begun": f"{tmp_path}/elsewhere/x"}))
+    (tmp_path / "elsewhere").mkdir()
+    command = ("export", theirs, "--format", "lmms-eval", "--output", tmp_path / "out")
+    assert cli(*command, "--task-code", theirs / "task_of_theirs.py")[0] == 0
+    assert not list((tmp_path / "elsewhere").iterdir()) and list((tmp_path / "out").rglob("*_samples_theirs.jsonl"))
+    file.write_text(json.dumps({**info, "models": {"../../x": info["models"]["constant"]}}))
+    status, _, err = cli(*command, "--task-code", theirs / "task_of_theirs.py")
+    assert status == 2 and "not written by this version" in err
+
+
+def test_a_run_of_a_protocol_that_is_no_more_costs_no_other(theirs: Path, cli: Cli) -> None:
+    """And of a row without a score, the others are shown."""
+    shutil.copytree(theirs / "theirs", theirs / "sound")
+    file = theirs / "theirs" / "run.json"
+    info = json.loads(file.read_text())
+    info["tasks"]["theirs"]["protocol"] = "gone"
+    file.write_text(json.dumps(info))
+    status, out, err = cli("leaderboard", theirs, "--task-code", theirs / "task_of_theirs.py")
+    assert status == 1 and "| constant " in out and "has no protocol 'gone'" in err
+    forget(theirs.parent / "it_ran")
+    table = theirs / "theirs" / "leaderboard.json"
+    (row,) = json.loads(table.read_text())
+    table.write_text(json.dumps([{**row, "model": "silent", "score": None, "best": None, "unit": None}, row]))
+    assert [result.model for result in Leaderboard.from_runs([theirs / "theirs"]).results] == ["constant"]

@@ -18,8 +18,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from pathlib import Path
@@ -31,7 +30,7 @@ from vamba_eval.files import safe_name
 from vamba_eval.secrets import keep_arguments_secret, without_named, without_secrets
 
 T = TypeVar("T", Task, Model)
-# Tasks of other people's code that a caller of this process has named, the latest last.
+# Tasks that this process was told to run the code of.
 _NAMED: list[type[Task]] = []
 # The two kinds of plugin. Any, because type checkers refuse an abstract class as a value of type[T].
 _TASK: Any = Task
@@ -55,14 +54,14 @@ def name_task_code(code: str) -> None:
     From then on stored results may be of that task. Raises UserError where it cannot be imported.
     """
     if code.partition(":")[0].endswith(".py"):
-        _find(_TASK, code)
+        _NAMED.append(_find(_TASK, code))
         return
     module, colon, name = code.partition(":")
     try:
         cls = attrgetter(name)(importlib.import_module(module)) if colon else None
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"the task {code} cannot be imported: {error}") from error
-    if not (inspect.isclass(cls) and issubclass(cls, Task)):
+    except Exception as error:  # the module may be somebody's own
+        raise UserError(f"the task {code} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (inspect.isclass(cls) and issubclass(cls, Task) and not inspect.isabstract(cls)):
         raise UserError(f"{code} is no task: name a .py file, a FILE.py:CLASS or a MODULE:CLASS")
     _NAMED.append(cls)
 
@@ -71,22 +70,37 @@ def recorded_task(source: str, name: str) -> Task:
     """The task that stored results are of, by its ``name`` as they have it and its ``source``. Runs no code of theirs.
 
     Results are other people's data. Built-in tasks and those of installed packages are found by their names; of
-    anybody else's code, only what a caller of this process has named or imported already. Raises UserError.
+    anybody else's code, only what this process has imported already, from that very source, or what was named to it,
+    by the task's name. Raises UserError.
     """
     if source in _builtin(Task) or source in _entry_points(Task):
         return load_task(source)
-    for cls in reversed(_NAMED):
-        if name in (cls.name, safe_name(cls.name)):
+    # Looked for among classes: asking a module for a name of theirs may itself run code.
+    for cls in reversed([*_subclasses(_TASK)]):
+        if _comes_from(cls, source):
             return cls()
-    module, colon, attribute = source.partition(":")
-    if colon and module in sys.modules and not module.endswith(".py"):
-        with suppress(AttributeError):
-            cls = attrgetter(attribute)(sys.modules[module])
-            if inspect.isclass(cls) and issubclass(cls, Task) and not inspect.isabstract(cls):
-                return cls()
-    if not colon and not source.endswith(".py"):
+    named = {cls for cls in _NAMED if name in (cls.name, safe_name(cls.name))}
+    if len(named) == 1:
+        return named.pop()()
+    if ":" not in source and not source.endswith(".py"):
         raise _unknown(Task, source)
     raise UserError(f"its task is code of somebody's own, which is only run if you name it: --task-code {source}")
+
+
+def _subclasses(cls: type[Task]) -> Iterator[type[Task]]:
+    for each in cls.__subclasses__():
+        if not inspect.isabstract(each):
+            yield each
+        yield from _subclasses(each)
+
+
+def _comes_from(cls: type[Task], source: str) -> bool:
+    """Whether ``source`` is how a run names this class: MODULE:CLASS, or its file, with or without :CLASS."""
+    module, _, name = source.partition(":")
+    if not module.endswith(".py"):
+        return source == f"{cls.__module__}:{cls.__qualname__}"
+    home = sys.modules.get(cls.__module__)
+    return module == getattr(home, "__file__", None) and name in ("", cls.__name__)
 
 
 def load_adapter(name: str, **args: Any) -> Model:
@@ -215,10 +229,7 @@ def describe_all(kind: type[Task] | type[Model]) -> dict[str, str]:
 def _find(kind: type[T], name: str) -> type[T]:
     if name.partition(":")[0].endswith(".py"):
         path, _, class_name = name.partition(":")
-        cls = _only_subclass(kind, module_at(Path(path)), class_name)
-        if issubclass(cls, Task) and cls not in _NAMED:
-            _NAMED.append(cls)
-        return cls
+        return _only_subclass(kind, module_at(Path(path)), class_name)
     if name in _builtin(kind):
         return _only_subclass(kind, importlib.import_module(f"{_PACKAGES[kind]}.{name}"))
     if (entry := _entry_points(kind).get(name)) is not None:

@@ -24,7 +24,7 @@ _ARGUMENT = re.compile(
     r"|((hf|hub|api|auth|use_auth|access|bearer|session)_)?token",
     re.I,
 )
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@:]+:[^/\s@]+(?=@)")  # of a URL
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@:]+(:[^/\s@]+)?(?=@)")  # of a URL
 _told: set[str] = set()
 
 
@@ -56,8 +56,9 @@ def holds_secret(content: bytes) -> bool:
 
 
 def _can_be_told(text: str) -> bool:
-    """Whether it can be told from ordinary text: a short word could not be taken out without harm."""
-    return len(text) >= 6 and not (text.isalpha() and len(text) < 12)
+    """Whether it can be told from ordinary text: a short word or a number could not be taken out without harm."""
+    least = 12 if text.isalpha() else 16 if text.replace(".", "").isdigit() else 6
+    return len(text) >= least
 
 
 def _forms() -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.lmms_files import COUNTED_AS
-from vamba_eval.files import write_text
+from vamba_eval.files import safe_name, write_text
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
 from vamba_eval.secrets import without_named
@@ -59,7 +59,7 @@ def export(
 
 def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
     """Fields as lmms-eval's EvaluationTracker writes them; ``doc`` is what the record holds of the question."""
-    stamp = run.info["begun"].replace(":", "-").partition("+")[0]
+    stamp = safe_name(str(run.info["begun"]).partition("+")[0])
     lines = []
     for number, (record, scored) in enumerate(zip(run.answered, run.scored, strict=True)):
         own = {

@@ -5,6 +5,7 @@ Off unless asked for, and after the run's own files are written, so that a conne
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +93,12 @@ def to_hub(folder: Path, repo_id: str) -> str:
 
 def _check_files(folder: Path) -> None:
     """Raise UserError where a file holds a secret, as one of an earlier version may."""
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and holds_secret(path.read_bytes()):
-            raise UserError(f"{path} holds a key, a token or a password: take it out before the run is sent anywhere")
+    holding = [path for path in sorted(folder.iterdir()) if path.is_file() and holds_secret(path.read_bytes())]
+    with suppress(UserError):  # of another version, whose arguments have other places
+        if without_named(info := read_info(folder)) != info:
+            holding.append(folder / "run.json")
+    if holding:
+        raise UserError(f"{holding[0]} holds a key, a token or a password: take it out before the run is sent anywhere")
 
 
 def _cells(row: dict[str, Any], columns: list[str]) -> list[Any]:

@@ -196,10 +196,10 @@ async def served_answers(
                 raise IndexError(f"the model {model.name!r} answers question {place} of {len(prompts)} {again}")
             open_places.remove(place)
             yield place, answer
-    except SystemExit as error:
-        raise as_exception(error, model.name) from error
-    except asyncio.CancelledError as error:
-        if _is_cancelled():
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
         raise as_exception(error, model.name) from error
 

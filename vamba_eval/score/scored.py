@@ -229,6 +229,9 @@ def score_runs(
                 if len(folders) == 1 and not tasks and not partly:
                     raise UserError(found.left_out[-1]) from error
                 continue
+            if protocol is None and own not in task.protocols:
+                found.leave_out(f"{folder}, {task_name}", UserError(f"{task.name} has no protocol {own!r}"))
+                continue
             for model in info["models"]:
                 path = folder / f"{task_name}.{model}.jsonl"
                 if not path.exists():

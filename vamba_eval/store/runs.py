@@ -169,7 +169,8 @@ class RecordFile:
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
         # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
         line = record.to_json() if isinstance(record, Record) else record
-        self._file.write(json_text(without_secrets(line)) + "\n")
+        ids = {name: line[name] for name in ("question", "video") if name in line}  # by which it is found again
+        self._file.write(json_text({**without_secrets(line), **ids}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -208,7 +209,10 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def _holds_objects(info: Mapping[str, Any]) -> bool:
-    """Whether tasks, models and environments are described, and tasks counted, as every version here does it."""
+    """Whether tasks, models and environments are described, and tasks counted, as every version here does it. Their
+    names become those of files, so they name no folder."""
+    if any("/" in name or "\\" in name or "\0" in name for name in (*info["tasks"], *info["models"])):
+        return False
     described = [*info["tasks"].values(), *info["models"].values(), *info["environments"]]
     counted = [info["counts"].get(name) for name in info["tasks"]]
     return all(isinstance(each, dict) for each in [*described, *counted]) and all(

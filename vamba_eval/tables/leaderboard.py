@@ -77,11 +77,12 @@ class Leaderboard:
         there is no run, and where there is nothing to show.
         """
         scored = score_runs(paths, protocol, judge, tasks, partly=True)
-        stored = [] if protocol else stored_results(scored.without_task)
+        stored = [] if protocol or judge else stored_results(scored.without_task)
         if stored and not scored.runs:
             log_left_out(scored.left_out)
-            return cls(stored, left_out=scored.left_out)
-        board, _ = cls.with_runs(scored, published=published)
+            board = cls(published_results({r.task for r in stored}) if published else [], left_out=scored.left_out)
+        else:
+            board, _ = cls.with_runs(scored, published=published)
         return cls([*board.results, *stored], left_out=board.left_out)
 
     @classmethod
@@ -234,7 +235,7 @@ class Leaderboard:
         for key in unique(_row_key(result) for result in self.results):
             own = [result for result in self.results if _row_key(result) == key]
             first = own[0]
-            row: dict[str, Any] = {"Model": f"{first.model} (reported)" if first.source else first.model}
+            row: dict[str, Any] = {"Model": first.model + _marked(first)}
             if len(runs) > 1:
                 row["Run"] = first.run
             if len(protocols) > 1:
@@ -322,6 +323,8 @@ _MANY = 0.1  # of the responses: more that cannot be read say more about the rea
 
 def _remarks(r: Result) -> Iterator[tuple[str, str]]:
     """What must be known of one result: words before and behind its name."""
+    if r.stored:
+        yield "STORED: ", ": as the run's own table has it, with what its notes say; not scored here"
     if r.source:
         return
     if r.answered != r.asked_for:
@@ -546,6 +549,11 @@ def _rank_cell(result: Result) -> str:
     if rank is None:
         return "-"
     return f"{rank.rank}" if rank.low == rank.high else f"{rank.rank} ({rank.low} to {rank.high})"
+
+
+def _marked(result: Result) -> str:
+    """What stands behind a model's name whose row was not computed here."""
+    return " (stored)" if result.stored else " (reported)" if result.source else ""
 
 
 def _row_key(result: Result) -> tuple[Any, ...]:

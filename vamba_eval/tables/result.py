@@ -24,13 +24,14 @@ _OWN_FRAMES = "its own"  # frames of a service that is given files, and samples 
 class Result:
     """One model on one task in one run, or a reported row (then ``source`` names the publication).
 
-    ``answered`` and ``failed`` count responses: each question is asked with so many ``seeds``, and with each of them
-    all questions make ``trials``, more than one a question where it is asked in several orders or wordings. ``asked``
-    says how else than the protocol asks. Of the ``unparsed`` some may be right all the same (``unparsed_right``: the
-    protocol says so) or drawn; ``unparsed_wrong`` are wrong. ``reads_video`` is False of what is asked without looking;
-    ``size`` is how large its frames are. ``correct`` is the share of responses that are right, where they are right or
-    wrong; ``served_by`` are the models that an endpoint says it answered with. ``selected``: each question was asked
-    about frames that something chose for it. ``provenance`` is what was seen, and by which weights and engine.
+    ``answered`` and ``failed`` count responses: each question is asked with so many ``seeds``, and with each of
+    them all questions make ``trials``, more than one a question where it is asked in several orders or wordings.
+    ``asked`` says how else than the protocol asks. Of the ``unparsed`` some may be right all the same
+    (``unparsed_right``: the protocol says so) or drawn; ``unparsed_wrong`` are wrong. ``reads_video`` is False of
+    what is asked without looking; ``size`` is how large its frames are. ``correct`` is the share of responses that
+    are right, where they are right or wrong; ``served_by`` are the models that an endpoint says it answered with.
+    ``selected``: each question was asked about frames that something chose for it. ``stored``: it is the run's own
+    row, not scored here. ``provenance`` is what was seen, and by which weights and engine.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Result:
     trained_on: str = ""
     failures: list[str] = field(default_factory=list)
     source: str = ""
+    stored: bool = False
     environments: int = 1
     judge: str = ""
     unjudged: int = 0

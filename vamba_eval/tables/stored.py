@@ -22,7 +22,8 @@ def _results(folder: Path, task: str) -> list[Result]:
     for place in (folder, folder.parent):  # the runs of a ladder have one table above them
         try:
             rows = json.loads((place / TABLE).read_text(encoding="utf-8"))
-            found = [_result(row, place) for row in rows if row["task"] == task and row["run"] == folder.name]
+            own = [row for row in rows if row["task"] == task and row["run"] == folder.name]
+            found = [_result(row, place) for row in own if row["score"] is not None]
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # none, or none of ours
         if found:
@@ -46,5 +47,7 @@ def _result(row: dict[str, Any], place: Path) -> Result:
         questions=int(row["questions"]),
         answered=int(row["answered"]),
         videos=int(row["videos"]),
+        judge=str(row["judge"]),
         source=f"stored in {place / TABLE}, not scored here",
+        stored=True,
     )

@@ -59,7 +59,11 @@ def other_kind(head: bytes) -> str | None:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # the last letter may be cut in two
     except UnicodeDecodeError:
         return None
-    if not text or any(ord(letter) < 32 and letter not in "\t\n\f\r" for letter in text):
+    if (
+        not text
+        or text.startswith("YUV4MPEG2")
+        or any(ord(letter) < 32 and letter not in "\t\n\f\r" for letter in text)
+    ):
         return None
     for pattern, what in _TEXTS:
         if re.match(pattern, text.lstrip(), re.IGNORECASE | re.DOTALL):

@@ -125,13 +125,16 @@ def _ask_for_a_token(address: str) -> None:
     """Ray listens on all of a machine's addresses, and whoever it lets in runs code as this user.
 
     Since 2.59 a cluster that Ray starts for itself lets in only who has the token. Ray makes that where there is none,
-    in a file that others may read, if the umask lets them; so it is made here, for this user alone. What somebody
-    has set in the environment stands, but not unsaid.
+    in a file that others may read, if the umask lets them; so it is made here, for this user alone, and one that is
+    there is closed to others. What somebody has set in the environment stands, but not unsaid.
     """
     mode = os.environ.get("RAY_AUTH_MODE")
     token = Path.home() / ".ray" / "auth_token"
     if address == "local" and mode is None:
-        if not (token.exists() or os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        if token.exists():
+            with suppress(PermissionError):  # another user's, whose affair it is
+                token.chmod(0o600)
+        elif not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
             token.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 handle = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
