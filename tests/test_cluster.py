@@ -156,24 +156,24 @@ def test_what_one_begins_another_finishes(cluster: Any, data: Path, tmp_path: Pa
 
 
 def test_every_fault_costs_its_own_questions(cluster: Any, data: Path, tmp_path: Path) -> None:
-    """A replica killed once, one killed by the same video each time, one out of memory, a file that is none and one
-    that hangs: what can be answered is."""
+    """A replica killed once, one killed by the same video each time, one out of memory, a file that is none and a
+    pipe that nobody writes to: what can be answered is."""
     marks = tmp_path / "marks"
     marks.mkdir()
     for name in ("mortal", "poison", "large"):
         shutil.copy(data / "v0.mp4", data / f"{name}.mp4")
     (data / "broken.mp4").write_bytes(b"no video")
-    (data / "hang.mp4").mkdir()
-    os.mkfifo(data / "hang.mp4" / "frame_0.jpg")  # opening it waits for somebody to write
+    (data / "pipe.mp4").mkdir()
+    os.mkfifo(data / "pipe.mp4" / "frame_0.jpg")
     spread = {"replicas": 3, "ray_address": cluster.address, "reading": Reading(stall_s=1.0)}
     made = run(data, tmp_path / "out", model_args={"seeing": {"marks": str(marks)}}, **spread)
     records = records_of(made)
     assert len(records) == 2 * 13
     errors = {name: record["error"] for name, record in records.items() if record["error"] is not None}
-    assert errors.keys() == {f"{name}-{n}" for name in ("poison", "broken", "hang") for n in range(2)} | {"large-1"}
+    assert errors.keys() == {f"{name}-{n}" for name in ("poison", "broken", "pipe") for n in range(2)} | {"large-1"}
     assert "given up after 3 tries: the process of replica" in errors["poison-0"]
     assert errors["large-1"].startswith("out of memory while answering")
-    assert "cannot be read as a video" in errors["broken-0"] and "made no progress for 1 s" in errors["hang-1"]
+    assert "is not a video but plain text" in errors["broken-0"] and "is not a file" in errors["pipe-1"]
     assert len(list(marks.glob("*.started"))) > 3, "new processes for those that died"
 
 

@@ -250,7 +250,7 @@ def test_missing_files_count_by_their_class(tmp_path: Path) -> None:
     assert [text.partition(": unknown")[0] for text in texts] == [f"videomme: video vid_{n}" for n in range(1, 6)]
     assert "no such file" in texts[1] and texts[1].endswith("of the class 'long' and kept")
     assert "no such file" in texts[2] and texts[2].endswith("its questions are left out")
-    assert "cannot be read as a video" in texts[0] and "cannot be read as a video" in texts[4]
+    assert "is not a video but plain text" in texts[0] and "is not a video but plain text" in texts[4]
 
 
 def test_where_mlvu_states_no_duration_its_files_do(tmp_path: Path) -> None:

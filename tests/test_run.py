@@ -69,7 +69,7 @@ def test_a_bad_video_costs_its_own_questions(cli: Cli, data: Path, tmp_path: Pat
     assert len(records) == 8
     failed = {name: record["error"] for name, record in records.items() if record["error"]}
     assert failed.keys() == {"two-0", "two-1", "stumble-0"}
-    assert "cannot be read as a video" in failed["two-0"]
+    assert "is not a video but plain text" in failed["two-0"]
     assert failed["stumble-0"] == "answering failed: RuntimeError: tripped over it"
     assert "PARTIAL" in out and "5 of 8 questions (3 failed, 0 not asked)" in out
 

@@ -311,6 +311,6 @@ def test_ask_takes_an_image_and_reads_questions_from_a_pipe(
     assert status == 0 and len(out.splitlines()) == 2
     (tmp_path / "noise.mp4").write_bytes(b"no video" * 100)
     status, _, err = cli("ask", tmp_path / "noise.mp4", "?", "--model", "vamba")
-    assert status == 2 and "cannot be read as a video" in err and "Traceback" not in err
+    assert status == 2 and "is not a video but plain text" in err and "Traceback" not in err
     status, _, err = cli("ask", tmp_path / "photo.png", "?", "--model", "vambo")
     assert status == 2 and "did you mean 'vamba'" in err
