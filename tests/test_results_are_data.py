@@ -212,3 +212,5 @@ def test_a_run_of_a_protocol_that_is_no_more_costs_no_other(theirs: Path, cli: C
     (row,) = json.loads(table.read_text())
     table.write_text(json.dumps([{**row, "model": "silent", "score": None, "best": None, "unit": None}, row]))
     assert [result.model for result in Leaderboard.from_runs([theirs / "theirs"]).results] == ["constant"]
+    table.write_text(json.dumps([{**row, "answered": 1, "failed": 0, "not_asked": 1}]))
+    assert "of 1/2" in Leaderboard.from_runs([theirs / "theirs"]).to_markdown(), "a part is shown as one"

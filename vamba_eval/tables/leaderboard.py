@@ -525,7 +525,7 @@ def _cell(result: Result) -> str:
         text += f" [{shown(metric.low, metric.unit)}, {shown(metric.high, metric.unit)}]"
     if metric.spread is not None:
         text += f" ± {shown(metric.spread, metric.unit)}"
-    if not result.complete and not result.source:
+    if not result.complete and (result.stored or not result.source):
         text += f" of {result.counted:,}/{result.asked_for:,}"
     return text
 

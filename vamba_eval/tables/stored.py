@@ -24,7 +24,7 @@ def _results(folder: Path, task: str) -> list[Result]:
             rows = json.loads((place / TABLE).read_text(encoding="utf-8"))
             own = [row for row in rows if row["task"] == task and row["run"] == folder.name]
             found = [_result(row, place) for row in own if row["score"] is not None]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             continue  # none, or none of ours
         if found:
             return found
@@ -33,9 +33,10 @@ def _results(folder: Path, task: str) -> list[Result]:
 
 def _result(row: dict[str, Any], place: Path) -> Result:
     low, high = (None if row[name] is None else float(row[name]) for name in ("ci95_low", "ci95_high"))
-    counts = (int(row["answered"]), int(row["videos"]))
+    frames, seeds = row["num_frames"], int(row["seeds"])
+    answered, failed, left = (int(row[name]) for name in ("answered", "failed", "not_asked"))
+    counts = (answered, int(row["videos"]))
     metric = Metric(float(row["score"]), low, high, *counts, best=float(row["best"]), unit=str(row["unit"]))
-    frames = row["num_frames"]
     return Result(
         str(row["run"]),
         str(row["model"]),
@@ -45,7 +46,11 @@ def _result(row: dict[str, Any], place: Path) -> Result:
         frames if isinstance(frames, int) else None,
         summary=Summary({str(row["metric"]): metric}, {}),
         questions=int(row["questions"]),
-        answered=int(row["answered"]),
+        seeds=seeds,
+        trials=(answered + failed + left) // seeds,
+        answered=answered,
+        failed=failed,
+        unjudged=int(row["not_judged"]),
         videos=int(row["videos"]),
         judge=str(row["judge"]),
         source=f"stored in {place / TABLE}, not scored here",
