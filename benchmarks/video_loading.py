@@ -71,7 +71,7 @@ def make_file(folder: Path, name: str) -> Path:
         seconds, repeats, height, width = FILES[kind]
         once = folder / f"{name}.once.mp4"
         _encode(once, *CODECS[codec], seconds * RATE, height, width)
-        _repeat(once, folder / f"{name}.part.mp4", repeats)
+        repeat(once, folder / f"{name}.part.mp4", repeats)
         once.unlink()
         (folder / f"{name}.part.mp4").rename(path)
     return path
@@ -97,7 +97,7 @@ def _encode(path: Path, codec: str, options: dict[str, str], frames: int, height
         container.mux(stream.encode())
 
 
-def _repeat(source: Path, target: Path, times: int) -> None:
+def repeat(source: Path, target: Path, times: int) -> None:
     import av
 
     with av.open(str(source)) as read, av.open(str(target), "w") as written:

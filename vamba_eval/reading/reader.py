@@ -29,7 +29,7 @@ from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.worker import Address, Buffer, ReadRequest, ReadResult, begin_worker, read, serve
 from vamba_eval.video import others
 from vamba_eval.video.canvas import Hooks
-from vamba_eval.video.read import VideoInfo, check_backend
+from vamba_eval.video.read import VideoInfo, check_backend, check_decode_on
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
@@ -53,6 +53,7 @@ class Reading:
     memory_gb   what one worker may use beside its clip, in GiB
     cache       a directory that keeps clips for later runs
     cache_gb    its size in GiB; what was not used for longest goes first
+    decode_on   "cpu"; "gpu", by its own decoders where a video's frames are proven to be the same; "auto", both at once
     """
 
     backend: str = "pyav"
@@ -61,9 +62,11 @@ class Reading:
     memory_gb: float = 8.0
     cache: str | Path | None = None
     cache_gb: float = 100.0
+    decode_on: str = "auto"
 
     def __post_init__(self) -> None:
         check_backend(self.backend)
+        check_decode_on(self.decode_on, self.backend)
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers must not be negative: {self.workers}")
         if self.memory_gb < _LEAST_MEMORY_GB:
@@ -196,7 +199,8 @@ class Reader:
             bounds = (video.start_s, video.end_s)
             cache = (how.cache, how.cache_gb)
             own = sampling(video) if callable(sampling) else sampling
-            return ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, video.frames_per_second)
+            request = ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, video.frames_per_second)
+            return replace(request, decode_on=how.decode_on, gpu_share=max(1, self.workers))
 
         if self.workers == 0:
             for video in videos:
@@ -278,6 +282,11 @@ class Reader:
         self._broken_pools = 0
         if result.problem is not None and (result.try_another or pending.problems):
             pending.problems.append(f"{pending.request.backend}: {result.problem}")
+            if pending.request.decode_on != "cpu":  # the GPU's driver may be at fault
+                pending.request = replace(pending.request, decode_on="cpu")
+                pending.renew_buffer()
+                self._send(pending)
+                return False
             if pending.fallbacks and (len(pending.problems) == 1 or result.not_installed):
                 pending.request = replace(pending.request, backend=pending.fallbacks.pop(0))
                 pending.renew_buffer()  # who had the old one may not be dead yet

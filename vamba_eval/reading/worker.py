@@ -51,6 +51,8 @@ class ReadRequest:
     cache: str | Path | None = None
     cache_gb: float = 100.0
     frames_per_second: float | None = None
+    decode_on: str = "cpu"
+    gpu_share: int = 1
 
 
 @dataclass
@@ -128,6 +130,8 @@ def _read_or_recall(request: ReadRequest, sampling: Sampling, hooks: Hooks, resu
         backend=request.backend,
         threads=request.threads,
         hooks=hooks,
+        decode_on=request.decode_on,
+        gpu_share=request.gpu_share,
     )
     seconds = time.perf_counter() - start
     result.clip, result.digest = clip, frames_digest(clip.frames)

@@ -46,6 +46,8 @@ class Source:
     end_s: float | None
     threads: int
     hooks: Hooks
+    decode_on: str = "cpu"
+    gpu_share: int = 1
 
     def choose(self, times: np.ndarray, fps: float, height: int, width: int, first_number: int = 0) -> Choice:
         """The wanted frames; some strategies repeat them.
@@ -109,7 +111,7 @@ class Canvas:
         self.distinct: list[int] = distinct.tolist()
         self._lock = threading.Lock()
         self._frames: np.ndarray | None = None
-        self._placed = 0
+        self._placed = np.zeros(len(self.distinct), dtype=bool)
 
     def place(self, position: int, image: np.ndarray) -> None:
         """Resize ``image`` (H, W, 3) and show it as ``distinct[position]``. Raises VideoError if frames differ
@@ -118,19 +120,19 @@ class Canvas:
         with self._lock:
             if self._frames is None:
                 self._frames = self._source.hooks.empty((len(self._wanted), *image.shape))
-            self._placed += 1
         if image.shape != self._frames.shape[1:]:
             before, now = self._frames.shape[1:3], image.shape[:2]
             raise VideoError(f"{self._source.path}: the frame size changes from {before} to {now} within the video")
         end = self._starts[position + 1] if position + 1 < len(self._starts) else len(self._wanted)
         self._frames[self._starts[position] : end] = image
+        self._placed[position] = True
         self._source.hooks.alive()
 
     def clip(self, times: np.ndarray, fps: float, note: str = "") -> Clip:
         """The finished clip; ``times`` are those of all frames. Raises VideoError where no rung has any."""
         if not self.distinct and self._rungs:
             raise VideoError(str(self._rungs[0]))
-        assert self._frames is not None and self._placed == len(self.distinct)
+        assert self._frames is not None and self._placed.all()
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
         parts = tuple(rung if isinstance(rung, str) else np.searchsorted(self._wanted, rung) for rung in self._rungs)
         return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note, parts=parts)

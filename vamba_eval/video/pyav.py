@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -23,6 +24,7 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, FrameSet, VideoError
 from vamba_eval.video.canvas import Canvas, Choice, Source
+from vamba_eval.video.on_gpu import CODEC_NAMES, GpuError, GpuStream, Nv12, sessions
 from vamba_eval.video.packets import (
     Index,
     Interval,
@@ -38,6 +40,9 @@ from vamba_eval.video.pixels import rgb
 
 if TYPE_CHECKING:
     from av.codec.context import CodecContext
+    from av.packet import Packet
+
+log = logging.getLogger(__name__)
 
 # More frames than any decoder holds back to bring them into order (16 in H.264 and HEVC).
 _CHECKED_FRAMES = 40
@@ -62,92 +67,160 @@ def read(source: Source, *, plainly: bool) -> Clip:
         times = (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
         canvas = Canvas(source, source.choose(times, fps, height, width))
         try:
-            _check_beginning(source, number, index)
-            _decode_intervals(source, number, intervals(index, canvas.distinct), canvas, strict=index.closed)
+            first = _check_beginning(source, number, index)
+            on_gpu = None if source.decode_on == "cpu" else _gpu_stream(source, number, index, first)
+            _decode_intervals(source, number, intervals(index, canvas.distinct), canvas, index.closed, on_gpu)
             return canvas.clip(times, fps, index.note)
         except _IndexMismatch:
             pass
     return _read_plainly(source, index, fps, time_base, (height, width))
 
 
-def _check_beginning(source: Source, stream_number: int, index: Index) -> None:
-    """Whether the first frames come out in the order of their times, each of them.
+def _check_beginning(source: Source, stream_number: int, index: Index) -> list[av.VideoFrame]:
+    """The first frames, if they come out in the order of their times, each of them.
 
     Times can be unique and yet wrong: files copied from AVI or a raw stream may state decoding times.
     """
-    pts: list[int | None] = []
+    first: list[Any] = []
     with open_video(source.path) as container:
         stream = container.streams[stream_number]
-        context = stream.codec_context
-        _begin(context, 1, strict=index.closed)
+        _begin(stream.codec_context, 1, strict=index.closed)
         try:
             incoming = (packet for packet in packets_of(container, stream) if packet.size)  # type: ignore[arg-type]
             for packet in itertools.islice(incoming, _CHECKED_FRAMES):
                 source.hooks.alive()
-                pts += [frame.pts for frame in packet.decode()]
+                first += packet.decode()
         except av.FFmpegError as error:
             raise _IndexMismatch from error
-    if pts != index.pts[: len(pts)]:
+    if [frame.pts for frame in first] != index.pts[: len(first)]:
         raise _IndexMismatch
+    return first
+
+
+def _gpu_stream(source: Source, stream_number: int, index: Index, first: Sequence[av.VideoFrame]) -> GpuStream | None:
+    """The stream as the GPU decodes it; None if there is no GPU, or frames of such a stream may differ."""
+    with open_video(source.path) as container:
+        stream = container.streams[stream_number]
+        name = CODEC_NAMES.get(stream.codec_context.name, stream.codec_context.name)
+        if not sessions(name, source.gpu_share):
+            return None
+        try:
+            return GpuStream(name, stream.codec_context.name, index, first)
+        except GpuError as error:
+            log.debug("%s is decoded on the CPU: %s", source.path, error)
+            return None
 
 
 def _decode_intervals(
-    source: Source, stream_number: int, todo: Sequence[Interval], canvas: Canvas, *, strict: bool
+    source: Source,
+    stream_number: int,
+    todo: Sequence[Interval],
+    canvas: Canvas,
+    strict: bool,
+    on_gpu: GpuStream | None,
 ) -> None:
-    """Decode each interval at most once and only as far as its last wanted frame, several at a time."""
+    """Decode each interval at most once and only as far as its last wanted frame, several at a time.
+
+    Each lane takes the next interval when it is done with one, so that the GPU and the cores share the work by their
+    speed.
+    """
     queue = deque(todo)
     lanes = max(1, min(source.threads, len(todo)))
     stop = threading.Event()
 
-    def lane() -> None:
+    def each(decode: Callable[[Interval], None]) -> None:
+        while not stop.is_set():
+            try:
+                interval = queue.popleft()
+            except IndexError:
+                return
+            try:
+                decode(interval)
+            except GpuError:
+                queue.appendleft(interval)
+                raise
+
+    def lane_on_cpu() -> None:
+        with open_video(source.path) as container:
+            stream = container.streams[stream_number]
+            _begin(stream.codec_context, source.threads // lanes, strict=strict)
+            skips = skips_unreferenced(stream)  # type: ignore[arg-type]
+
+            def decode(interval: Interval) -> None:
+                packets = _interval_packets(source, container, stream, interval, stop)
+                _decode_on_cpu(stream.codec_context, packets, interval, skips, canvas)
+
+            each(decode)
+
+    def lane_on_gpu() -> None:
+        assert on_gpu is not None
         try:
             with open_video(source.path) as container:
                 stream = container.streams[stream_number]
-                _begin(stream.codec_context, source.threads // lanes, strict=strict)
-                skips = skips_unreferenced(stream)  # type: ignore[arg-type]
-                while not stop.is_set():
-                    try:
-                        interval = queue.popleft()
-                    except IndexError:
-                        return
-                    _decode_interval(source, container, stream, skips, interval, canvas, stop)
-        except BaseException:
-            stop.set()
-            raise
+                incoming = (packet for packet in packets_of(container, stream) if packet.size)  # type: ignore[arg-type]
+                beginning = itertools.islice(incoming, _CHECKED_FRAMES)
+                with on_gpu.decoder(stream, beginning) as decode:
+                    each(
+                        lambda interval: decode(
+                            _interval_packets(source, container, stream, interval, stop), interval, hand_on
+                        )
+                    )
+        except GpuError as error:
+            log.debug("%s is decoded on the CPU: %s", source.path, error)
 
-    with ThreadPoolExecutor(lanes) as pool:
-        futures = [pool.submit(lane) for _ in range(lanes)]
+    # What follows decoding takes the core longer than the GPU took to decode, so it is for other threads.
+    followers = ThreadPoolExecutor(source.threads)
+    room = threading.Semaphore(2 * source.threads)
+    handed_on: list[Future[None]] = []
+
+    def hand_on(position: int, picture: Nv12) -> None:
+        room.acquire()
+        handed_on.append(followers.submit(follow, position, picture))
+
+    def follow(position: int, picture: Nv12) -> None:
+        assert on_gpu is not None
         try:
-            for future in as_completed(futures):
-                future.result()
+            canvas.place(position, rgb(on_gpu.frame(picture), on_gpu.decoder_name))
         finally:
-            stop.set()
+            room.release()
+
+    def together(work: Sequence[Callable[[], None]]) -> None:
+        def run(lane: Callable[[], None]) -> None:
+            try:
+                lane()
+            except BaseException:
+                stop.set()
+                raise
+
+        with ThreadPoolExecutor(len(work)) as pool:
+            futures = [pool.submit(run, lane) for lane in work]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                stop.set()
+                raise
+
+    if on_gpu is not None:
+        work = [lane_on_gpu] * min(sessions(on_gpu.codec, source.gpu_share), len(todo))
+        if source.decode_on == "auto":
+            work += [lane_on_cpu] * (lanes // 2)
+        with followers:
+            together(work)
+        for future in handed_on:
+            future.result()
+    if queue:
+        together([lane_on_cpu] * lanes)
 
 
-def _decode_interval(
-    source: Source,
-    container: Any,
-    stream: Any,
-    skips: bool,
-    interval: Interval,
-    canvas: Canvas,
-    stop: threading.Event,
-) -> None:
-    remaining = dict(interval.targets)
-    context = stream.codec_context
-
-    def take(frames: Sequence[Any]) -> None:
-        for frame in frames:
-            position = remaining.pop(frame.pts, None)
-            if position is not None:
-                if frame.is_corrupt:
-                    raise _IndexMismatch
-                canvas.place(position, rgb(frame, context.name))
-
+def _interval_packets(
+    source: Source, container: Any, stream: Any, interval: Interval, stop: threading.Event
+) -> Iterator[Packet]:
+    """The packets from the interval's key frame to its last wanted frame. Raises _IndexMismatch."""
+    unsent = set(interval.targets)
+    begun = False
     try:
         container.seek(interval.key_pts, stream=stream, backward=True)
-        unsent = set(remaining)
-        begun = False
         for packet in packets_of(container, stream):
             source.hooks.alive()
             if stop.is_set():
@@ -160,13 +233,33 @@ def _decode_interval(
                 if packet.pts is None or packet.pts > interval.key_pts:
                     raise _IndexMismatch  # the seek went too far
                 begun = True
+            unsent.discard(packet.pts)
+            yield packet
+            if not unsent:
+                return
+    except av.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        raise _IndexMismatch from error
+
+
+def _decode_on_cpu(context: Any, packets: Iterator[Packet], interval: Interval, skips: bool, canvas: Canvas) -> None:
+    remaining = dict(interval.targets)
+
+    def take(frames: Sequence[Any]) -> None:
+        for frame in frames:
+            position = remaining.pop(frame.pts, None)
+            if position is not None:
+                if frame.is_corrupt:
+                    raise _IndexMismatch
+                canvas.place(position, rgb(frame, context.name))
+
+    try:
+        for packet in packets:
             if skips:
                 # Frames that no other refers to are needed only if they are wanted themselves.
-                context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
-            unsent.discard(packet.pts)
+                context.skip_frame = "DEFAULT" if packet.pts in interval.targets else "NONREF"
             take(packet.decode())
-            if not unsent:
-                break
         if remaining:
             take(context.decode(None))
     except av.FFmpegError as error:

@@ -22,6 +22,7 @@ from vamba_eval.video.packets import average_fps, best_stream, open_video
 from vamba_eval.video.pictures import folder_frames, open_image, read_folder
 from vamba_eval.video.storage import patiently, read_error
 
+DECODE_ON = ("cpu", "gpu", "auto")
 BACKENDS = ("pyav", "pyav-plain", *others.NAMES)
 
 
@@ -35,6 +36,8 @@ def read_clip(
     backend: str = "pyav",
     threads: int | None = None,
     hooks: Hooks | None = None,
+    decode_on: str = "cpu",
+    gpu_share: int = 1,
 ) -> Clip:
     """Read the frames that ``sampling`` picks (default: 512 uniform, longest edge 480); a Ladder's are told apart in
     the clip's ``parts``.
@@ -46,13 +49,19 @@ def read_clip(
     backend         ``pyav``; ``pyav-plain``, the same frames by decoding the whole file from its start;
                     ``torchcodec`` or ``decord``, if installed
     threads         how many threads decode (default: one for each core)
+    decode_on       ``cpu``; ``gpu``, by the GPU's own decoders, where its frames are proven to be the CPU's; ``auto``,
+                    by both at once. Byte for byte the same
+    gpu_share       how many processes read on that GPU, which shares its decoders out among them
 
     Raises VideoError, with one line of reason, for anything that gives no frames, and MemoryError.
     """
     path = Path(path)
     sampling = sampling or FrameSampling()
     check_backend(backend)
-    source = Source(path, sampling, start_s, end_s, threads or available_cores(), hooks or Hooks())
+    check_decode_on(decode_on, backend)
+    source = Source(
+        path, sampling, start_s, end_s, threads or available_cores(), hooks or Hooks(), decode_on, gpu_share
+    )
     with _in_one_line(path):
         if _is_folder(path):
             return read_folder(source, frames_per_second)
@@ -65,6 +74,14 @@ def check_backend(backend: str) -> None:
     """Raises ValueError for a name that is not a backend."""
     if backend not in BACKENDS:
         raise ValueError(f"unknown video backend {backend!r}; choose from {', '.join(BACKENDS)}")
+
+
+def check_decode_on(decode_on: str, backend: str) -> None:
+    """Raises ValueError for what is no place to decode on, or one that this backend does not know."""
+    if decode_on not in DECODE_ON:
+        raise ValueError(f"decode_on must be one of {', '.join(DECODE_ON)}, not {decode_on!r}")
+    if decode_on == "gpu" and backend != "pyav":
+        raise ValueError(f"the video backend {backend} does not decode on the GPU: leave decode_on, or use pyav")
 
 
 @dataclass(frozen=True)
