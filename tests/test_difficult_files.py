@@ -134,8 +134,8 @@ def test_unreferenced_frames_are_passed_over(tmp_path: Path, monkeypatch: pytest
         alive += 1
 
     decoded = []
-    convert = pyav.rgb
-    monkeypatch.setattr(pyav, "rgb", lambda frame, codec: decoded.append(frame.pts) or convert(frame, codec))
+    convert = canvas.rgb
+    monkeypatch.setattr(canvas, "rgb", lambda frame, *about: decoded.append(frame.pts) or convert(frame, *about))
     clip = read_clip(path, full_size(3), threads=1, hooks=Hooks(alive=count))
     assert len(decoded) == 3 and np.array_equal(clip.frames, all_frames(path)[[20, 60, 100]])
     # 120 packets indexed, 40 checked, those up to the last wanted frame decoded, and a sign for each of the 3.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import av
 
-from vamba_eval.contracts import VideoError
+from vamba_eval.contracts import VideoError, system_reason
 from vamba_eval.video.formats import HEAD_BYTES, OPEN_OPTIONS, other_kind
 from vamba_eval.video.storage import StoredFile
 
@@ -48,6 +48,7 @@ class Index:
     key_pts      for frame i, the time of the key frame to decode from
     closed       whether a decoder can begin at each key frame and miss nothing (no open GOPs)
     trusted      False if the times do not identify frames (derived, missing, repeated, or before any key frame)
+    edited_away  whether there are frames, and the file's edit list leaves none of them
     cut_off      why the file looks like an unfinished download, or None
     note         what is amiss, though too little to matter
     """
@@ -56,21 +57,22 @@ class Index:
     key_pts: list[int]
     closed: bool
     trusted: bool
+    edited_away: bool
     cut_off: str | None
     note: str
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[InputContainer]:
-    """The container in ``path``; nothing else is opened for it. Raises VideoError for what is no video, and FFmpeg's
-    errors. What the system could not read of it is raised when the block ends, whatever came of it there: VideoError,
-    or MemoryError."""
+def open_video(path: Path, *, edits: bool = True) -> Iterator[InputContainer]:
+    """The container in ``path``; nothing else is opened for it. Without ``edits`` all that the file holds is read,
+    whatever its edit list says. Raises VideoError for what is no video, and FFmpeg's errors. What the system could not
+    read of it is raised when the block ends, whatever came of it there: VideoError, or MemoryError."""
     with StoredFile(path) as file:
         what = other_kind(file.read_at(0, HEAD_BYTES))
         if what is not None:
             raise VideoError(f"{path} is not a video but {what}")
         try:
-            with _opened(file, path) as container:
+            with _opened(file, path, edits) as container:
                 yield container
         except Exception:
             file.check()
@@ -78,9 +80,10 @@ def open_video(path: Path) -> Iterator[InputContainer]:
         file.check()
 
 
-def _opened(file: StoredFile, path: Path) -> InputContainer:
+def _opened(file: StoredFile, path: Path, edits: bool) -> InputContainer:
+    options = OPEN_OPTIONS if edits else {**OPEN_OPTIONS, "ignore_editlist": "1"}
     try:
-        return av.open(file, "r", buffer_size=_BUFFER_BYTES, container_options=OPEN_OPTIONS)
+        return av.open(file, "r", buffer_size=_BUFFER_BYTES, container_options=options)
     except av.FFmpegError as error:
         if error.errno != errno.EINVAL:  # which FFmpeg says of a format that is not on the list, too
             raise
@@ -105,8 +108,8 @@ def _is_cover(stream: object) -> bool:
     return disposition is not None and bool(disposition & type(disposition).attached_pic)
 
 
-def average_fps(stream: VideoStream) -> float:
-    """Frames a second; NaN where the file says nothing."""
+def stated_fps(stream: VideoStream) -> float:
+    """Frames a second by the file's header, which may be wrong; NaN where it says nothing."""
     rate = stream.average_rate or stream.guessed_rate
     return float(rate) if rate else float("nan")
 
@@ -151,7 +154,7 @@ def index_packets(
     key_pts: list[int] = []  # of each key frame, in decoding order
     order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
     ends: dict[int, int] = {}  # when each stream's last packet ends, in its time base
-    trusted, trouble = container.format.name in _STATES_TIMES, False
+    trusted, trouble, discarded, gave_up = container.format.name in _STATES_TIMES, False, False, ""
     every_stream = stream.duration is None  # a container may state one length for all its streams
     number = stream.index
     try:
@@ -172,12 +175,13 @@ def index_packets(
             closed &= entry == "closed"
             if packet.is_keyframe and entry != "gradual":
                 key_pts.append(pts)
+            discarded |= packet.is_discard
             if not packet.is_discard:
                 order.append((pts, len(key_pts) - 1))
     except av.FFmpegError as error:
         if error.errno == errno.ENOMEM:
             raise
-        trouble = True
+        trouble, gave_up = True, f"it cannot be read to its end ({system_reason(error)})"
     order.sort()
     pts_list = [pts for pts, _ in order]
     # Frames shown before the first key frame may or may not decode.
@@ -187,11 +191,12 @@ def index_packets(
     end_s = max((end * float(container.streams[i].time_base or 0) for i, end in ends.items()), default=0.0)
     missing = missing_bytes(path)
     cut_off = _cut_off(container, stream, missing, end_s, len(order), trouble)
-    note = f"the last {missing:,} bytes of the file are missing" if missing else ""
+    lacking = f"the last {missing:,} bytes of the file are missing" if missing else ""
+    note = "; ".join(text for text in (lacking, gave_up) if text)
     # A frame that is shown before its key frame leans on the interval before (an open GOP).
     seek = [key_pts[k if pts >= key_pts[k] else k - 1] for pts, k in order] if trusted else []
     closed = closed and not any(key >= 0 and pts < key_pts[key] for pts, key in order)
-    return Index(pts_list, seek, closed, trusted, cut_off, note)
+    return Index(pts_list, seek, closed, trusted, discarded and not order, cut_off, note)
 
 
 def _h264_entry(content: bytes, length_size: int) -> str:

@@ -16,31 +16,32 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSet, VideoError
+from vamba_eval.contracts import Clip, VideoError
 from vamba_eval.video.canvas import Canvas, Choice, Source
 from vamba_eval.video.packets import (
     Index,
     Interval,
-    average_fps,
     best_stream,
     index_packets,
     intervals,
     open_video,
     packets_of,
     skips_unreferenced,
+    stated_fps,
 )
-from vamba_eval.video.pixels import rgb
+from vamba_eval.video.pixels import Geometry
 
 if TYPE_CHECKING:
     from av.codec.context import CodecContext
 
-# More frames than any decoder holds back to bring them into order (16 in H.264 and HEVC).
-_CHECKED_FRAMES = 40
+_REORDERED_FRAMES = 16  # the most that a decoder holds back to bring them into order (in H.264 and HEVC)
+_CHECKED_FRAMES = 40  # more than these
 
 
 class _IndexMismatch(Exception):
@@ -50,45 +51,55 @@ class _IndexMismatch(Exception):
 def read(source: Source, *, plainly: bool) -> Clip:
     """Read a clip; ``plainly`` from the file's start in any case. Raises VideoError, and FFmpeg's own errors."""
     path = source.path
-    with open_video(path) as container:
+    with open_video(path, edits=source.edits) as container:
         stream = best_stream(container, path)
         number = stream.index  # nothing of a stream may be asked once its container is closed
         index = index_packets(container, stream, path, source.hooks.alive)
-        fps, time_base = average_fps(stream), float(stream.time_base or 0)
-        height, width = stream.codec_context.height, stream.codec_context.width
+        fps, time_base = stated_fps(stream), float(stream.time_base or 0)
+        size = stream.codec_context.height, stream.codec_context.width
     if index.cut_off:
         raise VideoError(f"{path} is cut off: {index.cut_off}; download it again")
+    if index.edited_away and source.edits:
+        clip = read(replace(source, edits=False), plainly=plainly)
+        note = "its edit list, which leaves no frame, does not count"
+        return replace(clip, note="; ".join(text for text in (note, clip.note) if text))
     if index.trusted and not plainly:
         times = (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
-        canvas = Canvas(source, source.choose(times, fps, height, width))
         try:
-            _check_beginning(source, number, index)
+            first = _check_beginning(source, number, index)
+            canvas = Canvas(source, source.choose(times, fps, first.height, first.width), first)
             _decode_intervals(source, number, intervals(index, canvas.distinct), canvas, strict=index.closed)
             return canvas.clip(times, fps, index.note)
         except _IndexMismatch:
             pass
-    return _read_plainly(source, index, fps, time_base, (height, width))
+    return _read_plainly(source, index, fps, time_base, size)
 
 
-def _check_beginning(source: Source, stream_number: int, index: Index) -> None:
-    """Whether the first frames come out in the order of their times, each of them.
+def _check_beginning(source: Source, stream_number: int, index: Index) -> Geometry:
+    """The first frame's geometry, if the first frames come out in the order of their times, each of them.
 
     Times can be unique and yet wrong: files copied from AVI or a raw stream may state decoding times.
     """
     pts: list[int | None] = []
-    with open_video(source.path) as container:
+    geometry: Geometry | None = None
+    with open_video(source.path, edits=source.edits) as container:
         stream = container.streams[stream_number]
-        context = stream.codec_context
+        context: Any = stream.codec_context
         _begin(context, 1, strict=index.closed)
         try:
             incoming = (packet for packet in packets_of(container, stream) if packet.size)  # type: ignore[arg-type]
-            for packet in itertools.islice(incoming, _CHECKED_FRAMES):
+            for packet in itertools.chain(itertools.islice(incoming, _CHECKED_FRAMES), [None]):
+                if packet is None and pts:
+                    break  # what the decoder still holds is asked of a short video alone
                 source.hooks.alive()
-                pts += [frame.pts for frame in packet.decode()]
+                for frame in context.decode(packet):
+                    geometry = geometry or Geometry.of(frame)
+                    pts.append(frame.pts)
         except av.FFmpegError as error:
             raise _IndexMismatch from error
-    if pts != index.pts[: len(pts)]:
+    if geometry is None or pts != index.pts[: len(pts)]:
         raise _IndexMismatch
+    return geometry
 
 
 def _decode_intervals(
@@ -101,7 +112,7 @@ def _decode_intervals(
 
     def lane() -> None:
         try:
-            with open_video(source.path) as container:
+            with open_video(source.path, edits=source.edits) as container:
                 stream = container.streams[stream_number]
                 _begin(stream.codec_context, source.threads // lanes, strict=strict)
                 skips = skips_unreferenced(stream)  # type: ignore[arg-type]
@@ -142,7 +153,7 @@ def _decode_interval(
             if position is not None:
                 if frame.is_corrupt:
                     raise _IndexMismatch
-                canvas.place(position, rgb(frame, context.name))
+                canvas.show(position, frame, context.name)
 
     try:
         container.seek(interval.key_pts, stream=stream, backward=True)
@@ -192,27 +203,30 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
 
     In one thread: several conceal damage differently from time to time.
     """
-    # The number of packets is mostly the number of frames: if it is, one pass does.
-    guess = not (source.start_s or source.end_s or isinstance(source.sampling, FrameSet))
-    times = np.arange(len(index.pts)) / (fps if fps > 0 else 1.0) if guess else np.array([])
+    try:  # mostly the packets say which frames will be wanted: then one pass does
+        choice = source.choose(_times(index.pts, fps, time_base), fps, *size)
+    except VideoError:
+        choice = Choice([])
     while True:
-        canvas = Canvas(source, source.choose(times, fps, *size) if len(times) else Choice([]))
+        canvas = Canvas(source, choice)
         places = {frame: position for position, frame in enumerate(canvas.distinct)}
         pts: list[int | None] = []
         for frame, codec in _all_frames(source):
+            if not pts:
+                canvas.geometry = Geometry.of(frame)
             position = places.get(len(pts))
             pts.append(frame.pts)
             if position is not None:
-                canvas.place(position, rgb(frame, codec))
-        if not pts:
+                canvas.show(position, frame, codec)
+        if canvas.geometry is None:
             raise VideoError(f"{source.path} holds no video frame that can be decoded")
         if 2 * len(pts) < len(index.pts):
             raise VideoError(
                 f"{source.path} is damaged: {len(pts)} of its {len(index.pts)} frames can be decoded; download it again"
             )
-        done = len(pts) == len(times)
         times = _times(pts, fps, time_base)
-        if done:
+        guess, choice = choice, source.choose(times, fps, canvas.geometry.height, canvas.geometry.width)
+        if choice == guess:
             lost = len(index.pts) - len(pts)
             note = f"{lost} of its {len(index.pts)} frames cannot be decoded and do not count" if lost > 0 else ""
             return canvas.clip(times, fps, "; ".join(text for text in (note, index.note) if text))
@@ -222,14 +236,18 @@ def _times(pts: Sequence[int | None], fps: float, time_base: float) -> np.ndarra
     """Seconds since the first frame, ascending, for frames in the order in which they came out.
 
     A frame without a time follows its predecessor by the usual distance; so does one whose clock was set back
-    by more than a second (joined recordings), and all after it. What is left out of order by less are times
-    of decoding.
+    by more than a second and more than any reordering (joined recordings), and all after it. What is left out of order
+    by less are times of decoding.
     """
-    step = 1 / (fps * time_base) if fps > 0 and time_base > 0 else 1.0
+    if not pts:
+        return np.empty(0)
+    steps = [after - before for before, after in itertools.pairwise(pts) if None not in (before, after)]  # type: ignore[operator]
+    step = float(np.median(np.abs(steps))) if steps else 1 / (fps * time_base) if fps > 0 and time_base > 0 else 1.0
+    set_back = 1.0 + _REORDERED_FRAMES * step * time_base
     ticks, shift = np.empty(len(pts)), 0.0
     for number, time in enumerate(pts):
         following = ticks[number - 1] + step if number else 0.0
-        if time is not None and number and (time + shift - ticks[number - 1]) * time_base < -1.0:
+        if time is not None and number and (time + shift - ticks[number - 1]) * time_base < -set_back:
             shift = following - time
         ticks[number] = following if time is None else time + shift
     ticks.sort()
@@ -238,7 +256,7 @@ def _times(pts: Sequence[int | None], fps: float, time_base: float) -> np.ndarra
 
 def _all_frames(source: Source) -> Iterator[tuple[av.VideoFrame, str]]:
     """Every frame that decodes, from the start of the file, and the decoder's name."""
-    with open_video(source.path) as container:
+    with open_video(source.path, edits=source.edits) as container:
         stream = best_stream(container, source.path)
         context = stream.codec_context
         context.thread_count = 1
