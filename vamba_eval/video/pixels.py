@@ -39,7 +39,7 @@ class Geometry:
 
     @staticmethod
     def of(frame: av.VideoFrame) -> Geometry:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
         numbers = None if matrix is None else tuple(np.frombuffer(matrix, np.int32).tolist())
         return Geometry(frame.height, frame.width, numbers)
 
