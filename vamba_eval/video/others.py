@@ -82,8 +82,7 @@ def _read_decord(source: Source) -> Clip:
 def _read_torchcodec(source: Source) -> Clip:
     from torchcodec.decoders import VideoDecoder
 
-    with open_video(source.path) as container:
-        best_stream(container, source.path)
+    times = _packet_times(source)  # it keeps the frames' times to itself until they are decoded
     with StoredFile(source.path) as file:
         try:
             decoder = VideoDecoder(
@@ -91,7 +90,7 @@ def _read_torchcodec(source: Source) -> Clip:
                 dimension_order="NHWC",
                 num_ffmpeg_threads=source.threads,
             )
-            clip = _from_torchcodec(source, decoder)
+            clip = _from_torchcodec(source, decoder, times)
         except Exception:
             file.check()
             raise
@@ -99,11 +98,9 @@ def _read_torchcodec(source: Source) -> Clip:
         return clip
 
 
-def _from_torchcodec(source: Source, decoder: VideoDecoder) -> Clip:
+def _from_torchcodec(source: Source, decoder: VideoDecoder, times: np.ndarray) -> Clip:
     about = decoder.metadata
     total, fps = len(decoder), float(about.average_fps or "nan")
-    # It keeps the frames' times to itself until they are decoded.
-    times = _packet_times(source)
     if len(times) != total:
         times = np.arange(total) / fps if fps > 0 else np.full(total, np.nan)
     canvas = Canvas(source, source.choose(times, fps, about.height or 0, about.width or 0))

@@ -6,7 +6,6 @@ Knows containers and their promises; knows neither pixels nor how wanted frames 
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import av
 
 from vamba_eval.contracts import VideoError, system_reason
 from vamba_eval.video.formats import HEAD_BYTES, OPEN_OPTIONS, other_kind
+from vamba_eval.video.lengths import END_WITH_A_MARK, promised_bytes
 from vamba_eval.video.storage import StoredFile
 
 if TYPE_CHECKING:
@@ -24,13 +24,18 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# The share of its declared length that may be missing from a file (headers round, and the last frame's duration may
-# be missing) before it counts as cut off.
+# The share of its declared length, in seconds or bytes, that may be missing from a file (headers round, and the last
+# frame's duration may be missing) before it counts as cut off.
 _MISSING_SHARE = 0.02
+# FFmpeg's names of the containers that end with their last frames, but for so many bytes of tags or of an index.
+_END_WITH_FRAMES = {"matroska,webm", "mpegts", "mpeg", "flv", "ivf", "nut"}
+_TAIL_BYTES = 4096
 
 # FFmpeg's names of the containers that state every frame's time themselves. In others (MPEG-PS and TS, AVI,
 # raw streams) FFmpeg derives times as it reads, and after a seek it may derive others.
 _STATES_TIMES = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
+
+_EDITED = {"mov,mp4,m4a,3gp,3g2,mj2"}  # those with edit lists
 
 # Codecs whose decoder drops exactly the frames that no other frame refers to when asked to: ITU-T H.264
 # marks them (nal_ref_idc 0), and the B-frames of MPEG-1, 2 and 4 are never referred to.
@@ -156,11 +161,12 @@ def index_packets(
     ends: dict[int, int] = {}  # when each stream's last packet ends, in its time base
     trusted, trouble, discarded, gave_up = container.format.name in _STATES_TIMES, False, False, ""
     every_stream = stream.duration is None  # a container may state one length for all its streams
-    number = stream.index
+    number, last_byte = stream.index, 0
     try:
         for packet in packets_of(container, None if every_stream else stream):
             alive()
             pts = packet.pts
+            last_byte = max(last_byte, (packet.pos or 0) + packet.size)
             if pts is not None:
                 end = pts + (packet.duration or 0)
                 if end > ends.get(packet.stream_index, end - 1):
@@ -182,6 +188,7 @@ def index_packets(
         if error.errno == errno.ENOMEM:
             raise
         trouble, gave_up = True, f"it cannot be read to its end ({system_reason(error)})"
+    edited_away = not order and container.format.name in _EDITED and bool(discarded or stream.frames)
     order.sort()
     pts_list = [pts for pts, _ in order]
     # Frames shown before the first key frame may or may not decode.
@@ -189,14 +196,22 @@ def index_packets(
         trusted and bool(order) and len(set(pts_list)) == len(order) and order[0][1] >= 0 and order[0][0] >= key_pts[0]
     )
     end_s = max((end * float(container.streams[i].time_base or 0) for i, end in ends.items()), default=0.0)
-    missing = missing_bytes(path)
-    cut_off = _cut_off(container, stream, missing, end_s, len(order), trouble)
-    lacking = f"the last {missing:,} bytes of the file are missing" if missing else ""
-    note = "; ".join(text for text in (lacking, gave_up) if text)
+    with StoredFile(path) as file:
+        held, promised = file.size, promised_bytes(file)
+    missing = None if promised is None else max(0, promised - held)
+    cut_off = _cut_off(container, stream, held, missing, end_s, len(order), trouble)
+    notes = [f"the last {missing:,} bytes of the file are missing"] if missing else []
+    if gave_up:
+        notes.append(gave_up)
+    elif container.format.name in _END_WITH_FRAMES:
+        behind = held - last_byte
+        if order and behind > max(_MISSING_SHARE * held, _TAIL_BYTES):
+            notes.append(f"no frame is found in the last {behind:,} bytes of the file")
+    note = "; ".join(notes)
     # A frame that is shown before its key frame leans on the interval before (an open GOP).
     seek = [key_pts[k if pts >= key_pts[k] else k - 1] for pts, k in order] if trusted else []
     closed = closed and not any(key >= 0 and pts < key_pts[key] for pts, key in order)
-    return Index(pts_list, seek, closed, trusted, discarded and not order, cut_off, note)
+    return Index(pts_list, seek, closed, trusted, edited_away, cut_off, note)
 
 
 def _h264_entry(content: bytes, length_size: int) -> str:
@@ -240,9 +255,16 @@ def _is_hidden_vp8(packet: Packet) -> bool:
 
 
 def _cut_off(
-    container: InputContainer, stream: VideoStream, missing: int | None, end_s: float, num_frames: int, trouble: bool
+    container: InputContainer,
+    stream: VideoStream,
+    held: int,
+    missing: int | None,
+    end_s: float,
+    num_frames: int,
+    trouble: bool,
 ) -> str | None:
-    """Why the file looks like an unfinished download, or None. ``end_s`` is when the last packet ends.
+    """Why the file looks like an unfinished download, or None. It has ``held`` bytes and ``missing`` more by its own
+    structure, where that says; ``end_s`` is when the last packet ends.
 
     What a header promises of time or frames may be wrong in a file that is whole, so where the container's
     own structure says that nothing is missing, nothing is.
@@ -251,77 +273,20 @@ def _cut_off(
         return None
     if stream.duration and stream.time_base:
         promised = float(stream.duration * stream.time_base)
-        held = end_s - float((stream.start_time or 0) * stream.time_base)
+        found = end_s - float((stream.start_time or 0) * stream.time_base)
     else:
         # Where a container states one length for all, it counts from 0, not from the first frame.
         promised = (container.duration or 0) / 1_000_000
-        held = end_s
-    if promised - held > max(_MISSING_SHARE * promised, 1.0):
-        return f"its header promises {promised:.1f} s, but it holds {max(held, 0.0):.1f} s"
+        found = end_s
+    if promised - found > max(_MISSING_SHARE * promised, 1.0):
+        return f"its header promises {promised:.1f} s, but it holds {max(found, 0.0):.1f} s"
     if trouble and stream.frames and num_frames < stream.frames:
         return f"its header promises {stream.frames} frames, but it holds {num_frames}"
+    if missing and container.format.name in END_WITH_A_MARK:
+        return "it ends in the middle"
+    if missing and missing > _MISSING_SHARE * (held + missing):
+        return f"its structure promises {held + missing:,} bytes, but it holds {held:,}"
     return None
-
-
-def missing_bytes(path: Path) -> int | None:
-    """How many bytes the outermost structure of an MP4, MOV, AVI, WebM or Matroska file promises beyond the
-    file's end; None where it does not say."""
-    with StoredFile(path) as file:
-        start = file.read_at(0, 12)
-        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"):
-            end = _end_of_boxes(file)
-        elif start[:4] == b"RIFF":
-            end = _end_of_riff(file)
-        elif start[:4] == b"\x1aE\xdf\xa3":
-            end = _end_of_segment(file)
-        else:
-            end = None
-        return None if end is None else max(0, end - file.size)
-
-
-def _end_of_boxes(file: StoredFile) -> int | None:
-    """Where the last box of an ISO base media file (ISO/IEC 14496-12, 4.2) ends."""
-    position = 0
-    while position + 8 <= file.size:
-        head = file.read_at(position, 16)
-        length, kind = struct.unpack_from(">I4s", head)
-        if length == 1:
-            length = int.from_bytes(head[8:], "big")
-        if length == 0:
-            return file.size  # to the end of the file
-        if length < 8 or not kind.isalnum():
-            return position or None  # not a box: something was appended
-        position += length
-    return position
-
-
-def _end_of_riff(file: StoredFile) -> int | None:
-    """Where the last RIFF chunk ends (long AVI files have several, by the OpenDML extension)."""
-    position = 0
-    while position + 8 <= file.size:
-        kind, length = struct.unpack("<4sI", file.read_at(position, 8))
-        if kind != b"RIFF" or length == 0:
-            return position or None
-        position += 8 + length + length % 2
-    return position
-
-
-def _end_of_segment(file: StoredFile) -> int | None:
-    """Where the Segment of a Matroska file (RFC 9559, 5.1) ends; a stream's has no length."""
-    position = 0
-    while position < file.size:
-        head = file.read_at(position, 12)
-        id_length = 9 - head[0].bit_length() if head and head[0] else 0
-        if not 1 <= id_length <= 4 or len(head) <= id_length or not head[id_length]:
-            return None
-        width = 9 - head[id_length].bit_length()
-        value = int.from_bytes(head[id_length : id_length + width], "big") & ((1 << 7 * width) - 1)
-        if value == (1 << 7 * width) - 1:
-            return None
-        position += id_length + width + value
-        if head[:4] == b"\x18S\x80g":
-            return position
-    return position
 
 
 @dataclass

@@ -19,7 +19,7 @@ from vamba_eval.machine import available_cores
 from vamba_eval.video import others, pyav
 from vamba_eval.video.canvas import Hooks, Source
 from vamba_eval.video.packets import best_stream, open_video, stated_fps
-from vamba_eval.video.pictures import folder_frames, open_image, read_folder
+from vamba_eval.video.pictures import folder_frames, is_animated_webp, open_image, read_animated_webp, read_folder
 from vamba_eval.video.storage import patiently, read_error
 
 BACKENDS = ("pyav", "pyav-plain", *others.NAMES)
@@ -56,6 +56,8 @@ def read_clip(
     with _in_one_line(path):
         if _is_folder(path):
             return read_folder(source, frames_per_second)
+        if is_animated_webp(path):
+            return read_animated_webp(source)
         if backend in others.NAMES:
             return others.read(source, backend)
         return pyav.read(source, plainly=backend == "pyav-plain")
