@@ -6,15 +6,16 @@ Knows containers and their promises; knows neither pixels nor how wanted frames 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 
 from vamba_eval.contracts import VideoError, system_reason
+from vamba_eval.video.entries import H264, SHOWN_BY_KIND, hevc_is_closed, picture_kind, shown_order
 from vamba_eval.video.formats import HEAD_BYTES, OPEN_OPTIONS, other_kind
 from vamba_eval.video.lengths import END_WITH_A_MARK, promised_bytes
 from vamba_eval.video.storage import StoredFile
@@ -35,6 +36,16 @@ _TAIL_BYTES = 4096
 # raw streams) FFmpeg derives times as it reads, and after a seek it may derive others.
 _STATES_TIMES = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
 
+# Where frames are found again by their places in the file: containers that are read on from any byte, and those that
+# are sought by time. Pictures that are drawn over one another (GIF, APNG) are none: their every packet is called a key
+# frame.
+_SOUGHT_BY_BYTE = {"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v"}
+_SOUGHT_BY_TIME = {*_STATES_TIMES, "avi", "asf"}
+_STATES_MOST_TIMES = {"mpegts", "mpeg", "asf"}  # those that a seek may derive otherwise are taken from the index
+
+REORDERED_FRAMES = 16  # the most that a decoder holds back to bring them into order (in H.264 and HEVC)
+_LEAST_FRAME_BYTES = 20  # FFmpeg's MPEG-4 decoder takes less for a placeholder (MAX_NVOP_SIZE 19 of h263dec.h)
+
 _EDITED = {"mov,mp4,m4a,3gp,3g2,mj2"}  # those with edit lists
 
 # Codecs whose decoder drops exactly the frames that no other frame refers to when asked to: ITU-T H.264
@@ -43,6 +54,36 @@ _MARK_UNREFERENCED = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
 
 
 _BUFFER_BYTES = 256 * 1024  # what FFmpeg reads at once, as its own reader of files does
+
+
+class PacketInfo(NamedTuple):
+    """What a packet of the stream says: where it is in the file, its times, whether a decoder can begin at it, and
+    whether it holds an IDR picture, of H.264 or HEVC, or of which kind its picture is, of MPEG-1, 2 and 4."""
+
+    position: int | None
+    size: int
+    pts: int | None
+    dts: int | None
+    entry: bool
+    idr: bool
+    kind: str | None
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The packets of a stream in the order of decoding, and the number among the shown that each one's frame has.
+
+    counted  the numbers are those of decoding: from an entry on, where nothing refers to the other side, frames are
+             numbered as they come out of the decoder
+    shown    the stated time of each frame, in an order that may differ from the shown by a few frames
+    by_byte  whether a place in the file is sought, not a time
+    """
+
+    packets: list[PacketInfo]
+    numbers: list[int]
+    counted: bool
+    shown: list[int | None]
+    by_byte: bool
 
 
 @dataclass(frozen=True)
@@ -56,6 +97,8 @@ class Index:
     edited_away  whether there are frames, and the file's edit list leaves none of them
     cut_off      why the file looks like an unfinished download, or None
     note         what is amiss, though too little to matter
+    numbering    what names frames where their times do not; None where nothing does
+    by_number    whether it names them: ``pts`` and ``key_pts`` are then numbers
     """
 
     pts: list[int]
@@ -65,6 +108,13 @@ class Index:
     edited_away: bool
     cut_off: str | None
     note: str
+    numbering: Numbering | None
+    by_number: bool = False
+
+    @property
+    def shown(self) -> Sequence[int | None]:
+        """The frames' stated times, in the order in which they are shown, but for a few frames."""
+        return self.numbering.shown if self.by_number and self.numbering else self.pts
 
 
 @contextmanager
@@ -152,14 +202,16 @@ def index_packets(
     container: InputContainer, stream: VideoStream, path: Path, alive: Callable[[], None] = lambda: None
 ) -> Index:
     """Read all packets of ``stream``; ``alive`` is called at each."""
-    h264 = stream.codec_context.extradata if stream.codec_context.name == "h264" else None
-    length_size = (h264[4] & 3) + 1 if h264 and len(h264) > 6 and h264[0] == 1 else 0  # avcC, ISO/IEC 14496-15
-    closed = True
-    hidden = _is_hidden_vp8 if stream.codec_context.name == "vp8" else lambda packet: False
+    codec, container_name = stream.codec_context.name, container.format.name
+    hidden = _is_hidden_vp8 if codec == "vp8" else lambda packet: False
+    h264 = H264(stream.codec_context.extradata) if codec == "h264" else None
+    look = _look_at(stream, h264)
+    closed, all_frames = True, True
+    packets: list[PacketInfo] = []
     key_pts: list[int] = []  # of each key frame, in decoding order
     order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
     ends: dict[int, int] = {}  # when each stream's last packet ends, in its time base
-    trusted, trouble, discarded, gave_up = container.format.name in _STATES_TIMES, False, False, ""
+    trusted, trouble, discarded, gave_up = container_name in _STATES_TIMES, False, False, ""
     every_stream = stream.duration is None  # a container may state one length for all its streams
     number, last_byte = stream.index, 0
     try:
@@ -171,15 +223,23 @@ def index_packets(
                 end = pts + (packet.duration or 0)
                 if end > ends.get(packet.stream_index, end - 1):
                     ends[packet.stream_index] = end
-            if packet.stream_index != number or packet.size == 0 or hidden(packet):
+            if packet.stream_index != number or packet.size == 0:
                 continue
             trouble |= packet.is_corrupt
+            if hidden(packet):
+                all_frames = False
+                continue
+            if h264 is not None and h264.may_have_fields and h264.is_second_field(bytes(packet)):
+                # Its frame is whole only with it, but comes out under the time of the first.
+                all_frames = trusted = False
+                continue
+            about, is_closed = look(packet)
+            packets.append(about)
+            closed &= is_closed
             if pts is None:
                 trusted = False
                 continue
-            entry = _h264_entry(bytes(packet), length_size) if length_size and packet.is_keyframe else "closed"
-            closed &= entry == "closed"
-            if packet.is_keyframe and entry != "gradual":
+            if about.entry:
                 key_pts.append(pts)
             discarded |= packet.is_discard
             if not packet.is_discard:
@@ -188,13 +248,16 @@ def index_packets(
         if error.errno == errno.ENOMEM:
             raise
         trouble, gave_up = True, f"it cannot be read to its end ({system_reason(error)})"
-    edited_away = not order and container.format.name in _EDITED and bool(discarded or stream.frames)
+    edited_away = not order and container_name in _EDITED and bool(discarded or stream.frames)
     order.sort()
     pts_list = [pts for pts, _ in order]
     # Frames shown before the first key frame may or may not decode.
     trusted = (
         trusted and bool(order) and len(set(pts_list)) == len(order) and order[0][1] >= 0 and order[0][0] >= key_pts[0]
     )
+    numbering = None
+    if packets and all_frames and not trouble and not discarded:
+        numbering = _numbering(packets, container_name, stream)
     end_s = max((end * float(container.streams[i].time_base or 0) for i, end in ends.items()), default=0.0)
     with StoredFile(path) as file:
         held, promised = file.size, promised_bytes(file)
@@ -203,7 +266,7 @@ def index_packets(
     notes = [f"the last {missing:,} bytes of the file are missing"] if missing else []
     if gave_up:
         notes.append(gave_up)
-    elif container.format.name in _END_WITH_FRAMES:
+    elif container_name in _END_WITH_FRAMES:
         behind = held - last_byte
         if order and behind > max(_MISSING_SHARE * held, _TAIL_BYTES):
             notes.append(f"no frame is found in the last {behind:,} bytes of the file")
@@ -211,43 +274,88 @@ def index_packets(
     # A frame that is shown before its key frame leans on the interval before (an open GOP).
     seek = [key_pts[k if pts >= key_pts[k] else k - 1] for pts, k in order] if trusted else []
     closed = closed and not any(key >= 0 and pts < key_pts[key] for pts, key in order)
-    return Index(pts_list, seek, closed, trusted, edited_away, cut_off, note)
+    return Index(pts_list, seek, closed, trusted, edited_away, cut_off, note, numbering)
 
 
-def _h264_entry(content: bytes, length_size: int) -> str:
-    """How a decoder can begin at a packet that FFmpeg calls a key frame: "closed" (an IDR picture), "open", or
-    "gradual", where the picture is whole only some frames later.
+def _look_at(stream: VideoStream, h264: H264 | None) -> Callable[[Packet], tuple[PacketInfo, bool]]:
+    """What is noted of a packet, and whether a decoder that begins at it, if it can, misses nothing."""
+    codec, extradata = stream.codec_context.name, stream.codec_context.extradata
 
-    The last is said by a recovery point message whose recovery_frame_cnt is not 0 (ITU-T H.264, D.1.8: SEI
-    payload type 6, in a NAL unit of type 6). ``content`` is as in MP4 and Matroska: each NAL unit behind its
-    length.
-    """
-    place = 0
-    while place + length_size < len(content):
-        begin = place + length_size
-        place = begin + int.from_bytes(content[place:begin], "big")
-        kind = content[begin] & 31
-        if kind == 6 and _says_gradual(content[begin + 1 : place]):
-            return "gradual"
-        if kind in (1, 5):  # a slice: messages come before it
-            return "closed" if kind == 5 else "open"
-    return "open"
+    def look(packet: Packet) -> tuple[PacketInfo, bool]:
+        key, idr, closed, kind = packet.is_keyframe, False, True, None
+        if key and h264 is not None:
+            entry = h264.entry(bytes(packet))
+            key, idr, closed = entry != "gradual", entry == "closed", entry == "closed"
+        elif key and codec == "hevc":
+            idr = hevc_is_closed(bytes(packet), extradata)
+        elif codec in SHOWN_BY_KIND:
+            kind = picture_kind(bytes(packet), codec)
+            key &= kind in ("I", None)
+        return PacketInfo(packet.pos, packet.size, packet.pts, packet.dts, key, idr, kind), closed
+
+    return look
 
 
-def _says_gradual(messages: bytes) -> bool:
-    place = 0
-    while place + 2 < len(messages):
-        kind = size = 0
-        while place < len(messages) - 1 and messages[place] == 255:
-            kind, place = kind + 255, place + 1
-        kind, place = kind + messages[place], place + 1
-        while place < len(messages) - 1 and messages[place] == 255:
-            size, place = size + 255, place + 1
-        size, place = size + messages[place], place + 1
-        if kind == 6 and place < len(messages):
-            return not messages[place] & 128  # the Exp-Golomb code of 0 is a single 1
-        place += size
-    return False
+def _numbering(packets: list[PacketInfo], container_name: str, stream: VideoStream) -> Numbering | None:
+    """The frames' numbers by what the packets say beside their times, which may be derived, repeated or missing; None
+    where they do not say. Every packet has to hold one frame."""
+    codec = stream.codec_context.codec
+    if container_name not in _SOUGHT_BY_BYTE | _SOUGHT_BY_TIME or packets[0].position is None:
+        return None
+    by_byte = container_name in _SOUGHT_BY_BYTE
+    in_order = [about.pts for about in packets]
+    stated = [pts for pts in in_order if pts is not None]
+    if container_name in _STATES_MOST_TIMES and len(set(stated)) == len(packets):
+        places = sorted(range(len(packets)), key=lambda place: in_order[place] or 0)
+        if all(abs(place - number) <= REORDERED_FRAMES for number, place in enumerate(places)):
+            return Numbering(packets, _inverse(places), False, [in_order[place] for place in places], by_byte)
+    if codec.name in SHOWN_BY_KIND:
+        kinds = [about.kind for about in packets if about.kind is not None]
+        if len(kinds) < len(packets) or _may_lack_frames(packets):
+            return None
+        numbers = shown_order(kinds)
+        return Numbering(packets, numbers, False, [in_order[place] for place in _inverse(numbers)], by_byte)
+    numbers = list(range(len(packets)))
+    if codec.name in ("h264", "hevc"):
+        orderly = not stated or (len(stated) == len(packets) and stated == sorted(stated))
+        return Numbering(packets, numbers, True, in_order, by_byte) if orderly else None
+    if codec.reorder or not (codec.intra_only or not _may_lack_frames(packets)):
+        return None
+    return Numbering(packets, numbers, False, in_order, by_byte)
+
+
+def _may_lack_frames(packets: list[PacketInfo]) -> bool:
+    """Whether some packet is so small that it may only say that the frame before is shown on."""
+    return any(about.size < _LEAST_FRAME_BYTES for about in packets)
+
+
+def _inverse(permutation: list[int]) -> list[int]:
+    inverse = [0] * len(permutation)
+    for place, value in enumerate(permutation):
+        inverse[value] = place
+    return inverse
+
+
+def numbered(index: Index) -> Index | None:
+    """The same frames by their numbers; None where these are not known, or some frame has no entry to decode from."""
+    numbering = index.numbering
+    if numbering is None:
+        return None
+    entries: list[int] = []
+    lean: list[tuple[int, int]] = []  # (number, that of the entry to decode from)
+    closed = True
+    for about, number in zip(numbering.packets, numbering.numbers, strict=True):
+        if about.idr or (about.entry and not numbering.counted):
+            entries.append(number)
+        open_before = bool(entries) and number < entries[-1]
+        if len(entries) <= open_before:
+            return None
+        closed &= not open_before
+        lean.append((number, entries[-1 - open_before]))
+    lean.sort()
+    closed &= index.closed or numbering.counted
+    pts, key_pts = [number for number, _ in lean], [key for _, key in lean]
+    return replace(index, pts=pts, key_pts=key_pts, closed=closed, by_number=True)
 
 
 def _is_hidden_vp8(packet: Packet) -> bool:
@@ -291,10 +399,17 @@ def _cut_off(
 
 @dataclass
 class Interval:
-    """A stretch of the file from a key frame on, and what is wanted of it: {pts: position in the clip}."""
+    """A stretch of the file from a key frame on, and what is wanted of it: {pts: position in the clip}.
+
+    Where numbers name frames, ``first`` and ``end`` are the places in ``numbering`` of its first packet and behind that
+    before the next key frame.
+    """
 
     key_pts: int
     targets: dict[int, int]
+    numbering: Numbering | None = None
+    first: int = 0
+    end: int = 0
 
 
 def intervals(index: Index, wanted: list[int]) -> list[Interval]:
@@ -304,4 +419,10 @@ def intervals(index: Index, wanted: list[int]) -> list[Interval]:
         if not found or found[-1].key_pts != index.key_pts[frame]:
             found.append(Interval(index.key_pts[frame], {}))
         found[-1].targets[index.pts[frame]] = position
+    if index.by_number and index.numbering:
+        numbers, keys = index.numbering.numbers, set(index.key_pts)
+        places = [place for place, number in enumerate(numbers) if number in keys]
+        ends = {numbers[place]: (place, end) for place, end in zip(places, [*places[1:], len(numbers)], strict=True)}
+        for interval in found:
+            interval.numbering, (interval.first, interval.end) = index.numbering, ends[interval.key_pts]
     return found

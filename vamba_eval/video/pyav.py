@@ -25,11 +25,14 @@ import numpy as np
 from vamba_eval.contracts import Clip, VideoError
 from vamba_eval.video.canvas import Canvas, Choice, Source
 from vamba_eval.video.packets import (
+    REORDERED_FRAMES,
     Index,
     Interval,
+    Numbering,
     best_stream,
     index_packets,
     intervals,
+    numbered,
     open_video,
     packets_of,
     skips_unreferenced,
@@ -40,8 +43,7 @@ from vamba_eval.video.pixels import Geometry
 if TYPE_CHECKING:
     from av.codec.context import CodecContext
 
-_REORDERED_FRAMES = 16  # the most that a decoder holds back to bring them into order (in H.264 and HEVC)
-_CHECKED_FRAMES = 40  # more than these
+_CHECKED_FRAMES = 40  # more than a decoder holds back
 
 
 class _IndexMismatch(Exception):
@@ -63,31 +65,40 @@ def read(source: Source, *, plainly: bool) -> Clip:
         clip = read(replace(source, edits=False), plainly=plainly)
         note = "its edit list, which leaves no frame, does not count"
         return replace(clip, note="; ".join(text for text in (note, clip.note) if text))
-    if index.trusted and not plainly:
-        times = (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
+    ways = [] if plainly else [index if index.trusted else None, numbered(index)]
+    for known in filter(None, ways):
         try:
-            first = _check_beginning(source, number, index)
+            first = _check_beginning(source, number, known)
+        except _IndexMismatch:
+            continue
+        try:
+            times = _times(known.shown, fps, time_base)
             canvas = Canvas(source, source.choose(times, fps, first.height, first.width), first)
-            _decode_intervals(source, number, intervals(index, canvas.distinct), canvas, strict=index.closed)
+            _decode_intervals(source, number, intervals(known, canvas.distinct), canvas, strict=known.closed)
             return canvas.clip(times, fps, index.note)
         except _IndexMismatch:
-            pass
+            break
     return _read_plainly(source, index, fps, time_base, size)
 
 
 def _check_beginning(source: Source, stream_number: int, index: Index) -> Geometry:
     """The first frame's geometry, if the first frames come out in the order of their times, each of them.
 
-    Times can be unique and yet wrong: files copied from AVI or a raw stream may state decoding times.
+    Times can be unique and yet wrong: files copied from AVI or a raw stream may state decoding times. So can be what
+    tells numbers; and some files call every frame a key frame.
     """
     pts: list[int | None] = []
     geometry: Geometry | None = None
+    numbering = index.numbering if index.by_number else None
+    keys = set(index.key_pts) if index.by_number else set()
     with open_video(source.path, edits=source.edits) as container:
         stream = container.streams[stream_number]
         context: Any = stream.codec_context
         _begin(context, 1, strict=index.closed)
         try:
-            incoming = (packet for packet in packets_of(container, stream) if packet.size)  # type: ignore[arg-type]
+            incoming: Iterator[Any] = (packet for packet in packets_of(container, stream) if packet.size)  # type: ignore[arg-type]
+            if numbering is not None:
+                incoming = _renamed(incoming, numbering, 0)
             for packet in itertools.chain(itertools.islice(incoming, _CHECKED_FRAMES), [None]):
                 if packet is None and pts:
                     break  # what the decoder still holds is asked of a short video alone
@@ -95,11 +106,50 @@ def _check_beginning(source: Source, stream_number: int, index: Index) -> Geomet
                 for frame in context.decode(packet):
                     geometry = geometry or Geometry.of(frame)
                     pts.append(frame.pts)
+                    if frame.pts in keys and not frame.key_frame:
+                        raise _IndexMismatch
         except av.FFmpegError as error:
             raise _IndexMismatch from error
-    if geometry is None or pts != index.pts[: len(pts)]:
+    if geometry is None:
+        raise _IndexMismatch
+    if numbering is not None and numbering.counted:  # their order is the decoder's alone
+        if any(abs((number or 0) - place) > REORDERED_FRAMES for place, number in enumerate(pts)):
+            raise _IndexMismatch
+    elif pts != index.pts[: len(pts)]:
         raise _IndexMismatch
     return geometry
+
+
+def _renamed(incoming: Iterator[Any], numbering: Numbering, first: int) -> Iterator[Any]:
+    """The packets that ``numbering`` has from place ``first`` on, each with its frame's number for a time. Raises
+    _IndexMismatch where other packets come."""
+    for place in range(first, len(numbering.packets)):
+        about = numbering.packets[place]
+        for packet in incoming:
+            if (packet.pos, packet.size) == (about.position, about.size):
+                packet.pts = numbering.numbers[place]
+                yield packet
+                break
+            if place > first or (packet.pos or 0) > (about.position or 0):
+                raise _IndexMismatch
+
+
+def _sought(container: Any, stream: Any, interval: Interval) -> Iterator[Any]:
+    """The packets from somewhere before ``interval`` on, or, where numbers name frames, from its first on."""
+    if interval.numbering is None:
+        container.seek(interval.key_pts, stream=stream, backward=True)
+        yield from packets_of(container, stream)
+        return
+    packets, start = interval.numbering.packets, interval.first
+    while packets[start].position is None:  # it begins where another one does
+        start -= 1
+    about = packets[start]
+    if interval.numbering.by_byte:
+        container.seek(about.position, unsupported_byte_offset=True)
+    else:
+        container.seek(about.pts if about.dts is None else about.dts, stream=stream, backward=True)
+    incoming = (packet for packet in packets_of(container, stream) if packet.size)
+    yield from itertools.islice(_renamed(incoming, interval.numbering, start), interval.first - start, None)
 
 
 def _decode_intervals(
@@ -147,19 +197,23 @@ def _decode_interval(
     remaining = dict(interval.targets)
     context = stream.codec_context
 
+    counted = interval.numbering is not None and interval.numbering.counted
+    count = 0
+
     def take(frames: Sequence[Any]) -> None:
+        nonlocal count
         for frame in frames:
-            position = remaining.pop(frame.pts, None)
+            position = remaining.pop(interval.key_pts + count if counted else frame.pts, None)
+            count += 1
             if position is not None:
                 if frame.is_corrupt:
                     raise _IndexMismatch
                 canvas.show(position, frame, context.name)
 
     try:
-        container.seek(interval.key_pts, stream=stream, backward=True)
-        unsent = set(remaining)
+        unsent = set(remaining) if not counted else set(range(interval.first, interval.end))  # counted to its end
         begun = False
-        for packet in packets_of(container, stream):
+        for packet in _sought(container, stream, interval):
             source.hooks.alive()
             if stop.is_set():
                 return
@@ -171,20 +225,20 @@ def _decode_interval(
                 if packet.pts is None or packet.pts > interval.key_pts:
                     raise _IndexMismatch  # the seek went too far
                 begun = True
-            if skips:
+            if skips and not counted:
                 # Frames that no other refers to are needed only if they are wanted themselves.
                 context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
             unsent.discard(packet.pts)
             take(packet.decode())
             if not unsent:
                 break
-        if remaining:
+        if remaining or counted:
             take(context.decode(None))
     except av.FFmpegError as error:
         if error.errno == errno.ENOMEM:
             raise
         raise _IndexMismatch from error
-    if remaining:
+    if remaining or (counted and count != interval.end - interval.first):
         raise _IndexMismatch
 
 
@@ -243,7 +297,7 @@ def _times(pts: Sequence[int | None], fps: float, time_base: float) -> np.ndarra
         return np.empty(0)
     steps = [after - before for before, after in itertools.pairwise(pts) if None not in (before, after)]  # type: ignore[operator]
     step = float(np.median(np.abs(steps))) if steps else 1 / (fps * time_base) if fps > 0 and time_base > 0 else 1.0
-    set_back = 1.0 + _REORDERED_FRAMES * step * time_base
+    set_back = 1.0 + REORDERED_FRAMES * step * time_base
     ticks, shift = np.empty(len(pts)), 0.0
     for number, time in enumerate(pts):
         following = ticks[number - 1] + step if number else 0.0
