@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,14 +77,21 @@ class Numbering:
     counted  the numbers are those of decoding: from an entry on, where nothing refers to the other side, frames are
              numbered as they come out of the decoder
     shown    the stated time of each frame, in an order that may differ from the shown by a few frames
+    by_kind  they are told by the pictures' kinds
     by_byte  whether a place in the file is sought, not a time
     """
 
     packets: list[PacketInfo]
     numbers: list[int]
     counted: bool
+    by_kind: bool
     shown: list[int | None]
     by_byte: bool
+
+    @cached_property
+    def share_places(self) -> bool:
+        """Whether some packets begin where another does, so that their sizes alone tell them from others."""
+        return any(about.position is None for about in self.packets)
 
 
 @dataclass(frozen=True)
@@ -300,28 +308,29 @@ def _numbering(packets: list[PacketInfo], container_name: str, stream: VideoStre
     """The frames' numbers by what the packets say beside their times, which may be derived, repeated or missing; None
     where they do not say. Every packet has to hold one frame."""
     codec = stream.codec_context.codec
-    if container_name not in _SOUGHT_BY_BYTE | _SOUGHT_BY_TIME or packets[0].position is None:
-        return None
     by_byte = container_name in _SOUGHT_BY_BYTE
+    placed = [about.position is not None for about in packets]
+    if not (placed[0] if by_byte else container_name in _SOUGHT_BY_TIME and all(placed)):
+        return None
     in_order = [about.pts for about in packets]
     stated = [pts for pts in in_order if pts is not None]
     if container_name in _STATES_MOST_TIMES and len(set(stated)) == len(packets):
         places = sorted(range(len(packets)), key=lambda place: in_order[place] or 0)
         if all(abs(place - number) <= REORDERED_FRAMES for number, place in enumerate(places)):
-            return Numbering(packets, _inverse(places), False, [in_order[place] for place in places], by_byte)
+            return Numbering(packets, _inverse(places), False, False, [in_order[place] for place in places], by_byte)
     if codec.name in SHOWN_BY_KIND:
         kinds = [about.kind for about in packets if about.kind is not None]
         if len(kinds) < len(packets) or _may_lack_frames(packets):
             return None
         numbers = shown_order(kinds)
-        return Numbering(packets, numbers, False, [in_order[place] for place in _inverse(numbers)], by_byte)
+        return Numbering(packets, numbers, False, True, [in_order[place] for place in _inverse(numbers)], by_byte)
     numbers = list(range(len(packets)))
     if codec.name in ("h264", "hevc"):
         orderly = not stated or (len(stated) == len(packets) and stated == sorted(stated))
-        return Numbering(packets, numbers, True, in_order, by_byte) if orderly else None
+        return Numbering(packets, numbers, True, False, in_order, by_byte) if orderly else None
     if codec.reorder or not (codec.intra_only or not _may_lack_frames(packets)):
         return None
-    return Numbering(packets, numbers, False, in_order, by_byte)
+    return Numbering(packets, numbers, False, False, in_order, by_byte)
 
 
 def _may_lack_frames(packets: list[PacketInfo]) -> bool:
@@ -353,7 +362,8 @@ def numbered(index: Index) -> Index | None:
         closed &= not open_before
         lean.append((number, entries[-1 - open_before]))
     lean.sort()
-    closed &= index.closed or numbering.counted
+    # Decoders pass over a B-picture before its key frame without a complaint.
+    closed = numbering.by_kind or numbering.counted or (closed and index.closed)
     pts, key_pts = [number for number, _ in lean], [key for _, key in lean]
     return replace(index, pts=pts, key_pts=key_pts, closed=closed, by_number=True)
 

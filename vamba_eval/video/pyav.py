@@ -98,7 +98,7 @@ def _check_beginning(source: Source, stream_number: int, index: Index) -> Geomet
         try:
             incoming: Iterator[Any] = (packet for packet in packets_of(container, stream) if packet.size)  # type: ignore[arg-type]
             if numbering is not None:
-                incoming = _renamed(incoming, numbering, 0)
+                incoming = _renamed(incoming, numbering, 0, skipped=0)
             for packet in itertools.chain(itertools.islice(incoming, _CHECKED_FRAMES), [None]):
                 if packet is None and pts:
                     break  # what the decoder still holds is asked of a short video alone
@@ -120,36 +120,40 @@ def _check_beginning(source: Source, stream_number: int, index: Index) -> Geomet
     return geometry
 
 
-def _renamed(incoming: Iterator[Any], numbering: Numbering, first: int) -> Iterator[Any]:
-    """The packets that ``numbering`` has from place ``first`` on, each with its frame's number for a time. Raises
-    _IndexMismatch where other packets come."""
+def _renamed(incoming: Iterator[Any], numbering: Numbering, first: int, skipped: int) -> Iterator[Any]:
+    """The packets that ``numbering`` has from place ``first`` on, each with its frame's number for a time, of which
+    ``incoming`` has the first behind at most ``skipped`` others. Raises _IndexMismatch where other packets come."""
+    begun = False
     for place in range(first, len(numbering.packets)):
         about = numbering.packets[place]
         for packet in incoming:
-            if (packet.pos, packet.size) == (about.position, about.size):
-                packet.pts = numbering.numbers[place]
+            if packet.size == about.size and (numbering.share_places or packet.pos == about.position):
+                packet.pts, begun = numbering.numbers[place], True
                 yield packet
                 break
-            if place > first or (packet.pos or 0) > (about.position or 0):
+            if begun or not skipped:
                 raise _IndexMismatch
+            skipped -= 1
 
 
 def _sought(container: Any, stream: Any, interval: Interval) -> Iterator[Any]:
     """The packets from somewhere before ``interval`` on, or, where numbers name frames, from its first on."""
-    if interval.numbering is None:
+    numbering, first = interval.numbering, interval.first
+    if numbering is None:
         container.seek(interval.key_pts, stream=stream, backward=True)
         yield from packets_of(container, stream)
         return
-    packets, start = interval.numbering.packets, interval.first
-    while packets[start].position is None:  # it begins where another one does
-        start -= 1
-    about = packets[start]
-    if interval.numbering.by_byte:
+    begun = max(0, first - 1) if numbering.share_places else first
+    while numbering.packets[begun].position is None:  # it begins where another one does
+        begun -= 1
+    about, skipped = numbering.packets[begun], first - begun + 1  # one may be the rest of the packet before
+    if numbering.by_byte:
         container.seek(about.position, unsupported_byte_offset=True)
     else:
         container.seek(about.pts if about.dts is None else about.dts, stream=stream, backward=True)
+        skipped = len(numbering.packets)  # it may be a key frame long before
     incoming = (packet for packet in packets_of(container, stream) if packet.size)
-    yield from itertools.islice(_renamed(incoming, interval.numbering, start), interval.first - start, None)
+    yield from _renamed(incoming, numbering, first, skipped)
 
 
 def _decode_intervals(
