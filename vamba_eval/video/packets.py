@@ -237,11 +237,11 @@ def index_packets(
             if hidden(packet):
                 all_frames = False
                 continue
+            about, is_closed = look(packet)
             if h264 is not None and h264.may_have_fields and h264.is_second_field(bytes(packet)):
                 # Its frame is whole only with it, but comes out under the time of the first.
                 all_frames = trusted = False
                 continue
-            about, is_closed = look(packet)
             packets.append(about)
             closed &= is_closed
             if pts is None:
