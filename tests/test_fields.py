@@ -8,9 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videos import X264_CLOSED, make_video, picture
+from videos import X264_CLOSED, all_frames, make_video, picture
 
 from vamba_eval import FrameSampling, read_clip
+from vamba_eval.video.entries import H264, hevc_is_closed, picture_kind
 
 SIZE = 64, 96  # of a frame; a field has half the rows
 
@@ -87,16 +88,6 @@ def field_coded(count: int) -> list[bytes]:
     return packets
 
 
-def truth(count: int) -> np.ndarray:
-    frames = []
-    for number in range(count):
-        luma, *chroma = planes(number)
-        rest = np.stack(chroma).reshape(SIZE[0] // 2, SIZE[1])
-        frame = av.VideoFrame.from_ndarray(np.concatenate([luma, rest]), format="yuv420p")
-        frames.append(frame.to_ndarray(format="rgb24", interpolation="BILINEAR"))
-    return np.stack(frames)
-
-
 def written(path: Path, packets: list[bytes], *, together: bool = False) -> Path:
     """Each field a packet, or, ``together``, each frame."""
     if path.suffix == ".h264":
@@ -118,11 +109,19 @@ def written(path: Path, packets: list[bytes], *, together: bool = False) -> Path
     return path
 
 
+def truth(folder: Path, count: int) -> np.ndarray:
+    """What FFmpeg makes of whole frames in the usual form: what was encoded but for the range of its planes."""
+    frames = all_frames(written(folder / "whole.mkv", field_coded(count), together=True))
+    images = np.stack([picture(number, *SIZE) for number in range(count)])
+    assert frames.shape == images.shape and np.abs(frames.astype(int) - images).mean() < 12
+    return frames
+
+
 @pytest.mark.parametrize("together", [False, True], ids=["a packet a field", "a packet a frame"])
 @pytest.mark.parametrize("ending", ["mkv", "ts", "mp4", "h264"])
 def test_two_packets_a_frame_are_whole(tmp_path: Path, ending: str, together: bool) -> None:
     path = written(tmp_path / f"v.{ending}", field_coded(50), together=together)
-    expected = truth(50)
+    expected = truth(tmp_path, 50)
     for backend in ("pyav", "pyav-plain"):
         for n in (1, 3, 7, 512):
             clip = read_clip(path, full_size(n), backend=backend)
@@ -138,7 +137,7 @@ def test_fields_between_frames(tmp_path: Path) -> None:
     packets = field_coded(40)
     mixed = [top + bottom for top, bottom in zip(packets[:40:2], packets[1:40:2], strict=True)] + packets[40:]
     path = written(tmp_path / "v.mkv", mixed)
-    expected = truth(40)
+    expected = truth(tmp_path, 40)
     for n in (1, 5, 512):
         clip = read_clip(path, full_size(n))
         assert np.array_equal(clip.frames, expected[clip.frame_indices]) and clip.note == ""
@@ -160,3 +159,16 @@ def test_frames_are_no_fields(tmp_path: Path, options: dict[str, str], pixel_for
     path = make_video(tmp_path / "v.mkv", frames=60, options=options, pixel_format=pixel_format)
     clip = read_clip(path, full_size())
     assert len(clip.frames) == 60 and clip.note == ""
+
+
+def test_any_bytes_are_looked_at_without_a_fault() -> None:
+    """What a damaged file holds where a parameter set or a picture should be."""
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        content = rng.bytes(int(rng.integers(0, 60)))
+        for extradata in (None, content, b"\1" + content, b"\0\0\1\x67" + content):
+            stream = H264(extradata)
+            assert stream.entry(b"\0\0\1\x67" + content) in ("closed", "open", "gradual")
+            assert stream.is_second_field(b"\0\0\1\x41" + content) in (True, False)
+            assert hevc_is_closed(b"\0\0\1" + content, extradata) in (True, False)
+        assert picture_kind(content, "mpeg4") in (None, "I", "P", "B")

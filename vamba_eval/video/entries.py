@@ -6,6 +6,7 @@ Knows the first bits of pictures and nothing of containers.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -18,6 +19,7 @@ _GRADUAL = 6  # the recovery point's payload type, ITU-T H.264, D.1.8
 # ITU-T H.264, 7.3.2.1.1: the profiles whose parameter sets state a chroma format.
 _CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _HEAD_BYTES = 64  # of a slice, more than its header needs up to its field
+_SETS_BYTES = 1024  # of a parameter set, more than it needs up to its fields
 
 
 class H264:
@@ -83,7 +85,7 @@ class H264:
 
     def _learn(self, unit: bytes) -> None:
         """A sequence parameter set (7.3.2.1.1)."""
-        bits = _Bits(unit[1:])
+        bits = _Bits(unit[1:_SETS_BYTES])
         profile = bits.read(24) >> 16
         bits.golomb()
         self._color_planes = False
@@ -104,11 +106,12 @@ class H264:
             for _ in range(min(bits.golomb(), 255)):
                 bits.golomb()
         bits.golomb(), bits.read(1), bits.golomb(), bits.golomb()  # references, gaps, width and height
-        self._frame_num_bits = 0 if bits.read(1) else frame_num_bits
+        frames_only = bits.read(1) or frame_num_bits > 16  # more than there can be: damage
+        self._frame_num_bits = 0 if frames_only else frame_num_bits
 
 
 class _Bits:
-    """The bits of a unit, of which bytes that only keep start codes out (7.4.1) are taken; zeros behind its end."""
+    """The bits of a unit without the bytes that only keep start codes out (7.4.1); zeros behind its end."""
 
     def __init__(self, content: bytes) -> None:
         plain = content.replace(b"\0\0\3", b"\0\0")
@@ -116,8 +119,7 @@ class _Bits:
 
     def read(self, count: int) -> int:
         self._left -= count
-        shifted = self._value >> self._left if self._left >= 0 else self._value << -self._left
-        return shifted & ((1 << count) - 1)
+        return self._value >> self._left & ((1 << count) - 1) if self._left >= 0 else 0
 
     def golomb(self) -> int:
         """Exp-Golomb code, unsigned (9.1)."""
@@ -140,8 +142,8 @@ def _units(content: bytes, length_size: int) -> Iterator[bytes]:
     """NAL units, each behind its length, or behind a start code where ``length_size`` is 0."""
     if not length_size:
         starts = [match.end() for match in _START_CODE.finditer(content)]
-        for start, following in zip(starts, [*(start - 3 for start in starts[1:]), len(content)], strict=True):
-            yield content[start:following]
+        for start, following in itertools.pairwise([*starts, len(content) + 3]):
+            yield content[start : following - 3]
         return
     place = 0
     while place + length_size < len(content):
