@@ -61,9 +61,9 @@ class LongVideoBenchSubtitles(LongVideoBench):
         if protocol == "lmms-eval":
             frame_times_s = _lmms_times(duration_s, count)
         else:
-            if not clip.source_fps > 0:
+            if not np.isfinite(clip.timestamps_s).all():
                 raise VideoError("frames of unknown rate have no times to place subtitles by: use the video file")
-            frame_times_s = clip.frame_indices / clip.source_fps
+            frame_times_s = clip.timestamps_s
         lines = read_subtitles(video.subtitles, offset_s, keep_empty=True)
         placed = _placed(lines, frame_times_s, duration_s - offset_s)
         if protocol == "lmms-eval":

@@ -130,7 +130,8 @@ class MVBench(Task):
     )
     measures: ClassVar = {"mean over tasks": mean("correct", over="task"), "accuracy": mean("correct")}
     protocols = ("vamba", "lmms-eval", "official", "flexible")
-    sampling = FrameSampling(strategy="segments")
+    # Its scripts number frames by the rate that decord reads from the header.
+    sampling = FrameSampling(strategy="segments", rate="header")
 
     def generation(self, protocol: str) -> GenerationSettings:
         if protocol == FLEXIBLE:

@@ -68,10 +68,11 @@ class VideoMMESubtitles(VideoMME):
         if video.subtitles is None:
             return asked
         assert clip is not None
-        if not clip.source_fps > 0:
+        if not np.isfinite(clip.timestamps_s).all():
             raise VideoError("frames of unknown rate have no times to choose subtitles by: use the video file")
-        # In whole milliseconds of constant rate, as pysubs2 counts for both protocols.
-        times_s = tuple(round(int(index) * (1000 / clip.source_fps)) / 1000 for index in clip.frame_indices)
+        # In whole milliseconds, as pysubs2 counts for both protocols; of the frame's own time, where their scripts take
+        # its number by the header's rate: the same, where that is constant and true.
+        times_s = tuple(round(time * 1000) / 1000 for time in clip.timestamps_s.tolist())
         text = _shown_text(video.subtitles, times_s, at_end=protocol == "vamba")
         return f"This video's subtitles are listed below:\n{text}\n{asked}" if text else asked
 

@@ -108,20 +108,20 @@ def test_stretches_equal_plain_decoding(tmp_path: Path, name: str, plain_passes:
 
 
 FROM_THE_START = {
-    "mpeg1.mpg": ("mpeg1video", {"bf": "2", "g": "15"}),
-    "mpeg2.ts": ("mpeg2video", {"bf": "2", "g": "15"}),
-    "interlaced.ts": ("libx264", {"x264-params": "interlaced=1:keyint=40"}),
-    "mpeg4.avi": ("mpeg4", MPEG4),
-    "raw.h264": ("libx264", X264_CLOSED),
-    "raw.hevc": ("libx265", X265_CLOSED),
-    "windows.wmv": ("wmv2", {}),
+    "v.gif": ("gif", "rgb8", {}),
+    "v.apng": ("apng", "rgb24", {}),
+    "v.y4m": ("rawvideo", "yuv420p", {}),
+    "v.ogv": ("libvpx", "yuv420p", {"g": "20"}),
+    "v.nut": ("mpeg4", "yuv420p", MPEG4),
+    "one_entry.h264": ("libx264", "yuv420p", {"x264-params": "intra-refresh=1:keyint=30"}),
+    "one_entry.ts": ("libx264", "yuv420p", {"x264-params": "intra-refresh=1:keyint=30:bframes=2"}),
 }
 
 
 @pytest.mark.parametrize("name", FROM_THE_START)
-def test_where_times_are_derived_the_whole_file_is_decoded(tmp_path: Path, name: str) -> None:
-    codec, options = FROM_THE_START[name]
-    assert_exact(make_video(tmp_path / name, codec, frames=120, options=options))
+def test_other_containers_are_decoded_from_the_start(tmp_path: Path, name: str) -> None:
+    codec, pixel_format, options = FROM_THE_START[name]
+    assert_exact(make_video(tmp_path / name, codec, frames=120, options=options, pixel_format=pixel_format))
 
 
 def test_unreferenced_frames_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +134,8 @@ def test_unreferenced_frames_are_passed_over(tmp_path: Path, monkeypatch: pytest
         alive += 1
 
     decoded = []
-    convert = pyav.rgb
-    monkeypatch.setattr(pyav, "rgb", lambda frame, codec: decoded.append(frame.pts) or convert(frame, codec))
+    convert = canvas.rgb
+    monkeypatch.setattr(canvas, "rgb", lambda frame, *about: decoded.append(frame.pts) or convert(frame, *about))
     clip = read_clip(path, full_size(3), threads=1, hooks=Hooks(alive=count))
     assert len(decoded) == 3 and np.array_equal(clip.frames, all_frames(path)[[20, 60, 100]])
     # 120 packets indexed, 40 checked, those up to the last wanted frame decoded, and a sign for each of the 3.

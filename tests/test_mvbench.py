@@ -256,7 +256,7 @@ def test_frames_of_every_kind_of_media(tmp_path: Path) -> None:
     for n in range(1, 31):
         Image.fromarray(picture(n, 48, 64)).save(frames / f"{n:05}.jpg")
     task = load_task("mvbench")
-    assert task.sampling == FrameSampling(strategy="segments", num_frames=512, shortest_edge=256, longest_edge=480)
+    assert task.sampling == FrameSampling("segments", 512, shortest_edge=256, longest_edge=480, rate="header")
     videos = {question.id: video for video in task.load(tmp_path) for question in video.questions}
     expected = {
         "action_sequence-0": (official_numbers(16, (1.1, 4.7), 25.0, 0, 139), 0, all_frames(mp4)),
@@ -268,7 +268,7 @@ def test_frames_of_every_kind_of_media(tmp_path: Path) -> None:
             np.stack([np.asarray(Image.open(frames / f"{n:05}.jpg")) for n in range(1, 31)]),
         ),
     }
-    sampling = FrameSampling(strategy="segments", num_frames=16, shortest_edge=None, longest_edge=None)
+    sampling = FrameSampling("segments", 16, shortest_edge=None, longest_edge=None, rate="header")
     with Reader(Reading(workers=0)) as reader:
         for id, (numbers, first, truth) in expected.items():
             (loaded,) = reader.clips([videos[id]], sampling)

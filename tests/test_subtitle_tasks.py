@@ -516,7 +516,7 @@ def test_subtitles_that_cannot_be_placed(longvideobench: Path, tmp_path: Path) -
         task.captions(Video(video.id, video.path, ()), clip, "official")
     with pytest.raises(VideoError, match="does not hold the times"):
         task.captions(Video(video.id, video.path, (), subtitles=video.subtitles), clip, "official")
-    unknown = Clip(clip.frames, clip.timestamps_s, clip.frame_indices, float("nan"), float("nan"))
+    unknown = Clip(clip.frames, np.full(4, np.nan), clip.frame_indices, float("nan"), float("nan"))
     with pytest.raises(VideoError, match="have no times"):
         task.captions(video, unknown, "official")
     write_longvideobench(tmp_path, longvideobench_rows(2))

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 STRATEGIES = ("uniform", "fps", "middle", "auto", "segments", "starts", "linspace", "fps-linspace", "inner")
 EDGES = ("shortest_edge", "longest_edge")
 BOUNDS = ("min_pixels", "max_pixels", "total_pixels", "edge_multiple")
+RATES = ("times", "header")
 # Of qwen-vl-utils (QwenLM/Qwen3-VL, qwen-vl-utils/src/qwen_vl_utils/vision_process.py: FPS_MIN_FRAMES, FRAME_FACTOR and
 # the 1.05 of fetch_video): the fewest frames, what their number is a multiple of, and how far above its smallest size a
 # frame's largest is at least.
@@ -54,6 +55,10 @@ class FrameSampling:
         Frames a second for ``fps`` and ``fps-linspace``.
     token_budget
         Patches in all for ``auto``; 120,000 is the paper's Video-MME setting.
+    rate
+        What tells the video's own frames a second, for ``fps``, ``fps-linspace`` and ``starts``, and for the bounds of
+        ``segments``: the ``times`` of its frames, or the file's ``header``, as scripts with decord take it, which is
+        wrong in many recordings of screens and browsers.
     min_pixels, max_pixels, total_pixels, edge_multiple
         Size by area, in place of the two edges, by the rule of qwen-vl-utils (``size``): bounds of a frame's height
         times width; that of all frames together, so that frames get smaller as they get more; and what both edges are
@@ -66,6 +71,7 @@ class FrameSampling:
     longest_edge: int | None = 480
     fps: float = 1.0
     token_budget: int = 120_000
+    rate: str = "times"
     min_pixels: int | None = None
     max_pixels: int | None = None
     total_pixels: int | None = None
@@ -74,6 +80,8 @@ class FrameSampling:
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise ValueError(f"unknown sampling strategy {self.strategy!r}; choose from {', '.join(STRATEGIES)}")
+        if self.rate not in RATES:
+            raise ValueError(f"unknown source of the frame rate {self.rate!r}; choose from {', '.join(RATES)}")
         for name in ("num_frames", "token_budget"):
             if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
@@ -187,13 +195,20 @@ class FrameSampling:
 
     def describe(self) -> dict[str, Any]:
         """What decides the frames, for a fingerprint: the fields that this strategy uses."""
-        unused = {name: {"fps", "token_budget"} for name in STRATEGIES}
-        unused |= {"fps": {"token_budget"}, "fps-linspace": {"token_budget"}, "auto": {"num_frames", "fps"}}
+        unused = {name: {"fps", "token_budget", "rate"} for name in STRATEGIES}
+        unused |= {name: {"fps", "token_budget"} for name in ("starts", "segments")}
+        unused |= {name: {"token_budget"} for name in ("fps", "fps-linspace")}
+        unused["auto"] = {"num_frames", "fps", "rate"}
         return {key: value for key, value in self.fields().items() if key not in unused[self.strategy]}
 
     def fields(self) -> dict[str, Any]:
-        """All fields, but of size by area only those that are set: what identified a sampling before there was such."""
-        return {name: value for name, value in asdict(self).items() if name not in BOUNDS or value is not None}
+        """All fields, but of size by area and of the rate only what is set: what identified a sampling before there was
+        such."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if (name not in BOUNDS or value is not None) and (name, value) != ("rate", "times")
+        }
 
 
 @dataclass(frozen=True)
@@ -209,6 +224,10 @@ class FrameSet:
     @property
     def strategy(self) -> str:
         return "given"
+
+    @property
+    def rate(self) -> str:
+        return self.sizing.rate
 
     def within(self, first: int, last: int, total: int) -> list[int]:
         """The frames. Raises ValueError where one is not from ``first`` to before ``last``, of ``total`` in all."""
@@ -241,7 +260,7 @@ class Ladder:
 
     def __post_init__(self) -> None:
         rules = [rung.sizing if isinstance(rung, FrameSet) else rung for rung in self.rungs]
-        same = ("strategy", *EDGES, *BOUNDS)
+        same = ("strategy", "rate", *EDGES, *BOUNDS)
         if len({tuple(getattr(rule, name) for name in same) for rule in rules}) != 1:
             raise ValueError("the samplings of a ladder differ in more than the number of frames")
         if rules[0].total_pixels is not None:
@@ -250,6 +269,10 @@ class Ladder:
     @property
     def strategy(self) -> str:
         return self.rungs[0].strategy
+
+    @property
+    def rate(self) -> str:
+        return self.rungs[0].rate
 
     def size(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, int]:
         return self.rungs[0].size(height, width, num_frames)

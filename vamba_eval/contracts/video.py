@@ -97,7 +97,7 @@ class Clip:
                     at the same memory
     timestamps_s    (T,) float64, seconds since the video's first frame; NaN for extracted frames of unknown rate
     frame_indices   (T,) int64, positions in the video's presentation order
-    source_fps      average frames a second of the source; NaN if unknown
+    source_fps      average frames a second of the source, by its frames' times; NaN if unknown
     duration_s      of the whole source, in seconds; NaN if unknown
     note            what a reader of the results should know about these frames, in a line; mostly empty
     captions        text between the frames, where a protocol interleaves them: (i, text) stands before frame i,

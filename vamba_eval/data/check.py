@@ -18,7 +18,7 @@ from vamba_eval.plain import json_text
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.registry import load_task
-from vamba_eval.video.packets import missing_bytes
+from vamba_eval.video.lengths import missing_bytes
 from vamba_eval.video.read import VideoInfo
 from vamba_eval.video.subtitles import read_subtitles
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _OPTION = "--frames-from"
 _FIELDS = ("frames", "selector", "seconds_per_question")
-_CHOOSES = ("strategy", "num_frames", "fps", "token_budget")  # fields of FrameSampling that choose frames
+_CHOOSES = ("strategy", "num_frames", "fps", "token_budget", "rate")  # fields of FrameSampling that choose frames
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ def sampling_with(
                 f"{written(name)} is for the strategy {strategy!r}, but the strategy is to be {given['strategy']!r}: "
                 f"leave out {written(name)}, or use {written('strategy', strategy)}"
             )
+    if given.get("strategy", own.strategy) != own.strategy:
+        given.setdefault("rate", "times")  # the header's is part of a copied rule
     if given.get("longest_edge") is not None and own.shortest_edge is None:
         given.setdefault("shortest_edge", 1)  # which enlarges nothing: the task's own, or a preset, has no edges
     try:

@@ -9,11 +9,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vamba_eval.contracts import Clip, FrameSampling, FrameSet, Ladder, Sampling, VideoError
-from vamba_eval.video.pixels import resized
+from vamba_eval.video.pixels import Geometry, resized, rgb
+
+if TYPE_CHECKING:
+    import av
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,15 @@ class Source:
     hooks: Hooks
     decode_on: str = "cpu"
     gpu_share: int = 1
+    edits: bool = True  # whether the file's edit list counts
 
-    def choose(self, times: np.ndarray, fps: float, height: int, width: int, first_number: int = 0) -> Choice:
+    def choose(self, times: np.ndarray, stated_fps: float, height: int, width: int, first_number: int = 0) -> Choice:
         """The wanted frames; some strategies repeat them.
 
-        ``times``: (total,), seconds since the first frame, ascending. ``first_number``: that of the first
-        frame, where frames are files with numbers in their names.
+        ``times``: (total,), seconds since the first frame, ascending. ``stated_fps``: the header's. ``first_number``:
+        that of the first frame, where frames are files with numbers in their names.
         """
+        fps = stated_fps if self.sampling.rate == "header" else mean_fps(times, stated_fps)
         if self.sampling.strategy == "segments":
             first, last = self._numbered_span(len(times), fps, first_number)
         else:
@@ -96,15 +102,37 @@ class Source:
         return first, last + 1
 
 
+# How far a header's rate may be from that of the times before these are believed: so many frames at the last frame, and
+# such a share. Times are rounded to the container's clock, and recorders' clocks tremble.
+_FRAMES_OFF, _SHARE_OFF = 0.5, 0.01
+
+
+def mean_fps(times: np.ndarray, stated_fps: float) -> float:
+    """Frames a second by the frames' ``times`` (total,), in seconds; ``stated_fps``, the header's, where these bear it
+    out (it is the exact one, and what other readers count by) and where there are no two times.
+
+    The mean over the whole video, so that ``fps`` frames a second of any video are as many as it has seconds. A median
+    would give the rate of its livelier parts: of a recording that pauses, more frames than were asked for.
+    """
+    steps, seconds = len(times) - 1, float(times[-1] - times[0]) if len(times) else 0.0
+    if not seconds > 0:
+        return stated_fps
+    if abs(stated_fps * seconds - steps) <= min(_FRAMES_OFF, _SHARE_OFF * steps):
+        return stated_fps
+    return steps / seconds
+
+
 class Canvas:
     """A clip as it fills, at its final size; several threads may place frames at once.
 
     ``distinct`` are the wanted frames without repetition: each is decoded and resized once, however often it
-    is shown.
+    is shown. ``geometry`` is that of the stream's first frame, as which ``show`` shows all others.
     """
 
-    def __init__(self, source: Source, choice: Choice) -> None:
+    def __init__(self, source: Source, choice: Choice, geometry: Geometry | None = None) -> None:
         self._source = source
+        self.geometry = geometry
+        self._other_sizes: set[tuple[int, int]] = set()
         self._wanted = np.array(choice.indices, dtype=np.int64)
         self._rungs = choice.rungs
         distinct, self._starts = np.unique(self._wanted, return_index=True)
@@ -112,6 +140,13 @@ class Canvas:
         self._lock = threading.Lock()
         self._frames: np.ndarray | None = None
         self._placed = np.zeros(len(self.distinct), dtype=bool)
+
+    def show(self, position: int, frame: av.VideoFrame, codec: str) -> None:
+        """``place`` a decoded frame, in the size and the orientation of the stream's first."""
+        first = self.geometry
+        if first is not None and (frame.width, frame.height) != (first.width, first.height):
+            self._other_sizes.add((frame.width, frame.height))
+        self.place(position, rgb(frame, codec, first))
 
     def place(self, position: int, image: np.ndarray) -> None:
         """Resize ``image`` (H, W, 3) and show it as ``distinct[position]``. Raises VideoError if frames differ
@@ -128,11 +163,17 @@ class Canvas:
         self._placed[position] = True
         self._source.hooks.alive()
 
-    def clip(self, times: np.ndarray, fps: float, note: str = "") -> Clip:
+    def clip(self, times: np.ndarray, stated_fps: float, note: str = "") -> Clip:
         """The finished clip; ``times`` are those of all frames. Raises VideoError where no rung has any."""
+        fps = mean_fps(times, stated_fps)
         if not self.distinct and self._rungs:
             raise VideoError(str(self._rungs[0]))
         assert self._frames is not None and self._placed.all()
+        if self._other_sizes and self.geometry is not None:
+            sizes = " and ".join(f"{width}x{height}" for width, height in sorted(self._other_sizes))
+            first = f"{self.geometry.width}x{self.geometry.height}"
+            resized_note = f"its frames of {sizes} are shown at the {first} of its first"
+            note = "; ".join(text for text in (note, resized_note) if text)
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)
         parts = tuple(rung if isinstance(rung, str) else np.searchsorted(self._wanted, rung) for rung in self._rungs)
         return Clip(self._frames, times[self._wanted], self._wanted, fps, duration, note, parts=parts)

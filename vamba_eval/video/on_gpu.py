@@ -18,7 +18,7 @@ import numpy as np
 
 from vamba_eval.video.nvdec import CODECS, GpuError, Nv12, Session, gpu
 from vamba_eval.video.packets import Index, Interval, skips_unreferenced
-from vamba_eval.video.pixels import rgb
+from vamba_eval.video.pixels import Geometry, rgb
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -28,7 +28,7 @@ _SESSIONS_PER_ENGINE = 1.5
 
 _PROVEN_FRAMES = 16
 
-CODEC_NAMES = {"libdav1d": "av1"}  # where FFmpeg's decoder is called otherwise
+BEGINNING = 40  # packets: more than those frames, and those that are shown after them, need
 
 
 def sessions(codec: str, sharing: int) -> int:
@@ -44,19 +44,27 @@ def sessions(codec: str, sharing: int) -> int:
     return max(1, round(_SESSIONS_PER_ENGINE * engines / sharing)) if engines else 0
 
 
+def codec_of(stream: Any) -> tuple[str, str]:
+    """The stream's codec, and FFmpeg's decoder for it."""
+    name = stream.codec_context.name
+    return {"libdav1d": "av1"}.get(name, name), name
+
+
 class GpuStream:
     """A stream that the GPU decodes; several threads may do so at once."""
 
     def __init__(self, codec: str, decoder: str, index: Index, first: Sequence[av.VideoFrame]) -> None:
         """``first`` are its first frames, in order, as the CPU's ``decoder`` gives them. Raises GpuError for streams of
         which it is known that frames may differ."""
+        if index.by_number:
+            raise GpuError("its times do not identify frames")
         if codec == "h264" and not index.closed:
             raise GpuError("open groups of pictures")  # what is left out of them shifts what others refer to
         if not first or any(not _alike(frame, first[0]) for frame in first):
             raise GpuError("its first frames differ in kind")
         if first[0].format.name not in ("yuv420p", "yuvj420p"):
             raise GpuError("not 8 bits and 4:2:0")
-        self.codec, self.decoder_name = codec, decoder
+        self._codec, self._decoder = codec, decoder
         self._like, self._first = first[0], first[:_PROVEN_FRAMES]
         self._proving = threading.Lock()
         self._refused: GpuError | None = None
@@ -66,7 +74,7 @@ class GpuStream:
         """A function that decodes the ``packets`` of an ``interval`` and gives its pictures, each with its place, to
         ``take``. Raises GpuError if this stream's first frames, from the packets of its ``beginning``, are others than
         the CPU's, and from the function where not all come out, or damaged."""
-        with Session(self.codec, (self._like.height, self._like.width)) as session:
+        with Session(self._codec, (self._like.height, self._like.width)) as session:
             with self._proving:
                 if self._first and self._refused is None:
                     try:
@@ -79,9 +87,9 @@ class GpuStream:
 
             def decode(packets: Iterable[Packet], interval: Interval, take: Callable[[int, Nv12], None]) -> None:
                 def needed() -> Iterator[tuple[bytes, int]]:
-                    for data, pts in _coded(packets, stream, self.codec):
+                    for data, pts in _coded(packets, stream, self._codec):
                         leads = pts < interval.key_pts  # it leans on what comes before the key frame, nothing on it
-                        if pts in interval.targets or not (leads or (skips and _unreferenced(data, self.codec))):
+                        if pts in interval.targets or not (leads or (skips and _unreferenced(data, self._codec))):
                             yield data, pts
 
                 session.decode(needed(), interval.targets, lambda pts, picture: take(interval.targets[pts], picture))
@@ -90,10 +98,11 @@ class GpuStream:
 
     def _prove(self, session: Session, stream: Any, beginning: Iterable[Packet]) -> None:
         shown: dict[int, Nv12] = {}
-        times = {frame.pts for frame in self._first}
-        session.decode(_coded(beginning, stream, self.codec), times, shown.__setitem__)
+        times, geometry = {frame.pts for frame in self._first}, Geometry.of(self._like)
+        session.decode(_coded(beginning, stream, self._codec), times, shown.__setitem__)
         for frame in self._first:
-            if not np.array_equal(rgb(frame, self.decoder_name), rgb(self.frame(shown[frame.pts]), self.decoder_name)):
+            mine = rgb(self.frame(shown[frame.pts]), self._decoder, geometry)
+            if not np.array_equal(rgb(frame, self._decoder, geometry), mine):
                 raise GpuError("its frames are not those of the CPU")
         self._first = []
 

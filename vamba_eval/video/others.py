@@ -16,7 +16,7 @@ import numpy as np
 
 from vamba_eval.contracts import Clip, UserError, VideoError, first_line
 from vamba_eval.video.canvas import Canvas, Source
-from vamba_eval.video.packets import Index, best_stream, index_packets, open_video
+from vamba_eval.video.packets import best_stream, index_packets, open_video
 from vamba_eval.video.storage import StoredFile
 
 if TYPE_CHECKING:
@@ -57,12 +57,15 @@ def _read_decord(source: Source) -> Clip:
 
     # It reads the file by itself, and where the system cannot read on the video ends for it: so all packets are read
     # and counted beside it. (Handed a file object it would hold the whole file in memory.)
-    num_packets = len(_index(source)[0].pts)
+    packet_times = _packet_times(source)
+    num_packets = len(packet_times)
     reader = VideoReader(str(source.path), ctx=cpu(0), num_threads=source.threads)
     if len(reader) < num_packets:
         raise VideoError(f"{source.path} cannot be read by decord: it finds {len(reader)} of {num_packets} frames")
-    times = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
-    times -= times[0]
+    times = packet_times
+    if len(reader) != num_packets:
+        times = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
+        times -= times[0]
     fps = float(reader.get_avg_fps())
     height, width = reader[0].shape[:2]
     canvas = Canvas(source, source.choose(times, fps, height, width))
@@ -79,8 +82,7 @@ def _read_decord(source: Source) -> Clip:
 def _read_torchcodec(source: Source) -> Clip:
     from torchcodec.decoders import VideoDecoder
 
-    with open_video(source.path) as container:
-        best_stream(container, source.path)
+    times = _packet_times(source)  # it keeps the frames' times to itself until they are decoded
     with StoredFile(source.path) as file:
         try:
             decoder = VideoDecoder(
@@ -88,7 +90,7 @@ def _read_torchcodec(source: Source) -> Clip:
                 dimension_order="NHWC",
                 num_ffmpeg_threads=source.threads,
             )
-            clip = _from_torchcodec(source, decoder)
+            clip = _from_torchcodec(source, decoder, times)
         except Exception:
             file.check()
             raise
@@ -96,13 +98,11 @@ def _read_torchcodec(source: Source) -> Clip:
         return clip
 
 
-def _from_torchcodec(source: Source, decoder: VideoDecoder) -> Clip:
+def _from_torchcodec(source: Source, decoder: VideoDecoder, times: np.ndarray) -> Clip:
     about = decoder.metadata
     total, fps = len(decoder), float(about.average_fps or "nan")
-    # It keeps the frames' times to itself until they are decoded.
-    times = np.arange(total) / fps if fps > 0 else np.full(total, np.nan)
-    if source.start_s is not None or source.end_s is not None:
-        times = _times_by_packets(source, total, times)
+    if len(times) != total:
+        times = np.arange(total) / fps if fps > 0 else np.full(total, np.nan)
     canvas = Canvas(source, source.choose(times, fps, about.height or 0, about.width or 0))
     first = float(about.begin_stream_seconds or 0.0)
     for position, index in enumerate(canvas.distinct):
@@ -112,17 +112,10 @@ def _from_torchcodec(source: Source, decoder: VideoDecoder) -> Clip:
     return canvas.clip(times, fps)
 
 
-def _times_by_packets(source: Source, total: int, otherwise: np.ndarray) -> np.ndarray:
-    """Of all frames, if the packets name as many as the decoder has; else ``otherwise``."""
-    index, time_base = _index(source)
-    if not index.trusted or len(index.pts) != total:
-        return otherwise
-    return (np.array(index.pts, dtype=np.float64) - index.pts[0]) * time_base
-
-
-def _index(source: Source) -> tuple[Index, float]:
-    """What the packets say, and the seconds of a tick."""
+def _packet_times(source: Source) -> np.ndarray:
+    """The packets' times in seconds since the first, ascending; of those that have one."""
     with open_video(source.path) as container:
         stream = best_stream(container, source.path)
         time_base = float(stream.time_base or 0)
-        return index_packets(container, stream, source.path, source.hooks.alive), time_base
+        pts = np.array(index_packets(container, stream, source.path, source.hooks.alive).pts, dtype=np.float64)
+    return (pts - pts[:1]) * time_base

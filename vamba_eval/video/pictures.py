@@ -1,8 +1,11 @@
-"""Image files as clips: folders of extracted frames, and single pictures. Knows no decoder of videos."""
+"""Image files as clips: folders of extracted frames, single pictures, and animated WebP, whose frames FFmpeg does not
+read. Knows no decoder of videos."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -11,8 +14,9 @@ from PIL import Image
 
 from vamba_eval.contracts import Clip, FrameSampling, VideoError, system_reason
 from vamba_eval.video.canvas import Canvas, Source
+from vamba_eval.video.lengths import missing_bytes
 from vamba_eval.video.pixels import resized
-from vamba_eval.video.storage import patiently, read_whole
+from vamba_eval.video.storage import StoredFile, patiently, read_whole
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -25,12 +29,48 @@ def read_image(path: Path, sampling: FrameSampling) -> Clip:
 
 def open_image(file: Path) -> Image.Image:
     """An image file in RGB. Raises VideoError and MemoryError."""
+    with _opened(file) as image:
+        return image.convert("RGB")
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
     content = read_whole(file)
     try:
         with Image.open(BytesIO(content)) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            yield image
+    except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(f"{file} cannot be read as an image: {system_reason(error)}") from error
+
+
+def is_animated_webp(path: Path) -> bool:
+    """By the flag of its extended header (RFC 9649, 2.7). Raises VideoError and MemoryError where it cannot be read."""
+    with StoredFile(path) as file:
+        head = file.read_at(0, 21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
+
+
+def read_animated_webp(source: Source) -> Clip:
+    """Each of its frames as it is drawn over those before, shown from the end of the last on. Raises VideoError."""
+    if lacking := missing_bytes(source.path):
+        raise VideoError(f"{source.path} is cut off: its last {lacking:,} bytes are missing; download it again")
+    unknown_fps = float("nan")
+    with _opened(source.path) as image:
+        times = np.array([time / 1000 for time in _frame_times_ms(image, source)])
+        canvas = Canvas(source, source.choose(times, unknown_fps, image.height, image.width))
+        for position, index in enumerate(canvas.distinct):
+            image.seek(index)
+            canvas.place(position, np.asarray(image.convert("RGB")))
+        return canvas.clip(times, unknown_fps)
+
+
+def _frame_times_ms(image: Image.Image, source: Source) -> Iterator[int]:
+    """They are known once a frame is decoded."""
+    for number in range(getattr(image, "n_frames", 1)):
+        source.hooks.alive()
+        image.seek(number)
+        image.load()
+        yield image.info["timestamp"]
 
 
 def read_folder(source: Source, frames_per_second: float | None) -> Clip:

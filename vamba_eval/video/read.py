@@ -18,8 +18,8 @@ from vamba_eval.contracts import Clip, FrameSampling, Sampling, VideoError, syst
 from vamba_eval.machine import available_cores
 from vamba_eval.video import others, pyav
 from vamba_eval.video.canvas import Hooks, Source
-from vamba_eval.video.packets import average_fps, best_stream, open_video
-from vamba_eval.video.pictures import folder_frames, open_image, read_folder
+from vamba_eval.video.packets import best_stream, open_video, stated_fps
+from vamba_eval.video.pictures import folder_frames, is_animated_webp, open_image, read_animated_webp, read_folder
 from vamba_eval.video.storage import patiently, read_error
 
 DECODE_ON = ("cpu", "gpu", "auto")
@@ -65,6 +65,8 @@ def read_clip(
     with _in_one_line(path):
         if _is_folder(path):
             return read_folder(source, frames_per_second)
+        if is_animated_webp(path):
+            return read_animated_webp(source)
         if backend in others.NAMES:
             return others.read(source, backend)
         return pyav.read(source, plainly=backend == "pyav-plain")
@@ -106,7 +108,7 @@ def probe(path: str | Path) -> VideoInfo:
             stream = best_stream(container, path)
             duration = container.duration / 1_000_000 if container.duration else None
             context = stream.codec_context
-            return VideoInfo(context.name, context.width, context.height, average_fps(stream), duration)
+            return VideoInfo(context.name, context.width, context.height, stated_fps(stream), duration)
 
 
 def _is_folder(path: Path) -> bool:

@@ -73,12 +73,13 @@ def read_whole(path: Path) -> bytes:
 class StoredFile:
     """A file open for reading, for us (``read_at``) and for decoders (``read``, ``seek``, ``tell``).
 
+    Decoders are not told its name: what a file is stands in it, and FFmpeg takes ``image%03d.png`` for a pattern.
+
     To a decoder a read error is the end of the file, so that it comes to an end soon, whatever it makes of errors;
     ``check`` then raises it. Raises VideoError and MemoryError where the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)  # FFmpeg looks at its ending
         self._path = path
         self._position = 0
         self._failure: Exception | None = None
