@@ -130,6 +130,21 @@ def video_loading(printed: str) -> None:
 
 
 @smallest(
+    *("--cpu", "--films", "h264-90p-0.05", "--videos", "2", "--frames", "4", "--decode-on", "cpu,auto"),
+    *("--reading-s", "0.5", "--processes", "1", "--folder", "{tmp}"),
+    needs=("decord",),
+)
+def whole_run(printed: str) -> None:
+    alone, cpu, auto, reference = table(printed, "film")
+    assert {row["film"] for row in (alone, cpu, auto, reference)} == {"h264-90p-0.05"}
+    for row in (cpu, auto):
+        assert 0 < number(row["waits %"]) < 100
+        assert number(row["limit s"]) >= number(alone["model s"]) > number(alone["encode s"]) > 0
+        assert number(row["s/video"]) > number(row["model s"]) > 0
+    assert number(reference["s/video"]) > 0
+
+
+@smallest(
     *("--videos", "1", "--seconds", "2", "--video-size", "160x120", "--frames", "4", "--work", "{tmp}"),
     needs=("lmms_eval", "decord"),
 )

@@ -113,6 +113,11 @@ def _add_reading(parser: Parser) -> None:
         metavar="S",
         help="give up a video whose reading makes no progress for S seconds (default: 60)",
     )
+    add(
+        "--decode-on",
+        choices=("auto", "cpu", "gpu"),
+        help="decode on the cores, on an NVIDIA GPU's own video decoders, or (auto, the default) on both: same frames",
+    )
     add("--worker-memory-gb", type=float, metavar="N", help="GiB that one process may use for decoding (default: 8)")
     add(
         "--clip-cache",
@@ -227,6 +232,7 @@ def _run(args: Namespace) -> int:
             workers=args.workers,
             stall_s=args.read_timeout,
             memory_gb=args.worker_memory_gb,
+            decode_on=args.decode_on,
             cache=args.clip_cache,
             cache_gb=args.clip_cache_gb,
         ),

@@ -29,6 +29,7 @@ from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.worker import Address, Buffer, ReadRequest, ReadResult, begin_worker, read, serve
 from vamba_eval.video import others
 from vamba_eval.video.canvas import Hooks
+from vamba_eval.video.nvdec import GpuError, check_gpu
 from vamba_eval.video.read import VideoInfo, check_backend, check_decode_on
 
 if TYPE_CHECKING:
@@ -122,6 +123,13 @@ class Reader:
         self.reading = reading = reading or Reading()
         if reading.backend in others.NAMES and reading.backend not in others.installed():
             raise UserError(f"the video backend {reading.backend} is not installed: pip install {reading.backend}")
+        if reading.decode_on == "gpu":
+            try:
+                check_gpu()
+            except GpuError as error:
+                raise UserError(
+                    f"videos cannot be decoded on the GPU: {error}; leave it to --decode-on auto"
+                ) from error
         self._cores = cores or available_cores()
         # A few videos at a time with a few threads each: never idle, and not a clip in memory for every core.
         few = max(min(2, self._cores), min(16, self._cores // 4))

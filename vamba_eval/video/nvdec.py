@@ -226,14 +226,9 @@ class Gpu:
 
     def __init__(self) -> None:
         """Raises GpuError where there is none, or none that decodes."""
-        try:
-            self.cuda, self.cuvid = ctypes.CDLL("libcuda.so.1"), ctypes.CDLL("libnvcuvid.so.1")
-        except OSError as error:
-            raise GpuError(f"NVIDIA's driver is not there ({error})") from error
+        self.cuda, self.cuvid = _libraries()
         self.works = True
-        self._context = c_void_p()
-        device = c_int()
-        self.do(self.cuda.cuInit, 0)
+        self._context, device = c_void_p(), c_int()
         self.do(self.cuda.cuDeviceGet, byref(device), 0)
         # The one that PyTorch uses too, if it is in this process: each further one takes half a GiB.
         self.do(self.cuda.cuDevicePrimaryCtxRetain, byref(self._context), device)
@@ -260,10 +255,33 @@ class Gpu:
         self.do(self.cuvid.cuvidGetDecoderCaps, byref(caps))
         return caps
 
+    def free_bytes(self) -> int:
+        """Of the GPU's memory."""
+        free, total = c_size_t(), c_size_t()
+        self.do(self.cuda.cuMemGetInfo_v2, byref(free), byref(total))
+        return free.value
+
     def engines(self, codec: str) -> int:
         """How many pictures of ``codec`` it decodes at once; 0 if none."""
         caps = self.capabilities(codec)
         return max(1, caps.engines) if caps.supported and caps.output_formats >> _NV12 & 1 else 0
+
+
+def _libraries() -> tuple[ctypes.CDLL, ctypes.CDLL]:
+    """libcuda, ready, and libnvcuvid. Raises GpuError where they or a GPU are missing."""
+    try:
+        cuda, cuvid = ctypes.CDLL("libcuda.so.1"), ctypes.CDLL("libnvcuvid.so.1")
+    except OSError as error:
+        raise GpuError(f"NVIDIA's driver is not there, or not its part for video ({error})") from error
+    count = c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(byref(count)) or not count.value:
+        raise GpuError("there is no NVIDIA GPU that this process may use")
+    return cuda, cuvid
+
+
+def check_gpu() -> None:
+    """Raises GpuError where no GPU can decode; takes nothing of its memory."""
+    _libraries()
 
 
 _gpu_lock = threading.Lock()

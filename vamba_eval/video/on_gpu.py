@@ -28,6 +28,8 @@ _SESSIONS_PER_ENGINE = 1.5
 
 _PROVEN_FRAMES = 16
 
+_LEFT_TO_MODELS = 4 * 2**30  # bytes of the GPU's memory: where less is free, a model that fills it keeps it
+
 BEGINNING = 40  # packets: more than those frames, and those that are shown after them, need
 
 
@@ -38,7 +40,7 @@ def sessions(codec: str, sharing: int) -> int:
     try:
         found = gpu()
         found.enter()
-        engines = found.engines(codec)
+        engines = found.engines(codec) if found.free_bytes() >= _LEFT_TO_MODELS else 0
     except GpuError:
         return 0
     return max(1, round(_SESSIONS_PER_ENGINE * engines / sharing)) if engines else 0

@@ -36,7 +36,9 @@ class Cluster:
     """
 
     def __init__(self, layout: Layout, reading: Reading, *, accept_environment: bool = False) -> None:
-        self.layout, self.reading = layout, reading
+        if reading.decode_on == "gpu":
+            raise UserError("on Ray, what reads videos has no GPU of its own: leave out --decode-on gpu")
+        self.layout, self.reading = layout, replace(reading, decode_on="cpu")
         self.accept_environment = accept_environment
         ours = None if accept_environment else packages(machine.run_environment())
         self.setting = Setting(os.getcwd(), ours)
