@@ -6,14 +6,14 @@ Knows the first bits of pictures and nothing of containers.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 
 _START_CODE = re.compile(b"\0\0\1")
 
 # ITU-T H.264, Table 7-1, and ITU-T H.265, Table 7-1: types of NAL units.
-_H264_SLICE, _H264_IDR, _H264_SEI, _H264_SPS = 1, 5, 6, 7
+_H264_IDR, _H264_SEI, _H264_SPS = 5, 6, 7
+_H264_SLICES = (1, _H264_IDR)
 _HEVC_SLICES, _HEVC_IDR = range(32), (19, 20)
 _GRADUAL = 6  # the recovery point's payload type, ITU-T H.264, D.1.8
 # ITU-T H.264, 7.3.2.1.1: the profiles whose parameter sets state a chroma format.
@@ -54,34 +54,32 @@ class H264:
                 self._learn(unit)
             if kind == _H264_SEI and _says_gradual(unit[1:]):
                 return "gradual"
-            if kind in (_H264_SLICE, _H264_IDR):  # messages come before it
+            if kind in _H264_SLICES:  # messages come before it
                 return "closed" if kind == _H264_IDR else "open"
         return "open"
 
     def is_second_field(self, content: bytes) -> bool:
-        """Whether a packet holds nothing but the second field of the frame that the packet before began."""
-        fields = {field for unit in _units(content, self._length_size) if (field := self._field(unit)) is not None}
-        if len(fields) != 1:  # a frame, or both fields of one
-            self._first_field = None
+        """Whether a packet begins with the second field of the frame that the packet before began: one that holds both
+        fields begins with the first."""
+        waiting, self._first_field = self._first_field, None
+        slices = (unit for unit in _units(content, self._length_size) if unit and unit[0] & 31 in _H264_SLICES)
+        frame_num, bottom = self._field(next(slices, b""))
+        if bottom is None:
             return False
-        frame_num, bottom = fields.pop()
-        if self._first_field == (frame_num, 1 - bottom):
-            self._first_field = None
+        if waiting == (frame_num, 1 - bottom):
             return True
         self._first_field = (frame_num, bottom)
         return False
 
-    def _field(self, unit: bytes) -> tuple[int, int] | None:
-        """frame_num and bottom_field_flag of a slice of a field (7.3.3)."""
-        if not unit or unit[0] & 31 not in (_H264_SLICE, _H264_IDR):
-            return None
+    def _field(self, unit: bytes) -> tuple[int, int | None]:
+        """frame_num and bottom_field_flag of a slice (7.3.3), this None for a frame's."""
         bits = _Bits(unit[1:_HEAD_BYTES])
         for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
             bits.golomb()
         if self._color_planes:
             bits.read(2)
         frame_num = bits.read(self._frame_num_bits)
-        return (frame_num, bits.read(1)) if bits.read(1) else None
+        return frame_num, bits.read(1) if bits.read(1) else None
 
     def _learn(self, unit: bytes) -> None:
         """A sequence parameter set (7.3.2.1.1)."""
@@ -141,9 +139,13 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
 def _units(content: bytes, length_size: int) -> Iterator[bytes]:
     """NAL units, each behind its length, or behind a start code where ``length_size`` is 0."""
     if not length_size:
-        starts = [match.end() for match in _START_CODE.finditer(content)]
-        for start, following in itertools.pairwise([*starts, len(content) + 3]):
-            yield content[start : following - 3]
+        start = -1
+        for match in _START_CODE.finditer(content):
+            if start >= 0:
+                yield content[start : match.start()]
+            start = match.end()
+        if start >= 0:
+            yield content[start:]
         return
     place = 0
     while place + length_size < len(content):
