@@ -14,8 +14,11 @@ _START_CODE = re.compile(b"\0\0\1")
 # ITU-T H.264, Table 7-1, and ITU-T H.265, Table 7-1: types of NAL units.
 _H264_IDR, _H264_SEI, _H264_SPS = 5, 6, 7
 _H264_SLICES = (1, _H264_IDR)
-_HEVC_SLICES, _HEVC_IDR = range(32), (19, 20)
-_GRADUAL = 6  # the recovery point's payload type, ITU-T H.264, D.1.8
+_HEVC_SLICES, _HEVC_IDR, _HEVC_SEI = range(32), (19, 20), 39
+_RECOVERY_POINT, _DISPLAY_ORIENTATION = (
+    6,
+    47,
+)  # types of messages: ITU-T H.264, D.1.8 and D.1.27; the latter in HEVC too
 # ITU-T H.264, 7.3.2.1.1: the profiles whose parameter sets state a chroma format.
 _CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _HEAD_BYTES = 64  # of a slice, more than its header needs up to its field
@@ -27,12 +30,11 @@ class H264:
     codes (ITU-T H.264, Annex B), as the decoder's ``extradata`` tells."""
 
     def __init__(self, extradata: bytes | None) -> None:
-        avcc = extradata is not None and len(extradata) > 6 and extradata[0] == 1  # ISO/IEC 14496-15, 5.3.3.1
-        self._length_size = (extradata[4] & 3) + 1 if avcc and extradata else 0
+        self._length_size = _length_size("h264", extradata)
         self._frame_num_bits = 0  # 0: no fields
         self._color_planes = False
         self._first_field: tuple[int, int] | None = None  # frame_num and parity of a field that waits for its other
-        if extradata and avcc:
+        if extradata and self._length_size:
             size = int.from_bytes(extradata[6:8], "big")
             self._learn(extradata[8 : 8 + size])
         else:
@@ -154,27 +156,51 @@ def _units(content: bytes, length_size: int) -> Iterator[bytes]:
         yield content[begin:place]
 
 
-def _says_gradual(messages: bytes) -> bool:
+def _messages(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Payload types and payloads of supplemental enhancement information (7.3.2.3.1), without its unit's header."""
     place = 0
-    while place + 2 < len(messages):
+    while place + 2 < len(content):
         kind = size = 0
-        while place < len(messages) - 1 and messages[place] == 255:
+        while place < len(content) - 1 and content[place] == 255:
             kind, place = kind + 255, place + 1
-        kind, place = kind + messages[place], place + 1
-        while place < len(messages) - 1 and messages[place] == 255:
+        kind, place = kind + content[place], place + 1
+        while place < len(content) - 1 and content[place] == 255:
             size, place = size + 255, place + 1
-        size, place = size + messages[place], place + 1
-        if kind == _GRADUAL and place < len(messages):
-            return not messages[place] & 128  # the Exp-Golomb code of 0 is a single 1
+        size, place = size + content[place], place + 1
+        yield kind, content[place : place + size]
         place += size
-    return False
+
+
+def _says_gradual(messages: bytes) -> bool:
+    payload = next((payload for kind, payload in _messages(messages) if kind == _RECOVERY_POINT), b"")
+    return bool(payload) and not payload[0] & 128  # the Exp-Golomb code of 0 is a single 1
+
+
+def orientation(content: bytes, codec: str, extradata: bytes | None) -> bytes | None:
+    """The message of a packet of H.264 or HEVC that says how it is to be turned, as it stands; None without one."""
+    header, sei = (1, _H264_SEI) if codec == "h264" else (2, _HEVC_SEI)
+    for unit in _units(content, _length_size(codec, extradata)):
+        kind = (unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63) if unit else 0
+        if kind == sei:
+            for message, payload in _messages(unit[header:]):
+                if message == _DISPLAY_ORIENTATION:
+                    return payload
+        if kind in (_H264_SLICES if codec == "h264" else _HEVC_SLICES) and unit:  # messages come before it
+            return None
+    return None
+
+
+def _length_size(codec: str, extradata: bytes | None) -> int:
+    """Of how many bytes the length before each unit is (ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1); 0 for start codes."""
+    place = 4 if codec == "h264" else 21
+    if extradata is None or len(extradata) <= place + 1 or extradata[0] != 1:
+        return 0
+    return (extradata[place] & 3) + 1
 
 
 def hevc_is_closed(content: bytes, extradata: bytes | None) -> bool:
     """Whether a packet of HEVC holds an IDR picture, before and behind which nothing refers to the other side."""
-    hvcc = extradata is not None and len(extradata) > 22 and extradata[0] == 1  # ISO/IEC 14496-15, 8.3.3.1
-    length_size = (extradata[21] & 3) + 1 if hvcc and extradata else 0
-    for unit in _units(content, length_size):
+    for unit in _units(content, _length_size("hevc", extradata)):
         kind = unit[0] >> 1 & 63 if unit else 63
         if kind in _HEVC_SLICES:
             return kind in _HEVC_IDR
