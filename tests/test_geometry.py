@@ -11,6 +11,7 @@ import av
 import decord
 import numpy as np
 import pytest
+from PIL import Image
 from videos import X264_CLOSED, X264_OPEN, make_video, picture, remux
 
 from vamba_eval import FrameSampling, read_clip
@@ -122,20 +123,25 @@ def test_any_display_matrix_is_followed(tmp_path: Path, name: str) -> None:
     assert np.array_equal(read_clip(path, full_size(), backend="pyav-plain").frames, shown)
 
 
-def turned_by_message(number: int, content: bytes, quarters: int, *, annex_b: bool = False) -> bytes:
-    """Before the first packet a message of the display's orientation: ITU-T H.264, D.1.27, payload type 47."""
+def message(quarters: int, codec: str = "libx264") -> bytes:
+    """A unit with the display's orientation: ITU-T H.264, D.1.27, and ITU-T H.265, D.2.17, payload type 47."""
     # display_orientation_cancel_flag 0, hor_flip 0, ver_flip 0, 16 bits of anticlockwise_rotation in units of 360/2^16,
-    # display_orientation_repetition_period ue(1) = 010, extension_flag 0; then the stop bit.
-    bits = f"000{quarters << 14:016b}0100" + "1"
+    # display_orientation_repetition_period ue(1) = 010 in H.264, a flag in H.265, the extension flag 0; the stop bit.
+    bits = f"000{quarters << 14:016b}" + ("0100" if codec == "libx264" else "1") + "1"
     payload = int(bits.ljust(24, "0"), 2).to_bytes(3, "big")
-    plain = bytes([6, 47, 3]) + payload + b"\x80"
+    plain = (bytes([6]) if codec == "libx264" else bytes([39 << 1, 1])) + bytes([47, 3]) + payload + b"\x80"
     unit = b""
     for byte in plain:  # no start code inside
         unit += b"\x03" if unit.endswith(b"\0\0") and byte <= 3 else b""
         unit += bytes([byte])
-    if number:
-        return content
-    return (b"\0\0\0\1" if annex_b else len(unit).to_bytes(4, "big")) + unit + content
+    return len(unit).to_bytes(4, "big") + unit
+
+
+def with_messages(source: Path, target: Path, quarters: dict[int, int], codec: str = "libx264") -> Path:
+    """Before the packets of these numbers, messages of so many quarters anticlockwise."""
+    return remux(
+        source, target, mangle=lambda n, content: (message(quarters[n], codec) if n in quarters else b"") + content
+    )
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
@@ -145,9 +151,7 @@ def test_an_orientation_in_the_first_frame_s_message_holds_for_all(
     tmp_path: Path, options: dict[str, str], ending: str, quarters: int
 ) -> None:
     source = make_video(tmp_path / "plain.mp4", frames=90, options=options)
-    path = remux(
-        source, tmp_path / f"v.{ending}", mangle=lambda number, content: turned_by_message(number, content, quarters)
-    )
+    path = with_messages(source, tmp_path / f"v.{ending}", {0: quarters})
     with av.open(str(path)) as container:
         turns = [frame.rotation % 360 for frame in container.decode(video=0)]
     assert turns[0] == 90 * quarters and set(turns[1:]) == {0}, "it stands at the first frame alone"
@@ -158,6 +162,40 @@ def test_an_orientation_in_the_first_frame_s_message_holds_for_all(
             assert np.array_equal(clip.frames, truth[clip.frame_indices])
         part = read_clip(path, full_size(), start_s=2.0, end_s=3.0, backend=backend)
         assert np.array_equal(part.frames, truth[part.frame_indices])
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("libx264", X264_CLOSED), ("libx265", {"x265-params": "bframes=0:keyint=30:log-level=none"})],
+)
+def test_an_orientation_holds_until_another_comes(
+    tmp_path: Path, codec: str, options: dict[str, str], ending: str
+) -> None:
+    """As a phone's that is turned around while it sends."""
+    source = make_video(tmp_path / "plain.mp4", codec, frames=90, options=options)
+    upright = read_clip(source, full_size()).frames
+    mp4 = with_messages(source, tmp_path / "turned.mp4", {0: 1, 30: 1, 60: 3}, codec)
+    path = mp4 if ending == "mp4" else remux(mp4, tmp_path / f"v.{ending}")
+    expected = np.concatenate([np.rot90(upright[:60], 1, (1, 2)), np.rot90(upright[60:], 3, (1, 2))])
+    for backend in ("pyav", "pyav-plain"):
+        for n in (1, 4, 512):
+            clip = read_clip(path, full_size(n), backend=backend)
+            assert np.array_equal(clip.frames, expected[clip.frame_indices])
+        part = read_clip(path, full_size(), start_s=2.5, end_s=3.0, backend=backend)
+        assert np.array_equal(part.frames, expected[part.frame_indices])
+
+
+def test_a_later_quarter_turn_is_shown_in_the_same_size(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "plain.mp4", frames=90, options=X264_CLOSED)
+    path = with_messages(source, tmp_path / "v.mp4", {60: 1})
+    clip = read_clip(path, full_size())
+    assert clip.frames.shape == (90, 96, 160, 3)
+    assert clip.note == "its frames of 96x160 are shown at the 160x96 of its first"
+    turned = np.rot90(read_clip(source, full_size()).frames[70])
+    shown = np.asarray(Image.fromarray(turned).resize((160, 96)))
+    assert np.abs(clip.frames[70].astype(int) - shown).mean() < 12
+    assert np.array_equal(read_clip(path, full_size(4)).frames, clip.frames[full_size(4).indices(90, 25.0)])
 
 
 def test_a_picture_is_what_was_encoded(tmp_path: Path) -> None:

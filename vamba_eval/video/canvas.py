@@ -145,7 +145,7 @@ class Canvas:
         """``place`` a decoded frame, in the size and the orientation of the stream's first."""
         first = self.geometry
         if first is not None and (frame.width, frame.height) != (first.width, first.height):
-            self._other_sizes.add((frame.width, frame.height))
+            self._other_sizes.add(first.shown_size(frame.width, frame.height))
         self.place(position, rgb(frame, codec, first))
 
     def place(self, position: int, image: np.ndarray) -> None:
@@ -171,7 +171,8 @@ class Canvas:
         assert self._frames is not None and self._placed.all()
         if self._other_sizes and self.geometry is not None:
             sizes = " and ".join(f"{width}x{height}" for width, height in sorted(self._other_sizes))
-            first = f"{self.geometry.width}x{self.geometry.height}"
+            width, height = self.geometry.shown_size(self.geometry.width, self.geometry.height)
+            first = f"{width}x{height}"
             resized_note = f"its frames of {sizes} are shown at the {first} of its first"
             note = "; ".join(text for text in (note, resized_note) if text)
         duration = float(times[-1]) + (1 / fps if fps > 0 else 0.0)

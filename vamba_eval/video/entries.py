@@ -6,16 +6,19 @@ Knows the first bits of pictures and nothing of containers.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 
 _START_CODE = re.compile(b"\0\0\1")
 
 # ITU-T H.264, Table 7-1, and ITU-T H.265, Table 7-1: types of NAL units.
-_H264_SLICE, _H264_IDR, _H264_SEI, _H264_SPS = 1, 5, 6, 7
-_HEVC_SLICES, _HEVC_IDR = range(32), (19, 20)
-_GRADUAL = 6  # the recovery point's payload type, ITU-T H.264, D.1.8
+_H264_IDR, _H264_SEI, _H264_SPS = 5, 6, 7
+_H264_SLICES = (1, _H264_IDR)
+_HEVC_SLICES, _HEVC_IDR, _HEVC_SEI = range(32), (19, 20), 39
+_RECOVERY_POINT, _DISPLAY_ORIENTATION = (
+    6,
+    47,
+)  # types of messages: ITU-T H.264, D.1.8 and D.1.27; the latter in HEVC too
 # ITU-T H.264, 7.3.2.1.1: the profiles whose parameter sets state a chroma format.
 _CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _HEAD_BYTES = 64  # of a slice, more than its header needs up to its field
@@ -27,12 +30,11 @@ class H264:
     codes (ITU-T H.264, Annex B), as the decoder's ``extradata`` tells."""
 
     def __init__(self, extradata: bytes | None) -> None:
-        avcc = extradata is not None and len(extradata) > 6 and extradata[0] == 1  # ISO/IEC 14496-15, 5.3.3.1
-        self._length_size = (extradata[4] & 3) + 1 if avcc and extradata else 0
+        self._length_size = _length_size("h264", extradata)
         self._frame_num_bits = 0  # 0: no fields
         self._color_planes = False
         self._first_field: tuple[int, int] | None = None  # frame_num and parity of a field that waits for its other
-        if extradata and avcc:
+        if extradata and self._length_size:
             size = int.from_bytes(extradata[6:8], "big")
             self._learn(extradata[8 : 8 + size])
         else:
@@ -54,34 +56,32 @@ class H264:
                 self._learn(unit)
             if kind == _H264_SEI and _says_gradual(unit[1:]):
                 return "gradual"
-            if kind in (_H264_SLICE, _H264_IDR):  # messages come before it
+            if kind in _H264_SLICES:  # messages come before it
                 return "closed" if kind == _H264_IDR else "open"
         return "open"
 
     def is_second_field(self, content: bytes) -> bool:
-        """Whether a packet holds nothing but the second field of the frame that the packet before began."""
-        fields = {field for unit in _units(content, self._length_size) if (field := self._field(unit)) is not None}
-        if len(fields) != 1:  # a frame, or both fields of one
-            self._first_field = None
+        """Whether a packet begins with the second field of the frame that the packet before began: one that holds both
+        fields begins with the first."""
+        waiting, self._first_field = self._first_field, None
+        slices = (unit for unit in _units(content, self._length_size) if unit and unit[0] & 31 in _H264_SLICES)
+        frame_num, bottom = self._field(next(slices, b""))
+        if bottom is None:
             return False
-        frame_num, bottom = fields.pop()
-        if self._first_field == (frame_num, 1 - bottom):
-            self._first_field = None
+        if waiting == (frame_num, 1 - bottom):
             return True
         self._first_field = (frame_num, bottom)
         return False
 
-    def _field(self, unit: bytes) -> tuple[int, int] | None:
-        """frame_num and bottom_field_flag of a slice of a field (7.3.3)."""
-        if not unit or unit[0] & 31 not in (_H264_SLICE, _H264_IDR):
-            return None
+    def _field(self, unit: bytes) -> tuple[int, int | None]:
+        """frame_num and bottom_field_flag of a slice (7.3.3), this None for a frame's."""
         bits = _Bits(unit[1:_HEAD_BYTES])
         for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
             bits.golomb()
         if self._color_planes:
             bits.read(2)
         frame_num = bits.read(self._frame_num_bits)
-        return (frame_num, bits.read(1)) if bits.read(1) else None
+        return frame_num, bits.read(1) if bits.read(1) else None
 
     def _learn(self, unit: bytes) -> None:
         """A sequence parameter set (7.3.2.1.1)."""
@@ -141,9 +141,13 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
 def _units(content: bytes, length_size: int) -> Iterator[bytes]:
     """NAL units, each behind its length, or behind a start code where ``length_size`` is 0."""
     if not length_size:
-        starts = [match.end() for match in _START_CODE.finditer(content)]
-        for start, following in itertools.pairwise([*starts, len(content) + 3]):
-            yield content[start : following - 3]
+        start = -1
+        for match in _START_CODE.finditer(content):
+            if start >= 0:
+                yield content[start : match.start()]
+            start = match.end()
+        if start >= 0:
+            yield content[start:]
         return
     place = 0
     while place + length_size < len(content):
@@ -152,27 +156,51 @@ def _units(content: bytes, length_size: int) -> Iterator[bytes]:
         yield content[begin:place]
 
 
-def _says_gradual(messages: bytes) -> bool:
+def _messages(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Payload types and payloads of supplemental enhancement information (7.3.2.3.1), without its unit's header."""
     place = 0
-    while place + 2 < len(messages):
+    while place + 2 < len(content):
         kind = size = 0
-        while place < len(messages) - 1 and messages[place] == 255:
+        while place < len(content) - 1 and content[place] == 255:
             kind, place = kind + 255, place + 1
-        kind, place = kind + messages[place], place + 1
-        while place < len(messages) - 1 and messages[place] == 255:
+        kind, place = kind + content[place], place + 1
+        while place < len(content) - 1 and content[place] == 255:
             size, place = size + 255, place + 1
-        size, place = size + messages[place], place + 1
-        if kind == _GRADUAL and place < len(messages):
-            return not messages[place] & 128  # the Exp-Golomb code of 0 is a single 1
+        size, place = size + content[place], place + 1
+        yield kind, content[place : place + size]
         place += size
-    return False
+
+
+def _says_gradual(messages: bytes) -> bool:
+    payload = next((payload for kind, payload in _messages(messages) if kind == _RECOVERY_POINT), b"")
+    return bool(payload) and not payload[0] & 128  # the Exp-Golomb code of 0 is a single 1
+
+
+def orientation(content: bytes, codec: str, extradata: bytes | None) -> bytes | None:
+    """The message of a packet of H.264 or HEVC that says how it is to be turned, as it stands; None without one."""
+    header, sei = (1, _H264_SEI) if codec == "h264" else (2, _HEVC_SEI)
+    for unit in _units(content, _length_size(codec, extradata)):
+        kind = (unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63) if unit else 0
+        if kind == sei:
+            for message, payload in _messages(unit[header:]):
+                if message == _DISPLAY_ORIENTATION:
+                    return payload
+        if kind in (_H264_SLICES if codec == "h264" else _HEVC_SLICES) and unit:  # messages come before it
+            return None
+    return None
+
+
+def _length_size(codec: str, extradata: bytes | None) -> int:
+    """Of how many bytes the length before each unit is (ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1); 0 for start codes."""
+    place = 4 if codec == "h264" else 21
+    if extradata is None or len(extradata) <= place + 1 or extradata[0] != 1:
+        return 0
+    return (extradata[place] & 3) + 1
 
 
 def hevc_is_closed(content: bytes, extradata: bytes | None) -> bool:
     """Whether a packet of HEVC holds an IDR picture, before and behind which nothing refers to the other side."""
-    hvcc = extradata is not None and len(extradata) > 22 and extradata[0] == 1  # ISO/IEC 14496-15, 8.3.3.1
-    length_size = (extradata[21] & 3) + 1 if hvcc and extradata else 0
-    for unit in _units(content, length_size):
+    for unit in _units(content, _length_size("hevc", extradata)):
         kind = unit[0] >> 1 & 63 if unit else 63
         if kind in _HEVC_SLICES:
             return kind in _HEVC_IDR

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import av
 
 from vamba_eval.contracts import VideoError, system_reason
-from vamba_eval.video.entries import H264, SHOWN_BY_KIND, hevc_is_closed, picture_kind, shown_order
+from vamba_eval.video.entries import H264, SHOWN_BY_KIND, hevc_is_closed, orientation, picture_kind, shown_order
 from vamba_eval.video.formats import HEAD_BYTES, OPEN_OPTIONS, other_kind
 from vamba_eval.video.lengths import END_WITH_A_MARK, promised_bytes
 from vamba_eval.video.storage import StoredFile
@@ -215,6 +215,7 @@ def index_packets(
     h264 = H264(stream.codec_context.extradata) if codec == "h264" else None
     look = _look_at(stream, h264)
     closed, all_frames = True, True
+    turns: list[bytes | None] = []  # what each key frame says of its orientation
     packets: list[PacketInfo] = []
     key_pts: list[int] = []  # of each key frame, in decoding order
     order: list[tuple[int, int]] = []  # (pts, number of the last key frame at or before it in decoding order)
@@ -243,6 +244,8 @@ def index_packets(
                 all_frames = trusted = False
                 continue
             packets.append(about)
+            if packet.is_keyframe and codec in ("h264", "hevc"):
+                turns.append(orientation(bytes(packet), codec, stream.codec_context.extradata))
             closed &= is_closed
             if pts is None:
                 trusted = False
@@ -256,6 +259,9 @@ def index_packets(
         if error.errno == errno.ENOMEM:
             raise
         trouble, gave_up = True, f"it cannot be read to its end ({system_reason(error)})"
+    if any(turn not in (None, turns[0]) for turn in turns):
+        # It holds until another comes: a frame's cannot be known without decoding up to it.
+        all_frames = trusted = False
     edited_away = not order and container_name in _EDITED and bool(discarded or stream.frames)
     order.sort()
     pts_list = [pts for pts, _ in order]

@@ -30,7 +30,8 @@ class Geometry:
     (FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX, by rows: a point is shown at ``[x y 1]`` times it).
 
     The first frame's holds for a whole stream, as FFmpeg's command line takes it: a display matrix may stand in a
-    message of that frame alone, and what changes its size later is brought to the size it began with.
+    message of that frame alone, and holds until another comes; what changes its size later is brought to the size it
+    began with.
     """
 
     height: int
@@ -43,12 +44,30 @@ class Geometry:
         numbers = None if matrix is None else tuple(np.frombuffer(matrix, np.int32).tolist())
         return Geometry(frame.height, frame.width, numbers)
 
+    def turned_as(self, frame: av.VideoFrame) -> Geometry:
+        """That of ``frame``, which follows: where it has another matrix, so that it is shown in the same size."""
+        other = Geometry.of(frame)
+        if other.matrix in (None, self.matrix):
+            return self
+        swap = other._transposes != self._transposes
+        height, width = (self.width, self.height) if swap else (self.height, self.width)
+        return Geometry(height, width, other.matrix)
+
+    def shown_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height as shown of a frame that is decoded at this size."""
+        return (height, width) if self._transposes else (width, height)
+
+    @property
+    def _transposes(self) -> bool:
+        m = self.matrix
+        return m is not None and abs(m[0]) + abs(m[4]) < abs(m[1]) + abs(m[3])
+
     def upright(self, image: np.ndarray) -> np.ndarray:
         """``image`` as it is to be shown: turned by the nearest number of quarters, and mirrored."""
         if self.matrix is None:
             return image
         right, down = self.matrix[0], self.matrix[4]
-        if abs(right) + abs(down) < abs(self.matrix[1]) + abs(self.matrix[3]):
+        if self._transposes:
             image, right, down = image.transpose(1, 0, 2), self.matrix[3], self.matrix[1]
         image = image[:, ::-1] if right < 0 else image
         return image[::-1] if down < 0 else image

@@ -124,8 +124,7 @@ def _read_plainly(source: Source, index: Index, fps: float, time_base: float, si
         places = {frame: position for position, frame in enumerate(canvas.distinct)}
         pts: list[int | None] = []
         for frame, codec in _all_frames(source):
-            if not pts:
-                canvas.geometry = Geometry.of(frame)
+            canvas.geometry = Geometry.of(frame) if canvas.geometry is None else canvas.geometry.turned_as(frame)
             position = places.get(len(pts))
             pts.append(frame.pts)
             if position is not None:
