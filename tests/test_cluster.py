@@ -38,7 +38,7 @@ NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 150 * 2**20}
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes, each with a GPU by its own account."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_kill_child_processes_on_worker_exit": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
     from ray.cluster_utils import Cluster
 
     before = left_behind()

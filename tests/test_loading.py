@@ -76,6 +76,11 @@ def _evil_serve(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
         for _ in range(40):
             hooks.alive()
             time.sleep(0.1)
+    if request.backend == "pyav" and "kill" in name:
+        mark = request.path.with_suffix(".killed")
+        if "always" in name or not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
     if not honest and "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
     if not honest and "eat" in name:
@@ -102,11 +107,11 @@ def others_workers() -> None:
 
 
 def workers() -> list[psutil.Process]:
-    """The test's reading processes (loky's helper for clean-up stays until the end)."""
+    """The test's reading processes."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if any("popen_loky_posix" in word for word in process.cmdline()) and process not in _others:
+            if any("vamba_eval.reading.process" in word for word in process.cmdline()) and process not in _others:
                 found.append(process)
     return found
 
@@ -142,6 +147,19 @@ def test_a_bad_video_costs_one_more_try(folder: Path, tmp_path: Path, evil: None
     assert twice.clip is None and twice.problem is not None
     assert f"{kind}_twice.mp4: pyav: " in twice.problem and said in twice.problem and f"; {second}: " in twice.problem
     assert not workers()
+
+
+def test_a_kill_from_outside_is_no_fault_of_the_decoder(folder: Path, tmp_path: Path, evil: None) -> None:
+    """Such as by the system, when memory is short: the same decoder reads once more, and another one only then."""
+    videos = [
+        Video(name, Path(shutil.copy(folder / "0.mp4", tmp_path / f"{name}.mp4")), ())
+        for name in ("kill", "kill_always")
+    ]
+    with Reader(Reading(workers=1)) as reader:
+        loads = clips(reader, videos)
+    once, always = loads["kill"].clip, loads["kill_always"].clip
+    assert once is not None and once.note == ""
+    assert always is not None and always.note.startswith("pyav: the reading process crashed (SIGKILL); read with ")
 
 
 def test_workers_may_be_there_before_the_first_video(folder: Path) -> None:

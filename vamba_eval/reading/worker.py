@@ -34,7 +34,7 @@ from vamba_eval.video.read import VideoInfo, probe, read_clip
 log = logging.getLogger(__name__)
 
 _HEADER_BYTES = mmap.ALLOCATIONGRANULARITY  # a clip's frames begin behind it
-_SIGN = struct.Struct("=dq")  # a sign of life: time.monotonic() and the process
+_SIGN = struct.Struct("=d")  # a sign of life: time.monotonic()
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -183,7 +183,7 @@ def _hooks_into(buffer: Address) -> Hooks:
     header = mmap.mmap(file.fileno(), _HEADER_BYTES)
 
     def alive() -> None:
-        _SIGN.pack_into(header, 0, time.monotonic(), os.getpid())
+        _SIGN.pack_into(header, 0, time.monotonic())
 
     def empty(shape: tuple[int, ...]) -> np.ndarray:
         size = _HEADER_BYTES + math.prod(shape)
@@ -231,14 +231,8 @@ class Buffer:
 
     def silent_s(self) -> float:
         """Seconds since the worker's last sign of life; 0 before it began."""
-        last, _ = _SIGN.unpack_from(self._header)
+        (last,) = _SIGN.unpack_from(self._header)
         return time.monotonic() - last if last else 0.0
-
-    def kill_worker(self) -> None:
-        """End the process that gave the last sign of life, whatever it is stuck in."""
-        _, pid = _SIGN.unpack_from(self._header)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
     def frames(self, shape: tuple[int, ...]) -> np.ndarray:
         """What the worker put there; the array keeps the memory when the buffer is closed."""
