@@ -14,11 +14,13 @@ from pathlib import Path
 import failing_files
 import psutil
 import pytest
+from benchmark_files import longvideobench_rows, videomme_rows, write_longvideobench, write_mlvu, write_videomme
 from stored import latest_records
 from videos import X264_CLOSED, make_video
 
-from vamba_eval import FrameSampling
+from vamba_eval import FrameSampling, load_task
 from vamba_eval.contracts import UserError, Video
+from vamba_eval.reading import headers
 from vamba_eval.reading import reader as reader_module
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.run import ask as ask_module
@@ -117,6 +119,20 @@ def _waiting(pid: int) -> list[psutil.Process]:
     """The processes of a run that wait for an answer of the file system."""
     children = psutil.Process(pid).children(recursive=True)
     return [each for each in children if "request_wait" in Path(f"/proc/{each.pid}/wchan").read_text()]
+
+
+def test_a_task_that_needs_headers_ends(mount: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(headers, "Reader", functools.partial(Reader, Reading(workers=1, stall_s=1.5)))
+    write_longvideobench(tmp_path, longvideobench_rows(4))
+    write_mlvu(tmp_path, 4)
+    data = write_videomme(tmp_path, videomme_rows(3)) / "data"
+    for number in range(3):
+        (data / f"vid_{number}.mp4").symlink_to(next(mount.glob(f"*_{number}.mp4")))
+    task = load_task("houreval")
+    task.load(tmp_path)
+    texts = [str(defect) for defect in task.defects if "vid_" in str(defect)]
+    assert len(texts) == 2 and all("the file system does not answer" in text for text in texts)
 
 
 def test_ask_ends(mount: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,14 +21,14 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError
+from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError, VideoInfo
 from vamba_eval.machine import available_cores
 from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.process import Process, end
 from vamba_eval.reading.worker import Buffer, ReadRequest, ReadResult, begin_worker, read, serve
 from vamba_eval.video import others
 from vamba_eval.video.canvas import Hooks
-from vamba_eval.video.read import VideoInfo, check_backend
+from vamba_eval.video.read import check_backend
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Loaded:
     seconds     what reading took, in the process that read
     saved_s     if the clip came from the cache: the seconds of reading that this saved; else None
     info        what the header says, where the video was only checked
+    missing     no such file was there, when the video was only checked
     """
 
     video: Video
@@ -89,6 +90,7 @@ class Loaded:
     seconds: float = 0.0
     saved_s: float | None = None
     info: VideoInfo | None = None
+    missing: bool = False
 
     def part(self, number: int) -> Loaded:
         """What the sampling of that number in a ladder would have given alone."""
@@ -163,27 +165,39 @@ class Reader:
         videos: Sequence[Video],
         sampling: Sampling | Callable[[Video], Sampling] | None,
         stop: threading.Event | None = None,
+        *,
+        headers: bool = False,
     ) -> Generator[Loaded]:
         """Read each video once, ahead of the caller; what is ready first comes first. ``sampling`` may be a function
-        that gives each video its own; with none, only see that each opens.
+        that gives each video its own; with none, only see that each opens. With ``headers`` each clip says what those
+        of its file state.
 
         At most two clips more than there are workers are in memory, the one in the caller's hands included. Ends
         early when ``stop`` is set by another thread.
         """
-        return self._run(videos, sampling, stop or threading.Event())
+        return self._run(videos, sampling, stop or threading.Event(), headers)
 
     def check(self, videos: Sequence[Video], stop: threading.Event | None = None) -> Generator[Loaded]:
         """For a model that looks at no video: only see that each opens, so that it faces the questions that
         others face. Where a benchmark's videos are not there at all, its annotations are enough."""
-        if any(video.path.exists() for video in videos):
-            return self.clips(videos, None, stop)
-        return (Loaded(video) for video in videos)
+        missing: list[Loaded] | None = []
+        for loaded in self.clips(videos, None, stop):
+            if missing is not None and loaded.missing:
+                missing.append(loaded)
+                continue
+            if missing is not None:
+                yield from missing
+                missing = None
+            yield loaded
+        if missing is not None:
+            yield from (Loaded(each.video) for each in missing)
 
     def _run(
         self,
         videos: Sequence[Video],
         sampling: Sampling | Callable[[Video], Sampling] | None,
         stop: threading.Event,
+        headers: bool,
     ) -> Generator[Loaded]:
         waiting = deque(videos)
         reads: list[_PendingRead] = []
@@ -193,7 +207,8 @@ class Reader:
             bounds = (video.start_s, video.end_s)
             cache = (how.cache, how.cache_gb)
             own = sampling(video) if callable(sampling) else sampling
-            return ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, video.frames_per_second)
+            rate = video.frames_per_second
+            return ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, rate, headers)
 
         if self.workers == 0:
             for video in videos:
@@ -230,7 +245,8 @@ class Reader:
             self._cache_works = False
         if result.clip is not None and result.clip.note:
             log.warning("%s: %s", video.path, result.clip.note)
-        return Loaded(video, result.clip, result.problem, result.digest, result.seconds, result.saved_s, result.info)
+        facts = (result.problem, result.digest, result.seconds, result.saved_s, result.info, result.missing)
+        return Loaded(video, result.clip, *facts)
 
     def _next_done(self, reads: Sequence[_PendingRead], stop: threading.Event) -> _PendingRead | None:
         """The first that is ready, in the order of their start; None once ``stop`` is set."""

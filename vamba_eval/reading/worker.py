@@ -19,17 +19,17 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, Sampling, UserError, VideoError, system_reason
+from vamba_eval.contracts import Clip, Sampling, UserError, VideoError, VideoInfo, system_reason
 from vamba_eval.reading.cache import ClipCache, clip_key, frames_digest
 from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.others import preload
-from vamba_eval.video.read import VideoInfo, probe, read_clip
+from vamba_eval.video.read import probe, read_clip
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """A clip to read; with no ``sampling``, only whether the video opens."""
+    """A clip to read, with what the file's ``header`` says; with no ``sampling`` that alone."""
 
     path: Path
     sampling: Sampling | None
@@ -51,6 +51,7 @@ class ReadRequest:
     cache: str | Path | None = None
     cache_gb: float = 100.0
     frames_per_second: float | None = None
+    header: bool = False
 
 
 @dataclass
@@ -66,6 +67,7 @@ class ReadResult:
     cache_problem   why the cache could not be used
     shape           of the clip's frames, where they are in a buffer
     info            what the header says, if that alone was asked for
+    missing         no such file was there, if that alone was asked for
     """
 
     clip: Clip | None = None
@@ -78,6 +80,7 @@ class ReadResult:
     cache_problem: str | None = None
     shape: tuple[int, ...] = ()
     info: VideoInfo | None = None
+    missing: bool = False
 
 
 def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
@@ -86,9 +89,14 @@ def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
     result = ReadResult()
     try:
         if request.sampling is None:
+            result.missing = not request.path.exists()
             result.info = probe(request.path)
         else:
+            header = probe(request.path) if request.header else None
             _read_or_recall(request, request.sampling, hooks, result)
+            assert result.clip is not None
+            whole = request.start_s is None and request.end_s is None and request.path.is_file()
+            result.clip = replace(result.clip, path=request.path if whole else None, header=header)
     except VideoError as error:
         result.problem = str(error)
     except UserError as error:
