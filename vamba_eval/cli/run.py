@@ -113,6 +113,12 @@ def _add_reading(parser: Parser) -> None:
         metavar="S",
         help="give up a video whose reading makes no progress for S seconds (default: 60)",
     )
+    add(
+        "--read-limit",
+        type=float,
+        metavar="S",
+        help="give up a video whose reading takes S seconds in all, whatever its progress (default: 14400, four hours)",
+    )
     add("--worker-memory-gb", type=float, metavar="N", help="GiB that one process may use for decoding (default: 8)")
     add(
         "--clip-cache",
@@ -226,6 +232,7 @@ def _run(args: Namespace) -> int:
             backend=args.video_backend,
             workers=args.workers,
             stall_s=args.read_timeout,
+            total_s=args.read_limit,
             memory_gb=args.worker_memory_gb,
             cache=args.clip_cache,
             cache_gb=args.clip_cache_gb,

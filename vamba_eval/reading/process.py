@@ -60,8 +60,7 @@ class Process:
         when the process is dead."""
         try:
             result = self.connection.recv()
-        except (OSError, EOFError):
-            self.kill()  # one that has closed its side without dying, too
+        except OSError:
             raise EOFError from None
         self.ready = True
         return result
@@ -85,7 +84,8 @@ class Process:
         """Of its death."""
         try:
             status = self._process.wait(DEATH_S)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # it has closed its side and lives
+            self.kill()
             return "it does not answer"
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 

@@ -22,10 +22,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError, VideoInfo
-from vamba_eval.machine import available_cores
+from vamba_eval.machine import available_cores, available_memory
 from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.process import Process, end
-from vamba_eval.reading.worker import Buffer, ReadRequest, ReadResult, begin_worker, read, serve
+from vamba_eval.reading.worker import Buffer, Limits, ReadRequest, ReadResult, begin_worker, read, serve
 from vamba_eval.video import others
 from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.read import check_backend
@@ -36,6 +36,7 @@ _WATCH_EVERY_S = 0.5
 _LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
 _PAUSE_S = 5.0  # a wait that is longer by this was a pause of the whole run: Ctrl-Z, a container that is paused
 _BEGIN_S = 120.0  # for workers to start and to load their decoder, from a slow disk too
+_CLIPS_SHARE = 0.8  # of the memory that can be had; models make something of a clip
 _MOST_STARTS = 3  # that fail, of each worker
 _MOST_HELD = 16  # processes that do not die; each keeps its memory
 _FROM_OUTSIDE = ("SIGKILL", "SIGTERM")  # such as by the system, when memory is short
@@ -49,6 +50,7 @@ class Reading:
     workers     processes that read; None for as many as the cores suggest, 0 to read in the calling process,
                 where nothing can be killed
     stall_s     reading that makes no progress for this many seconds is ended
+    total_s     so is reading that takes this many in all, whatever its progress
     memory_gb   what one worker may use beside its clip, in GiB
     cache       a directory that keeps clips for later runs
     cache_gb    its size in GiB; what was not used for longest goes first
@@ -57,6 +59,7 @@ class Reading:
     backend: str = "pyav"
     workers: int | None = None
     stall_s: float = 60.0
+    total_s: float = 4 * 3600.0  # a film of two hours, decoded whole at half its speed, as a slow core does HEVC
     memory_gb: float = 8.0
     cache: str | Path | None = None
     cache_gb: float = 100.0
@@ -67,7 +70,7 @@ class Reading:
             raise ValueError(f"workers must not be negative: {self.workers}")
         if self.memory_gb < _LEAST_MEMORY_GB:
             raise ValueError(f"a worker needs {_LEAST_MEMORY_GB} GiB at least, not {self.memory_gb}")
-        for name in ("stall_s", "cache_gb"):
+        for name in ("stall_s", "total_s", "cache_gb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
@@ -134,6 +137,10 @@ class Reader:
         if reading.cache is not None:
             with ClipCache(reading.cache, reading.cache_gb) as cache:
                 cache.tidy()
+        num_clips = self.workers + 2
+        self._limits = Limits(
+            reading.total_s, reading.stall_s, num_clips, int(available_memory() * _CLIPS_SHARE) // num_clips
+        )
         self._processes: list[Process] = []
         self._left: list[Process] = []  # killed, and not waited for
         self._at: dict[Process, _PendingRead] = {}
@@ -208,7 +215,7 @@ class Reader:
             cache = (how.cache, how.cache_gb)
             own = sampling(video) if callable(sampling) else sampling
             rate = video.frames_per_second
-            return ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, rate, headers)
+            return ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, rate, headers, self._limits)
 
         if self.workers == 0:
             for video in videos:
