@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,5 +74,8 @@ def locked(path: Path, taken: str) -> Iterator[None]:
 
 
 def safe_name(name: str) -> str:
-    """``name`` as one path component that the dots of a record file's name cannot confuse."""
-    return re.sub(r"[^A-Za-z0-9_+=-]+", "-", name).strip("-") or "run"
+    """``name`` as one path component that the dots of a record file's name cannot confuse: letters of any script, their
+    marks and digits, however they were composed."""
+    name = unicodedata.normalize("NFC", name)
+    kept = (char if char in "_+=-" or unicodedata.category(char)[0] in "LMN" else "/" for char in name)
+    return re.sub("/+", "-", "".join(kept)).strip("-") or "run"
