@@ -310,8 +310,9 @@ def first_responses(responses: Iterable[ScoredRecord]) -> dict[str, ScoredRecord
     return first
 
 
-# The fields of Video that decide what is shown.
-_SHOWN_BY = ("path", "start_s", "end_s", "frames_per_second", "subtitles", "extra")
+# The fields of Video that decide what is shown of it, and what besides where subtitles are shown.
+_SHOWN_BY = ("path", "start_s", "end_s", "frames_per_second")
+_SAID_BY = ("subtitles", "extra")
 
 
 class Collector:
@@ -324,6 +325,7 @@ class Collector:
     def __init__(
         self, task: Task, equal_answers: str = "the published one alone counts", *, equal_others: bool = False
     ) -> None:
+        self._shown_by = (*_SHOWN_BY, *(_SAID_BY if task.prompts_need_clip or task.interleaved else ()))
         self._task, self._equal_answers, self._equal_others = task, equal_answers, equal_others
         self._videos: dict[str, dict[str, Any]] = {}
         self._ids: set[str] = set()
@@ -352,7 +354,7 @@ class Collector:
             asked = any(each.problem is None for each in entry["questions"])
             if not asked and question.problem is None:  # rows that cannot be asked decide nothing
                 entry.update(about)
-            if question.problem is not None or all(entry.get(key) == about.get(key) for key in _SHOWN_BY):
+            if question.problem is not None or all(entry.get(key) == about.get(key) for key in self._shown_by):
                 return entry
             number += 1
             name = f"{video_id}#{number}"

@@ -27,7 +27,7 @@ from vamba_eval.contracts import (
     Video,
     VideoError,
 )
-from vamba_eval.files import replace_text, user_cache
+from vamba_eval.files import remove_unfinished, replace_text, user_cache
 
 from ._annotations import check_split
 from .longvideobench import LongVideoBench
@@ -162,6 +162,7 @@ class _Durations:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(self._file.parent)
             replace_text(self._file, json.dumps(self._known))
         except OSError as error:
             log.warning("durations of videos cannot be kept in %s: %s", self._file, error)

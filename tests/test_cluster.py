@@ -96,8 +96,7 @@ def records_of(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def left_behind() -> set[str]:
-    """Clips' and objects' memory with a name. Not semaphores: those of a node that is killed whole, with the process
-    that would remove them, stay (32 bytes each)."""
+    """Clips' and objects' memory with a name."""
     return {name for name in os.listdir("/dev/shm") if name.startswith(("plasma", "vamba"))}
 
 

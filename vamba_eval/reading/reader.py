@@ -196,8 +196,8 @@ class Reader:
                 yield from missing
                 missing = None
             yield loaded
-        if missing is not None:
-            yield from (Loaded(each.video) for each in missing)
+        if missing is not None and len(missing) == len(videos):  # else it was stopped
+            yield from (Loaded(video) for video in videos)
 
     def _run(
         self,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import Trial, UserError, system_reason
-from vamba_eval.files import locked, replace_text
+from vamba_eval.files import locked, remove_unfinished, replace_text
 from vamba_eval.plain import json_text, json_value
 from vamba_eval.secrets import without_named, without_secrets
 from vamba_eval.store.records import Record, with_checksum
@@ -50,6 +50,8 @@ class Run:
         taken = f"another process is writing to {self.folder}: wait for it, or use another --name"
         with ExitStack() as stack:
             stack.enter_context(locked(self.folder / ".lock", taken))
+            for folder in (self.folder, self.folder / "thumbnails"):
+                remove_unfinished(folder)
             if (self.folder / "run.json").exists():
                 self.info = read_info(self.folder)
                 self._check_environment()
