@@ -186,7 +186,8 @@ class Reader:
 
     def check(self, videos: Sequence[Video], stop: threading.Event | None = None) -> Generator[Loaded]:
         """For a model that looks at no video: only see that each opens, so that it faces the questions that
-        others face. Where a benchmark's videos are not there at all, its annotations are enough."""
+        others face. Where a benchmark's videos are not there at all, its annotations are enough: so those that are
+        missing are held back until one is there. The workers look, as looking may hang as well."""
         missing: list[Loaded] | None = []
         for loaded in self.clips(videos, None, stop):
             if missing is not None and loaded.missing:
@@ -276,7 +277,7 @@ class Reader:
         free = [process for process in self._processes if process not in self._at]
         while len(free) < len(open_) and len(self._processes) < self.workers:
             free.append(self._start_process())
-        ready = [process for process in free if process.ready and not process.dead]
+        ready = [process for process in free if process.ready and process.killed is None and not process.dead]
         for pending, process in zip(open_, ready, strict=False):
             pending.renew_buffer()  # who had the old one may not be dead yet
             self._at[process] = pending
