@@ -153,7 +153,7 @@ def simulated_reading() -> Any:
 
         @ray.method(num_returns=2)
         async def read(
-            self, setting: object, video: Video, sampling: object, reading: object, threads: int, _: int
+            self, setting: object, video: Video, sampling: object, reading: object, threads: int, *_: object
         ) -> tuple[Any, Loaded]:
             seconds = read_s(video.duration_s or 0.0, threads) * video.extra["clock"]
             async with self.free:

@@ -310,6 +310,11 @@ def first_responses(responses: Iterable[ScoredRecord]) -> dict[str, ScoredRecord
     return first
 
 
+# The fields of Video that decide what is shown of it, and what besides where subtitles are shown.
+_SHOWN_BY = ("path", "start_s", "end_s", "frames_per_second")
+_SAID_BY = ("subtitles", "extra")
+
+
 class Collector:
     """Gathers rows into videos, in the order in which videos first appear, and reports defects.
 
@@ -320,6 +325,7 @@ class Collector:
     def __init__(
         self, task: Task, equal_answers: str = "the published one alone counts", *, equal_others: bool = False
     ) -> None:
+        self._shown_by = (*_SHOWN_BY, *(_SAID_BY if task.prompts_need_clip or task.interleaved else ()))
         self._task, self._equal_answers, self._equal_others = task, equal_answers, equal_others
         self._videos: dict[str, dict[str, Any]] = {}
         self._ids: set[str] = set()
@@ -329,7 +335,8 @@ class Collector:
         self._task.defects.append(Defect(where, problem, consequence))
 
     def add(self, where: str, video_id: str, path: Path, question: Question, **about: Any) -> None:
-        """Give the video another question. ``about``: fields of Video, which the video's first row decides."""
+        """Give the video another question. ``about``: fields of Video, which the video's first row decides; but another
+        file or part under the same id is another video."""
         if question.id in self._ids:
             number = 2
             while f"{question.id}#{number}" in self._ids:
@@ -339,8 +346,24 @@ class Collector:
             question = Question(renamed, *list(vars(question).values())[1:])
         self._ids.add(question.id)
         self._report_equal_options(where, question)
-        entry = self._videos.setdefault(video_id, {"path": path, "questions": [], **about})
-        entry["questions"].append(question)
+        self._entry(where, video_id, question, {"path": path, **about})["questions"].append(question)
+
+    def _entry(self, where: str, video_id: str, question: Question, about: dict[str, Any]) -> dict[str, Any]:
+        name, number = video_id, 1
+        while (entry := self._videos.get(name)) is not None:
+            asked = any(each.problem is None for each in entry["questions"])
+            if not asked and question.problem is None:  # rows that cannot be asked decide nothing
+                entry.update(about)
+            if question.problem is not None or all(entry.get(key) == about.get(key) for key in self._shown_by):
+                return entry
+            number += 1
+            name = f"{video_id}#{number}"
+        if number > 1:
+            problem = f"the video id {video_id!r} occurs again, with another file or part of it"
+            self.defect(where, problem, f"this one is called {name!r}")
+            about = {**about, "cluster": video_id}
+        self._videos[name] = {"questions": [], **about}
+        return self._videos[name]
 
     def _report_equal_options(self, where: str, question: Question) -> None:
         """A model that chooses the answer's text has said it, but only one of its letters is right."""

@@ -2,8 +2,8 @@
 
 From the Vamba paper (Ren et al., arXiv 2503.11579), whose scripts read lists of such questions that are not published;
 here they are chosen again. MLVU and LongVideoBench state their videos' durations. Video-MME does not, so this
-task, unlike all others, must look at the headers of its video files when it is loaded; what it found is kept in
-the user's cache directory.
+task, unlike all others, must know the headers of its video files when it is loaded: the processes that read videos tell
+them, and what they told is kept in the user's cache directory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from vamba_eval.contracts import (
     Video,
     VideoError,
 )
-from vamba_eval.files import replace_text, user_cache
+from vamba_eval.files import remove_unfinished, replace_text, user_cache
 
 from ._annotations import check_split
 from .longvideobench import LongVideoBench
@@ -70,6 +70,9 @@ class HourEval(Task):
         loaded = {name: task.load(data_root) for name, task in self._tasks.items()}
         kept = []
         with _Durations() as durations:
+            durations.look_at(
+                video.path for videos in loaded.values() for video in videos if _stated_seconds(video) is None
+            )
             for name, task in self._tasks.items():
                 self.defects += [replace(defect, where=f"{name}: {defect.where}") for defect in task.defects]
                 for video in loaded[name]:
@@ -81,7 +84,7 @@ class HourEval(Task):
 
     def _long_questions(self, source: str, video: Video, durations: _Durations) -> tuple[Question, ...]:
         stated = [_seconds(question.extra.get("duration")) for question in video.questions]
-        seconds = max((value for value in stated if value is not None), default=None)
+        seconds = _stated_seconds(video)
         is_long = self._is_long(source, video, durations) if seconds is None else seconds >= _LEAST_S
         return tuple(
             replace(question, id=f"{source}/{question.id}", groups={"source": source, **question.groups})
@@ -92,12 +95,9 @@ class HourEval(Task):
     def _is_long(self, source: str, video: Video, durations: _Durations) -> bool:
         """What the file says; where it says nothing, what Video-MME's classes do: "long" is half an hour to one."""
         try:
-            seconds = durations.of(video.path)
-            problem = "its header states no duration"
+            return durations.of(video.path) >= _LEAST_S
         except VideoError as error:
-            seconds, problem = None, str(error)
-        if seconds is not None:
-            return seconds >= _LEAST_S
+            problem = str(error)
         is_long = any(question.groups.get("duration") == "long" for question in video.questions)
         consequence = "it is of the class 'long' and kept" if is_long else "its questions are left out"
         self.defects.append(Defect(f"{source}: video {video.id}", f"unknown duration ({problem})", consequence))
@@ -126,6 +126,11 @@ class HourEval(Task):
         return task.score(own, response, protocol)
 
 
+def _stated_seconds(video: Video) -> float | None:
+    stated = [_seconds(question.extra.get("duration")) for question in video.questions]
+    return max((value for value in stated if value is not None), default=None)
+
+
 def _seconds(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -141,6 +146,7 @@ class _Durations:
     def __init__(self) -> None:
         self._file = user_cache() / "durations.json"
         self._known: dict[str, list[float]] = {}
+        self._unknown: dict[Path, str] = {}  # and why
         self._changed = False
 
     def __enter__(self) -> _Durations:
@@ -156,26 +162,56 @@ class _Durations:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(self._file.parent)
             replace_text(self._file, json.dumps(self._known))
         except OSError as error:
             log.warning("durations of videos cannot be kept in %s: %s", self._file, error)
 
-    def of(self, path: Path) -> float | None:
-        """Seconds; None where the header says nothing. Raises VideoError for what is not a video file."""
-        from vamba_eval.video.read import probe
+    def look_at(self, paths: Iterable[Path]) -> None:
+        """Have the headers read of all files among ``paths`` that are not known yet."""
+        from vamba_eval.reading.headers import headers
 
+        unread = []
+        for path in dict.fromkeys(paths):
+            try:
+                self._of(path)
+            except VideoError as error:
+                self._unknown[path] = str(error)
+            except KeyError:
+                unread.append(path)
+        for path, info in headers(unread) if unread else ():
+            if isinstance(info, str):
+                self._unknown[path] = info
+            elif info.duration_s is None:
+                self._unknown[path] = "its header states no duration"
+            else:
+                self._known[str(path.resolve())] = [*_state(path), info.duration_s]
+                self._changed = True
+
+    def of(self, path: Path) -> float:
+        """Seconds, of a file that was looked at. Raises VideoError, with the reason, where that is not known."""
+        if path in self._unknown:
+            raise VideoError(self._unknown[path])
+        try:
+            return self._of(path)
+        except KeyError:
+            raise VideoError("the file was changed while its header was read") from None
+
+    def _of(self, path: Path) -> float:
+        """Raises KeyError for a file that was never looked at, or was changed since."""
         if path == Path():
             raise VideoError("its annotation names no video")
-        try:
-            about = path.stat()
-        except OSError as error:
-            raise VideoError(f"no such file: {path}") from error
-        key, state = str(path.resolve()), [about.st_size, about.st_mtime_ns]
+        key, state = str(path.resolve()), _state(path)
         match self._known.get(key):
             case [size, time, int() | float() as seconds] if [size, time] == state:
                 return float(seconds)
-        duration = probe(path).duration_s
-        if duration is not None:
-            self._known[key] = [*state, duration]
-            self._changed = True
-        return duration
+        raise KeyError(key)
+
+
+def _state(path: Path) -> list[float]:
+    """By which a change of the file is known."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise VideoError(f"no such file: {path}") from error
+    return [about.st_size, about.st_mtime_ns]

@@ -25,7 +25,7 @@ from vamba_eval.contracts import (
     Task,
     Video,
 )
-from vamba_eval.files import user_cache
+from vamba_eval.files import remove_unfinished, user_cache
 from vamba_eval.progress import Display
 from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, extract_vamba, score_choice
@@ -72,6 +72,7 @@ class Synthetic(Task):
         folder = (Path(data_root) if data_root and local else user_cache()) / self.name / f"v{self.version}"
         folder.mkdir(parents=True, exist_ok=True)
         videos = [video(folder, duration, n) for duration in DURATIONS_S for n in range(VIDEOS_PER_DURATION)]
+        remove_unfinished(folder)
         if missing := [(each, script) for each, script in videos if not each.path.exists()]:
             with Display() as display, display.bar("generating videos", len(missing)) as bar:
                 for each, script in missing:

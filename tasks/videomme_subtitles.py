@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ class VideoMMESubtitles(VideoMME):
         """Raises VideoError for subtitles that cannot be read, and for frames that have no time."""
         protocol = asked_as(protocol, "official")
         if protocol == "lmms-eval":
-            text = "No subtitles available" if video.subtitles is None else _lmms_text(video.path, video.subtitles)
+            text = _lmms_text(video, clip)
             instruction = INSTRUCTION.format("the video and the subtitles")
             options = question.extra["options"]
             parts = ["This video's subtitles are listed below: ", text, instruction, question.text, *options]
@@ -87,11 +86,24 @@ def _shown_text(path: Path, times_s: tuple[float, ...], *, at_end: bool) -> str:
     return "\n".join(line.marked for line in lines if line.marked.strip())
 
 
+def _lmms_text(video: Video, clip: Clip | None) -> str:
+    """Lines of 32 moments of the video, whichever frames the model sees, as lmms-eval chooses them.
+
+    By the rate and the number of frames that the file's header states, which is what OpenCV has. In the place of what
+    is not an .mp4 lmms-eval looks for a file that is not there, and so chooses no line.
+    """
+    if video.subtitles is None:
+        return "No subtitles available"
+    header = None if clip is None else clip.header
+    if header is None:
+        raise VideoError("which subtitles lmms-eval shows depends on the header of the video file, which is not known")
+    known = video.path.suffix == ".mp4" and header.fps > 0 and header.frames
+    return _lines_shown(video.subtitles, *((header.fps, header.frames or 0) if known else (0.0, 0)))
+
+
 @lru_cache(maxsize=2)
-def _lmms_text(video_path: Path, subtitle_path: Path) -> str:
-    """Lines of 32 moments of the video, whichever frames the model sees, as lmms-eval chooses them."""
+def _lines_shown(subtitle_path: Path, fps: float, frames: int) -> str:
     lines = _lmms_lines(subtitle_path)
-    fps, frames = _stated_rate_and_frames(video_path)
     spans = [(int(start * fps), int(end * fps)) for start, end in lines]
     chosen = []
     for frame in np.linspace(0, frames - 1, _LMMS_FRAMES, dtype=int).tolist():
@@ -120,25 +132,3 @@ def _seconds(clock: str) -> float:
     hours, minutes, rest = clock.split(":")
     seconds, milliseconds = rest.split(",")
     return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(milliseconds) / 1000
-
-
-def _stated_rate_and_frames(path: Path) -> tuple[float, int]:
-    """Frames a second and number of frames as OpenCV has them, from the header.
-
-    (0, 0) for what is not an .mp4: there lmms-eval looks for a file that is not there, and so chooses no line.
-    """
-    import av
-
-    from vamba_eval.video.packets import open_video
-
-    if path.suffix != ".mp4":
-        return 0.0, 0
-    try:
-        with open_video(path) as container:
-            stream = container.streams.video[0]
-            fps = float(stream.average_rate or 0)
-            seconds = container.duration / av.time_base if container.duration else 0.0
-            frames = stream.frames or floor(seconds * fps + 0.5)
-    except (av.FFmpegError, IndexError) as error:
-        raise VideoError(f"{path} cannot be opened: {error}") from error
-    return fps, frames

@@ -38,7 +38,7 @@ NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 150 * 2**20}
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes, each with a GPU by its own account."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_kill_child_processes_on_worker_exit": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
     from ray.cluster_utils import Cluster
 
     before = left_behind()
@@ -96,8 +96,7 @@ def records_of(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def left_behind() -> set[str]:
-    """Clips' and objects' memory with a name. Not semaphores: those of a node that is killed whole, with the process
-    that would remove them, stay (32 bytes each)."""
+    """Clips' and objects' memory with a name."""
     return {name for name in os.listdir("/dev/shm") if name.startswith(("plasma", "vamba"))}
 
 

@@ -24,6 +24,7 @@ from benchmark_files import (
     write_mvbench,
     write_videomme,
 )
+from vamba_eval.tasks._annotations import Collector
 
 from vamba_eval import Leaderboard, evaluate, load_task
 from vamba_eval.contracts import Catalogue, Clip, Measure, Question, Score, ScoredRecord, Task, UserError, Video
@@ -374,3 +375,56 @@ def lost(folder: Path, task: str, source: str) -> None:
     info = read_info(folder)
     info["tasks"][task]["source"] = source
     (folder / "run.json").write_text(json.dumps(info))
+
+
+# -------------------------------------------------------------------------------------- nothing has another's label
+
+
+def test_labels_in_any_script(cli: Cli, tmp_path: Path) -> None:
+    models = [f"{label}=constant" for label in ("模型一", "模型二", "модель", "प्रतिमान")]
+    for label in models:  # one by one, too, they are not each other's
+        run(tmp_path, Own(), models=[label])
+    names = {path.name for path in tmp_path.rglob("*.jsonl")}
+    assert names == {f"own.{label.partition('=')[0]}.jsonl" for label in models}
+    assert all(len(list(read_records(path))) == 4 for path in tmp_path.rglob("*.jsonl"))
+    status, out, _ = cli("leaderboard", tmp_path)
+    assert status == 0 and "模型一" in out and "模型二" in out
+
+
+def test_answers_are_not_relabelled_when_run_json_is_lost(tmp_path: Path) -> None:
+    run(tmp_path, Own(), models=["constant"], sampling={"num_frames": 4})
+    (about,) = tmp_path.rglob("run.json")
+    (path,) = tmp_path.rglob("*.jsonl")
+    before = path.read_bytes()
+    about.unlink()
+    for different in ({"sampling": {"num_frames": 64}}, {"generation": {"max_new_tokens": 7}}, {}):
+        with pytest.raises(UserError, match=r"no run\.json says how they were given"):
+            run(tmp_path, Own(), models=["constant"], **different)
+    board = run(tmp_path, Own(), models=["constant"], sampling={"num_frames": 4})
+    assert path.read_bytes() == before, "nothing is asked again"
+    assert read_info(about.parent)["tasks"]["own"]["sampling"]["num_frames"] == 4 and len(board.results) == 1
+
+
+def test_one_id_for_two_parts_of_a_video(caplog: pytest.LogCaptureFixture) -> None:
+    """Rows are asked about the part that each names; one that cannot be asked names none."""
+    task = Own()
+    collector = Collector(task)
+    path, other = Path("v.mp4"), Path("w.mp4")
+    collector.broken("row 0", "no question", "v", path)
+    collector.add("row 1", "v", path, question("q1"), start_s=0.0, end_s=10.0)
+    collector.add("row 2", "v", path, question("q2"), start_s=10.0, end_s=20.0)
+    collector.broken("row 3", "no question", "v", path)
+    collector.add("row 4", "v", path, question("q4"), start_s=0.0, end_s=10.0)
+    collector.add("row 5", "v", other, question("q5"), start_s=0.0, end_s=10.0)
+    collector.add("row 6", "v", path, question("q6"), start_s=10.0, end_s=20.0, duration_s=30.1)
+    shown = {
+        each.id: (each.path, each.start_s, each.end_s, each.cluster, [q.id for q in each.questions])
+        for each in collector.videos()
+    }
+    assert shown == {
+        "v": (path, 0.0, 10.0, None, ["row 0", "q1", "row 3", "q4"]),
+        "v#2": (path, 10.0, 20.0, "v", ["q2", "q6"]),
+        "v#3": (other, 0.0, 10.0, "v", ["q5"]),
+    }
+    defects = [str(defect) for defect in task.defects if "occurs again" in str(defect)]
+    assert [defect.partition(":")[0] for defect in defects] == ["row 2", "row 5"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vamba_eval.contracts import UserError
-from vamba_eval.files import locked, replace_bytes, replace_text, replacing, user_cache
+from vamba_eval.files import locked, remove_unfinished, replace_bytes, replace_text, replacing, user_cache
+from vamba_eval.store.runs import Run
 
 
 def test_a_file_is_replaced_all_at_once(tmp_path: Path) -> None:
@@ -33,6 +34,32 @@ def test_what_fails_leaves_the_file_as_it_was(tmp_path: Path, error: BaseExcepti
         aside.write_text("half")
         raise error
     assert path.read_text() == "before" and os.listdir(tmp_path) == ["file.txt"]
+
+
+_AT_WORK = """
+import sys, time
+from pathlib import Path
+from vamba_eval.files import replacing
+with replacing(Path(sys.argv[1])) as aside:
+    aside.write_text("half")
+    print(aside, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_one_is_at_work_on_is_not(tmp_path: Path) -> None:
+    (tmp_path / "mine.tmp").write_text("somebody's own")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", _AT_WORK, str(tmp_path / "run.json")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        aside = Path(process.stdout.readline().strip())
+        remove_unfinished(tmp_path)
+        assert aside.read_text() == "half"
+        process.kill()
+    assert aside.exists()
+    with Run(tmp_path, {}):
+        assert sorted(os.listdir(tmp_path)) == [".lock", "mine.tmp", "run.json"]
 
 
 def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:

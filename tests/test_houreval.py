@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from stored import latest_records
 from videos import picture
 
 from vamba_eval import Question, Video, evaluate, load_task
-from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError
+from vamba_eval.contracts import GenerationSettings, ScoredRecord, UserError, VideoInfo
+from vamba_eval.reading import headers
 from vamba_eval.score.statistics import summarize
 from vamba_eval.video import read
 
@@ -46,13 +47,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose headers are read."""
     names: list[str] = []
-    probe = read.probe
+    honest = headers.headers
 
-    def watched(path: Path) -> read.VideoInfo:
-        names.append(path.name)
-        return probe(path)
+    def watched(paths: list[Path]) -> Iterator[tuple[Path, VideoInfo | str]]:
+        names.extend(path.name for path in paths)
+        return honest(paths)
 
-    monkeypatch.setattr(read, "probe", watched)
+    monkeypatch.setattr(headers, "headers", watched)
     return names
 
 

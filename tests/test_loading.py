@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from limited_memory import in_group, limited_memory
 from PIL import Image
 from stored import latest_records
 from videos import X264_CLOSED, make_video, picture, remux
@@ -30,6 +31,7 @@ from vamba_eval.reading import reader as reader_module
 from vamba_eval.reading import worker
 from vamba_eval.reading.reader import Loaded, Reader, Reading
 from vamba_eval.video import others
+from vamba_eval.video.canvas import Hooks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLUGINS = Path(__file__).parent / "plugins.py"
@@ -76,20 +78,31 @@ def _evil_serve(request: worker.ReadRequest, buffer: str) -> worker.ReadResult:
         for _ in range(40):
             hooks.alive()
             time.sleep(0.1)
+    if request.backend == "pyav" and "kill" in name:
+        mark = request.path.with_suffix(".killed")
+        if "always" in name or not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
     if not honest and "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
-    if not honest and "eat" in name:
+    if not honest and ("eat" in name or "endless" in name):
         original = worker.read_clip
-
-        def hungry(*arguments: object, **options: object) -> object:
-            return np.ones(40 * 2**30, dtype=np.uint8)
-
-        worker.read_clip = hungry  # type: ignore[assignment]
+        worker.read_clip = _hungry if "eat" in name else _endless  # type: ignore[assignment]
         try:
             return worker.serve(request, buffer)
         finally:
             worker.read_clip = original
     return worker.serve(request, buffer)
+
+
+def _hungry(*arguments: object, **options: object) -> object:
+    return np.ones(40 * 2**30, dtype=np.uint8)
+
+
+def _endless(*arguments: object, hooks: Hooks, **options: object) -> object:
+    while True:
+        hooks.alive()
+        time.sleep(0.05)
 
 
 _others: set[psutil.Process] = set()  # of tests before, whose models keep their readers
@@ -102,11 +115,11 @@ def others_workers() -> None:
 
 
 def workers() -> list[psutil.Process]:
-    """The test's reading processes (loky's helper for clean-up stays until the end)."""
+    """The test's reading processes."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if any("popen_loky_posix" in word for word in process.cmdline()) and process not in _others:
+            if any("vamba_eval.reading.process" in word for word in process.cmdline()) and process not in _others:
                 found.append(process)
     return found
 
@@ -142,6 +155,19 @@ def test_a_bad_video_costs_one_more_try(folder: Path, tmp_path: Path, evil: None
     assert twice.clip is None and twice.problem is not None
     assert f"{kind}_twice.mp4: pyav: " in twice.problem and said in twice.problem and f"; {second}: " in twice.problem
     assert not workers()
+
+
+def test_a_kill_from_outside_is_no_fault_of_the_decoder(folder: Path, tmp_path: Path, evil: None) -> None:
+    """Such as by the system, when memory is short: the same decoder reads once more, and another one only then."""
+    videos = [
+        Video(name, Path(shutil.copy(folder / "0.mp4", tmp_path / f"{name}.mp4")), ())
+        for name in ("kill", "kill_always")
+    ]
+    with Reader(Reading(workers=1)) as reader:
+        loads = clips(reader, videos)
+    once, always = loads["kill"].clip, loads["kill_always"].clip
+    assert once is not None and once.note == ""
+    assert always is not None and always.note.startswith("pyav: the reading process crashed (SIGKILL); read with ")
 
 
 def test_workers_may_be_there_before_the_first_video(folder: Path) -> None:
@@ -266,6 +292,47 @@ def _shared_memories() -> set[int]:
             if "vamba_eval_clip" in os.readlink(f"/proc/self/fd/{fd}"):
                 found.add(os.stat(f"/proc/self/fd/{fd}").st_ino)
     return found
+
+
+_LARGE_AND_SMALL = """
+import pathlib, sys
+from vamba_eval import FrameSampling
+from vamba_eval.contracts import Video
+from vamba_eval.reading.reader import Reader, Reading
+videos = [Video(str(n), pathlib.Path(sys.argv[1]), ()) for n in range(4)]
+large = FrameSampling(num_frames=60, shortest_edge=2000, longest_edge=3000)
+small = FrameSampling(num_frames=60, shortest_edge=64, longest_edge=64)
+with Reader(Reading(workers=int(sys.argv[2]))) as reader:
+    for sampling in (large, small):
+        for loaded in reader.clips(videos, sampling):
+            print(loaded.problem)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_clip_larger_than_the_memory_costs_its_questions(folder: Path, workers: int) -> None:
+    """Of a container of 1 GiB, in which the system would end the run."""
+    with limited_memory() as group:
+        done = in_group(group, _LARGE_AND_SMALL, folder / "0.mp4", workers)
+    assert done.returncode == 0, done.stderr
+    problems = done.stdout.splitlines()
+    assert len(problems) == 8 and problems[4:] == 4 * ["None"]
+    for problem in problems[:4]:
+        assert re.fullmatch(
+            r"a clip of 60 frames of 2000x2000 takes 687 MiB, and \d+ MiB can be had for each of \d in memory at once: "
+            r"use fewer frames or smaller ones \(--num-frames, --longest-edge\), or read fewer at once \(--workers\)",
+            problem,
+        )
+
+
+def test_reading_that_goes_on_and_on_is_ended(folder: Path, tmp_path: Path, evil: None) -> None:
+    path = Path(shutil.copy(folder / "0.mp4", tmp_path / "endless_twice.mp4"))
+    with Reader(Reading(workers=1, total_s=1)) as reader:
+        loads = clips(reader, [Video("endless", path, ()), Video("other", folder / "1.mp4", ())])
+    assert loads["other"].clip is not None
+    assert loads["endless"].problem == (
+        "reading took 1 s and was not at its end: give it longer (--read-limit), or encode the video anew"
+    )
 
 
 def test_a_clip_outlives_its_reader(folder: Path) -> None:

@@ -6,15 +6,13 @@ import errno
 import itertools
 import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import av
+import failing_files
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,26 +71,11 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def mounted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The files on a file system that gives EIO in their middle."""
-    try:
-        import fuse  # noqa: F401
-    except (ImportError, OSError):
-        pytest.skip("needs fusepy and libfuse")
     behind, mount = tmp_path_factory.mktemp("behind"), tmp_path_factory.mktemp("mount")
     for path in folder.iterdir():
         shutil.copy(path, behind / f"{errno.EIO}_{HEALTHY}_{path.name}")
-    script = Path(__file__).with_name("failing_files.py")
-    server = subprocess.Popen([sys.executable, str(script), str(behind), str(mount)], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while not os.path.ismount(mount) and server.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if not os.path.ismount(mount):
-            pytest.skip("no file system can be mounted here")
+    with failing_files.mounted(behind, mount):
         yield mount
-    finally:
-        subprocess.run(["umount", str(mount)], check=False, capture_output=True)
-        server.terminate()
-        server.wait(10)
 
 
 @backends

@@ -138,6 +138,62 @@ def test_broken_and_foreign_places_are_named(tmp_path: Path) -> None:
 def test_names_become_one_path_component() -> None:
     assert safe_name("a/b c.py:X") == "a-b-c-py-X"
     assert safe_name("...") == "run"
+    assert safe_name("模型一/7B") == "模型一-7B" and safe_name("कि") != safe_name("का")
+    assert safe_name("cafe\u0301") == safe_name("café") == "café", "however it was typed"
+    assert safe_name("half \ud83d of a pair\0") == "half-of-a-pair"
+
+
+def begun(folder: Path, frames: int = 4, questions: tuple[str, ...] = ("q1",)) -> Path:
+    """A run of one task and model with answers; its record file."""
+    with Run(folder, HERE) as run:
+        run.register_task("t", {"num_frames": frames}, COUNTS, [])
+        run.note_preset("t", "p")
+        run.register_model("m", {"adapter": "x"})
+        records = run.records("t", "m")
+        for question in questions:
+            records.append(record(question))
+        records.close()
+    return records.path
+
+
+@pytest.mark.parametrize("lost", ["deleted", "moved away, as it was cut off"])
+def test_answers_whose_run_json_is_lost_keep_what_they_are(tmp_path: Path, lost: str) -> None:
+    path = begun(tmp_path)
+    about, before = tmp_path / "run.json", path.read_bytes()
+    if lost == "deleted":
+        about.unlink()
+    else:
+        about.write_text(about.read_text()[:100])
+        with pytest.raises(UserError, match="move that file away, but nothing else, and give the run's own command"):
+            begun(tmp_path)
+        about.rename(tmp_path / "aside")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"holds answers, and no run\.json says how they were given"):
+            begun(tmp_path, frames=64)
+        assert path.read_bytes() == before and not read_info(tmp_path)["tasks"]
+    begun(tmp_path, questions=("q2",))
+    assert latest(path).keys() == {"q1", "q2"} and path.read_bytes().startswith(before)
+    info = read_info(tmp_path)
+    assert info["tasks"]["t"] == {"num_frames": 4}
+    assert info["environments"] == [{"lost": 0, "packages": {}, "hardware": {}}, HERE]
+
+
+def test_answers_of_earlier_versions_without_run_json_are_not_relabelled(tmp_path: Path) -> None:
+    (tmp_path / "t.m.jsonl").write_text(json.dumps({**OLD, "task": "t", "model": "m"}) + "\n")
+    with pytest.raises(UserError, match="or by an earlier version"):
+        begun(tmp_path)
+
+
+def test_a_record_whose_id_was_damaged_is_none(tmp_path: Path) -> None:
+    path = begun(tmp_path, questions=("q1", "q2"))
+    text = path.read_text()
+    for damaged in (text.replace('"q2"', '"q3"'), text.replace('"video": "v"', '"video": "w"', 1)):
+        assert damaged != text
+        path.write_text(damaged)
+        assert len(latest(path)) == 1
+        begun(tmp_path, questions=("q1", "q2"))
+        assert latest(path).keys() == {"q1", "q2"}
+    assert "checksum" not in latest(path)["q1"].to_json(), "of a record that becomes another question's"
 
 
 OLD = {

@@ -12,6 +12,7 @@ import random
 import re
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,20 @@ from test_tasks import questions
 from videos import X264_OPEN, make_video, remux
 
 from vamba_eval import Clip, FrameSampling, Question, Video, evaluate, load_adapter, load_task, read_clip
-from vamba_eval.contracts import Answer, GenerationSettings, ModelAdapter, ScoredRecord, UserError, VideoError
+from vamba_eval.contracts import (
+    Answer,
+    GenerationSettings,
+    ModelAdapter,
+    ScoredRecord,
+    Task,
+    UserError,
+    VideoError,
+    VideoInfo,
+)
+from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.score.letters import extract_videomme
 from vamba_eval.score.statistics import summarize
+from vamba_eval.video.read import probe
 
 # ------------------------------------------------------------------------------------------ Video-MME's files
 
@@ -101,6 +113,14 @@ def clip_of(video: Video, **sampling: Any) -> Clip:
     return read_clip(video.path, FrameSampling(shortest_edge=None, longest_edge=None, **sampling))
 
 
+def prompt_with_header(task: Task, video: Video, question: Question) -> str:
+    """The prompt under lmms-eval's protocol, as a run has it: those who read the video say what its header states."""
+    with Reader(Reading(workers=0)) as reader:
+        (loaded,) = reader.clips([video], FrameSampling(num_frames=1), headers=True)
+    assert loaded.clip is not None
+    return task.prompt(video, question, "lmms-eval", loaded.clip)
+
+
 # ------------------------------------------------------------------------------------- Video-MME with subtitles
 
 
@@ -117,9 +137,9 @@ def test_lmms_eval_s_prompts_with_subtitles(videomme: Path, monkeypatch: pytest.
             with pytest.raises(ValueError):
                 lmms_videomme.videomme_doc_to_text_subtitle(row, kwargs)
             with pytest.raises(VideoError, match="cannot be read as lmms-eval reads them"):
-                task.prompt(*known[row["question_id"]], "lmms-eval", None)
+                prompt_with_header(task, *known[row["question_id"]])
             continue
-        prompt = task.prompt(*known[row["question_id"]], "lmms-eval", None)
+        prompt = prompt_with_header(task, *known[row["question_id"]])
         assert prompt == lmms_videomme.videomme_doc_to_text_subtitle(row, kwargs)
         shown[shape] = prompt.partition("\nSelect the best answer")[0]
     assert shown["none"].endswith("listed below: \nNo subtitles available")
@@ -137,7 +157,7 @@ def test_lmms_eval_shows_lines_out_of_order_and_none_of_other_endings(
     task = load_task("videomme_subtitles")
     row = videomme_rows(2)[3]
     video, question = questions(task.load(videomme))[row["question_id"]]
-    prompt = task.prompt(video, question, "lmms-eval", None)
+    prompt = prompt_with_header(task, video, question)
     numbers = [int(n) for n in re.findall(r"^word (\d+)$", prompt, re.MULTILINE)]
     assert numbers != sorted(numbers), "else the order of a set would not matter"
     for ending in ("mkv", "MP4"):
@@ -147,7 +167,7 @@ def test_lmms_eval_shows_lines_out_of_order_and_none_of_other_endings(
         try:
             (loaded,) = [each for each in load_task("videomme_subtitles").load(videomme) if each.id == video.id]
             assert loaded.path == path
-            prompt = task.prompt(loaded, question, "lmms-eval", None)
+            prompt = prompt_with_header(task, loaded, question)
             assert prompt == lmms_videomme.videomme_doc_to_text_subtitle(row, kwargs)
             assert prompt.startswith("This video's subtitles are listed below: \n\nSelect")
         finally:
@@ -247,9 +267,13 @@ def test_what_is_missing_is_said(videomme: Path, tmp_path: Path) -> None:
     clip = Clip(np.zeros((1, 2, 2, 3), np.uint8), np.array([np.nan]), np.array([2]), float("nan"), float("nan"))
     with pytest.raises(VideoError, match="have no times"):
         task.prompt(videos[0], videos[0].questions[0], "official", clip)
+    with pytest.raises(VideoError, match="depends on the header"):
+        task.prompt(videos[0], videos[0].questions[0], "lmms-eval", clip)
+    header = VideoInfo("h264", 2, 2, 1.0, 9.0, 9)
+    with_times = Clip(clip.frames, np.ones(1), np.ones(1), 1.0, 9, header=header)
     for protocol in ("official", "lmms-eval"):
         with pytest.raises(VideoError, match=r"vid_2\.srt"):
-            task.prompt(videos[2], videos[2].questions[0], protocol, Clip(clip.frames, np.ones(1), np.ones(1), 1.0, 9))
+            task.prompt(videos[2], videos[2].questions[0], protocol, with_times)
 
 
 def test_parts_of_videomme(videomme: Path) -> None:
@@ -599,7 +623,7 @@ def test_the_pages_show_the_prompts_to_the_letter(tmp_path: Path) -> None:
     for protocol in load_task("videomme").protocols:
         prompt = load_task("videomme").prompt(video, question, protocol, None)
         assert shows(page, prompt)
-        spoken = load_task("videomme_subtitles").prompt(video, question, protocol, clip)
+        spoken = load_task("videomme_subtitles").prompt(video, question, protocol, replace(clip, header=probe(path)))
         assert shows(page, spoken if protocol == "lmms-eval" else spoken.removesuffix(f"\n{prompt}"))
 
     page = (DOCS / "longvideobench.md").read_text()

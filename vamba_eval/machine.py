@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +60,50 @@ def gpu_driver() -> dict[str, Any]:
 def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that can still be had here: of the machine, or of what its control groups (a container, SLURM, systemd)
+    leave to this process."""
+    import psutil
+
+    return min([psutil.virtual_memory().available, *_left_by_groups()])
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Where a version of control groups says how much memory a group may have, has, and would give back at once."""
+
+    root: Path
+    limit: str
+    usage: str
+    idle: str  # of memory.stat: pages of files not used lately; what is left is the working set, as Kubernetes counts
+
+
+_V1 = _Groups(Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Groups(Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file")
+
+
+def _left_by_groups() -> Iterator[int]:
+    """What each limited group that holds this process leaves; none where the system has no such thing."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            version = _V1 if controllers else _V2
+            own = version.root / path.lstrip("/")
+            for folder in (own, *own.parents):
+                if folder.is_relative_to(version.root) and (left := _left_in(folder, version)) is not None:
+                    yield left
+
+
+def _left_in(folder: Path, version: _Groups) -> int | None:
+    with suppress(OSError, ValueError):  # the root has no limit, and "max" is none
+        limit, used = (int((folder / name).read_text()) for name in (version.limit, version.usage))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(stat.get(version.idle, 0)))
+    return None
 
 
 # What RuntimeErrors of torch's allocator for the CPU say, and C++'s own error behind them.

@@ -118,6 +118,12 @@ def _add_reading(parser: Parser) -> None:
         choices=("auto", "cpu", "gpu"),
         help="decode on the cores, on an NVIDIA GPU's own video decoders, or (auto, the default) on both: same frames",
     )
+    add(
+        "--read-limit",
+        type=float,
+        metavar="S",
+        help="give up a video whose reading takes S seconds in all, whatever its progress (default: 14400, four hours)",
+    )
     add("--worker-memory-gb", type=float, metavar="N", help="GiB that one process may use for decoding (default: 8)")
     add(
         "--clip-cache",
@@ -231,6 +237,7 @@ def _run(args: Namespace) -> int:
             backend=args.video_backend,
             workers=args.workers,
             stall_s=args.read_timeout,
+            total_s=args.read_limit,
             memory_gb=args.worker_memory_gb,
             decode_on=args.decode_on,
             cache=args.clip_cache,

@@ -39,7 +39,7 @@ from vamba_eval.contracts.score import (
 )
 from vamba_eval.contracts.task import Ask, Task
 from vamba_eval.contracts.training import Training
-from vamba_eval.contracts.video import LETTERS, Clip, Question, Trial, Video
+from vamba_eval.contracts.video import LETTERS, Clip, Question, Trial, Video, VideoInfo
 
 __all__ = [
     "BOUNDS",
@@ -83,6 +83,7 @@ __all__ = [
     "Verdict",
     "Video",
     "VideoError",
+    "VideoInfo",
     "error_text",
     "first_line",
     "mean",

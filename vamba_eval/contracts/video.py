@@ -89,6 +89,22 @@ class Video:
     cluster: str | None = None
 
 
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file's header says of its video, right or wrong; decoders are not asked.
+
+    ``fps`` is NaN, ``duration_s`` (in seconds) and ``frames`` are None where it says nothing; where it states no number
+    of frames that is what its length and rate make.
+    """
+
+    codec: str
+    width: int
+    height: int
+    fps: float
+    duration_s: float | None
+    frames: int | None = None
+
+
 @dataclass
 class Clip:
     """The sampled frames of one video.
@@ -106,6 +122,7 @@ class Clip:
                     ``frames``, or why it has none
     path            the file that holds what the frames are of and nothing else, for a service that samples by itself;
                     None for a part of a file, a folder of frames, frames in another order, and where it is not known
+    header          what the file says of itself, for a task whose prompts need a clip: a task opens no file
     """
 
     frames: np.ndarray
@@ -117,6 +134,7 @@ class Clip:
     captions: tuple[tuple[int, str], ...] = ()
     parts: tuple[np.ndarray | str, ...] = ()
     path: Path | None = None
+    header: VideoInfo | None = None
 
     def part(self, number: int) -> Clip:
         """The clip that the sampling of that number would have given alone. Raises VideoError, as it would have."""
@@ -124,7 +142,7 @@ class Clip:
         if isinstance(chosen, str):
             raise VideoError(chosen)
         times, indices = self.timestamps_s[chosen], self.frame_indices[chosen]
-        return Clip(self.frames[chosen], times, indices, self.source_fps, self.duration_s, self.note)
+        return replace(self, frames=self.frames[chosen], timestamps_s=times, frame_indices=indices, parts=())
 
     def shuffled(self, seed: str) -> Clip:
         """The same frames in another order, the same for the same ``seed``; their times stay in order, so that a model

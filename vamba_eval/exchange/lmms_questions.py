@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vamba_eval.contracts import LETTERS, InLmmsEval, Question, Task, Video, VideoError
-from vamba_eval.exchange.lmms_files import PROTOCOL, Log, dictionaries_in, number_in, prompt_in
+from vamba_eval.exchange.lmms_files import Log, dictionaries_in, number_in, prompt_in
 from vamba_eval.score.scored import scored_record
 from vamba_eval.store.records import Record
 
@@ -121,8 +121,8 @@ def other_prompts(
 
 
 def _prompt_of(task: Task, video: Video, question: Question, protocol: str) -> str | None:
-    """What ``protocol`` asks; None where it takes frames to tell, and for subtitles that cannot be read."""
-    if protocol not in task.protocols or (task.prompts_need_clip and protocol != PROTOCOL):
+    """What ``protocol`` asks; None where it takes a clip to tell, and for subtitles that cannot be read."""
+    if protocol not in task.protocols or task.prompts_need_clip:
         return None
     try:
         return task.prompt(video, question, protocol, None)

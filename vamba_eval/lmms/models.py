@@ -89,7 +89,8 @@ class _Model(lmms):
     batch_size        prompts about one video answered at once, where the adapter can
     system_prompt     the adapter's ``system``
     reasoning_prompt  text put behind each question
-    workers, clip_cache, clip_cache_gb, read_timeout, worker_memory_gb, video_backend, decode_on  as in run_eval.py
+    workers, clip_cache, clip_cache_gb, read_timeout, read_limit, worker_memory_gb, video_backend, decode_on
+                      as in run_eval.py
     option_score      what loglikelihood returns: loss (default; the mean over tokens, whose smallest lmms-eval's
                       multiple-choice tasks take) or logprob (the sum, as its interface says)
 
@@ -130,6 +131,7 @@ class _Model(lmms):
         video_backend: str | None = None,
         workers: int | None = None,
         read_timeout: float | None = None,
+        read_limit: float | None = None,
         worker_memory_gb: float | None = None,
         decode_on: str | None = None,
         clip_cache: str | None = None,
@@ -189,6 +191,7 @@ class _Model(lmms):
             backend=video_backend,
             workers=workers,
             stall_s=read_timeout,
+            total_s=read_limit,
             memory_gb=worker_memory_gb,
             decode_on=decode_on,
             cache=clip_cache,

@@ -12,28 +12,24 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError, first_line
-from vamba_eval.machine import available_cores
+from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError, VideoInfo
+from vamba_eval.machine import available_cores, available_memory
 from vamba_eval.reading.cache import ClipCache, frames_digest
-from vamba_eval.reading.worker import Address, Buffer, ReadRequest, ReadResult, begin_worker, read, serve
+from vamba_eval.reading.process import Process, end
+from vamba_eval.reading.worker import Buffer, Limits, ReadRequest, ReadResult, begin_worker, read, serve
 from vamba_eval.video import others
 from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.nvdec import GpuError, check_gpu
-from vamba_eval.video.read import VideoInfo, check_backend, check_decode_on
-
-if TYPE_CHECKING:
-    from pebble import ProcessFuture, ProcessPool
+from vamba_eval.video.read import check_backend, check_decode_on
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +37,10 @@ _WATCH_EVERY_S = 0.5
 _LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
 _PAUSE_S = 5.0  # a wait that is longer by this was a pause of the whole run: Ctrl-Z, a container that is paused
 _BEGIN_S = 120.0  # for workers to start and to load their decoder, from a slow disk too
+_CLIPS_SHARE = 0.8  # of the memory that can be had; models make something of a clip
+_MOST_STARTS = 3  # that fail, of each worker
+_MOST_HELD = 16  # processes that do not die; each keeps its memory
+_FROM_OUTSIDE = ("SIGKILL", "SIGTERM")  # such as by the system, when memory is short
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Reading:
     workers     processes that read; None for as many as the cores suggest, 0 to read in the calling process,
                 where nothing can be killed
     stall_s     reading that makes no progress for this many seconds is ended
+    total_s     so is reading that takes this many in all, whatever its progress
     memory_gb   what one worker may use beside its clip, in GiB
     cache       a directory that keeps clips for later runs
     cache_gb    its size in GiB; what was not used for longest goes first
@@ -60,6 +61,7 @@ class Reading:
     backend: str = "pyav"
     workers: int | None = None
     stall_s: float = 60.0
+    total_s: float = 4 * 3600.0  # a film of two hours, decoded whole at half its speed, as a slow core does HEVC
     memory_gb: float = 8.0
     cache: str | Path | None = None
     cache_gb: float = 100.0
@@ -72,7 +74,7 @@ class Reading:
             raise ValueError(f"workers must not be negative: {self.workers}")
         if self.memory_gb < _LEAST_MEMORY_GB:
             raise ValueError(f"a worker needs {_LEAST_MEMORY_GB} GiB at least, not {self.memory_gb}")
-        for name in ("stall_s", "cache_gb"):
+        for name in ("stall_s", "total_s", "cache_gb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
@@ -85,6 +87,7 @@ class Loaded:
     seconds     what reading took, in the process that read
     saved_s     if the clip came from the cache: the seconds of reading that this saved; else None
     info        what the header says, where the video was only checked
+    missing     no such file was there, when the video was only checked
     """
 
     video: Video
@@ -94,6 +97,7 @@ class Loaded:
     seconds: float = 0.0
     saved_s: float | None = None
     info: VideoInfo | None = None
+    missing: bool = False
 
     def part(self, number: int) -> Loaded:
         """What the sampling of that number in a ladder would have given alone."""
@@ -144,9 +148,15 @@ class Reader:
         if reading.cache is not None:
             with ClipCache(reading.cache, reading.cache_gb) as cache:
                 cache.tidy()
-        self._pool: ProcessPool | None = None
+        num_clips = self.workers + 2
+        self._limits = Limits(
+            reading.total_s, reading.stall_s, num_clips, int(available_memory() * _CLIPS_SHARE) // num_clips
+        )
+        self._processes: list[Process] = []
+        self._left: list[Process] = []  # killed, and not waited for
+        self._at: dict[Process, _PendingRead] = {}
         self._starter = ThreadPoolExecutor(1, "video-reader")
-        self._broken_pools = 0
+        self._failed_starts = 0  # one after the other
         self._looked = self._awake_since = 0.0  # when workers were last looked at, and since when all do their work
         self._cache_works = True
 
@@ -157,47 +167,56 @@ class Reader:
         self.close()
 
     def start(self) -> None:
-        """Have the worker processes ready; else the first video waits for them."""
-        if self.workers:
-            self._starter.submit(lambda: self._processes().schedule(os.getpid)).result().result()
+        """Have the worker processes begin; else the first videos wait for them."""
+        while len(self._processes) < self.workers:
+            self._start_process()
 
     def close(self) -> None:
-        """End all workers."""
-        self._stop_pool()
+        """End all workers, but wait for none that the system does not let go."""
+        end([*self._processes, *self._left])
+        self._processes, self._left = [], []
+        self._at.clear()
         self._starter.shutdown()
-
-    def _stop_pool(self) -> None:
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
 
     def clips(
         self,
         videos: Sequence[Video],
         sampling: Sampling | Callable[[Video], Sampling] | None,
         stop: threading.Event | None = None,
+        *,
+        headers: bool = False,
     ) -> Generator[Loaded]:
         """Read each video once, ahead of the caller; what is ready first comes first. ``sampling`` may be a function
-        that gives each video its own; with none, only see that each opens.
+        that gives each video its own; with none, only see that each opens. With ``headers`` each clip says what those
+        of its file state.
 
         At most two clips more than there are workers are in memory, the one in the caller's hands included. Ends
         early when ``stop`` is set by another thread.
         """
-        return self._run(videos, sampling, stop or threading.Event())
+        return self._run(videos, sampling, stop or threading.Event(), headers)
 
     def check(self, videos: Sequence[Video], stop: threading.Event | None = None) -> Generator[Loaded]:
         """For a model that looks at no video: only see that each opens, so that it faces the questions that
-        others face. Where a benchmark's videos are not there at all, its annotations are enough."""
-        if any(video.path.exists() for video in videos):
-            return self.clips(videos, None, stop)
-        return (Loaded(video) for video in videos)
+        others face. Where a benchmark's videos are not there at all, its annotations are enough: so those that are
+        missing are held back until one is there. The workers look, as looking may hang as well."""
+        missing: list[Loaded] | None = []
+        for loaded in self.clips(videos, None, stop):
+            if missing is not None and loaded.missing:
+                missing.append(loaded)
+                continue
+            if missing is not None:
+                yield from missing
+                missing = None
+            yield loaded
+        if missing is not None and len(missing) == len(videos):  # else it was stopped
+            yield from (Loaded(video) for video in videos)
 
     def _run(
         self,
         videos: Sequence[Video],
         sampling: Sampling | Callable[[Video], Sampling] | None,
         stop: threading.Event,
+        headers: bool,
     ) -> Generator[Loaded]:
         waiting = deque(videos)
         reads: list[_PendingRead] = []
@@ -207,8 +226,10 @@ class Reader:
             bounds = (video.start_s, video.end_s)
             cache = (how.cache, how.cache_gb)
             own = sampling(video) if callable(sampling) else sampling
-            request = ReadRequest(video.path, own, *bounds, how.backend, threads, *cache, video.frames_per_second)
-            return replace(request, decode_on=how.decode_on, gpu_share=max(1, self.workers))
+            rate, place = video.frames_per_second, (self._decode_on, max(1, self.workers))
+            return ReadRequest(
+                video.path, own, *bounds, how.backend, threads, *cache, rate, headers, self._limits, *place
+            )
 
         if self.workers == 0:
             for video in videos:
@@ -223,7 +244,7 @@ class Reader:
                 threads = max(1, self._cores // min(self.workers, len(waiting)))
                 video = waiting.popleft()
                 reads.append(_PendingRead(video, request_for(video, threads)))
-                self._send(reads[-1])
+            self._hand_out(reads)
 
         try:
             top_up()
@@ -237,7 +258,7 @@ class Reader:
                 del pending
         finally:
             for pending in reads:
-                pending.abandon()
+                self._abandon(pending)
 
     def _loaded(self, video: Video, result: ReadResult) -> Loaded:
         if result.cache_problem and self._cache_works:
@@ -245,156 +266,173 @@ class Reader:
             self._cache_works = False
         if result.clip is not None and result.clip.note:
             log.warning("%s: %s", video.path, result.clip.note)
-        return Loaded(video, result.clip, result.problem, result.digest, result.seconds, result.saved_s, result.info)
+        facts = (result.problem, result.digest, result.seconds, result.saved_s, result.info, result.missing)
+        return Loaded(video, result.clip, *facts)
 
     def _next_done(self, reads: Sequence[_PendingRead], stop: threading.Event) -> _PendingRead | None:
         """The first that is ready, in the order of their start; None once ``stop`` is set."""
-        since = looked = time.monotonic()
+        looked = time.monotonic()
         if looked - self._looked > _PAUSE_S:  # by the model's work or a pause, which is not known here
             self._awake_since = max(
                 self._awake_since, looked + min(_PAUSE_S, self.reading.stall_s) - self.reading.stall_s
             )
         while not stop.is_set():
             for pending in reads:
-                if pending.future.done() and self._take(pending):
+                if pending.result is not None:
                     return pending
-            self._see_to_pool(reads, max(since, self._awake_since))
-            looked = time.monotonic()
-            wait([pending.future for pending in reads], timeout=_WATCH_EVERY_S, return_when=FIRST_COMPLETED)
-            self._looked = time.monotonic()
-            if self._looked - looked > _WATCH_EVERY_S + _PAUSE_S:  # the workers stood still as well
-                self._awake_since = self._looked
-            for pending in reads:
-                silent_s = min(pending.buffer.silent_s(), self._looked - self._awake_since)
-                if not pending.future.done() and silent_s > self.reading.stall_s:
-                    pending.stalled = True
-                    pending.buffer.kill_worker()
+            self._hand_out(reads)
+            self._watch()
         return None
 
-    def _take(self, pending: _PendingRead) -> bool:
-        """Take the outcome of a finished attempt; False if another one was begun."""
-        from pebble import ProcessExpired
+    def _hand_out(self, reads: Sequence[_PendingRead]) -> None:
+        """Have workers read what nobody reads yet, in its order; start those that are missing."""
+        open_ = [pending for pending in reads if pending.result is None and pending not in self._at.values()]
+        free = [process for process in self._processes if process not in self._at]
+        while len(free) < len(open_) and len(self._processes) < self.workers:
+            free.append(self._start_process())
+        ready = [process for process in free if process.ready and process.killed is None and not process.dead]
+        for pending, process in zip(open_, ready, strict=False):
+            pending.renew_buffer()  # who had the old one may not be dead yet
+            self._at[process] = pending
+            process.send((serve, (pending.request, pending.buffer.address)))
 
-        try:
-            result = pending.future.result()
-        except ProcessExpired as error:
-            stood_still = f"reading made no progress for {self.reading.stall_s:g} s"
-            crashed = f"the reading process crashed ({_cause(error.exitcode)})"
-            result = ReadResult(problem=stood_still if pending.stalled else crashed, try_another=True)
-        except BrokenProcessPool as error:  # a worker died at rest, or none could be started
-            if pending.pool is self._pool:  # else another one's misfortune, and a new pool is there
-                self._restart_pool(error)
-            pending.renew_buffer()
-            self._send(pending)
+    def _start_process(self) -> Process:
+        limits = (int(self.reading.memory_gb * 2**30), os.getpid())
+        # By a thread that lives as long as the reader: workers die with the thread that started them.
+        self._processes.append(self._starter.submit(Process, begin_worker, *limits).result())
+        return self._processes[-1]
+
+    def _watch(self) -> None:
+        """Wait a moment for what workers have to say, and see that each goes on."""
+        looked = time.monotonic()
+        heard = wait([process.connection for process in self._processes], _WATCH_EVERY_S)
+        self._looked = now = time.monotonic()
+        if now - looked > _WATCH_EVERY_S + _PAUSE_S:  # the workers stood still as well
+            self._awake_since = now
+        for process in list(self._processes):
+            if process.connection in heard:
+                self._hear(process)
+            elif process.held:
+                self._leave(process)
+            elif self._stands_still(process, now):
+                if (pending := self._at.get(process)) is not None:
+                    pending.stalled = True
+                process.kill()
+
+    def _stands_still(self, process: Process, now: float) -> bool:
+        awake_s, pending = now - self._awake_since, self._at.get(process)
+        if process.ready and pending is None:  # at rest
             return False
-        self._broken_pools = 0
+        if pending is not None and (silent_s := pending.buffer.silent_s()):
+            return min(silent_s, awake_s) > self.reading.stall_s
+        since = process.started if pending is None else pending.sent
+        return min(now - since, awake_s) > max(_BEGIN_S, self.reading.stall_s)
+
+    def _hear(self, process: Process) -> None:
+        """Take what a worker says, or its death."""
+        was_ready = process.ready
+        try:
+            result: ReadResult | None = process.receive()
+        except EOFError:
+            self._drop(process)
+            if (pending := self._at.pop(process, None)) is not None:
+                self._take(pending, self._failure(pending, process.cause()))
+            elif not was_ready:
+                self._failed_to_start(process.cause())
+            return
+        self._failed_starts = 0
+        if result is not None:
+            self._take(self._at.pop(process), result)
+
+    def _failure(self, pending: _PendingRead, cause: str) -> ReadResult | None:
+        """Of reading in a process that died; None for one that was killed from outside, if that is the first time."""
+        if pending.stalled:
+            return ReadResult(problem=self._stood_still(), try_another=True)
+        if cause in _FROM_OUTSIDE and not pending.killed:
+            pending.killed = True
+            return None
+        return ReadResult(problem=f"the reading process crashed ({cause})", try_another=True)
+
+    def _stood_still(self) -> str:
+        return f"reading made no progress for {self.reading.stall_s:g} s"
+
+    def _leave(self, process: Process) -> None:
+        """Go on without a worker that the system does not let go; what it read fails, since all that read it would be
+        held in the same way. Raises UserError if that goes on and on, as each keeps its memory."""
+        self._drop(process)
+        if (pending := self._at.pop(process, None)) is not None:
+            held = "the file system does not answer, and the reading process cannot be ended"
+            self._take(pending, ReadResult(problem=f"{self._stood_still()}: {held}"))
+        else:
+            self._failed_to_start("it cannot be ended")
+        if sum(process.held for process in self._left) >= _MOST_HELD:
+            raise UserError(
+                f"{_MOST_HELD} processes that read videos are held by a file system that does not answer: see to the "
+                "mount that the videos are on; what is answered is kept, and the same command goes on from here"
+            )
+
+    def _failed_to_start(self, cause: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts > _MOST_STARTS * self.workers:
+            raise UserError(
+                f"the processes that read videos cannot be started ({cause}); --workers 0 reads in this process"
+            )
+
+    def _take(self, pending: _PendingRead, result: ReadResult | None) -> None:
+        """Take the outcome of an attempt, unless there is to be another one, which is the case for None."""
+        pending.stalled = False
+        if result is None:
+            return
         if result.problem is not None and (result.try_another or pending.problems):
             pending.problems.append(f"{pending.request.backend}: {result.problem}")
             if pending.request.decode_on != "cpu":  # the GPU's driver may be at fault
                 pending.request = replace(pending.request, decode_on="cpu")
-                pending.renew_buffer()
-                self._send(pending)
-                return False
-            if pending.fallbacks and (len(pending.problems) == 1 or result.not_installed):
+                return
+            if pending.fallbacks and (len(pending.problems) <= (self._decode_on != "cpu") + 1 or result.not_installed):
                 pending.request = replace(pending.request, backend=pending.fallbacks.pop(0))
-                pending.renew_buffer()  # who had the old one may not be dead yet
-                self._send(pending)
-                return False
+                return
         pending.result = result
-        return True
 
-    def _see_to_pool(self, reads: Sequence[_PendingRead], watching_since: float) -> None:
-        """Have what no worker will ever read any more read by new ones: a pool that breaks forgets what it had not yet
-        handed on, and a worker that is killed while it fetches work keeps all others from it."""
-        lost = [pending for pending in reads if not pending.future.done()]
-        since = max([watching_since, *(pending.sent for pending in lost)])
-        idle = not any(pending.buffer.silent_s() for pending in lost)  # whoever has begun is watched for silence
-        limit_s = max(_BEGIN_S, self.reading.stall_s)
-        if self._pool is not None and not self._pool.active:
-            self._restart_pool(RuntimeError("a worker ended"))
-        elif lost and idle and time.monotonic() - since > limit_s:
-            self._restart_pool(RuntimeError(f"no worker began to read within {limit_s:g} s"))
-        for pending in lost:
-            if pending.pool is not self._pool:
-                pending.renew_buffer()
-                self._send(pending)
+    def _abandon(self, pending: _PendingRead) -> None:
+        for process, at in list(self._at.items()):
+            if at is pending:
+                del self._at[process]
+                process.kill()
+                self._drop(process)
+        pending.buffer.close()
 
-    def _send(self, pending: _PendingRead) -> None:
-        """Have a worker read the video."""
-        try:
-            # By a thread that lives as long as the pool: workers die with the thread that started them.
-            pending.future = self._starter.submit(self._schedule, pending.request, pending.buffer.address).result()
-            pending.pool, pending.sent = self._pool, time.monotonic()
-        except RuntimeError as error:  # the pool broke since it was last used
-            self._restart_pool(error)
-            self._send(pending)
-
-    def _schedule(self, request: ReadRequest, buffer: Address) -> ProcessFuture[ReadResult]:
-        return self._processes().schedule(serve, args=[request, buffer])
-
-    def _processes(self) -> ProcessPool:
-        if self._pool is None:
-            from loky.backend import get_context
-            from pebble import ProcessPool
-
-            # loky's processes start from nothing: they inherit no lock, thread or GPU, and do not run the
-            # caller's program again as multiprocessing's "spawn" does.
-            limits = (int(self.reading.memory_gb * 2**30), os.getpid())
-            self._pool = ProcessPool(
-                self.workers, initializer=begin_worker, initargs=limits, context=get_context("loky")
-            )
-        return self._pool
-
-    def _restart_pool(self, error: Exception) -> None:
-        self._broken_pools += 1
-        if self._broken_pools > 3:
-            raise UserError(
-                f"the processes that read videos cannot be started ({first_line(error)}); --workers 0 reads in this "
-                "process"
-            ) from error
-        self._stop_pool()
+    def _drop(self, process: Process) -> None:
+        self._processes.remove(process)
+        self._left = [each for each in (*self._left, process) if not each.dead]
 
 
 class _PendingRead:
-    """A video on its way: who reads it into which memory, and what went wrong so far."""
-
-    result: ReadResult
+    """A video on its way: into which memory it is read, and what went wrong so far."""
 
     def __init__(self, video: Video, request: ReadRequest) -> None:
         self.video, self.request = video, request
-        self.future: Future[ReadResult] = Future()
-        self.pool: ProcessPool | None = None  # that ``future`` is of
+        self.result: ReadResult | None = None
         self.sent = 0.0
         self.buffer = Buffer()
         self.fallbacks = [name for name in (*others.installed(), "pyav-plain") if name != request.backend]
         self.problems: list[str] = []
-        self.stalled = False
+        self.stalled = False  # the worker is ended for that
+        self.killed = False  # once, with the worker, by somebody else
 
     def renew_buffer(self) -> None:
-        self.stalled = False
         self.buffer.close()
-        self.buffer = Buffer()
+        self.buffer, self.sent = Buffer(), time.monotonic()
 
     def in_place(self) -> ReadResult:
-        """The result with its frames in place."""
-        result = self.result
+        """The result with its frames in place, which nothing here keeps."""
+        result, self.result = self.result, None
+        assert result is not None
         if result.clip is not None:
-            # A copy: the pool may keep the result itself for a while, and must not keep the frames with it.
-            result = replace(result, clip=replace(result.clip, frames=self.buffer.frames(result.shape)))
-            if self.problems and result.clip is not None:
+            result.clip.frames = self.buffer.frames(result.shape)
+            if self.problems:
                 notes = [*self.problems, f"read with {self.request.backend} instead", result.clip.note]
                 result.clip.note = "; ".join(note for note in notes if note)
         elif self.problems:
             result.problem = f"{self.video.path}: {'; '.join(self.problems)}"
         self.buffer.close()
         return result
-
-    def abandon(self) -> None:
-        self.future.cancel()
-        self.buffer.close()
-
-
-def _cause(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return signal.Signals(-exit_code).name
-    return f"exit status {exit_code}"

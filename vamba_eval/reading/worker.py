@@ -19,28 +19,47 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, Sampling, UserError, VideoError, system_reason
+from vamba_eval.contracts import Clip, Sampling, UserError, VideoError, VideoInfo, system_reason
+from vamba_eval.machine import available_memory
 from vamba_eval.reading.cache import ClipCache, clip_key, frames_digest
 from vamba_eval.video.canvas import Hooks
 from vamba_eval.video.others import preload
-from vamba_eval.video.read import VideoInfo, probe, read_clip
+from vamba_eval.video.read import probe, read_clip
 
 log = logging.getLogger(__name__)
 
 _HEADER_BYTES = mmap.ALLOCATIONGRANULARITY  # a clip's frames begin behind it
-_SIGN = struct.Struct("=dq")  # a sign of life: time.monotonic() and the process
+_SIGN = struct.Struct("=d")  # a sign of life: time.monotonic()
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_FIRST_TO_GO = "500"  # of 1000, for the system's out-of-memory killer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What reading one video may take.
+
+    total_s     seconds in all, however much progress it makes
+    stall_s     seconds without a sign of life that no reading survives: longer ones were a pause of the whole run,
+                and do not count
+    num_clips   that may be in memory at once
+    clip_bytes  of the frames of one
+    """
+
+    total_s: float = math.inf
+    stall_s: float = math.inf
+    num_clips: int = 1
+    clip_bytes: float = math.inf
 
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """A clip to read; with no ``sampling``, only whether the video opens."""
+    """A clip to read, with what the file's ``header`` says; with no ``sampling`` that alone."""
 
     path: Path
     sampling: Sampling | None
@@ -51,6 +70,8 @@ class ReadRequest:
     cache: str | Path | None = None
     cache_gb: float = 100.0
     frames_per_second: float | None = None
+    header: bool = False
+    limits: Limits = Limits()
     decode_on: str = "cpu"
     gpu_share: int = 1
 
@@ -68,6 +89,7 @@ class ReadResult:
     cache_problem   why the cache could not be used
     shape           of the clip's frames, where they are in a buffer
     info            what the header says, if that alone was asked for
+    missing         no such file was there, if that alone was asked for
     """
 
     clip: Clip | None = None
@@ -80,17 +102,24 @@ class ReadResult:
     cache_problem: str | None = None
     shape: tuple[int, ...] = ()
     info: VideoInfo | None = None
+    missing: bool = False
 
 
 def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
     """Read what is asked for. Never raises: whatever a video does to a decoder becomes a reason."""
     start = time.perf_counter()
     result = ReadResult()
+    hooks = _limited(hooks, request.limits)
     try:
         if request.sampling is None:
+            result.missing = not request.path.exists()
             result.info = probe(request.path)
         else:
+            header = probe(request.path) if request.header else None
             _read_or_recall(request, request.sampling, hooks, result)
+            assert result.clip is not None
+            whole = request.start_s is None and request.end_s is None and request.path.is_file()
+            result.clip = replace(result.clip, path=request.path if whole else None, header=header)
     except VideoError as error:
         result.problem = str(error)
     except UserError as error:
@@ -104,6 +133,38 @@ def read(request: ReadRequest, hooks: Hooks) -> ReadResult:
         result.problem = f"reading failed: {type(error).__name__}: {system_reason(error)}"
     result.seconds = time.perf_counter() - start
     return result
+
+
+def _limited(hooks: Hooks, limits: Limits) -> Hooks:
+    """``hooks`` that end a reading which takes more than it may."""
+    begun = last = time.monotonic()
+
+    def alive() -> None:
+        nonlocal begun, last
+        hooks.alive()
+        now = time.monotonic()
+        if now - last > limits.stall_s:
+            begun += now - last
+        last = now
+        if now - begun > limits.total_s:
+            raise VideoError(
+                f"reading took {limits.total_s:g} s and was not at its end: give it longer (--read-limit), or encode "
+                "the video anew"
+            )
+
+    def empty(shape: tuple[int, ...]) -> np.ndarray:
+        size, most, room = math.prod(shape), limits.clip_bytes, available_memory()
+        if size <= min(most, room):
+            return hooks.empty(shape)
+        count, height, width, _ = shape
+        limit = f"{most / 2**20:,.0f} MiB can be had for each of {limits.num_clips} in memory at once"
+        there = limit if size > most else f"{room / 2**20:,.0f} MiB are free"
+        raise VideoError(
+            f"a clip of {count:,} frames of {width}x{height} takes {size / 2**20:,.0f} MiB, and {there}: use fewer "
+            "frames or smaller ones (--num-frames, --longest-edge), or read fewer at once (--workers)"
+        )
+
+    return Hooks(empty, alive)
 
 
 def _read_or_recall(request: ReadRequest, sampling: Sampling, hooks: Hooks, result: ReadResult) -> None:
@@ -153,6 +214,9 @@ def begin_worker(memory_bytes: int, parent: int) -> None:
     """Limit this process's memory, and have it die with its parent, even one that is killed."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     if sys.platform == "linux":
+        # Where memory runs out after all, a worker goes, and is replaced, and not the run.
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
         # Some libraries (SVT-AV1) make the process that loads them a real-time one, and its children inherit
         # that: an endless loop would then keep its core even from the process that is to end it.
         with suppress(PermissionError):
@@ -187,7 +251,7 @@ def _hooks_into(buffer: Address) -> Hooks:
     header = mmap.mmap(file.fileno(), _HEADER_BYTES)
 
     def alive() -> None:
-        _SIGN.pack_into(header, 0, time.monotonic(), os.getpid())
+        _SIGN.pack_into(header, 0, time.monotonic())
 
     def empty(shape: tuple[int, ...]) -> np.ndarray:
         size = _HEADER_BYTES + math.prod(shape)
@@ -235,14 +299,8 @@ class Buffer:
 
     def silent_s(self) -> float:
         """Seconds since the worker's last sign of life; 0 before it began."""
-        last, _ = _SIGN.unpack_from(self._header)
+        (last,) = _SIGN.unpack_from(self._header)
         return time.monotonic() - last if last else 0.0
-
-    def kill_worker(self) -> None:
-        """End the process that gave the last sign of life, whatever it is stuck in."""
-        _, pid = _SIGN.unpack_from(self._header)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
     def frames(self, shape: tuple[int, ...]) -> np.ndarray:
         """What the worker put there; the array keeps the memory when the buffer is closed."""

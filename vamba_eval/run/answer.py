@@ -175,8 +175,7 @@ def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
         clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
     video = loaded.video
     whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames and job.frame_sets is None
-    clip.path = video.path if whole and video.path.is_file() else None
-    return clip
+    return clip if whole else replace(clip, path=None)
 
 
 def note_seen(base: Record, seen: Seen | None) -> None:

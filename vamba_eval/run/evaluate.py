@@ -26,6 +26,7 @@ from vamba_eval.run.plan import (
     Layout,
     check_captions,
     check_one_size,
+    check_told_apart,
     labelled_models,
     log,
     prepare_task,
@@ -127,6 +128,7 @@ def evaluate(
         for one in samplings
     ]
     jobs = rungs[0]
+    check_told_apart("tasks", [job.task.name for job in jobs], "run them one by one, each with a --name of its own")
     if ladder or frame_sets is not None:
         check_one_size(jobs)
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:

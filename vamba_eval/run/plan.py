@@ -305,7 +305,19 @@ def labelled_models(
         raise UserError(f"arguments for {unused[0]!r}, which is not among the models {', '.join(labels)}")
     if len(set(labels)) != len(labels):
         raise UserError("two models have the same label: tell them apart with label=name")
+    check_told_apart("models", labels, "tell them apart with label=name")
     return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
+
+
+def check_told_apart(what: str, names: Sequence[str], advice: str) -> None:
+    """Raise UserError where two names are one in the names of files."""
+    by_file: dict[str, str] = {}
+    for name in names:
+        if (other := by_file.setdefault(safe_name(name), name)) != name:
+            raise UserError(
+                f"the {what} {other!r} and {name!r} would both be called {safe_name(name)!r} in the names of files: "
+                f"{advice}"
+            )
 
 
 def check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | Model, Any]]) -> None:

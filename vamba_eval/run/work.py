@@ -152,6 +152,11 @@ class Assignment:
         """Whether anything is read of the videos."""
         return self.subject.looks or self.jobs[0].task.prompts_need_clip
 
+    @property
+    def headers(self) -> bool:
+        """Whether clips are to say what their files' headers state."""
+        return self.jobs[0].task.prompts_need_clip
+
     def sampling(self, video: Video) -> Sampling:
         """What is read of ``video``."""
         job = self.jobs[0]

@@ -37,4 +37,4 @@ def loads_of(reader: Reader, assignment: Assignment, stop: threading.Event | Non
     videos = [work.video for work in assignment.works]
     if not assignment.reads:
         return reader.check(videos, stop)
-    return reader.clips(videos, assignment.sampling, stop)
+    return reader.clips(videos, assignment.sampling, stop, headers=assignment.headers)

@@ -6,6 +6,8 @@ wrote there is kept: keys that are not known here survive being read and written
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from types import UnionType
@@ -25,6 +27,7 @@ class Record:
                         a response is scored again without the benchmark's files
     cluster             the video that statistics take it for, where that is not ``video`` (see ``Video``)
     task, model, environment        which run's, and the number of its environment in run.json
+    fingerprint         a digest of what run.json says of the task and the model, by which the answer was given
     seed, rotation, variant         which of the times that it was asked (``Trial``)
     prompt, response    what was put to the model, and its answer without its ``thinking``; None where there is none
     error               why there is no response; None where there is one
@@ -49,6 +52,7 @@ class Record:
     cluster: str | None = None
     task: str = ""
     model: str = ""
+    fingerprint: str = ""
     seed: int = 0
     rotation: int = 0
     variant: int = 0
@@ -88,11 +92,12 @@ class Record:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record | None:
-        """The record in an object of a file; None for one that no version of ours wrote.
+        """The record in an object of a file; None for one that no version of ours wrote, and where it does not say
+        reliably to which question it belongs, as a disk may have changed that.
 
         Raises ValueError for one of ours in which something is of another type than it can be.
         """
-        if not _NEEDED.issubset(line):
+        if not _NEEDED.issubset(line) or line.get(_CHECKSUM) not in (None, _checksum(line)):
             return None
         known = {name: line[name] for name in _KEYS if name in line and line[name] is not None}
         for name, value in known.items():
@@ -105,7 +110,7 @@ class Record:
         if "seen" in known:
             known["seen"] = _without_nulls(known["seen"])
         known |= {name: line[name] for name in ("answer", "response", "error")}
-        return cls(**known, unknown={name: value for name, value in line.items() if name not in _KEYS})
+        return cls(**known, unknown={name: value for name, value in line.items() if name not in _KNOWN})
 
     def to_json(self) -> dict[str, Any]:
         """The object of its line: what every line has, and whatever else is known."""
@@ -132,6 +137,16 @@ class Record:
     def asked(self) -> Question:
         """As much of the question as the record keeps, with its options in the order in which they were shown."""
         return Question(self.question, self.text or "", tuple(self.options), self.answer, _groups(self), self.extra)
+
+
+def with_checksum(line: dict[str, Any]) -> dict[str, Any]:
+    """A record's object as it is written: with a checksum of what it is found by."""
+    return {**line, _CHECKSUM: _checksum(line)}
+
+
+def _checksum(line: Mapping[str, Any]) -> str:
+    found_by = [line["question"], line["video"], *(line.get(name, 0) for name in Trial._fields)]
+    return f"{zlib.crc32(json.dumps(found_by).encode()):08x}"
 
 
 def _groups(record: Record) -> Groups:
@@ -162,6 +177,8 @@ def _types(hint: Any) -> tuple[type, ...]:
 
 
 _KEYS = [each.name for each in fields(Record) if each.name != "unknown"]
+_CHECKSUM = "checksum"
+_KNOWN = {*_KEYS, _CHECKSUM}
 _DEFAULTS: dict[str, Any] = {
     each.name: each.default_factory() if each.default_factory is not MISSING else each.default
     for each in fields(Record)

@@ -8,19 +8,21 @@ cannot take records made in another way. Knows nothing of scoring.
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import Trial, UserError, system_reason
-from vamba_eval.files import locked, replace_text
+from vamba_eval.files import locked, remove_unfinished, replace_text
 from vamba_eval.plain import json_text, json_value
 from vamba_eval.secrets import without_named, without_secrets
-from vamba_eval.store.records import Record
+from vamba_eval.store.records import Record, with_checksum
 
 SCHEMA = 1
 # What fingerprints of tasks say since some version: a run begun before it says it from its next use on.
@@ -48,8 +50,14 @@ class Run:
         taken = f"another process is writing to {self.folder}: wait for it, or use another --name"
         with ExitStack() as stack:
             stack.enter_context(locked(self.folder / ".lock", taken))
-            self.info = read_info(self.folder) if (self.folder / "run.json").exists() else self._new_info()
-            self._enter_environment()
+            for folder in (self.folder, self.folder / "thumbnails"):
+                remove_unfinished(folder)
+            if (self.folder / "run.json").exists():
+                self.info = read_info(self.folder)
+                self._check_environment()
+            else:
+                self.info = self._new_info()
+            self.environment_number = self._number_of(self._environment)
             self._save()
             self._lock = stack.pop_all()
         return self
@@ -57,7 +65,7 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
-    def _enter_environment(self) -> None:
+    def _check_environment(self) -> None:
         environments, ours = self.info["environments"], self._environment
         if environments and ours not in environments and not self._accept_environment:
             raise UserError(
@@ -65,7 +73,6 @@ class Run:
                 "Use another --name, go back to that environment, or go on anyway with --accept-environment "
                 "(both are recorded)."
             )
-        self.environment_number = self._number_of(ours)
 
     def environment_of(self, environment: Mapping[str, Any]) -> int:
         """The number of an environment that works for this run beside its own, as another node's does."""
@@ -117,7 +124,8 @@ class Run:
         self._save()
 
     def records(self, task: str, model: str) -> RecordFile:
-        records = RecordFile(self.folder / f"{task}.{model}.jsonl")
+        made = _digest(self.info["tasks"].get(task, {}), self.info["models"].get(model, {}))
+        records = RecordFile(self._path(task, model), made)
         records.drop_torn_line()
         return records
 
@@ -126,6 +134,8 @@ class Run:
     ) -> None:
         fingerprint, or_else = _as_stated([fingerprint, or_else])
         known = without_named(self.info[kind].get(name))
+        if known is None:
+            self._check_made(kind, name, fingerprint)
         if known is not None and kind == "tasks":
             known = {**known, **{key: fingerprint[key] for key in _ADDED if key in fingerprint and key not in known}}
         if known is not None and known not in (fingerprint, or_else) and self._has_records_of(kind, name):
@@ -136,26 +146,49 @@ class Run:
             )
         self.info[kind][name] = fingerprint
 
+    def _check_made(self, kind: str, name: str, fingerprint: Mapping[str, Any]) -> None:
+        """Raise UserError where answers are there of a task or model that run.json does not know, as it was lost, and
+        were given in another way than this, or in one that cannot be told."""
+        info = {**self.info, kind: {**self.info[kind], name: fingerprint}}
+        tasks, models = ([name], info["models"]) if kind == "tasks" else (info["tasks"], [name])
+        for task, model in ((task, model) for task in tasks for model in models):
+            path, made = self._path(task, model), _digest(info["tasks"][task], info["models"][model])
+            if any(record.fingerprint != made for record in read_records(path)):
+                raise UserError(
+                    f"{path} holds answers, and no run.json says how they were given: not in the way of this command, "
+                    "or by an earlier version, which did not note it with each answer. Give the command that gave "
+                    "them, put back a copy of that run.json, or use another --name for this run; nothing there was "
+                    "changed"
+                )
+
+    def _path(self, task: str, model: str) -> Path:
+        return self.folder / f"{task}.{model}.jsonl"
+
     def _has_records_of(self, kind: str, name: str) -> bool:
         """Whether anything was asked: a command that ended before, for a mistake in it, stands in nobody's way."""
         pattern = f"{glob.escape(name)}.*.jsonl" if kind == "tasks" else f"*.{glob.escape(name)}.jsonl"
         return any(file.stat().st_size for file in self.folder.glob(pattern))
 
-    @staticmethod
-    def _new_info() -> dict[str, Any]:
+    def _new_info(self) -> dict[str, Any]:
+        """Of a run that begins; or that has lost its run.json, and with it what its answers' environments were."""
         begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
         info: dict[str, Any] = {"schema": SCHEMA, "begun": begun}
-        return info | {"tasks": {}, "counts": {}, "defects": {}, "models": {}, "environments": []}
+        answers = [record for path in self.folder.glob("*.*.jsonl") for record in read_records(path)]
+        lost = 1 + max((record.environment for record in answers), default=-1)
+        environments = [{"lost": number, "packages": {}, "hardware": {}} for number in range(lost)]
+        return info | {"tasks": {}, "counts": {}, "defects": {}, "models": {}, "environments": environments}
 
     def _save(self) -> None:
+        if not self.info["models"] and any(self._has_records_of("tasks", name) for name in self.info["tasks"]):
+            return  # until it is known of a model that its answers were given in this way
         replace_text(self.folder / "run.json", json_text(without_named(self.info), indent=2))
 
 
 class RecordFile:
-    """The JSON lines of one task and one model (or a judge's, about these)."""
+    """The JSON lines of one task and one model (or a judge's, about these). ``fingerprint`` is noted in each record."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, fingerprint: str = "") -> None:
+        self.path, self._fingerprint = path, fingerprint
         self._file: Any = None
 
     def answered(self, seed: int = 0) -> set[str]:
@@ -168,9 +201,10 @@ class RecordFile:
             self.drop_torn_line()
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
         # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
-        line = record.to_json() if isinstance(record, Record) else record
+        line = replace(record, fingerprint=self._fingerprint).to_json() if isinstance(record, Record) else record
         ids = {name: line[name] for name in ("question", "video") if name in line}  # by which it is found again
-        self._file.write(json_text({**without_secrets(line), **ids}) + "\n")
+        line = {**without_secrets(line), **ids}
+        self._file.write(json_text(with_checksum(line) if isinstance(record, Record) else line) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -187,6 +221,12 @@ class RecordFile:
             file.truncate(content.rfind(b"\n") + 1)
 
 
+def _digest(task: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """Of how answers are given, as run.json states it."""
+    stated = {key: value for key, value in task.items() if key != "without_prompt"}
+    return hashlib.sha256(json.dumps([stated, model], sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _as_stated(value: Any) -> Any:
     """``value`` as run.json has it: what JSON makes of it, without secrets."""
     return without_named(json_value(json.dumps(value)))
@@ -200,7 +240,10 @@ def read_info(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{folder} holds no run (no run.json)") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove the folder or use another --name") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): move that file away, but nothing else, and give the run's own command "
+            "again, which goes on with the answers there"
+        ) from error
     kinds = {"tasks": dict, "counts": dict, "defects": dict, "models": dict, "environments": list}
     sound = isinstance(info, dict) and all(isinstance(info.get(key), kind) for key, kind in kinds.items())
     if not sound or info.get("schema") != SCHEMA or not _holds_objects(info):

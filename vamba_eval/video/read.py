@@ -9,12 +9,12 @@ import errno
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 
 import av
 
-from vamba_eval.contracts import Clip, FrameSampling, Sampling, VideoError, system_reason
+from vamba_eval.contracts import Clip, FrameSampling, Sampling, VideoError, VideoInfo, system_reason
 from vamba_eval.machine import available_cores
 from vamba_eval.video import others, pyav
 from vamba_eval.video.canvas import Hooks, Source
@@ -86,17 +86,6 @@ def check_decode_on(decode_on: str, backend: str) -> None:
         raise ValueError(f"the video backend {backend} does not decode on the GPU: leave decode_on, or use pyav")
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file's header says. ``duration_s`` is None if it says nothing."""
-
-    codec: str
-    width: int
-    height: int
-    fps: float
-    duration_s: float | None
-
-
 def probe(path: str | Path) -> VideoInfo:
     """What the header of a video file says; decodes nothing. Raises VideoError."""
     path = Path(path)
@@ -107,8 +96,9 @@ def probe(path: str | Path) -> VideoInfo:
         with open_video(path) as container:
             stream = best_stream(container, path)
             duration = container.duration / 1_000_000 if container.duration else None
-            context = stream.codec_context
-            return VideoInfo(context.name, context.width, context.height, stated_fps(stream), duration)
+            context, fps = stream.codec_context, stated_fps(stream)
+            frames = stream.frames or (floor(duration * fps + 0.5) if duration and fps > 0 else None)
+            return VideoInfo(context.name, context.width, context.height, fps, duration, frames)
 
 
 def _is_folder(path: Path) -> bool:

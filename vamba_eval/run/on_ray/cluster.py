@@ -61,8 +61,6 @@ class Cluster:
     def _start(self) -> None:
         address = self.layout.address or os.environ.get("RAY_ADDRESS") or "local"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # What a worker leaves, it cleans up by a process of its own, if Ray does not kill that together with it.
-        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
         _ask_for_a_token(address)
         logging.getLogger("ray").setLevel(logging.ERROR)
         here: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from vamba_eval.contracts import UserError
 from vamba_eval.progress import Display, Row
@@ -131,12 +131,16 @@ class Scheduler:
         shown = replace(video.work.video, questions=())
         sampling = self._assignment.sampling(video.work.video) if self._assignment.reads else None
         pictures = any(recorder.strips for recorder in self._recorders)
-        read, video.clip = task.remote(cluster.setting, shown, sampling, cluster.reading_of_one, threads, pictures)
+        how = (cluster.reading_of_one, threads, pictures, self._assignment.headers)
+        read, video.clip = task.remote(cluster.setting, shown, sampling, *how)
         self._reading[read] = video
 
     def _videos_there(self) -> bool:
         videos = [replace(queued.work.video, questions=()) for queued in self._waiting]
-        return bool(ray.get(any_there.remote(self._cluster.setting, videos)))
+        try:
+            return bool(ray.get(any_there.remote(self._cluster.setting, videos), timeout=self._cluster.reading.stall_s))
+        except GetTimeoutError:  # a file system does not answer: each video says so for itself
+            return True
 
     def _hand_out(self) -> None:
         for member in self._members:

@@ -95,11 +95,12 @@ def read_video(
     reading: Reading,
     threads: int,
     pictures: bool = False,
+    headers: bool = False,
 ) -> tuple[ReadFacts, Loaded]:
     """One video, with ``pictures`` of all its parts. What cannot be read is an answer; only a process or a node that is
     lost makes Ray try again."""
     _settle(setting)
-    (loaded,) = _reader_for(reading, threads).clips([video], sampling)
+    (loaded,) = _reader_for(reading, threads).clips([video], sampling, headers=headers)
     clip = loaded.clip
     about = replace(loaded, clip=None)
     node = ray.get_runtime_context().get_node_id()
