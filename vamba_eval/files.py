@@ -1,16 +1,20 @@
-"""Files that no kill leaves half written, locks that keep other processes out, and the user's cache directory.
+"""Files that no kill leaves half written, folders that nothing leaves, locks that keep other processes out, and the
+user's cache directory.
 
 Knows nothing of what is in the files.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from vamba_eval.contracts import UserError
 from vamba_eval.plain import valid
@@ -22,11 +26,33 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
 
 
+def make_private(folder: Path) -> None:
+    """Have ``folder``, made for this user alone; one that is there keeps its permissions, which somebody chose. Raises
+    OSError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO | None:
+    """The file at ``path``, to be read; None where there is none. Where others may write there may be a link, which is
+    not followed, and a pipe or a device, which is not waited for: these count as none. Raises OSError."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # the last: a socket, or a device's driver is gone
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    return None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """An empty file ``*.tmp`` beside ``path`` to write into. When the block ends well it becomes ``path``, readable
-    for all; else it is removed and ``path`` stays as it was. Raises OSError."""
-    number, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    """An empty file, called ``path`` with ``.*.tmp`` behind it, to write into. When the block ends well it becomes
+    ``path``, readable for all; else it is removed and ``path`` stays as it was. Raises OSError."""
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name[:100]}.", suffix=".tmp")
     os.close(number)
     aside = Path(name)
     try:
