@@ -13,17 +13,49 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vamba_eval.contracts import UserError
 from vamba_eval.plain import valid
 from vamba_eval.secrets import without_secrets
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+
 
 def user_cache() -> Path:
     """Where what can be had again is kept from run to run; it may not be there yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vamba-eval"
+
+
+def path_inside(root: Path, name: str, source: str) -> Path:
+    """The path of ``name`` below the folder ``root``: the way in which a name that somebody else wrote becomes a path.
+
+    UserError, which says that it stands in ``source``, for one that leads out of ``root``, or names nothing there.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    written = f"{name[:200]!r}{'...' if len(name) > 200 else ''}"
+    if not parts or _CONTROL.search(name):
+        raise UserError(f"{source} holds a file called {written}, which is no name: it is refused")
+    path = root.joinpath(*parts)
+    if any(re.match("[A-Za-z]:", part) for part in parts) or leads_outside(root, path):
+        raise UserError(f"{source} holds {written}, which leads out of {root}: it is refused")
+    return path
+
+
+def leads_outside(root: Path, path: Path) -> bool:
+    """Whether ``path`` leads out of the folder ``root``: by its name, or because it is a link that does.
+
+    Links of the folders on the way are followed: a folder on another disk is how users make room, while what comes from
+    outside is files.
+    """
+    root, path = root.absolute(), path.absolute()
+    if path.is_relative_to(root) and ".." not in path.relative_to(root).parts and not path.is_symlink():
+        return False
+    try:
+        return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    except ValueError:  # a null character
+        return True
 
 
 def make_private(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Clips kept on disk between runs, byte for byte.
 
-A file a clip. Others may have written it, so it is data and nothing else, and believed only as far as it proves itself.
-Raw bytes: reading them back is a copy, and no codec can be at fault. This module says what identifies a clip, how one is
-written, and which go when room is needed; it knows nothing of decoders.
+A file a clip. Others may have written it, so it is data and nothing else, and believed only as far as it proves
+itself. Raw bytes: reading them back is a copy, and no codec can be at fault. This module says what identifies a clip,
+how one is written, and which go when room is needed; it knows nothing of decoders.
 """
 
 from __future__ import annotations
