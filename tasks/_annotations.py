@@ -249,7 +249,7 @@ def groups_of(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
 
 def first_existing(candidates: Sequence[Path]) -> Path:
     """The first path that exists, else the first, which the error about it will name."""
-    return next((path for path in candidates if path.exists()), candidates[0])
+    return next((path for path in candidates if os.path.exists(path)), candidates[0])
 
 
 def lettered(options: Sequence[str], form: str = "{}. {}") -> list[str]:

@@ -50,7 +50,7 @@ def leads_outside(root: Path, path: Path) -> bool:
     outside is files.
     """
     root, path = root.absolute(), path.absolute()
-    if path.is_relative_to(root) and ".." not in path.relative_to(root).parts and not path.is_symlink():
+    if path.is_relative_to(root) and ".." not in path.relative_to(root).parts and not os.path.islink(path):
         return False
     try:
         return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
