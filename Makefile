@@ -18,7 +18,7 @@ check: $(VENV)/test.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify $(INVENTED)
+	git ls-files >/dev/null && git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify $(INVENTED)
 
 # What detect-secrets takes for a secret and is none: digests, locks, and what tests plant. A line that it is wrong
 # about elsewhere ends in "pragma: allowlist secret".

@@ -105,7 +105,15 @@ def _snapshot(repo_id: str) -> Path:
 
     try:
         return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=_ARCHIVES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UserError(
             f"the dataset {repo_id} cannot be fetched ({first_line(error)}): check its name and your connection; "
             "a gated dataset needs its terms accepted on its page and a token (hf auth login)"

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -524,6 +525,24 @@ def test_files_of_nothing_fill_a_disk_too(
     assert len(list((tmp_path / "data").rglob("*.mp4"))) == 2**20 // 4096
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_the_memory(tmp_path: Path, serve: Callable[..., Hub], cli: Run, kind: bytes) -> None:
+    (tmp_path / "published").mkdir()
+    about = tarfile.TarInfo("videos/1.mp4")
+    about.type, about.size = kind, 2**26
+    with tarfile.open(tmp_path / "published" / "videos.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("videos/0.mp4"))
+        archive.addfile(about, io.BytesIO(b"A" * 2**26))
+    serve("longvideobench/LongVideoBench", tmp_path / "published")
+    tracemalloc.start()
+    try:
+        status, _, errors = cli("download", "longvideobench", "--data-root", tmp_path / "data")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert status == 2 and "cannot be unpacked (a header of 67.1 MB" in errors and most < 2**25
+
+
 @pytest.mark.parametrize("name", ["", "a\nb.mp4", "\x1b[2J.mp4", "."])
 def test_names_that_are_none(tmp_path: Path, serve: Callable[..., Hub], cli: Run, name: str) -> None:
     tarred(tmp_path / "published" / "videos.tar", {name: b"a"})
@@ -606,6 +625,15 @@ def test_names_in_a_listing_that_lead_elsewhere(tmp_path: Path, serve: Callable[
     status, _, errors = cli(*command)
     assert status == 2 and errors.count("\n") == 1 and ("leads out of" in errors or "is no name" in errors), errors
     assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize("kind", ["HTML", "a list", "null", "files of text"])
+def test_what_a_mirror_says_is_no_snapshot(tmp_path: Path, serve: Callable[..., Hub], cli: Run, kind: str) -> None:
+    (tmp_path / "published").mkdir()
+    serve("lmms-lab/NExTQA", tmp_path / "published", says=LISTINGS[kind])
+    command = ("--tasks", "nextqa", "--models", "random", "--data-root", "hub:", "--output", tmp_path / "out")
+    status, _, errors = cli(*command)
+    assert status == 2 and "the dataset lmms-lab/NExTQA cannot be fetched" in errors and errors.count("\n") == 1
 
 
 def test_a_file_without_end(tmp_path: Path, serve: Callable[..., Hub], cli: Run) -> None:

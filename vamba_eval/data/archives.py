@@ -18,11 +18,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from vamba_eval.contracts import UserError, first_line
 from vamba_eval.data.state import Archive, RemoteFile, State, free_bytes
 from vamba_eval.progress import Display, bytes_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # x.zip, and in parts x.tar.part.aa, x.tar.gz.part-a, x.zip.001.
 _UNPACKED = re.compile(
@@ -35,6 +38,12 @@ _JUNK = ("__MACOSX", ".DS_Store")
 # less than a GiB.
 _MOST_GROWTH, _MOST_OF_A_SMALL_ONE = 10, 2**30
 _BLOCK_BYTES = 4096  # of a disk, which an empty file takes, too
+# Types of a tar's headers that are continued in data, and how much of that any file's takes (a path: 4 KiB).
+_CONTINUED = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+_HEADER_BYTES = 2**20
 # What the libraries raise for archives that are broken, or made to break them.
 _BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
@@ -110,13 +119,24 @@ def _members(name: str, stream: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]
                     _refuse_unless(kind in (0, stat.S_IFREG), member.filename)
                     yield member.filename, member.file_size, zipped.open(member)
         return
-    with tarfile.open(fileobj=stream, mode="r:*") as tar:
+    with tarfile.open(fileobj=stream, mode="r:*", tarinfo=_TarMember) as tar:
         for entry in tar:
             if not entry.isdir() and not _is_junk(entry.name):
                 content = tar.extractfile(entry) if entry.isreg() else None
                 _refuse_unless(content is not None, entry.name)
                 assert content is not None
                 yield entry.name, entry.size, content
+
+
+class _TarMember(tarfile.TarInfo):
+    """A header. What only continues one, such as a long name, is read into memory at once, whatever its size."""
+
+    @classmethod
+    def frombuf(cls, *arguments: Any) -> Self:
+        header = super().frombuf(*arguments)
+        if header.type in _CONTINUED and header.size > _HEADER_BYTES:
+            raise ValueError(f"a header of {bytes_text(header.size)}")
+        return header
 
 
 def _refuse_unless(is_file: bool, name: str) -> None:
