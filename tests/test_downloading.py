@@ -670,6 +670,16 @@ def test_a_broken_archive_is_kept_out(tmp_path: Path, serve: Callable[..., Hub],
     assert not list((tmp_path / "data").rglob("*.mp4"))
 
 
+def test_an_archive_that_begins_before_its_file(tmp_path: Path, serve: Callable[..., Hub], cli: Run) -> None:
+    path = zipped(tmp_path / "published" / "videos.zip", {"NExTVideo/1.mp4": b"a"})
+    content = bytearray(path.read_bytes())
+    content[-6] += 7  # where the list of members begins: all places shift by the difference
+    path.write_bytes(content)
+    serve("lmms-lab/NExTQA", path.parent)
+    status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
+    assert status == 2 and "videos.zip cannot be unpacked (" in errors and errors.count("\n") == 1
+
+
 def test_names_that_are_not_there(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
     repository = publish_videomme(tmp_path / "published", video)
     hub = serve("somebody/copy", repository)

@@ -167,7 +167,7 @@ class _Joined(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = (0, self._position, self._starts[-1])[whence]
         if base + offset < 0:
-            raise OSError(22, "a position before the start")
+            raise OSError("a position before the start")  # as zipfile expects it
         self._position = base + offset
         return self._position
 

@@ -100,7 +100,7 @@ class ClipCache:
             clip.frames = hooks.empty(shape)
             if _read_frames(file, clip.frames, hooks) != digest:
                 return None
-            with suppress(PermissionError):  # another user's
+            with suppress(OSError):  # another user's
                 os.utime(file.fileno())
         return clip, digest, seconds
 
