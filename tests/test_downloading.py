@@ -564,11 +564,15 @@ def test_what_is_known_of_a_folder_is_not_for_others_to_write(
     tmp_path: Path, serve: Callable[..., Hub], cli: Run
 ) -> None:
     """Else they could say that a file is whole which is not."""
-    zipped(tmp_path / "published" / "videos.zip", {".vamba-eval/fetched.txt": b"0" * 40 + b" MC/test.csv\n"})
-    serve("lmms-lab/NExTQA", tmp_path / "published")
     command = ("download", "nextqa", "--data-root", tmp_path / "data")
-    status, _, errors = cli(*command)
-    assert status == 2 and "where this program keeps what it knows" in errors
+    for name, said in (
+        (".vamba-eval/lock", "where this program keeps what it knows"),
+        ("a/../.vamba-eval/lock", "leads"),
+    ):
+        zipped(tmp_path / "published" / "videos.zip", {name: b"mine"})
+        serve("lmms-lab/NExTQA", tmp_path / "published")
+        status, _, errors = cli(*command)
+        assert status == 2 and said in errors
     (tmp_path / "published" / "videos.zip").rename(tmp_path / "published" / "other")
     hub = serve("lmms-lab/NExTQA", tmp_path / "published")
     hub.says = lambda about: {**about, "siblings": [{**about["siblings"][0], "rfilename": ".vamba-eval/fetched.txt"}]}

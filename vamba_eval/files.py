@@ -38,7 +38,8 @@ def path_inside(root: Path, name: str, source: str) -> Path:
     if not parts or _CONTROL.search(name):
         raise UserError(f"{source} holds a file called {written}, which is no name: it is refused")
     path = root.joinpath(*parts)
-    if re.match("[A-Za-z]:", parts[0]) or leads_outside(root, path):  # a drive, to Windows
+    drive = re.match("[A-Za-z]:", parts[0])  # to Windows
+    if drive or ".." in parts or leads_outside(root, path):
         raise UserError(f"{source} holds {written}, which leads out of {root}: it is refused")
     return path
 
