@@ -105,7 +105,15 @@ def _snapshot(repo_id: str) -> Path:
 
     try:
         return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=_ARCHIVES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UserError(
             f"the dataset {repo_id} cannot be fetched ({first_line(error)}): check its name and your connection; "
             "a gated dataset needs its terms accepted on its page and a token (hf auth login)"
@@ -249,7 +257,7 @@ def groups_of(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
 
 def first_existing(candidates: Sequence[Path]) -> Path:
     """The first path that exists, else the first, which the error about it will name."""
-    return next((path for path in candidates if path.exists()), candidates[0])
+    return next((path for path in candidates if os.path.exists(path)), candidates[0])
 
 
 def lettered(options: Sequence[str], form: str = "{}. {}") -> list[str]:

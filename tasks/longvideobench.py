@@ -6,6 +6,7 @@ Paper: Wu et al., arXiv 2407.15754. Data set card: longvideobench/LongVideoBench
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -180,7 +181,7 @@ def _about(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of Video that a row gives: its subtitles, and what their times mean."""
     subtitles = folder / "subtitles" / str(row.get("subtitle_path"))
     return {
-        "subtitles": subtitles if subtitles.is_file() else None,
+        "subtitles": subtitles if os.path.isfile(subtitles) else None,
         "duration_s": seconds_field(row, "duration"),
         "extra": {"starting_timestamp_for_subtitles": row.get("starting_timestamp_for_subtitles")},
     }

@@ -6,6 +6,7 @@ Paper: Fu et al., arXiv 2405.21075. Data set card: lmms-lab/Video-MME.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +132,7 @@ class VideoMME(Task):
                 continue
             subtitles = folder / "subtitle" / f"{video_id}.srt"
             assert path is not None
-            collector.add(where, video_id, path, question, subtitles=subtitles if subtitles.exists() else None)
+            collector.add(where, video_id, path, question, subtitles=subtitles if os.path.exists(subtitles) else None)
         return collector.videos()
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +25,8 @@ class Hub:
     hold_after  a file's name to the bytes after which nothing more is sent, once, until ``go_on`` is set
     elsewhere   large files are not sent but redirected to another host, as the Hub does
     lies        a file's name to the size that is stated of it
+    says        what the API says instead of the truth: bytes, or a function of the description
+    endless     files whose bodies have no end; "" for what the API says
     sent        bytes that were sent, by file
     asked       requests: (method, path, Range)
     """
@@ -38,6 +40,8 @@ class Hub:
     go_on: threading.Event = field(default_factory=threading.Event)
     holding: threading.Event = field(default_factory=threading.Event)
     lies: dict[str, int] = field(default_factory=dict)
+    says: bytes | Callable[[dict[str, Any]], Any] | None = None
+    endless: tuple[str, ...] = ()
     sent: dict[str, int] = field(default_factory=dict)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     endpoint: str = ""
@@ -86,7 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._refuse(401, "RepoNotFound")
             if revision and revision not in hub.branches:
                 return self._refuse(404, "RevisionNotFound")
-            return self._send(json.dumps(hub.description()).encode(), {"Content-Type": "application/json"})
+            if "" in hub.endless:
+                return self._send_for_ever("")
+            said = hub.description() if not callable(hub.says) else hub.says(hub.description())
+            content = hub.says if isinstance(hub.says, bytes) else json.dumps(said).encode()
+            return self._send(content, {"Content-Type": "application/json"})
         if path.startswith("/elsewhere/"):
             return self._file(path.removeprefix("/elsewhere/"))
         prefix = f"/datasets/{hub.repo}/resolve/{COMMIT}/"
@@ -95,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound")
         if hub.gated is not None and self.headers.get("Authorization") != f"Bearer {hub.gated}":
             return self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
+        if name in hub.endless:
+            return self._send_for_ever(name)
         if hub.elsewhere:
             port = hub.endpoint.rpartition(":")[2]
             return self._refuse(302, "", {"Location": f"http://localhost:{port}/elsewhere/{quote(name)}?signature=1"})
@@ -131,6 +141,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.holding.set()
             self.hub.go_on.wait(30)
         self.close_connection = len(part) < len(content)
+
+    def _send_for_ever(self, name: str) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        while not self.hub.go_on.is_set():  # until who asked hangs up, which raises
+            self.wfile.write(bytes(2**16))
+            self.hub.sent[name] = self.hub.sent.get(name, 0) + 2**16
 
     def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

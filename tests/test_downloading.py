@@ -8,13 +8,16 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmark_files import (
@@ -386,7 +389,8 @@ def test_another_size_than_stated(
     hub = serve("lmms-lab/Video-MME", repository, lies={"videos_chunked_02.zip": size + difference})
     status, _, errors = cli("download", "videomme", "--data-root", tmp_path / "data")
     assert status == 2
-    assert f"arrived with {size:,} bytes instead of the {size + difference:,} that the Hub states" in errors
+    what = "more comes of videos_chunked_02.zip than" if difference < 0 else f"arrived with {size:,} bytes instead of"
+    assert f"{what} the {size + difference:,}" in errors and "that the Hub states" in errors
     assert not (tmp_path / "data" / "videomme" / "data" / "vid_3.mp4").exists()
     hub.lies.clear()
     assert cli("download", "videomme", "--data-root", tmp_path / "data")[0] == 0
@@ -435,33 +439,227 @@ def test_members_that_lead_elsewhere(tmp_path: Path, serve: Callable[..., Hub], 
     EVIL[kind](repository / "videos.zip")
     serve("lmms-lab/NExTQA", repository)
     status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
-    assert status == 2 and "would be written outside of its folder" in errors
+    assert status == 2 and "leads out of" in errors
     assert not list(tmp_path.rglob("evil*")) and not Path("/tmp/evil_vamba_eval.mp4").exists()
 
 
-def test_links_in_archives_lead_nowhere(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:
-    """A link gives a copy of what it points to in the archive, and is never made on the disk."""
+LINKS = {"soft": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "device": tarfile.CHRTYPE, "pipe": tarfile.FIFOTYPE}
+
+
+@pytest.mark.parametrize("kind", [*LINKS, "soft in a zip"])
+@pytest.mark.parametrize("target", ["/etc/passwd", "videos/lvb0.mp4"])
+def test_links_and_devices_in_archives_are_refused(
+    tmp_path: Path, serve: Callable[..., Hub], cli: Run, kind: str, target: str
+) -> None:
     repository = write_longvideobench(tmp_path / "published", longvideobench_rows(2))
-    path = tarred(repository / "videos.tar", {"videos/lvb0.mp4": video})
-    with tarfile.open(path, "a") as archive:
-        for name, kind in (("again.mp4", tarfile.SYMTYPE), ("hard.mp4", tarfile.LNKTYPE)):
-            about = tarfile.TarInfo(f"videos/{name}")
-            about.type = kind
-            about.linkname = "lvb0.mp4" if kind == tarfile.SYMTYPE else "videos/lvb0.mp4"
-            archive.addfile(about)
-    hub = serve("longvideobench/LongVideoBench", repository)
-    command = ("download", "longvideobench", "--data-root", tmp_path / "data")
-    assert cli(*command)[0] == 0
-    folder = tmp_path / "data" / "longvideobench" / "videos"
-    for name in ("lvb0.mp4", "again.mp4", "hard.mp4"):
-        assert (folder / name).read_bytes() == video and not (folder / name).is_symlink()
-    with tarfile.open(path, "a") as archive:
+    if kind in LINKS:
         about = tarfile.TarInfo("videos/out")
-        about.type, about.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        about.type, about.linkname = LINKS[kind], target
+        path = tarred(repository / "videos.tar", {"videos/lvb0.mp4": b"a video"})
+        with tarfile.open(path, "a") as archive:
+            archive.addfile(about)
+    else:
+        member = zipfile.ZipInfo("videos/out")
+        member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        with zipfile.ZipFile(repository / "videos.zip", "w") as zip_archive:
+            zip_archive.writestr(member, target)
+    serve("longvideobench/LongVideoBench", repository)
+    status, _, errors = cli("download", "longvideobench", "--data-root", tmp_path / "data")
+    assert status == 2 and "cannot be unpacked ('videos/out' is a link or a device" in errors
+    assert not os.path.lexists(tmp_path / "data" / "longvideobench" / "videos" / "out")
+
+
+def sparse_tar(path: Path) -> None:
+    """Of 10 KB, with a member of 4 TB in it, none of which is in the archive."""
+    about = tarfile.TarInfo("NExTVideo/1.mp4")
+    about.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": about.name}
+    about.pax_headers |= {"GNU.sparse.map": "0,0", "GNU.sparse.numblocks": "1", "GNU.sparse.size": str(2**42)}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(about)
+
+
+def bomb_tar(path: Path) -> None:
+    about = tarfile.TarInfo("NExTVideo/1.mp4")
+    about.size = 2**24
+    with tarfile.open(path, "w:gz", compresslevel=9) as archive, open("/dev/zero", "rb") as zeros:
+        archive.addfile(about, zeros)
+
+
+def bomb_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("NExTVideo/1.mp4", "w") as member:
+        for _ in range(2**4):
+            member.write(bytes(2**20))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("videos.tar", sparse_tar), ("videos.tar.gz", bomb_tar), ("videos.zip", bomb_zip)],
+)
+def test_an_archive_that_would_fill_the_disk(
+    tmp_path: Path,
+    serve: Callable[..., Hub],
+    cli: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    write: Callable[[Path], None],
+) -> None:
+    if write is not sparse_tar:
+        monkeypatch.setattr("vamba_eval.data.archives._MOST_OF_A_SMALL_ONE", 2**20)
+    (tmp_path / "published").mkdir()
+    write(tmp_path / "published" / name)
+    serve("longvideobench/LongVideoBench", tmp_path / "published")
+    root = tmp_path / "data"
+    status, _, errors = cli("download", "longvideobench", "--data-root", root)
+    assert status == 2 and f"{name} holds far more than its" in errors and errors.count("\n") == 1
+    assert not list(root.rglob("*.mp4*")), "it stops before it begins"
+
+
+def test_files_of_nothing_fill_a_disk_too(
+    tmp_path: Path, serve: Callable[..., Hub], cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vamba_eval.data.archives._MOST_OF_A_SMALL_ONE", 2**20)
+    tarred(tmp_path / "published" / "videos.tar.gz", {f"videos/{n}.mp4": b"" for n in range(1000)}, "w:gz")
+    serve("longvideobench/LongVideoBench", tmp_path / "published")
+    status, _, errors = cli("download", "longvideobench", "--data-root", tmp_path / "data")
+    assert status == 2 and "videos.tar.gz holds far more than its" in errors
+    assert len(list((tmp_path / "data").rglob("*.mp4"))) == 2**20 // 4096
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_the_memory(tmp_path: Path, serve: Callable[..., Hub], cli: Run, kind: bytes) -> None:
+    (tmp_path / "published").mkdir()
+    about = tarfile.TarInfo("videos/1.mp4")
+    about.type, about.size = kind, 2**26
+    with tarfile.open(tmp_path / "published" / "videos.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("videos/0.mp4"))
+        archive.addfile(about, io.BytesIO(b"A" * 2**26))
+    serve("longvideobench/LongVideoBench", tmp_path / "published")
+    tracemalloc.start()
+    try:
+        status, _, errors = cli("download", "longvideobench", "--data-root", tmp_path / "data")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert status == 2 and "cannot be unpacked (a header of 67.1 MB" in errors and most < 2**25
+
+
+@pytest.mark.parametrize("name", ["", "a\nb.mp4", "\x1b[2J.mp4", "."])
+def test_names_that_are_none(tmp_path: Path, serve: Callable[..., Hub], cli: Run, name: str) -> None:
+    tarred(tmp_path / "published" / "videos.tar", {name: b"a"})
+    serve("longvideobench/LongVideoBench", tmp_path / "published")
+    status, _, errors = cli("download", "longvideobench", "--data-root", tmp_path / "data")
+    assert status == 2 and "videos.tar holds a file called" in errors and "which is no name" in errors
+    assert errors.count("\n") == 1
+
+
+def test_an_empty_name_in_a_zip(tmp_path: Path, serve: Callable[..., Hub], cli: Run) -> None:
+    path = zipped(tmp_path / "published" / "videos.zip", {"EMPTY": b"a"})
+    path.write_bytes(path.read_bytes().replace(b"EMPTY", b"\0MPTY"))  # a name ends where that is
+    serve("lmms-lab/NExTQA", tmp_path / "published")
+    status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
+    assert status == 2 and "videos.zip holds a file called '', which is no name" in errors
+
+
+def test_what_is_known_of_a_folder_is_not_for_others_to_write(
+    tmp_path: Path, serve: Callable[..., Hub], cli: Run
+) -> None:
+    """Else they could say that a file is whole which is not."""
+    command = ("download", "nextqa", "--data-root", tmp_path / "data")
+    for name, said in (
+        (".vamba-eval/lock", "where this program keeps what it knows"),
+        ("a/../.vamba-eval/lock", "leads"),
+    ):
+        zipped(tmp_path / "published" / "videos.zip", {name: b"mine"})
+        serve("lmms-lab/NExTQA", tmp_path / "published")
+        status, _, errors = cli(*command)
+        assert status == 2 and said in errors
+    (tmp_path / "published" / "videos.zip").rename(tmp_path / "published" / "other")
+    hub = serve("lmms-lab/NExTQA", tmp_path / "published")
+    hub.says = lambda about: {**about, "siblings": [{**about["siblings"][0], "rfilename": ".vamba-eval/fetched.txt"}]}
+    status, _, errors = cli(*command, "--repo", "lmms-lab/NExTQA")
+    assert status == 2 and "where this program keeps what it knows" in errors
+
+
+SHA = "0" * 40
+LISTINGS: dict[str, object] = {
+    "HTML": b"<!DOCTYPE html><html><body>Log in to the network</body></html>",
+    "no text": b"\xff\xfe\x00",
+    "nothing": b"",
+    "deep JSON": b"[" * 100_000,
+    "a list": lambda about: [about],
+    "null": lambda about: None,
+    "no files": lambda about: {**about, "siblings": None},
+    "files of text": lambda about: {**about, "siblings": ["a", "b"]},
+    "no commit": lambda about: {**about, "sha": None},
+    "a commit elsewhere": lambda about: {**about, "sha": "../../../../etc"},
+    "a digest elsewhere": lambda about: with_file(about, blobId="../../../evil"),
+    "a digest elsewhere, of a large file": lambda about: with_file(about, lfs={"sha256": "../../../evil", "size": 1}),
+    "no digest": lambda about: with_file(about, blobId=None),
+    "a large file of text": lambda about: with_file(about, lfs="lfs"),
+    "a negative size": lambda about: with_file(about, size=-1),
+    "a size of text": lambda about: with_file(about, size="1"),
+    "a size that is no number": lambda about: with_file(about, size=float("nan")),
+    "no size": lambda about: with_file(about, size=None),
+    "a name of numbers": lambda about: with_file(about, rfilename=5),
+    "half a surrogate pair": lambda about: with_file(about, rfilename="\ud800.csv"),
+}
+
+
+def with_file(about: dict[str, Any], **changes: object) -> dict[str, Any]:
+    file = {"rfilename": "MC/test-00000-of-00001.parquet", "size": 1, "blobId": SHA}
+    return {**about, "siblings": [{**file, **changes}]}
+
+
+@pytest.mark.parametrize("kind", LISTINGS)
+def test_what_a_mirror_says_is_no_listing(tmp_path: Path, serve: Callable[..., Hub], cli: Run, kind: str) -> None:
+    (tmp_path / "published").mkdir()
+    hub = serve("lmms-lab/NExTQA", tmp_path / "published", says=LISTINGS[kind])
+    status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data" / "root")
+    assert status == 2 and errors.startswith("error: ") and errors.count("\n") == 1, errors
+    assert "lmms-lab/NExTQA" in errors and not (tmp_path / "data").exists() and not list(tmp_path.rglob("*evil*"))
+    assert [path for _, path, _ in hub.asked] == ["/api/datasets/lmms-lab/NExTQA"]
+
+
+@pytest.mark.parametrize("name", ["../../evil.csv", "/tmp/evil.csv", "MC/../../../evil.csv", "", "C:/evil.csv"])
+def test_names_in_a_listing_that_lead_elsewhere(tmp_path: Path, serve: Callable[..., Hub], cli: Run, name: str) -> None:
+    (tmp_path / "published").mkdir()
+    says: Callable[[dict[str, Any]], Any] = lambda about: with_file(about, rfilename=name)  # noqa: E731
+    serve("lmms-lab/NExTQA", tmp_path / "published", says=says)
+    command = ("download", "nextqa", "--data-root", tmp_path / "data" / "root", "--repo", "lmms-lab/NExTQA")
     status, _, errors = cli(*command)
-    assert status == 2 and "cannot be unpacked" in errors and not (folder / "out").exists()
-    assert hub.sent["videos.tar"] > path.stat().st_size
+    assert status == 2 and errors.count("\n") == 1 and ("leads out of" in errors or "is no name" in errors), errors
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize("kind", ["HTML", "a list", "null", "files of text"])
+def test_what_a_mirror_says_is_no_snapshot(tmp_path: Path, serve: Callable[..., Hub], cli: Run, kind: str) -> None:
+    (tmp_path / "published").mkdir()
+    serve("lmms-lab/NExTQA", tmp_path / "published", says=LISTINGS[kind])
+    command = ("--tasks", "nextqa", "--models", "random", "--data-root", "hub:", "--output", tmp_path / "out")
+    status, _, errors = cli(*command)
+    assert status == 2 and "the dataset lmms-lab/NExTQA cannot be fetched" in errors and errors.count("\n") == 1
+
+
+def test_a_file_without_end(tmp_path: Path, serve: Callable[..., Hub], cli: Run) -> None:
+    repository, name = write_longvideobench(tmp_path / "published", longvideobench_rows(2)), "lvb_val.json"
+    hub = serve("longvideobench/LongVideoBench", repository, endless=(name,))
+    status, _, errors = cli("download", "longvideobench", "--data-root", tmp_path / "data")
+    assert status == 2 and f"more comes of {name} than the" in errors and errors.count("\n") == 1
+    assert hub.sent[name] < 2**26
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.stat().st_size > 1000]
+
+
+def test_a_listing_without_end(
+    tmp_path: Path, serve: Callable[..., Hub], cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vamba_eval.data.hub._DESCRIPTION_BYTES", 2**22)
+    (tmp_path / "published").mkdir()
+    serve("lmms-lab/NExTQA", tmp_path / "published", endless=("",))
+    status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
+    assert status == 2 and "does not come to an end" in errors and errors.count("\n") == 1
+    monkeypatch.setattr("vamba_eval.data.hub._DESCRIPTION_BYTES", 2**40)
+    monkeypatch.setattr("vamba_eval.data.hub._DESCRIPTION_S", 0.2)
+    assert "does not come to an end" in cli("download", "nextqa", "--data-root", tmp_path / "data")[2]
 
 
 def test_a_broken_archive_is_kept_out(tmp_path: Path, serve: Callable[..., Hub], cli: Run) -> None:
@@ -474,6 +672,16 @@ def test_a_broken_archive_is_kept_out(tmp_path: Path, serve: Callable[..., Hub],
     status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
     assert status == 2 and "videos.zip cannot be unpacked (Bad CRC-32" in errors
     assert not list((tmp_path / "data").rglob("*.mp4"))
+
+
+def test_an_archive_that_begins_before_its_file(tmp_path: Path, serve: Callable[..., Hub], cli: Run) -> None:
+    path = zipped(tmp_path / "published" / "videos.zip", {"NExTVideo/1.mp4": b"a"})
+    content = bytearray(path.read_bytes())
+    content[-6] += 7  # where the list of members begins: all places shift by the difference
+    path.write_bytes(content)
+    serve("lmms-lab/NExTQA", path.parent)
+    status, _, errors = cli("download", "nextqa", "--data-root", tmp_path / "data")
+    assert status == 2 and "videos.zip cannot be unpacked (" in errors and errors.count("\n") == 1
 
 
 def test_names_that_are_not_there(tmp_path: Path, video: bytes, serve: Callable[..., Hub], cli: Run) -> None:

@@ -643,7 +643,7 @@ def test_the_least_recently_used_go_first(folder: Path, tmp_path: Path) -> None:
             assert not hit(number)
             assert hit(0)
         assert not hit(1), "it was used before the others"
-    used = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.val"))
+    used = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.clip"))
     assert used <= size_gb * 2**30
 
 
@@ -675,7 +675,7 @@ def test_what_a_disk_has_changed_is_read_again(folder: Path, tmp_path: Path) -> 
     reading_ = Reading(workers=0, cache=tmp_path / "cache")
     with Reader(reading_) as reader:
         first = clips(reader, videos_of(folder)[:1])["0"]
-    (kept,) = (tmp_path / "cache").rglob("*.val")
+    (kept,) = (tmp_path / "cache").rglob("*.clip")
     content = bytearray(kept.read_bytes())
     content[len(content) // 2] ^= 1
     kept.write_bytes(content)
@@ -697,8 +697,8 @@ def test_a_cache_that_fails_costs_no_clip(folder: Path, tmp_path: Path, caplog: 
     cache = tmp_path / "cache"
     with Reader(Reading(workers=0, cache=cache)) as reader:
         assert len(clips(reader, videos_of(folder)[:2])) == 2
-        for file in cache.glob("cache.db*"):
-            file.write_bytes(b"no database at all" * 500)
+        shutil.rmtree(cache)
+        cache.write_bytes(b"no folder any more")
         loads = clips(reader, videos_of(folder)[:3])
     assert all(loaded.clip is not None for loaded in loads.values())
     assert sum("the clip cache does not work" in message for message in caplog.messages) == 1

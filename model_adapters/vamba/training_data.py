@@ -30,6 +30,7 @@ from PIL import Image
 
 from vamba_eval import registry
 from vamba_eval.contracts import Clip, FrameSampling, UserError, VideoError, first_line
+from vamba_eval.files import path_inside
 from vamba_eval.video.read import read_clip
 
 # Asked of an image that has a caption; one is drawn for each.
@@ -106,7 +107,7 @@ class Conversations(Source):
         turn, place = divmod(number, len(self._rows))
         row = self._rows[int(_order(len(self._rows), self.seed, turn)[place])]
         if row.get("video"):
-            video = read_clip(self.media / row["video"], self.sizes.video, threads=1)
+            video = read_clip(self._path(row["video"]), self.sizes.video, threads=1)
             pictures = [video.frames]
         else:
             images = row.get("image") or []
@@ -122,8 +123,15 @@ class Conversations(Source):
 
     def _bytes(self, image: Any) -> Any:
         if isinstance(image, dict):  # as `datasets` stores an image
-            return io.BytesIO(image["bytes"]) if image.get("bytes") else self.media / image["path"]
-        return self.media / image
+            return io.BytesIO(image["bytes"]) if image.get("bytes") else self._path(image["path"])
+        return self._path(image)
+
+    def _path(self, name: str) -> Path:
+        """Raises VideoError where a row names a file outside of ``media``."""
+        try:
+            return path_inside(self.media, name, self.name)
+        except UserError as error:
+            raise VideoError(str(error)) from error
 
 
 class Shards(Source):

@@ -38,6 +38,7 @@ def add_parsers(verbs: Verbs) -> None:
     add = parser.add_argument
     add("tasks", type=arguments.names, metavar="TASK,...", help="whose data to check")
     add("--data-root", metavar="DIR", help="holds one folder per benchmark; lmms-eval: where lmms-eval keeps its data")
+    add("--allow-outside", action="store_true", help="also look at videos outside of the data root")
     add("--split", help="another split than the task's own")
     add("--quick", action="store_true", help="only check that the files exist; open none")
     add("--workers", type=int, metavar="N", help="processes that open videos (default: by the cores)")
@@ -63,7 +64,14 @@ def _check(args: Namespace) -> int:
     from vamba_eval.data.check import check, save
 
     reading = arguments.reading(workers=args.workers, stall_s=args.read_timeout)
-    reports = check(args.tasks, args.data_root, split=args.split, quick=args.quick, reading=reading)
+    reports = check(
+        args.tasks,
+        args.data_root,
+        allow_outside=args.allow_outside,
+        split=args.split,
+        quick=args.quick,
+        reading=reading,
+    )
     if args.json:
         save(reports, args.json)
     return 1 if any(report.problems for report in reports) else 0

@@ -59,6 +59,11 @@ def _add_what(parser: Parser) -> None:
         help="holds one folder per benchmark, named after the task; hub: downloads the task's dataset from the Hub, "
         "hub:OWNER/NAME another one; lmms-eval: uses lmms-eval's copy",
     )
+    add(
+        "--allow-outside",
+        action="store_true",
+        help="also read videos that annotations, or links in the place of files, put outside of the data root",
+    )
     add("--split", help="another split than the task's own (videomme: long; longvideobench: test)")
     add("--protocol", metavar="P", help="prompts and scoring: vamba (default), lmms-eval, official, flexible")
     add(
@@ -225,6 +230,7 @@ def _run(args: Namespace) -> int:
         args.tasks,
         models,
         data_root=args.data_root,
+        allow_outside=args.allow_outside,
         output=args.output,
         name=args.name,
         protocol=args.protocol,

@@ -6,20 +6,26 @@ Knows no benchmark, and not where archives come from: they lie in the folder who
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import re
 import shutil
+import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
 
-from vamba_eval.contracts import UserError
-from vamba_eval.data.state import Archive, RemoteFile, State, free_bytes, path_inside
+from vamba_eval.contracts import UserError, first_line
+from vamba_eval.data.state import Archive, RemoteFile, State, free_bytes
 from vamba_eval.progress import Display, bytes_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # x.zip, and in parts x.tar.part.aa, x.tar.gz.part-a, x.zip.001.
 _UNPACKED = re.compile(
@@ -27,6 +33,22 @@ _UNPACKED = re.compile(
 )
 _NOT_UNPACKED = re.compile(r".+\.(rar|7z|z\d\d|tar\.zst)")
 _JUNK = ("__MACOSX", ".DS_Store")
+
+# What may come out of an archive: videos and pictures do not shrink in it, annotations do, tenfold at most, and take
+# less than a GiB.
+_MOST_GROWTH, _MOST_OF_A_SMALL_ONE = 10, 2**30
+_BLOCK_BYTES = 4096  # of a disk, which an empty file takes, too
+# Types of a tar's headers that are continued in data, and how much of that any file's takes (a path: 4 KiB).
+_CONTINUED = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+_HEADER_BYTES = 2**20
+# What the libraries raise for archives that are broken, or made to break them.
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, LookupError, RuntimeError, ValueError, OverflowError),
+)
 
 
 def archives_in(files: Iterable[RemoteFile]) -> tuple[Archive, ...]:
@@ -44,17 +66,30 @@ def is_of_another_kind(path: str) -> bool:
     return _NOT_UNPACKED.fullmatch(path) is not None
 
 
-def unpack(archive: Archive, target: Path, state: State, display: Display) -> None:
-    """Unpack it below ``target``; each file appears under its name when it is whole, and the archive counts as
-    unpacked when all are there. Raises UserError; nothing is written outside of ``target``."""
+def unpack(archive: Archive, below: str, state: State, display: Display) -> None:
+    """Unpack it into the folder ``below`` in the benchmark's; each file appears under its name when it is whole, and
+    the archive counts as unpacked when all are there.
+
+    Raises UserError for an archive that is broken, or that nobody who means well publishes: with names that lead
+    elsewhere, with anything but files and folders, or with far more in it than its size suggests.
+    """
     members = {}
+    room = min(free_bytes(state.folder), max(_MOST_GROWTH * archive.size, _MOST_OF_A_SMALL_ONE))
     description = f"unpacking {PurePosixPath(archive.name).name}"
     with ExitStack() as stack, display.bar(description, of_bytes=True) as bar:
-        streams = [stack.enter_context(open(state.folder / part.path, "rb")) for part in archive.parts]
+        parts = [state.path(part.path, "the repository") for part in archive.parts]
+        streams = [stack.enter_context(path.open("rb")) for path in parts]
         joined: Any = io.BufferedReader(_Joined(streams), 2**20)
         try:
-            for name, size, content in _members(archive.name, joined, free_bytes(state.folder)):
-                path = path_inside(target, name, archive.name)
+            for name, size, content in _members(archive.name, joined):
+                room -= max(size, _BLOCK_BYTES)
+                if room < 0:
+                    raise UserError(
+                        f"{archive.name} holds far more than its {bytes_text(archive.size)}, or more than the disk has "
+                        f"room for ({name[:200]!r} is of {bytes_text(size)}): if it is right, unpack it yourself in "
+                        f"{state.folder / below}"
+                    )
+                path = state.path(name, archive.name, below)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 incomplete = path.with_name(f".{path.name[:200]}.incomplete")
                 with content, incomplete.open("wb") as stream:
@@ -64,35 +99,49 @@ def unpack(archive: Archive, target: Path, state: State, display: Display) -> No
                 os.replace(incomplete, path)
                 members[str(path.relative_to(state.folder))] = size
                 bar.advance(size)
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, KeyError, RuntimeError) as error:
+        except (*_BROKEN, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the system's, not a library's
+                raise
             raise UserError(
-                f"{archive.name} cannot be unpacked ({str(error) or type(error).__name__}): it is as published; "
-                f"see whether its authors have fixed it, or unpack it yourself in {target}"
+                f"{archive.name} cannot be unpacked ({first_line(error)}): it is as published; see whether its authors "
+                f"have fixed it, or unpack it yourself in {state.folder / below}"
             ) from error
     state.note_unpacked(archive, members)
 
 
-def _members(name: str, stream: IO[bytes], free: int) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and content of all files in an archive. Links give a copy of what they point to inside of it."""
+def _members(name: str, stream: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Name, size and content of all files in an archive."""
     if name.endswith(".zip"):
         with zipfile.ZipFile(stream) as zipped:
-            listed = [member for member in zipped.infolist() if not member.is_dir() and not _is_junk(member.filename)]
-            if (needed := sum(member.file_size for member in listed)) > free:
-                raise UserError(f"{name} holds {bytes_text(needed)}, but the disk has {bytes_text(free)}: free space")
-            for member in listed:
-                yield member.filename, member.file_size, zipped.open(member)
+            for member in zipped.infolist():
+                if not member.filename.endswith("/") and not _is_junk(member.filename):
+                    kind = stat.S_IFMT(member.external_attr >> 16)  # of who packed it on Unix
+                    _refuse_unless(kind in (0, stat.S_IFREG), member.filename)
+                    yield member.filename, member.file_size, zipped.open(member)
         return
-    with tarfile.open(fileobj=stream, mode="r:*") as tar:
+    with tarfile.open(fileobj=stream, mode="r:*", tarinfo=_TarMember) as tar:
         for entry in tar:
-            if entry.isdir() or _is_junk(entry.name):
-                continue
-            content = tar.extractfile(entry)
-            if content is None:
-                raise tarfile.TarError(f"{entry.name} is not a file")
-            content.seek(0, io.SEEK_END)
-            size = content.tell()
-            content.seek(0)
-            yield entry.name, size, content
+            if not entry.isdir() and not _is_junk(entry.name):
+                content = tar.extractfile(entry) if entry.isreg() else None
+                _refuse_unless(content is not None, entry.name)
+                assert content is not None
+                yield entry.name, entry.size, content
+
+
+class _TarMember(tarfile.TarInfo):
+    """A header. What only continues one, such as a long name, is read into memory at once, whatever its size."""
+
+    @classmethod
+    def frombuf(cls, *arguments: Any) -> Self:
+        header = super().frombuf(*arguments)
+        if header.type in _CONTINUED and header.size > _HEADER_BYTES:
+            raise ValueError(f"a header of {bytes_text(header.size)}")
+        return header
+
+
+def _refuse_unless(is_file: bool, name: str) -> None:
+    if not is_file:
+        raise ValueError(f"{name[:200]!r} is a link or a device, which no data is")
 
 
 def _is_junk(name: str) -> bool:
@@ -118,7 +167,7 @@ class _Joined(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = (0, self._position, self._starts[-1])[whence]
         if base + offset < 0:
-            raise OSError(22, "a position before the start")
+            raise OSError("a position before the start")  # as zipfile expects it
         self._position = base + offset
         return self._position
 

@@ -18,6 +18,7 @@ from vamba_eval.plain import json_text
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.registry import load_task
+from vamba_eval.run.check_task import files_outside
 from vamba_eval.video.lengths import missing_bytes
 from vamba_eval.video.read import VideoInfo
 from vamba_eval.video.subtitles import read_subtitles
@@ -82,6 +83,7 @@ def check(
     names: Sequence[str],
     data_root: str | Path | None,
     *,
+    allow_outside: bool = False,
     split: str | None = None,
     quick: bool = False,
     reading: Reading | None = None,
@@ -89,7 +91,8 @@ def check(
 ) -> list[Report]:
     """Reports on the copies of the tasks called ``names`` below ``data_root``; ``say`` gets each when it is ready.
 
-    ``quick`` opens no file. Raises UserError for a task, split or folder that there is not.
+    ``quick`` opens no file; ``allow_outside`` looks at files outside of the data root, too. Raises UserError for a
+    task, split or folder that there is not.
     """
     tasks = [load_task(name) for name in names]
     local = data_root is not None and not str(data_root).startswith(("hub:", "lmms-eval:"))
@@ -97,7 +100,7 @@ def check(
         raise UserError(f"the data root {data_root} is not a directory")
     reports = []
     for task in tasks:
-        report = _check(task, data_root, split, quick, reading)
+        report = _check(task, data_root, allow_outside, split, quick, reading)
         say(report)
         reports.append(report)
     return reports
@@ -109,7 +112,14 @@ def save(reports: Iterable[Report], file: Path) -> None:
     write_text(file, json_text([asdict(report) for report in reports], indent=2, ensure_ascii=False))
 
 
-def _check(task: Task, data_root: str | Path | None, split: str | None, quick: bool, reading: Reading | None) -> Report:
+def _check(
+    task: Task,
+    data_root: str | Path | None,
+    allow_outside: bool,
+    split: str | None,
+    quick: bool,
+    reading: Reading | None,
+) -> Report:
     report = Report(task.name, split)
     fetch = _how_to_fetch(task, data_root)
     dataset = task.catalogue.dataset
@@ -127,7 +137,13 @@ def _check(task: Task, data_root: str | Path | None, split: str | None, quick: b
     if published.videos is not None and len(paths) != published.videos:
         problem = f"{len(paths):,} videos instead of {published.videos:,}"
         report.problems.append(Problem("annotations that are not the published ones", "videos", problem, fetch))
-    present = [path for path in paths if path.exists()]
+    outside = {} if allow_outside else files_outside(task, videos, data_root)
+    for path in outside.values():
+        report.problems.append(
+            Problem("files outside of the data root", str(path), "not looked at", "--allow-outside has them read")
+        )
+    paths = {path: video for path, video in paths.items() if video.id not in outside}
+    present = [path for path in paths if os.path.exists(path)]
     report.counts.append(("video files", len(present), len(paths)))
     for path in paths.keys() - set(present):
         report.problems.append(Problem("missing videos", str(path), "no such file", advice))

@@ -169,12 +169,12 @@ def _carry_out(plan: Plan, dataset: Dataset, state: State, keep_archives: bool) 
         for archive in plan.archives:
             fetch([part for part in archive.parts if part in missing], plan.repository, state, bar)
             if archive in plan.to_unpack:
-                unpack(archive, _destination(archive, dataset, state.folder), state, display)
+                unpack(archive, _destination(archive, dataset), state, display)
             if not keep_archives:
                 for part in archive.parts:
-                    (state.folder / part.path).unlink(missing_ok=True)
+                    state.path(part.path, plan.repository.hub_id).unlink(missing_ok=True)
 
 
-def _destination(archive: Archive, dataset: Dataset, folder: Path) -> Path:
-    own = str(PurePosixPath(archive.name).parent)
-    return folder / (own if dataset.unpack_into is None else dataset.unpack_into)
+def _destination(archive: Archive, dataset: Dataset) -> str:
+    """The folder, in the benchmark's own, in which it is unpacked."""
+    return str(PurePosixPath(archive.name).parent) if dataset.unpack_into is None else dataset.unpack_into

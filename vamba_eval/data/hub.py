@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,12 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
-from vamba_eval.contracts import UserError
-from vamba_eval.data.state import RemoteFile, State, is_whole, path_inside
-from vamba_eval.progress import Bar
+from vamba_eval.contracts import UserError, first_line
+from vamba_eval.data.state import RemoteFile, State, is_whole
+from vamba_eval.plain import json_value
+from vamba_eval.progress import Bar, bytes_text
 
 _THREADS = 8
+# A description of a repository: 250 bytes a file, which comes within a second or two.
+_DESCRIPTION_BYTES, _DESCRIPTION_S = 2**28, 120.0
+_COMMIT = re.compile("[0-9a-f]{40}")
+_DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -35,18 +43,61 @@ class Repository:
 
 def find_repository(hub_id: str, revision: str | None) -> Repository:
     """The repository at a branch, tag or commit (None: its main branch). Raises UserError for what is not there."""
-    from huggingface_hub import HfApi
-
     with _hub_errors(hub_id):
-        about = HfApi().dataset_info(hub_id, revision=revision, files_metadata=True)
-    files = []
-    for entry in about.siblings or []:
-        digest = entry.lfs.sha256 if entry.lfs else entry.blob_id
-        if entry.size is None or digest is None:
-            raise UserError(f"the Hub states no size for {entry.rfilename} in {hub_id}")
-        path_inside(Path(), entry.rfilename, hub_id)
-        files.append(RemoteFile(entry.rfilename, entry.size, digest))
-    return Repository(hub_id, str(about.sha), tuple(sorted(files, key=lambda file: file.path)))
+        about = json_value(_description(hub_id, revision))
+    try:
+        commit, files = about["sha"], sorted(map(_remote_file, about["siblings"]), key=lambda file: file.path)
+        if not _COMMIT.fullmatch(commit):
+            raise ValueError(f"the commit {commit!r}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"what the Hub says of {hub_id} cannot be understood ({first_line(error)}): see what answers in its place "
+            "(HF_ENDPOINT, or a proxy)"
+        ) from error
+    return Repository(hub_id, commit, tuple(files))
+
+
+def _description(hub_id: str, revision: str | None) -> str:
+    """What the Hub says of a repository, as JSON. Raises UserError where that does not come to an end."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
+
+    validate_repo_id(hub_id)
+    url = f"{constants.ENDPOINT}/api/datasets/{hub_id}" + (f"/revision/{quote(revision, safe='')}" if revision else "")
+    content, until = bytearray(), time.monotonic() + _DESCRIPTION_S
+    asked = get_session().stream(
+        "GET",
+        url,
+        params={"blobs": True},
+        headers=build_hf_headers(),
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+    )
+    with asked as response:
+        if response.is_error:
+            response.close()  # its headers say why; the rest may have no end
+        hf_raise_for_status(response)
+        for part in response.iter_bytes():
+            content += part
+            if len(content) > _DESCRIPTION_BYTES or time.monotonic() > until:
+                raise UserError(
+                    f"what the Hub says of {hub_id} does not come to an end ({bytes_text(len(content))} in "
+                    f"{time.monotonic() - until + _DESCRIPTION_S:.0f} s): try again later, or at another mirror"
+                )
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not text") from error
+
+
+def _remote_file(entry: Any) -> RemoteFile:
+    """Raises AttributeError, KeyError, TypeError and ValueError for what is not a file as the Hub states it."""
+    path, size, digest = entry["rfilename"], entry["size"], entry.get("blobId")
+    if lfs := entry.get("lfs"):
+        digest = lfs["sha256"]
+    if not isinstance(path, str) or type(size) is not int or size < 0 or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"the size or the digest of {path!r}")
+    path.encode()  # half a surrogate pair, which JSON can hold, is no name
+    return RemoteFile(path, size, digest)
 
 
 def fetch(files: Sequence[RemoteFile], repository: Repository, state: State, bar: Bar) -> None:
@@ -78,7 +129,7 @@ def _fetch_one(file: RemoteFile, repository: Repository, state: State, bar: Bar,
     incomplete = state.incomplete(file)
     incomplete.parent.mkdir(parents=True, exist_ok=True)
     begun = state.begun(file)
-    with _hub_errors(hub_id), _Counted(incomplete, bar, stop) as stream:
+    with _hub_errors(hub_id), _Incoming(incomplete, file, bar, stop) as stream:
         stream.truncate(begun)
         stream.seek(begun)
         cached = try_to_load_from_cache(hub_id, file.path, revision=commit, repo_type="dataset")
@@ -102,22 +153,26 @@ def _fetch_one(file: RemoteFile, repository: Repository, state: State, bar: Bar,
             f"{file.path} of {hub_id} arrived with {wrong} that the Hub states: give the command again to download it "
             "again"
         )
-    target = state.folder / file.path
+    target = state.path(file.path, hub_id)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(incomplete, target)
     state.note(file)
 
 
-class _Counted(io.FileIO):
-    """A file whose bytes a progress bar counts, and which can be told to take no more."""
+class _Incoming(io.FileIO):
+    """What comes of a file: a progress bar counts its bytes. It can be told to take no more, and takes no more than is
+    stated."""
 
-    def __init__(self, path: Path, bar: Bar, stop: Event) -> None:
+    def __init__(self, path: Path, file: RemoteFile, bar: Bar, stop: Event) -> None:
         super().__init__(path, "r+b" if path.exists() else "w+b")
-        self._bar, self._stop = bar, stop
+        self._path, self._of, self._bar, self._stop = path, file, bar, stop
 
     def write(self, content: Any) -> int:
         if self._stop.is_set():
             raise KeyboardInterrupt
+        if self.tell() + len(content) > self._of.size:
+            self._path.unlink(missing_ok=True)
+            raise UserError(f"more comes of {self._of.path} than the {self._of.size:,} bytes that the Hub states")
         view = memoryview(content)
         while view:
             written = super().write(view)
@@ -146,12 +201,12 @@ def _hub_errors(hub_id: str) -> Iterator[None]:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise UserError(f"{hub_id} has no such revision: see the branches at {page}") from error
+    except UserError:
+        raise
     except Exception as error:
-        known = isinstance(error, errors.HfHubHTTPError | errors.HFValidationError | errors.OfflineModeIsEnabled)
-        # The library's HTTP client is httpx or httpx2, by its version.
-        if not known and type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{hub_id} cannot be downloaded ({reason}); what has arrived is kept, and the same command goes on"
+            f"{hub_id} cannot be downloaded ({first_line(error)}); what has arrived is kept, and the same command goes "
+            "on"
         ) from error

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Lock
 
 from vamba_eval.contracts import UserError
-from vamba_eval.files import locked, replace_text
+from vamba_eval.files import locked, path_inside, replace_text
 
 _OWN_FOLDER = ".vamba-eval"  # in the benchmark's: what is fetched, and what is unpacked
 
@@ -62,9 +61,19 @@ class State:
         with locked(self._own / "lock", f"another command is downloading into {self.folder}: wait for it"):
             yield
 
+    def path(self, name: str, source: str, below: str = "") -> Path:
+        """Where ``name``, which stands in ``source``, is in the benchmark's folder, or in the folder ``below`` in it.
+        UserError for a name that leads elsewhere, or to what is kept here."""
+        path = path_inside(self.folder / below, name, source)
+        if path.is_relative_to(self._own):
+            raise UserError(
+                f"{source} holds {name!r}, which is where this program keeps what it knows of the folder: it is refused"
+            )
+        return path
+
     def has(self, file: RemoteFile) -> bool:
         """Whether the file is there and whole. One that somebody else put there is looked at."""
-        path = self.folder / file.path
+        path = self.path(file.path, "the repository")
         if not path.is_file() or path.stat().st_size != file.size:
             return False
         if (file.digest, file.path) in self._known:
@@ -84,7 +93,8 @@ class State:
 
     def incomplete(self, file: RemoteFile) -> Path:
         """Where what has come of a file is kept."""
-        return self._own / "incomplete" / f"{file.digest}-{zlib.crc32(file.path.encode()):08x}"
+        name = f"{file.digest}-{zlib.crc32(file.path.encode()):08x}"
+        return path_inside(self._own / "incomplete", name, "the repository")
 
     def begun(self, file: RemoteFile) -> int:
         """How many bytes of the file have come."""
@@ -97,9 +107,9 @@ class State:
         try:
             manifest = json.loads(self._manifest(archive).read_text(encoding="utf-8"))
             return manifest["digests"] == [part.digest for part in archive.parts] and all(
-                (self.folder / name).stat().st_size == size for name, size in manifest["members"].items()
+                self.path(name, "the manifest").stat().st_size == size for name, size in manifest["members"].items()
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             return False
 
     def note_unpacked(self, archive: Archive, members: dict[str, int]) -> None:
@@ -123,14 +133,6 @@ def is_whole(path: Path, file: RemoteFile) -> bool:
         while block := stream.read(2**20):
             digest.update(block)
     return digest.hexdigest() == file.digest
-
-
-def path_inside(folder: Path, name: str, source: str) -> Path:
-    """The path of ``name``, which ``source`` holds, below ``folder``; UserError for a name that leads elsewhere."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or not path.parts or ".." in path.parts or re.match("[A-Za-z]:", name):
-        raise UserError(f"{source} holds {name!r}, which would be written outside of its folder: it is not unpacked")
-    return folder.joinpath(*path.parts)
 
 
 def free_bytes(folder: Path) -> int:

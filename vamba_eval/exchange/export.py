@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.lmms_files import COUNTED_AS
-from vamba_eval.files import safe_name, write_text
+from vamba_eval.files import path_inside, safe_name, write_text
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
 from vamba_eval.secrets import without_named
@@ -39,7 +39,7 @@ def export(
         run = asked.as_protocol_asks()
         if otherwise := len(asked.scored) - len(run.scored):
             passed_over.append(f"{run.title}, {run.model}: {otherwise:,} responses in other orders or wordings")
-        place = folder / run.folder.name / run.model
+        place = path_inside(folder / run.folder.name, run.model, str(run.folder / "run.json"))
         if form == "lmms-eval":
             written += _write_lmms_logs(run, place)
             continue

@@ -127,13 +127,7 @@ class Reader:
         self.reading = reading = reading or Reading()
         if reading.backend in others.NAMES and reading.backend not in others.installed():
             raise UserError(f"the video backend {reading.backend} is not installed: pip install {reading.backend}")
-        if reading.decode_on == "gpu":
-            try:
-                check_gpu()
-            except GpuError as error:
-                raise UserError(
-                    f"videos cannot be decoded on the GPU: {error}; leave it to --decode-on auto"
-                ) from error
+        self._decode_on = _place_to_decode(reading)
         self._cores = cores or available_cores()
         # A few videos at a time with a few threads each: never idle, and not a clip in memory for every core.
         few = max(min(2, self._cores), min(16, self._cores // 4))
@@ -404,6 +398,19 @@ class Reader:
     def _drop(self, process: Process) -> None:
         self._processes.remove(process)
         self._left = [each for each in (*self._left, process) if not each.dead]
+
+
+def _place_to_decode(reading: Reading) -> str:
+    """As ``reading`` says, or the cores where there is no GPU for ``auto``. Raises UserError if it asks for one."""
+    if reading.backend != "pyav" or reading.decode_on == "cpu":
+        return "cpu"
+    try:
+        check_gpu()
+    except GpuError as error:
+        if reading.decode_on == "auto":
+            return "cpu"
+        raise UserError(f"videos cannot be decoded on the GPU: {error}; leave it to --decode-on auto") from error
+    return reading.decode_on
 
 
 class _PendingRead:

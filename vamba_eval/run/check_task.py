@@ -1,13 +1,18 @@
-"""A loaded benchmark, checked before anything is asked of it: its questions, and that its prompts can be made.
+"""A loaded benchmark, checked before anything is asked of it: its questions, that its prompts can be made, and the
+places of its files.
 
 A mistake in a task of one's own is an error here, at once, and not as many failed or mixed-up records.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from vamba_eval.contracts import LETTERS, Question, Task, UserError, Video, first_line
+from vamba_eval.files import leads_outside
 from vamba_eval.run.plan import Job, log
 
 
@@ -81,3 +86,44 @@ def try_a_prompt(job: Job, videos: Sequence[Video]) -> None:
             f"{job.task.name}: the prompt of question {question.id!r} at the video {video.id!r} cannot be made: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
+
+
+def files_outside(task: Task, videos: Sequence[Video], data_root: str | Path | None) -> dict[str, Path]:
+    """The files that annotations, or links in the place of files, put outside of the data root: one a video, by its id.
+
+    Annotations are somebody else's, and name any file of this machine if they like; what it shows may be sent to a
+    served model, and kept in results. A task without a data root, whose code alone says where its videos are, may read
+    what it likes.
+    """
+    roots = _roots(task, data_root)
+    found = {}
+    for video in videos if roots else ():
+        for path in (video.path, video.subtitles):
+            if path not in (None, Path()) and all(leads_outside(root, path) for root in roots):
+                found[video.id] = path
+    return found
+
+
+def without(videos: Sequence[Video], outside: dict[str, Path]) -> list[Video]:
+    """``videos``, with questions that cannot be asked where files are ``outside``."""
+
+    def refused(video: Video, path: Path) -> Video:
+        problem = f"{path} is outside of the data root: if it is meant to be read, give --allow-outside"
+        return replace(video, questions=tuple(replace(each, problem=problem) for each in video.questions))
+
+    return [refused(video, outside[video.id]) if video.id in outside else video for video in videos]
+
+
+def _roots(task: Task, data_root: str | Path | None) -> list[Path]:
+    """The folders in which a task may find its videos; none if there is no data root to leave.
+
+    The Hub's cache always: a snapshot, which a data root may be or lead to, holds links into it.
+    """
+    if data_root is None and not (task.catalogue.dataset or task.catalogue.reads_data_of):
+        return []
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    root: str | Path = data_root or "lmms-eval:"
+    if str(root).startswith(("hub:", "lmms-eval:")):
+        root = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    return [Path(root).expanduser(), Path(HF_HUB_CACHE)]

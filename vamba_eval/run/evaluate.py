@@ -18,7 +18,7 @@ from vamba_eval.files import safe_name
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
-from vamba_eval.run.check_task import check_questions, try_a_prompt
+from vamba_eval.run.check_task import check_questions, files_outside, try_a_prompt, without
 from vamba_eval.run.frame_sets import check_alone, frame_sets_from
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import (
@@ -52,6 +52,7 @@ def evaluate(
     models: Sequence[str | Model],
     *,
     data_root: str | Path | None = None,
+    allow_outside: bool = False,
     output: str | Path = "results",
     name: str | None = None,
     protocol: str | None = None,
@@ -78,6 +79,8 @@ def evaluate(
     """Ask ``models`` every question of ``tasks``, going on where an earlier call in the same place stopped.
 
     tasks, models   names as on the command line (``label=name`` gives a model a label), or instances
+    data_root       holds one folder a benchmark; files that annotations or links put outside of it are read only if
+                    ``allow_outside`` is given: else their questions fail
     output, name    the run is the folder ``output/name``; the name defaults to the tasks'
     protocol        prompts and scoring: one that each task has, as ``vamba`` (if nobody says), ``lmms-eval``,
                     ``official``, ``flexible``
@@ -150,6 +153,19 @@ def evaluate(
             frame_sets.check(job.task, job.protocol, videos, videos[:limit])
         warn_of_defects(job)
         try_a_prompt(job, videos)
+    outside_of = [
+        {} if allow_outside else files_outside(job.task, videos, data_root)
+        for job, videos in zip(jobs, videos_of, strict=True)
+    ]
+    for job, outside in zip(jobs, outside_of, strict=True):
+        if outside:
+            log.warning(
+                "%s: files of %d videos are outside of the data root, such as %s: their questions fail, unless "
+                "--allow-outside says that they are meant to be read",
+                job.name,
+                len(outside),
+                next(iter(outside.values())),
+            )
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
     folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
@@ -188,7 +204,8 @@ def evaluate(
                         ]
                         if not (subject.looks or jobs[number].task.prompts_need_clip):
                             del recorders[1:]  # who sees no frame answers alike whatever their number
-                        _answer_all(recorders, videos[:limit], subject, workplace, display)
+                        shown = without(videos[:limit], outside_of[number])
+                        _answer_all(recorders, shown, subject, workplace, display)
     board = Leaderboard.from_runs([folder], tasks={job.source: job.task for job in jobs})
     return Leaderboard(board.results, folder, board.left_out)
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vamba_eval.contracts import Clip
-from vamba_eval.files import replace_bytes
+from vamba_eval.contracts import Clip, UserError
+from vamba_eval.files import path_inside, replace_bytes
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def read_strip(run: Path, digest: str) -> Strip | None:
     from PIL import Image
 
     try:
-        path = run / FOLDER / f"{digest}.jpg"
+        path = path_inside(run / FOLDER, f"{digest}.jpg", "a record")
         with Image.open(path) as image:
             about = json.loads(image.info["comment"])
             width, height = image.size
@@ -107,5 +107,5 @@ def read_strip(run: Path, digest: str) -> Strip | None:
             return None
         aspect = round(width / len(indices) / height, 4)
         return Strip(path.read_bytes(), indices, seconds, int(about["total"]), aspect)
-    except (OSError, KeyError, ValueError, TypeError):
+    except (OSError, KeyError, ValueError, TypeError, UserError):
         return None
