@@ -167,10 +167,7 @@ class RecordFile:
         if self._file is None:
             self.drop_torn_line()
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
-        # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
-        line = record.to_json() if isinstance(record, Record) else record
-        ids = {name: line[name] for name in ("question", "video") if name in line}  # by which it is found again
-        self._file.write(json_text({**without_secrets(line), **ids}) + "\n")
+        self._file.write(line_of(record))
         self._file.flush()
 
     def close(self) -> None:
@@ -185,6 +182,14 @@ class RecordFile:
         with open(self.path, "rb+") as file:
             content = file.read()
             file.truncate(content.rfind(b"\n") + 1)
+
+
+def line_of(record: Record | Mapping[str, Any]) -> str:
+    """A record (or a judge's line) as it stands in its file. In ASCII: a response may hold half a surrogate pair, which
+    UTF-8 cannot."""
+    line = record.to_json() if isinstance(record, Record) else record
+    ids = {name: line[name] for name in ("question", "video") if name in line}  # by which it is found again
+    return json_text({**without_secrets(line), **ids}) + "\n"
 
 
 def _as_stated(value: Any) -> Any:
