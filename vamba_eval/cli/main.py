@@ -24,6 +24,7 @@ from vamba_eval.cli.arguments import Parser
 from vamba_eval.cli.terminal import Terminal, shown_text
 from vamba_eval.contracts import BudgetSpent, UserError
 from vamba_eval.registry import name_task_code
+from vamba_eval.secrets import keep_command_secret
 
 _DESCRIPTION = "Evaluate long-video language models: how well they answer, and what each answer costs."
 _EPILOG = """\
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _end_as_after_ctrl_c()
+    keep_command_secret(arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=Terminal(sys.stderr), force=True)
