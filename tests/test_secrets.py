@@ -276,6 +276,13 @@ def test_a_command_with_a_mistake_says_none(cli: Cli, tmp_path: Path) -> None:
         assert status == 2 and leaks(out, err, tmp_path) == [], words
 
 
+def test_a_traceback_shows_none() -> None:
+    program = Path(__file__).resolve().parent.parent / "run_eval.py"
+    done = subprocess.run([sys.executable, program, "--debug", "--api-key", ARGUMENT], capture_output=True, text=True)
+    assert "Traceback" in done.stderr and "unrecognized arguments: --api-key ***" in done.stderr
+    assert leaks(done.stdout, done.stderr) == []
+
+
 def test_a_judge_that_encodes_or_splits_the_key(cli: Cli, tmp_path: Path) -> None:
     from test_judging import Describer
 

@@ -14,8 +14,10 @@ import difflib
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
+from types import TracebackType
 from typing import TextIO, cast
 
 from vamba_eval._version import __version__
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _end_as_after_ctrl_c()
     keep_command_secret(arguments)
+    sys.excepthook = _show_traceback
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=Terminal(sys.stderr), force=True)
@@ -103,6 +106,11 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     for module in (run, results, data, profile, train, ask):
         module.add_parsers(verbs)
     return parser, verbs.choices
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As Python does, of --debug and of mistakes of our own, but without secrets."""
+    sys.stderr.write(shown_text("".join(traceback.format_exception(kind, error, trace))))
 
 
 class _Terminated(KeyboardInterrupt):
