@@ -402,6 +402,15 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("loader", ["training on", "training from"])
+def test_training_begins_with_no_quantised_weights(loader: str, planted: Callable[[str], Planted]) -> None:
+    kind, load = LOADERS[loader]
+    p = planted(kind)
+    DOORS["quantised by fp8"](p)
+    with pytest.raises(UserError, match=r"is quantised \(quantization_config in its config.json\)"):
+        load(p.folder)
+
+
 @pytest.mark.usefixtures("terminal", "theirs_can_be_imported")
 @pytest.mark.parametrize("name", ["auto_map_of_an_unknown_type", "a_tokenizer_class_of_its_own", "weights_as_a_pickle"])
 def test_a_question_opens_none_either(name: str, planted: Callable[[str], Planted], cli: Cli) -> None:
