@@ -52,7 +52,7 @@ def keep_arguments_secret(arguments: Mapping[str, Any]) -> None:
 def keep_command_secret(words: Sequence[str]) -> None:
     """As ``keep_secret``, of each value on a command line whose name says that it is one: ``--api-key VALUE``, or
     ``api_key=VALUE`` among the arguments of a model."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if word.startswith("--") and "=" not in word and _is_secret(word[2:]):
             keep_secret(following)
         for pair in re.split(r"[,:](?=[\w.-]+=)", word.removeprefix("--")):
