@@ -6,16 +6,19 @@ What an adapter does with the prompt (encode its prefix here, hand it to an engi
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
-from vamba_eval.contracts import Clip, Seen, UserError, first_line
+from vamba_eval.contracts import Clip, Seen, UserError
 
-from . import _frames, _transformers
+from . import _frames, _templates, _transformers
 
 _MARK = "QUESTION"
+_CHATS = 8
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +48,7 @@ class Chat:
     _placeholders: set[int]
     _plain: _transformers.PlainText
     _description: dict[str, Any]
+    _chats: Mapping[str, str] = MappingProxyType({})  # the last, by what was rendered: most videos have as many frames
     _takes_kinds: bool = False  # whether the model wants to know which tokens stand for frames
 
     def _learn_tokens(self, config: Any) -> None:
@@ -64,20 +68,20 @@ class Chat:
         return self._chat(self._media(clip), _MARK, **template)
 
     def _chat(self, media: Sequence[dict[str, Any]], question: str, **template: Any) -> str:
-        from jinja2 import TemplateError
-
         content = [*media, {"type": "text", "text": question}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
         if self.thinking is not None:  # as most call it, and as Kimi and DeepSeek do
             template = {"enable_thinking": self.thinking, "thinking": self.thinking, **template}
-        try:
-            text = str(
-                self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
-            )
-        except TemplateError as error:  # broken, or one that refuses a role
-            raise UserError(f"{self._name}: its chat template fails: {first_line(error)}") from error
+        asked = {"add_generation_prompt": True, "tokenize": False, **template}
+        key = json.dumps([messages, asked], sort_keys=True)
+        if (text := self._chats.get(key)) is None:
+            try:
+                text = _templates.rendered(lambda: str(self.processor.apply_chat_template(messages, **asked)))
+            except _templates.TemplateFailed as error:  # broken, or one that refuses a role
+                raise UserError(f"{self._name}: its chat template fails: {error}") from error
+            self._chats = {**dict(list(self._chats.items())[-_CHATS:]), key: text}
         if text.count(_MARK) != 1 or "'text': " in text:  # of a template that takes texts alone, and shows the list
             raise UserError(f"{self._name}: its chat template does not show a question as it is given")
         return text

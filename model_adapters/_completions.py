@@ -1,13 +1,13 @@
-"""What an OpenAI-compatible endpoint says: a chat completion as an answer, an error as what it means for a run."""
+"""What an OpenAI-compatible endpoint says: a completion as an answer, an error as what it means for a run."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from vamba_eval.completions import completion_in, moved_to, shortened
 from vamba_eval.contracts import Answer, UserError
 from vamba_eval.reasoning import split_thinking
 
@@ -70,35 +70,22 @@ def answer_in(content: bytes, prices: Prices | None, *, thinks: bool) -> Answer:
     chat completion.
     """
     try:
-        return _answer(json.loads(content), prices, thinks)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        text = content.decode("utf-8", "replace")
-        raise NoAnswer(f"the response is not a chat completion: {_short(text)!r}") from None
-
-
-def _answer(completion: Any, prices: Prices | None, thinks: bool) -> Answer:
-    choices = completion["choices"]
-    usage = completion.get("usage") or {}
-    prompt_tokens = int(usage.get("prompt_tokens") or 0)
+        completion = completion_in(content)
+    except ValueError as error:
+        raise NoAnswer(str(error)) from None
+    prompt_tokens, cached_tokens = completion.prompt_tokens, completion.cached_tokens
     # Gemini counts thoughts, which it asks money for, in the total alone.
-    total = int(usage.get("total_tokens") or 0)
-    num_tokens = max(int(usage.get("completion_tokens") or 0), total - prompt_tokens)
-    cached_tokens = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-    price = prices.of(prompt_tokens, num_tokens, cached_tokens) if prices and usage else None
+    num_tokens = max(completion.completion_tokens, completion.total_tokens - prompt_tokens)
+    price = prices.of(prompt_tokens, num_tokens, cached_tokens) if prices and completion.counted else None
 
     def none(reason: str) -> NoAnswer:
         return NoAnswer(reason, price)
 
-    if not choices:
-        raise none(f"the response holds no choice: {_short(json.dumps(completion))}")
-    choice = choices[0]
-    message, finish = choice.get("message") or {}, choice.get("finish_reason") or "stop"
-    text = _text_of(message.get("content"))
-    apart = message.get("reasoning_content") or message.get("reasoning") or ""
-    marked, answer = split_thinking(text)
-    thinking = "\n".join(thought for thought in (str(apart), marked) if thought)
-    if message.get("refusal"):
-        raise none(f"the model refused: {_short(str(message['refusal']))}")
+    finish = completion.finish_reason or "stop"
+    marked, answer = split_thinking(completion.text)
+    thinking = "\n".join(thought for thought in (completion.thinking, marked) if thought)
+    if completion.refusal:
+        raise none(f"the model refused: {shortened(completion.refusal)}")
     if finish == "content_filter":
         raise none("the answer was withheld by a content filter")
     # Where thinking was asked for and nothing marks any, its opening mark was in the prompt and its end never came.
@@ -119,18 +106,8 @@ def _answer(completion: Any, prices: Prices | None, thinks: bool) -> Answer:
         thinking=thinking,
         cached_tokens=cached_tokens,
         price=price,
-        served_by=str(completion.get("model") or ""),
+        served_by=completion.model,
     )
-
-
-def words_of(error: Any) -> str:
-    """An error of the client library in a line, with what the endpoint says; the library knows OpenAI's form alone."""
-    text = str(error)
-    if getattr(error, "status_code", None) is not None and not getattr(error, "body", None):
-        text += f" - {error.response.text}"
-    elif getattr(error, "status_code", None) is not None and " - " not in text:
-        text += f" - {error.body}"
-    return " ".join(text.split()) or type(error).__name__
 
 
 def failure_of(
@@ -141,7 +118,7 @@ def failure_of(
     said      its words, without anything secret
     about     the model and its endpoint
     sent      the names of the options that were sent, and of parts of the messages that not all know
-    answered  whether it has answered before, so that 403 is about this question (moderation) and not about the key
+    answered  whether it has answered before, so that 403 (moderation) or a redirect is about this question alone
     """
     status, code = getattr(error, "status_code", None), getattr(error, "code", None)
     if status == 401 or (status == 403 and not answered):
@@ -152,29 +129,13 @@ def failure_of(
         return UserError(f"{about} cannot be found ({said}): check model= and url= (which usually ends in /v1)")
     if status == 402 or code == "insufficient_quota":
         return UserError(f"{about}: the account's quota is used up ({said}); the same command goes on from here")
-    if status is not None and 300 <= status < 400:
-        target = _without_secrets(error.response.headers.get("location", ""))
-        return UserError(
-            f"{about} sends requests on to {target or 'another place'}, where neither the frames nor the key are sent: "
-            "if that is where they should go, give it as url="
-        )
+    if (target := moved_to(error)) is not None:
+        moved = f"sends requests on to {target}, where neither the frames nor the key are sent"
+        if answered:
+            return NoAnswer(f"the endpoint {moved}")
+        return UserError(f"{about} {moved}: if that is where they should go, give it as url=")
     if status in (400, 422) and _NOT_TAKEN.search(said):
         for name in sent:
             if re.search(rf"\b{name}\b", said):
                 return UserError(f"{about} does not take {name} ({said}): {_ADVICE[name]}")
     return NoAnswer(said)
-
-
-def _text_of(content: Any) -> str:
-    """Some send the text in parts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    return content if isinstance(content, str) else ""
-
-
-def _without_secrets(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url).partition("?")[0]
-
-
-def _short(text: str) -> str:
-    return " ".join(text.split())[:200]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
+import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,6 +172,7 @@ def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, 
     """
     from transformers import GenerationConfig
 
+    check_files(weights)
     with reading_checkpoint(weights):
         model, info = model_class.from_pretrained(
             weights.pretrained,
@@ -187,14 +190,69 @@ def load_checkpoint(model_class: Any, weights: Weights) -> tuple[Any, dict[str, 
 
 def has_lora(weights: Weights, name: str) -> bool:
     """Whether a LoRA lies in a checkpoint's folder of that name."""
+    return _file_of(weights, f"{name}/adapter_config.json") is not None
+
+
+def check_files(weights: Weights) -> None:
+    """Raise UserError for a checkpoint whose files would have other code or other weights loaded than its own.
+
+    transformers itself runs no code of a checkpoint that is not trusted; but what becomes of some names in its files
+    depends on the version of transformers, and on which packages are installed.
+    """
+    name = str(weights.pretrained)
+    if _file_of(weights, "adapter_config.json") is not None:
+        raise UserError(
+            f"{name} holds an adapter (adapter_config.json), which says itself what model it changes: merge it into "
+            "that (merge_and_unload of the package peft), and give the folder of what comes of it"
+        )
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        for file in _strings(_json_of(weights, index).get("weight_map")):
+            if Path(file).is_absolute() or ".." in Path(file).parts:
+                raise UserError(
+                    f"{name}: its {index} names a file elsewhere ({file!r}): weights are read from its folder"
+                )
+    if weights.trust_remote_code:
+        return
+    if (kernel := _kernel_in(_json_of(weights, "config.json"))) is not None:
+        raise UserError(
+            f"{name}: its config.json names a kernel of the Hub ({kernel!r}), which is code, and only run with "
+            "trust_remote_code=true"
+        )
+
+
+def _file_of(weights: Weights, file: str) -> str | None:
+    """The path of a checkpoint's file; None if it has none of that name."""
     from transformers.utils import cached_file
 
-    file = f"{name}/adapter_config.json"
     with reading_checkpoint(weights):
-        found = cached_file(
+        found: str | None = cached_file(
             str(weights.pretrained), file, revision=weights.revision, _raise_exceptions_for_missing_entries=False
         )
-    return found is not None
+    return found
+
+
+def _json_of(weights: Weights, file: str) -> dict[str, Any]:
+    """What is in a checkpoint's file; nothing if it has none of that name."""
+    if (path := _file_of(weights, file)) is None:
+        return {}
+    with reading_checkpoint(weights):
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"{file} holds a {type(found).__name__}")
+    return found
+
+
+def _kernel_in(value: Any, named: bool = False) -> str | None:
+    """The repository that a configuration names as an implementation (of attention, of experts), if there is one;
+    ``named`` if ``value`` stands in such a place."""
+    if isinstance(value, dict):
+        inside = ((each, named or "_implementation" in name) for name, each in value.items())
+        return next((found for each, within in inside if (found := _kernel_in(each, within)) is not None), None)
+    return value if named and isinstance(value, str) and "/" in value else None
+
+
+def _strings(value: Any) -> Iterator[str]:
+    yield from (each for each in value.values() if isinstance(each, str)) if isinstance(value, dict) else ()
 
 
 @contextmanager
@@ -203,12 +261,19 @@ def reading_checkpoint(weights: Weights) -> Iterator[None]:
     from safetensors import SafetensorError
 
     name = str(weights.pretrained)
+    fails = (OSError, ValueError, RuntimeError, ImportError, LookupError, TypeError, AttributeError)
     if (Path(name).exists() or name.startswith((".", "/", "~"))) and not Path(name).is_dir():
         raise UserError(f"no checkpoint folder at {name}")
     try:
         yield
-    except (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError) as error:
+    except (*fails, pickle.UnpicklingError, SafetensorError) as error:
         reason = first_line(error)
+        if "trust_remote_code" in str(error):
+            mapped = [f"auto_map in {file.name}" for file in sorted(Path(name).glob("*.json")) if _maps(file)]
+            named = f" ({', '.join(mapped)})" if mapped else ""
+            reason = f"it contains custom code{named}, which is only run with trust_remote_code=true, by train never"
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "its weights are a pickle of more than tensors, which could run code: convert them to safetensors"
         if isinstance(error, LookupError):  # whose text is a name alone
             reason = f"its files lack {reason}"
         if isinstance(error, SafetensorError):
@@ -216,6 +281,11 @@ def reading_checkpoint(weights: Weights) -> Iterator[None]:
         if "does not support an attention implementation" in reason:
             reason = f"it has no {weights.attn_implementation}: use attn_implementation=eager"
         raise UserError(f"the checkpoint {name} cannot be loaded: {reason}") from error
+
+
+def _maps(file: Path) -> bool:
+    """Whether a checkpoint's file names code of the checkpoint."""
+    return b'"auto_map"' in file.read_bytes()
 
 
 def checkpoint_identity(pretrained: str, config: Any) -> str:

@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from vamba_eval.completions import open_client, words_of
 from vamba_eval.contracts import Answer, BudgetSpent, Clip, GenerationSettings, Seen, ServedModel, UserError
 from vamba_eval.endpoint import needs_key, shown_url
 from vamba_eval.secrets import keep_secret, without_secrets
 
 from . import _pictures
-from ._completions import NoAnswer, Prices, answer_in, failure_of, words_of
+from ._completions import NoAnswer, Prices, answer_in, failure_of
 
 _DEFAULT_URL = "https://api.openai.com/v1"
-_LONGEST_WAIT_S = 120.0  # that the library waits where a Retry-After says so
 
 
 class OpenAIEndpoint(ServedModel):
@@ -41,7 +41,7 @@ class OpenAIEndpoint(ServedModel):
     price               IN/OUT or IN/OUT/CACHED, in dollars for a million tokens
     budget              dollars that may be spent, failed questions included; what is in flight then is still paid
     concurrency         requests that are out at once, over all videos
-    timeout             seconds without a byte after which a request is tried again
+    timeout             seconds for a whole response, after which a request is tried again
     retries             how often
     """
 
@@ -187,15 +187,13 @@ class OpenAIEndpoint(ServedModel):
         return options | ({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {})
 
     def _client(self) -> Any:
-        """A client of this event loop. It follows no redirect, which would take the frames and the key elsewhere."""
-        http_client = self._openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=self._timeout_s)
-        return self._openai.AsyncOpenAI(
-            base_url=self._base_url.partition("?")[0],
+        """A client of this event loop."""
+        return open_client(
+            self._base_url.partition("?")[0],
+            self._key or "none",
+            timeout_s=self._timeout_s,
+            retries=self._retries,
             default_query=dict(parse_qsl(urlsplit(self._base_url).query)),  # such as Azure's api-version
-            api_key=self._key or "none",
-            timeout=self._timeout_s,
-            max_retries=self._retries,
-            http_client=http_client,
         )
 
     # ------------------------------------------------------------------------------------------- what comes of it
@@ -233,19 +231,13 @@ class OpenAIEndpoint(ServedModel):
     async def _post(self, client: Any, messages: list[dict[str, Any]], options: dict[str, Any]) -> Answer:
         """Raises NoAnswer, or a UserError where every other request would meet the same."""
         create = client.chat.completions.with_raw_response.create
-        # The library's limit is on silence: a server that sends a byte now and then would be waited for without end.
-        longest_s = self._timeout_s * (self._retries + 1) + _LONGEST_WAIT_S * self._retries
         try:
             # As extra_body, since not all of it is in the library's vocabulary.
-            request = create(model=self.model, messages=[], extra_body={"messages": messages, **options})
-            response = await asyncio.wait_for(request, longest_s)
-        except asyncio.TimeoutError:
-            raise NoAnswer(f"no whole response in {longest_s:g} s (timeout={self._timeout_s:g})") from None
+            response = await create(model=self.model, messages=[], extra_body={"messages": messages, **options})
         except self._openai.APITimeoutError:
-            raise NoAnswer(
-                f"no response in {self._timeout_s:g} s, tried {self._retries + 1} times (timeout=)"
-            ) from None
-        except (self._openai.OpenAIError, ValueError) as error:
+            tried = f", tried {self._retries + 1} times" if self._retries else ""
+            raise NoAnswer(f"no whole response in {self._timeout_s:g} s{tried} (timeout=)") from None
+        except Exception as error:
             sent = [*options, *(["video_url"] if self.frames_as != "images" else [])]
             about = f"{self.model} at {self.url}"
             said = self._hidden(words_of(error))[:300]

@@ -305,6 +305,7 @@ class VLLM(Chat, ServedModel):
 
         source = {"revision": weights.revision, "trust_remote_code": weights.trust_remote_code}
         name = str(weights.pretrained)
+        _transformers.check_files(weights)
         with _transformers.reading_checkpoint(weights):
             config = AutoConfig.from_pretrained(name, **source)
             self.processor = AutoProcessor.from_pretrained(name, **source)

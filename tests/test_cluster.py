@@ -176,6 +176,20 @@ def test_every_fault_costs_its_own_questions(cluster: Any, data: Path, tmp_path:
     assert len(list(marks.glob("*.started"))) > 3, "new processes for those that died"
 
 
+def test_a_replica_whose_model_never_comes_back_is_replaced(cluster: Any, data: Path, tmp_path: Path) -> None:
+    log, model = tmp_path / "log", f"seeing={TESTS / 'hanging_models.py'}:Hanging"
+    hanging = {"seeing": {"log": str(log), "at": "v1 0?", "how": "hold"}}
+    options: dict[str, Any] = {"data_root": data, "output": tmp_path / "out", "progress": False}
+    options |= {"sampling": {"num_frames": 2}, "model_args": hanging, "answer_timeout": 3.0}
+    evaluate([TASK], [model], replicas=2, ray_address=cluster.address, **options)
+    records = records_of(tmp_path / "out" / "folder")
+    errors = {name: record["error"] for name, record in records.items() if record["error"] is not None}
+    assert errors == {"v1-0": "answering took longer than 3 s (--answer-timeout)"} and len(records) == 16
+    assert records["v1-0"]["given_up_s"] == 3 and records["v1-1"]["response"] == "A", "another replica went on"
+    evaluate([TASK], [model], **options)  # here it would end this process
+    assert log.read_text().splitlines().count("v1 0?") == 1
+
+
 def test_what_is_wrong_with_all_videos_ends_the_run(cluster: Any, data: Path, tmp_path: Path) -> None:
     spread = {"replicas": 2, "ray_address": cluster.address}
     with pytest.raises(UserError, match="use --num-frames 4"):

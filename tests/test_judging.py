@@ -310,7 +310,7 @@ def test_an_answer_that_is_not_understood_is_asked_again(run: Path, cli: Cli) ->
         (Reply("", finish="content_filter"), "withheld by a content filter"),
         (Reply(" "), "the judge's answer is empty"),
         (Reply(status=400, code="context_length_exceeded"), "the judge gave no answer: Error code: 400"),
-        (Reply(raw=b"<html>busy</html>", headers={"Content-Type": "text/html"}), "is not a chat completion: <html>"),
+        (Reply(raw=b"<html>busy</html>", headers={"Content-Type": "text/html"}), "is not a chat completion: '<html>"),
         (Reply(raw=b"{"), "the judge gave no answer: "),
         (Reply(raw=b'{"choices": []}'), "is not a chat completion"),
     ],

@@ -301,7 +301,7 @@ def test_a_server_that_is_silent_or_slow_is_given_up() -> None:
     answer, server = outcome(in_turn(Reply(wait=1.5), Reply("B")), retries=1, timeout="0.5")
     assert isinstance(answer, Answer) and len(server.requests) == 2
     answer, server = outcome(in_turn(Reply(wait=1.5)), retries=1, timeout="0.3")
-    assert "no response in 0.3 s, tried 2 times" in str(answer) and len(server.requests) == 2
+    assert "no whole response in 0.3 s, tried 2 times" in str(answer) and len(server.requests) == 2
     answer, _ = outcome(in_turn(Reply("B", drip=10)), timeout="0.5")
     assert "no whole response in 0.5 s" in str(answer)
 

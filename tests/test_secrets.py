@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from benchmark_files import dream1k_rows, longvideobench_rows, write_dream1k, write_longvideobench
@@ -19,7 +21,7 @@ from test_sharing import Hub, hub  # noqa: F401 - a fixture
 from vamba_eval import secrets
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.share import to_hub
-from vamba_eval.secrets import keep_secret, without_named, without_secrets
+from vamba_eval.secrets import holds_secret, keep_secret, without_named, without_secrets
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import RecordFile, Run
 
@@ -223,6 +225,81 @@ def test_every_form_of_a_secret_goes() -> None:
     ]
     hidden = without_named({"API-Key": "x", "hf_token": "y", "nested": [{"Authorization": "Bearer z"}], "url": "u"})
     assert hidden == {"API-Key": "***", "hf_token": "***", "nested": [{"Authorization": "***"}], "url": "u"}
+
+
+def test_encoded_and_split_secrets_go_too() -> None:
+    key = "planted-sk-4711/ä?"
+    keep_secret(key)
+    data = key.encode()
+    encodings = [data.hex(), data.hex().upper(), json.dumps(key), json.dumps(key, ensure_ascii=False), repr(key)]
+    encodings += [quote(key), quote(key, safe=""), quote_plus(key)]
+    for before in (b"", b"u", b"us", b"user:"):
+        for behind in (b"", b"!", b"!!"):
+            encodings += [way(before + data + behind).decode() for way in (base64.b64encode, base64.urlsafe_b64encode)]
+    for text in encodings:
+        said = without_secrets(f"401: {text}, says the endpoint")
+        assert "***" in said and said.startswith("401: ") and said.endswith(", says the endpoint"), said
+        # What stands at the edges is made of others' bytes too, and tells at most a byte of the key.
+        assert len(said) <= len("401: ***, says the endpoint") + 20, said
+    for between in ("\n", " ", "\r\n  ", "\u200b", "\\n"):
+        assert without_secrets(f"it is {key[:7]}{between}{key[7:]}.") == "it is ***."
+    assert holds_secret(b"x" + base64.b64encode(data)) and not holds_secret(b"planted")
+    assert without_secrets("a planted tree, sk 4711") == "a planted tree, sk 4711"
+
+
+def test_names_and_places_of_secrets() -> None:
+    told = ["apiKey", "x-api-key", "accessToken", "OPENAI_KEY", "client_secret", "private_key", "proxy_authorization"]
+    told += ["refresh_token", "passphrase", "credentials", "hf_token"]
+    kept = ["key_env", "sort_key", "image_token", "max_tokens", "tokenizer", "keys", "secretary", "author"]
+    asked = dict.fromkeys([*told, *kept], "x")
+    assert [name for name, value in without_named(asked).items() if value == "***"] == told
+    url = "https://host/v1?api-version=3&api-key=abc&sig=d%2Fe#x"
+    assert without_secrets(f"GET {url} failed") == "GET https://host/v1?api-version=3&api-key=***&sig=***#x failed"
+
+
+def test_a_command_with_a_mistake_says_none(cli: Cli, tmp_path: Path) -> None:
+    common = ("--tasks", "longvideobench", "--output", tmp_path / "r")
+    for words in (
+        ("--models", "m=openai", "--model-args", f"m:api_key={ARGUMENT},oops"),
+        ("--models", "m=openai", "--model-args", "m:api_key=sk,planted"),
+        ("--models", "openai", "--model-args", f"openai:model=m,api_key={ARGUMENT}"),
+        ("--models", "openai", "--model-args", f"openai:model=m,url=https://h/v1?key={ARGUMENT},budget=no"),
+        ("--models", f"openai:api_key={ARGUMENT}"),
+        ("--api-key", ARGUMENT),
+        (f"--hf-token={ARGUMENT}",),
+        ("--debug", "--models", "m=openai", "--model-args", f"m:api_key={ARGUMENT},oops"),
+    ):
+        try:
+            status, out, err = cli(*common, *words)
+        except UserError as error:  # of --debug
+            status, out, err = 2, "", str(error)
+        assert status == 2 and leaks(out, err, tmp_path) == [], words
+
+
+def test_a_traceback_shows_none() -> None:
+    program = Path(__file__).resolve().parent.parent / "run_eval.py"
+    done = subprocess.run([sys.executable, program, "--debug", "--api-key", ARGUMENT], capture_output=True, text=True)
+    assert "Traceback" in done.stderr and "unrecognized arguments: --api-key ***" in done.stderr
+    assert leaks(done.stdout, done.stderr) == []
+
+
+def test_a_judge_that_encodes_or_splits_the_key(cli: Cli, tmp_path: Path) -> None:
+    from test_judging import Describer
+
+    from vamba_eval import evaluate
+
+    write_dream1k(tmp_path, dream1k_rows(1))
+    evaluate(["dream1k"], [Describer()], data_root=tmp_path, output=tmp_path / "runs", progress=False)
+    key = OF_ENVIRONMENT["OPENAI_API_KEY"]
+    encoded = base64.b64encode(f"Bearer {key}".encode()).decode()
+    for said in (encoded, f"{key[:9]}\n{key[9:]}"):
+        for reply in (Reply(f"it is {said}"), Reply(status=400, error=said), Reply(refusal=said)):
+            with judge_server(lambda _, reply=reply: reply) as server:  # type: ignore[misc]
+                options = ("--judge-model", "j", "--judge-url", server.url, "--judge-cache", tmp_path / "cache")
+                _, out, err = cli("judge", tmp_path / "runs", *options)
+            assert leaks(tmp_path / "runs", tmp_path / "cache", out, err) == []
+            written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+            assert not any(encoded[12:40].encode() in content for content in [*written, out.encode(), err.encode()])
 
 
 def test_a_run_that_was_begun_with_its_key_written_down_goes_on_without(tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ def load(start: str, model_class: type[VambaForConditionalGeneration], seed: int
         processor = read_processor(start)
     if values.get("model_type") not in ("vamba", "qwen2_vl"):
         raise UserError(f"{start} is a {values.get('model_type')} checkpoint: training begins with Qwen2-VL or Vamba")
+    if values.get("quantization_config"):
+        raise UserError(
+            f"{start} is quantised (quantization_config in its config.json): train the weights it is made of"
+        )
     if values["model_type"] == "vamba" or any(key in values for key in VAMBA_KEYS):
         return _transformers.load_checkpoint(model_class, weights)[0], processor, "vamba"
     qwen, _ = _transformers.load_checkpoint(Qwen2VLForConditionalGeneration, weights)

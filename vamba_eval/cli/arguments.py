@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from vamba_eval.contracts import UserError
+from vamba_eval.secrets import without_named
 
 if TYPE_CHECKING:
     from vamba_eval.reading.reader import Reading
@@ -112,6 +113,8 @@ def model_args(text: str) -> tuple[str, dict[str, Any]]:
     for pair in pairs.split(","):
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
+            if without_named(arguments) != arguments:  # it may be the rest of a key that holds a comma
+                text, pair = f"{label}:...", "a part of it"
             raise ArgumentTypeError(
                 f"{text!r}: {pair!r} is not KEY=VALUE; write MODEL:KEY=VALUE,KEY=VALUE, such as vamba:pretrained=PATH"
             )

@@ -14,8 +14,10 @@ import difflib
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
+from types import TracebackType
 from typing import TextIO, cast
 
 from vamba_eval._version import __version__
@@ -24,6 +26,7 @@ from vamba_eval.cli.arguments import Parser
 from vamba_eval.cli.terminal import Terminal, shown_text
 from vamba_eval.contracts import BudgetSpent, UserError
 from vamba_eval.registry import name_task_code
+from vamba_eval.secrets import keep_command_secret
 
 _DESCRIPTION = "Evaluate long-video language models: how well they answer, and what each answer costs."
 _EPILOG = """\
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _end_as_after_ctrl_c()
+    keep_command_secret(arguments)
+    sys.excepthook = _show_traceback
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=Terminal(sys.stderr), force=True)
@@ -101,6 +106,11 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
     for module in (run, results, data, profile, train, ask):
         module.add_parsers(verbs)
     return parser, verbs.choices
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As Python does, of --debug and of mistakes of our own, but without secrets."""
+    sys.stderr.write(shown_text("".join(traceback.format_exception(kind, error, trace))))
 
 
 class _Terminated(KeyboardInterrupt):

@@ -300,6 +300,13 @@ def _add_judge(verbs: Verbs) -> None:
     add("--judge-cache", type=Path, metavar="DIR", help="keeps its answers (default: in the user's cache directory)")
     add("--judge-requests", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
     add(
+        "--judge-timeout",
+        type=float,
+        default=120,
+        metavar="S",
+        help="seconds for a whole response, after which a request is tried again (default: 120)",
+    )
+    add(
         "--judge-price",
         type=arguments.prices,
         metavar="IN,OUT",
@@ -313,8 +320,16 @@ def _judge(args: Namespace) -> int:
 
     if args.judge_requests < 1:
         raise UserError(f"--judge-requests must be positive, not {args.judge_requests}")
-    model, url = args.judge_model, args.judge_url
-    with judge_endpoint(model, url, key_env=args.judge_key_env, cache=args.judge_cache) as endpoint:
+    if not 0 < args.judge_timeout < float("inf"):
+        raise UserError(f"--judge-timeout must be a positive number of seconds, not {args.judge_timeout:g}")
+    endpoint = judge_endpoint(
+        args.judge_model,
+        args.judge_url,
+        key_env=args.judge_key_env,
+        cache=args.judge_cache,
+        timeout_s=args.judge_timeout,
+    )
+    with endpoint:
         graded = grade_runs(args.results, endpoint, requests=args.judge_requests)
     judge = f"{endpoint.model}@{endpoint.url}"
     for folder in graded.folders:

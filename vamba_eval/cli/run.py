@@ -179,6 +179,13 @@ def _add_answers(parser: Parser) -> None:
         metavar="N",
         help="ask with N seeds; tables give mean and spread (only with sampling)",
     )
+    add(
+        "--answer-timeout",
+        type=float,
+        metavar="S",
+        help="give up what a model is at after S seconds: to encode a video, or to answer a question (default: never). "
+        "A model that cannot be interrupted takes its process with it; the same command goes on without the question",
+    )
     add("--output", default="results", metavar="DIR", help="where runs are kept (default: results)")
     add("--name", help="the run's folder below --output (default: the tasks' names)")
     add("--wandb", metavar="PROJECT", help="log the finished run to Weights & Biases (PROJECT or ENTITY/PROJECT)")
@@ -255,6 +262,7 @@ def _run(args: Namespace) -> int:
         blind=blind,
         probes=Probes(args.rotate_options, args.prompt_variants, args.shuffle_frames),
         frames_from=args.frames_from,
+        answer_timeout=args.answer_timeout,
         accept_environment=args.accept_environment,
         thumbnails=not args.no_thumbnails,
         gpus=args.gpus,

@@ -26,7 +26,7 @@ from vamba_eval.machine import out_of_memory
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job, log
 from vamba_eval.run.session import Outcome, Request, Session
-from vamba_eval.run.work import Assignment, Event, OpenQuestion, Subject, Work
+from vamba_eval.run.work import Assignment, InHand, OpenQuestion, Step, Subject, Work
 from vamba_eval.store.records import Record
 
 # The phases of an answer; all others of a question that is the first are its video's.
@@ -59,27 +59,31 @@ class Answerer:
         self._adapter, self._monitors = adapter, monitors
         self._warm = False  # after its first video
 
-    def work(self, assignment: Assignment, work: Work, loaded: Loaded, blanks: Sequence[Record]) -> Iterator[Event]:
-        """The events of ``work``, a part of the assignment. ``blanks`` are what the records of each job have in common.
+    def work(self, assignment: Assignment, work: Work, loaded: Loaded, blanks: Sequence[Record]) -> Iterator[Step]:
+        """The steps of ``work``, a part of the assignment. ``blanks`` are what the records of each job have in common.
 
-        Pictures of clips are kept by the assignment's recorders, if it has them here.
+        Pictures of clips are kept by the assignment's recorders, if it has them here. If the model is not waited for
+        for ever, what it is at is said before each of its calls.
         """
         for number, parts in parts_of(assignment.jobs, work, loaded, blanks):
-            for own, open_questions, base in parts:
+            for part in parts:
                 if assignment.recorders:
-                    assignment.recorders[number].keep_picture(own)
-                for record in self._video(assignment.jobs[number], own, open_questions, assignment.subject, base):
-                    yield number, record
+                    assignment.recorders[number].keep_picture(part.loaded)
+                for step in self._video(assignment, number, part):
+                    yield number, step
             yield number, None
 
-    def _video(
-        self, job: Job, loaded: Loaded, open_questions: Sequence[OpenQuestion], subject: Subject, base: Record
-    ) -> Iterator[Record]:
+    def _video(self, assignment: Assignment, number: int, part: Part) -> Iterator[Record | InHand]:
+        job, subject, limit_s = assignment.jobs[number], assignment.subject, assignment.answer_timeout_s
+        loaded, open_questions, base = part
         if loaded.problem is not None:
             yield from failed(job, base, open_questions, loaded.problem)
             return
         self._monitors.reset()
         meter = Meter(self._monitors.gpu)
+        if limit_s is not None:
+            about = replace(base, given_up_s=limit_s)
+            yield InHand(list(failed(job, about, open_questions, too_long("encoding", limit_s))))
         try:
             session = Session(self._adapter, shown_clip(job, loaded, subject), meter)
         except UserError:  # every other video would fail for it too, so the run ends: it says what to mend
@@ -96,7 +100,11 @@ class Answerer:
         requests, broken = requests_of(job, loaded, open_questions, base)
         yield from self._noted(iter(broken))
         first = True
-        for outcomes in session.answers(requests):
+        for call in session.calls(requests):
+            if limit_s is not None:
+                yield InHand([_given_up(job, base, request, limit_s) for request in call.requests])
+            if not (outcomes := call.make()):
+                continue
             costs: dict[str, PhaseCost] = {}
             with suppress(Exception):  # as above
                 costs = meter.take()
@@ -269,6 +277,17 @@ def _add_costs(record: Record, measured: Mapping[str, PhaseCost]) -> None:
     if "first_token" in costs:
         del costs["generate"]  # first_token and further_tokens are all of it
     record.cost = {**record.cost, **costs}
+
+
+def _given_up(job: Job, base: Record, request: Request, limit_s: float) -> Record:
+    """The record of a request that the model never came back from."""
+    question, trial = request.tag
+    about = replace(at(base, trial), given_up_s=limit_s)
+    return record_of(job, about, question, prompt=str(request.prompt), error=too_long("answering", limit_s))
+
+
+def too_long(phase: str, limit_s: float) -> str:
+    return f"{phase} took longer than {limit_s:g} s (--answer-timeout)"
 
 
 def failure(phase: str, error: Exception) -> str:

@@ -68,6 +68,7 @@ def evaluate(
     blind: bool = False,
     probes: Probes | None = None,
     frames_from: str | Path | Mapping[str, Any] | None = None,
+    answer_timeout: float | None = None,
     accept_environment: bool = False,
     thumbnails: bool = True,
     progress: bool = True,
@@ -100,6 +101,9 @@ def evaluate(
                     frames in another order
     frames_from     a file with the frames of each question, as a frame selector chose them, or what is in it: see
                     docs/frame-sets.md
+    answer_timeout  seconds that a model has to encode a video, or to answer a question (or a batch of them); then
+                    these fail. A model of this process cannot be interrupted: this process ends, and the same call in
+                    another goes on without them. A replica is replaced, a served model's request is given up
     accept_environment  go on with a run that was begun with other package versions or hardware
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
     gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
@@ -113,6 +117,8 @@ def evaluate(
         raise UserError(f"the limit must be a positive number of videos, not {limit}")
     if seeds <= 0:
         raise UserError(f"the number of seeds must be positive, not {seeds}")
+    if answer_timeout is not None and not 0 < answer_timeout < float("inf"):
+        raise UserError(f"the time for an answer must be a positive number of seconds, not {answer_timeout:g}")
     if not tasks or not models:
         raise UserError("name at least one task and one model")
     reading = reading or Reading()
@@ -199,13 +205,13 @@ def evaluate(
                         run.register_model(subject.label, subject.identity())
                     for number, videos in enumerate(videos_of):
                         recorders = [
-                            stack.enter_context(Recorder(own_jobs[number], run, subject, own_strips))
+                            stack.enter_context(Recorder(own_jobs[number], run, subject, own_strips, answer_timeout))
                             for run, own_jobs, own_strips in zip(runs, rungs, strips, strict=True)
                         ]
                         if not (subject.looks or jobs[number].task.prompts_need_clip):
                             del recorders[1:]  # who sees no frame answers alike whatever their number
                         shown = without(videos[:limit], outside_of[number])
-                        _answer_all(recorders, shown, subject, workplace, display)
+                        _answer_all(recorders, shown, subject, workplace, display, answer_timeout)
     board = Leaderboard.from_runs([folder], tasks={job.source: job.task for job in jobs})
     return Leaderboard(board.results, folder, board.left_out)
 
@@ -219,7 +225,12 @@ def _counts(job: Job, videos: Sequence[Video], seeds: int) -> dict[str, int]:
 
 
 def _answer_all(
-    recorders: Sequence[Recorder], videos: Sequence[Video], subject: Subject, workplace: Workplace, display: Display
+    recorders: Sequence[Recorder],
+    videos: Sequence[Video],
+    subject: Subject,
+    workplace: Workplace,
+    display: Display,
+    answer_timeout_s: float | None,
 ) -> None:
     """One model on one benchmark: under one job, or under one for each rung of a ladder."""
     scores = _Scores()
@@ -239,7 +250,8 @@ def _answer_all(
         if any(open_by_job):
             works.append(Work(video, open_by_job))
     if works:
-        assignment = Assignment(subject, [recorder.job for recorder in recorders], works, recorders)
+        jobs = [recorder.job for recorder in recorders]
+        assignment = Assignment(subject, jobs, works, recorders, answer_timeout_s)
         with closing(workplace.answers(assignment)) as answers:
             for number, record in answers:
                 if record is None:
@@ -247,7 +259,15 @@ def _answer_all(
                 else:
                     recorders[number].file.append(record)
                     lines[number].add(scores.of(recorders[number].job, record))
-    for line in lines:
+    for recorder, line in zip(recorders, lines, strict=True):
+        if recorder.given_up:
+            log.warning(
+                "%s: %d questions are not asked again, at which the model was given up after %g s or longer: give a "
+                "longer --answer-timeout, or none, to ask them",
+                subject.label,
+                len(recorder.given_up),
+                answer_timeout_s,
+            )
         line.finish(workplace.summary() if works else "nothing left to ask")
 
 

@@ -9,10 +9,11 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import closing
-from dataclasses import dataclass
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ServedModel, UserError
@@ -28,12 +29,16 @@ from vamba_eval.run.answer import (
     record_of,
     requests_of,
     shown_clip,
+    too_long,
 )
 from vamba_eval.run.plan import Job
 from vamba_eval.run.session import Request, as_exception, batches, check_answer, checked_seen, served_answers
-from vamba_eval.run.work import Assignment, Event, ModelFacts, Subject
+from vamba_eval.run.work import Assignment, Event, ModelFacts
 from vamba_eval.run.workplace import Workplace, loads_of
 from vamba_eval.store.records import Record
+
+_LOOK_EVERY_S = 0.5
+_PATIENCE_S = 10.0  # for what is given up to end
 
 
 @dataclass(frozen=True)
@@ -43,18 +48,37 @@ class _Over:
     error: BaseException | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Requests with the same settings, put to the model at ``start``; of those that wait there is no record yet."""
+
+    number: int
+    job: Job
+    base: Record
+    waiting: dict[int, Request]
+    settings: GenerationSettings
+    start: float
+
+
 class Served(Workplace):
-    """A model behind an engine or endpoint, with up to its ``concurrency`` of videos in flight."""
+    """A model behind an engine or endpoint, with up to its ``concurrency`` of videos in flight.
+
+    What one of them does with its requests, and in which order, is not known here; so it is silence to all of them, for
+    as long as an answer may take, that makes those that wait fail.
+    """
 
     def __init__(self, model: ServedModel, reader: Reader) -> None:
         self.facts = ModelFacts.of(model)
         self._model, self._reader = model, reader
         self._summary = ""
+        self._in_flight: list[_Asked] = []
+        self._heard = 0.0  # when the model last answered anybody
 
     def answers(self, assignment: Assignment) -> Generator[Event]:
         """As they come: videos are read by one thread, requests wait in the event loop of another, and whoever iterates
         records."""
         events: queue.SimpleQueue[Event | _Over] = queue.SimpleQueue()
+        limit_s, self._in_flight = assignment.answer_timeout_s, []
         stop, start, count, price = threading.Event(), time.monotonic(), 0, 0.0
         with _EventLoop() as loop:
             feeder = threading.Thread(
@@ -62,7 +86,15 @@ class Served(Workplace):
             )
             feeder.start()
             try:
-                while not isinstance(event := events.get(), _Over):
+                while True:
+                    try:
+                        event = events.get(timeout=_LOOK_EVERY_S)
+                    except queue.Empty:
+                        if limit_s is not None and self._held_up(limit_s + _PATIENCE_S):
+                            yield from self._given_up(limit_s)
+                        continue
+                    if isinstance(event, _Over):
+                        break
                     _, record = event
                     count += record is None
                     price += (record.price or 0.0) if record is not None else 0.0
@@ -128,12 +160,13 @@ class Served(Workplace):
     ) -> None:
         for number, own in parts:
             for part in own:
-                async for record in self._part(assignment.jobs[number], assignment.subject, part):
+                async for record in self._part(assignment, number, part):
                     events.put((number, record))
             events.put((number, None))
 
-    async def _part(self, job: Job, subject: Subject, part: Part) -> AsyncIterator[Record]:
+    async def _part(self, assignment: Assignment, number: int, part: Part) -> AsyncIterator[Record]:
         loaded, open_questions, base = part
+        job, subject, limit_s = assignment.jobs[number], assignment.subject, assignment.answer_timeout_s
         if loaded.problem is not None:
             for record in failed(job, base, open_questions, loaded.problem):
                 yield record
@@ -151,48 +184,90 @@ class Served(Workplace):
         for record in broken:
             yield record
         for alike in batches(requests, lambda request: request.settings, max(2, len(requests))):
-            async for record in self._answers(job, base, clip, alike):
+            settings, waiting = alike[0].settings, dict(enumerate(alike))
+            async for record in self._answers(
+                _Asked(number, job, base, waiting, settings, time.monotonic()), clip, limit_s
+            ):
                 yield record
 
-    async def _answers(
-        self, job: Job, base: Record, clip: Clip | None, requests: Sequence[Request]
-    ) -> AsyncIterator[Record]:
-        """The records of requests with the same settings, each when it is known; none is missing in the end."""
-        settings, start = requests[0].settings, time.monotonic()
-        waiting = dict(enumerate(requests))
+    async def _answers(self, asked: _Asked, clip: Clip | None, limit_s: float | None) -> AsyncIterator[Record]:
+        """The records of requests, each when it is known; none is missing in the end."""
         reason: Exception = RuntimeError(f"the model {self.facts.name!r} gave no answer to it")
+        prompts = [request.prompt for request in asked.waiting.values()]
+        coming: asyncio.Queue[tuple[int, Any] | None] = asyncio.Queue()
+
+        async def ask() -> None:  # in a task of its own, which can be given up
+            try:
+                async for pair in served_answers(self._model, clip, prompts, asked.settings):
+                    coming.put_nowait(pair)
+            finally:
+                coming.put_nowait(None)
+
+        self._in_flight.append(asked)
+        asking = asyncio.create_task(ask())
         try:
-            prompts = [request.prompt for request in requests]
-            async for place, answer in served_answers(self._model, clip, prompts, settings):
-                yield self._record(job, base, waiting.pop(place), answer, settings, time.monotonic() - start)
+            while (pair := await self._next(coming, asked.start, limit_s)) is not None:
+                place, answer = pair
+                yield self._record(asked, asked.waiting.pop(place), answer)
+            await asking
         except UserError:
             raise  # of no use to any other request either
         except Exception as error:
             reason = error
-        for request in waiting.values():
-            yield self._record(job, base, request, reason, settings, time.monotonic() - start)
+        finally:
+            self._in_flight.remove(asked)
+            asking.cancel()
+        for request in asked.waiting.values():
+            yield self._record(asked, request, reason)
 
-    def _record(
-        self,
-        job: Job,
-        base: Record,
-        request: Request,
-        answer: Answer | Exception,
-        settings: GenerationSettings,
-        seconds: float,
-    ) -> Record:
+    async def _next(self, coming: asyncio.Queue[Any], start: float, limit_s: float | None) -> Any:
+        """What comes next. Raises _TooLong once the model has answered nobody for ``limit_s``."""
+        while True:
+            left_s = None if limit_s is None else max(self._heard, start) + limit_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                raise _TooLong(limit_s)
+            with suppress(asyncio.TimeoutError):
+                pair = await asyncio.wait_for(coming.get(), left_s)
+                self._heard = time.monotonic()
+                return pair
+
+    def _held_up(self, seconds: float) -> bool:
+        """Whether requests wait that should have failed by now: then the event loop does not run."""
+        now = time.monotonic()
+        return any(max(self._heard, asked.start) + seconds < now for asked in list(self._in_flight))
+
+    def _given_up(self, limit_s: float) -> Iterator[Event]:
+        """The failed records of all that is in flight. Then raises UserError: nothing else can be asked."""
+        for asked in list(self._in_flight):
+            about = replace(asked, base=replace(asked.base, given_up_s=limit_s))
+            for request in list(asked.waiting.values()):
+                yield asked.number, self._record(about, request, _TooLong(limit_s))
+        raise UserError(
+            f"the model {self.facts.name!r} holds up the event loop that it is to answer in, so that nothing can be "
+            "given up there: what it was at is recorded as failed, and the same command goes on without it"
+        )
+
+    def _record(self, asked: _Asked, request: Request, answer: Answer | Exception) -> Record:
         question, trial = request.tag
-        about = at(base, trial)
+        job, about = asked.job, at(asked.base, trial)
         try:
             if isinstance(answer, Exception):
                 raise answer
             check_answer(answer, self.facts.name)
+        except _TooLong as error:
+            return record_of(job, about, question, error=str(error))
         except Exception as error:
             return record_of(job, about, question, error=failure("answering", error))
-        record = answer_record(job, about, question, request.prompt, answer, settings)
+        record = answer_record(job, about, question, request.prompt, answer, asked.settings)
         note_seen(record, answer.seen)
+        seconds = time.monotonic() - asked.start
         record.latency_s = round(seconds if answer.latency_s is None else answer.latency_s, 6)
         return record
+
+
+class _TooLong(Exception):
+    def __init__(self, limit_s: float | None) -> None:
+        super().__init__(too_long("answering", limit_s or 0))
 
 
 class _EventLoop:
@@ -205,6 +280,7 @@ class _EventLoop:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="served-requests", daemon=True)
         self._running: set[Future[Any]] = set()
+        self._held_up = False  # by what runs in it and does not let go
         self.error: BaseException | None = None
 
     def __enter__(self) -> _EventLoop:
@@ -214,6 +290,8 @@ class _EventLoop:
     def __exit__(self, *_: object) -> None:
         self.cancel_all()
         self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._held_up:  # its thread ends with the process
+            return
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
@@ -252,10 +330,17 @@ class _EventLoop:
             raise self.error
 
     def cancel_all(self) -> None:
+        if self._held_up:
+            return
+
         async def cancel() -> None:
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in others:
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            if others:
+                await asyncio.wait(others, timeout=_PATIENCE_S)
 
-        asyncio.run_coroutine_threadsafe(cancel(), self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(cancel(), self._loop).result(_PATIENCE_S + 1)
+        except FuturesTimeoutError:
+            self._held_up = True

@@ -63,22 +63,21 @@ class Session:
     def answers(self, requests: Iterable[Request], phase: str = "generate") -> Iterator[list[Outcome]]:
         """What comes of ``requests``, as soon as it is known: in batches of up to the adapter's ``batch_size`` with the
         same settings. In their order and one by one, as they are asked for, where that is 1.
+        """
+        for call in self.calls(requests, phase):
+            if outcomes := call.make():
+                yield outcomes
+
+    def calls(self, requests: Iterable[Request], phase: str = "generate") -> Iterator[Call]:
+        """The calls of the model that answer ``requests``, in batches as above; each is to be made before the next.
 
         A batch that fails is asked again one by one, so that a question fails only by itself.
         """
         for few in batches(requests, lambda request: request.settings, self._adapter.batch_size):
-            try:
-                found: Sequence[Answer | Exception] = self._generate(few, phase)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                if len(few) == 1:
-                    found = [as_exception(error, self._adapter.name)]
-                else:
-                    for one in few:
-                        yield from self._alone(one, phase)
-                    continue
-            yield [Outcome(request, answer, len(few)) for request, answer in zip(few, found, strict=True)]
+            call = Call(self, few, phase)
+            yield call
+            if not call.outcomes:
+                yield from (Call(self, [one], phase) for one in few)
 
     def answer(self, prompt: Prompt | str, settings: GenerationSettings, phase: str = "generate") -> Answer:
         """The answer to one prompt. Raises what its outcome would hold instead."""
@@ -87,21 +86,34 @@ class Session:
             raise outcome.answer
         return outcome.answer
 
-    def _alone(self, request: Request, phase: str) -> Iterator[list[Outcome]]:
-        try:
-            (answer,) = self._generate([request], phase)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            outcome = Outcome(request, as_exception(error, self._adapter.name))
-        else:
-            outcome = Outcome(request, answer)
-        yield [outcome]
-
-    def _generate(self, few: Sequence[Request], phase: str) -> list[Answer]:
+    def generate(self, few: Sequence[Request], phase: str) -> list[Answer]:
+        """What the model answers to requests with the same settings. Raises what it raises."""
         with self.meter.phase(phase):
             answers = self._adapter.generate(self.encoded, [each.prompt for each in few], few[0].settings)
         return checked_answers(answers, len(few), self._adapter.name)
+
+    def as_exception(self, error: BaseException) -> Exception:
+        return as_exception(error, self._adapter.name)
+
+
+class Call:
+    """Requests that go to the model together when the call is made; ``outcomes`` are then what came of them, none where
+    several failed together."""
+
+    def __init__(self, session: Session, requests: Sequence[Request], phase: str) -> None:
+        self._session, self.requests, self._phase = session, requests, phase
+        self.outcomes: list[Outcome] = []
+
+    def make(self) -> list[Outcome]:
+        few = self.requests
+        try:
+            found: Sequence[Answer | Exception] = self._session.generate(few, self._phase)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            found = [self._session.as_exception(error)] if len(few) == 1 else []
+        self.outcomes = [Outcome(request, answer, len(few)) for request, answer in zip(few, found, strict=False)]
+        return self.outcomes
 
 
 def checked_answers(answers: Any, count: int, name: str) -> list[Answer]:

@@ -86,24 +86,44 @@ class Work:
     open: Sequence[Sequence[OpenQuestion]]
 
 
+@dataclass(frozen=True)
+class InHand:
+    """What the model is at until the next that is heard of it, as the records to be written if that never comes."""
+
+    records: Sequence[Record]
+
+
 # The number of a job with a record of it, or with None when it is done with a video.
 Event = tuple[int, "Record | None"]
+# What a model's work consists of, as whoever watches over it hears it.
+Step = tuple[int, "Record | InHand | None"]
 
 
 class Recorder:
     """Where responses to one job and pictures of its clips go, and which responses are there; a context manager.
 
-    ``blank`` is what all its records have in common.
+    ``blank`` is what all its records have in common. What a model of this process was given up at after
+    ``answer_timeout_s`` or longer is not open: it would only end the process again.
     """
 
-    def __init__(self, job: Job, run: Run, subject: Subject, strips: Thumbnails | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        subject: Subject,
+        strips: Thumbnails | None,
+        answer_timeout_s: float | None = None,
+    ) -> None:
         self.job, self._run = job, run
         self.strips = strips if subject.looks else None
         self.file = run.records(job.name, subject.label)
         self.blank = Record("", "", [], None, {}, run.environment_number, task=job.name, model=subject.label)
         self.seeds = range(job.generation.seed, job.generation.seed + subject.seeds)
-        self.known = [record for record in latest_records(self.file.path) if record.answered]
-        self._answered = {(record.question, record.trial) for record in self.known}
+        latest = latest_records(self.file.path)
+        self.known = [record for record in latest if record.answered]
+        limit = answer_timeout_s or float("inf")
+        self.given_up = [record for record in latest if (record.given_up_s or 0) >= limit]
+        self._closed = {(record.question, record.trial) for record in [*self.known, *self.given_up]}
 
     def __enter__(self) -> Recorder:
         return self
@@ -128,7 +148,7 @@ class Recorder:
         """What is still to be asked about ``video``."""
         open_questions = []
         for question in video.questions:
-            if trials := [trial for trial in self.trials(question) if (question.id, trial) not in self._answered]:
+            if trials := [trial for trial in self.trials(question) if (question.id, trial) not in self._closed]:
                 open_questions.append(OpenQuestion(question, trials))
         return open_questions
 
@@ -140,12 +160,14 @@ class Assignment:
     jobs        the benchmark, or each rung of a ladder, which differ in the number of frames alone
     works       the videos with something open
     recorders   one a job
+    answer_timeout_s  how long the model is waited for: to encode a video, to answer a batch; None: for ever
     """
 
     subject: Subject
     jobs: Sequence[Job]
     works: Sequence[Work]
     recorders: Sequence[Recorder] = field(default=(), repr=False)
+    answer_timeout_s: float | None = None
 
     @property
     def reads(self) -> bool:

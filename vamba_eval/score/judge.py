@@ -10,7 +10,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ def judge_endpoint(
     *,
     key_env: str = "OPENAI_API_KEY",
     cache: str | Path | None = None,
+    timeout_s: float = 120.0,
     max_retries: int = 8,
 ) -> Endpoint:
     """The endpoint of a judge, as ``run_eval.py judge`` names it. Its answers are kept in ``cache``, by default in the
@@ -49,6 +50,7 @@ def judge_endpoint(
         key_env=key_env,
         role="the judge",
         option="--judge-{}",
+        timeout_s=timeout_s,
         max_retries=max_retries,
     )
 
@@ -183,11 +185,14 @@ def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progr
         display.bar(description, len(answered), done=len(answered) - len(todo)) as bar,
         closing(RecordFile(judged_path(path))) as lines,
     ):
-        futures = [pool.submit(_judge_one, task, record, endpoint) for record in todo]
+        futures: list[Future[tuple[dict[str, Any], bool]]] = []
+        written = set()
         try:
+            futures.extend(pool.submit(_judge_one, task, record, endpoint) for record in todo)
             for future in as_completed(futures):
                 line, unavailable = future.result()
                 lines.append(line)
+                written.add(future)
                 graded.usage.add(Usage(**line["usage"]))
                 if line["error"] is None:
                     graded.judged += 1
@@ -203,6 +208,12 @@ def _grade_file(task: Task, path: Path, endpoint: Endpoint, requests: int, progr
                 bar.advance(note=f"{graded.failed:,} failed" if graded.failed else "")
         except BaseException:
             endpoint.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future in futures:  # judged meanwhile
+                if future not in written and not future.cancelled() and future.exception() is None:
+                    line, _ = future.result()
+                    if line["error"] is None:
+                        lines.append(line)
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -31,6 +31,7 @@ class Record:
     seed, rotation, variant         which of the times that it was asked (``Trial``)
     prompt, response    what was put to the model, and its answer without its ``thinking``; None where there is none
     error               why there is no response; None where there is one
+    given_up_s          after how long a model of this process was given up at it; None if it was not
     num_tokens, finish_reason, prompt_tokens, cached_tokens, price, served_by, in_flight  as in ``Answer``
     batch               how many prompts were answered together; costs are then an even share
     frames, size, frames_digest, clip_note  the clip: frames, (height, width), what identifies its bytes, its note
@@ -61,6 +62,7 @@ class Record:
     prompt: str | None = None
     response: str | None = None
     error: str | None = None
+    given_up_s: float | None = None
     thinking: str = ""
     num_tokens: int | None = None
     finish_reason: str | None = None

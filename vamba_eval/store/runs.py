@@ -200,12 +200,16 @@ class RecordFile:
         if self._file is None:
             self.drop_torn_line()
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
-        # In ASCII: a response may hold half a surrogate pair, which UTF-8 cannot.
+        self._file.write(self.line_of(record))
+        self._file.flush()
+
+    def line_of(self, record: Record | Mapping[str, Any]) -> str:
+        """A record (or a judge's line) as it stands in this file. In ASCII: a response may hold half a surrogate pair,
+        which UTF-8 cannot."""
         line = replace(record, fingerprint=self._fingerprint).to_json() if isinstance(record, Record) else record
         ids = {name: line[name] for name in ("question", "video") if name in line}  # by which it is found again
         line = {**without_secrets(line), **ids}
-        self._file.write(json_text(with_checksum(line) if isinstance(record, Record) else line) + "\n")
-        self._file.flush()
+        return json_text(with_checksum(line) if isinstance(record, Record) else line) + "\n"
 
     def close(self) -> None:
         if self._file is not None:

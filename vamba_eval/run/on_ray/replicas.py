@@ -14,7 +14,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from vamba_eval.contracts import Trial, UserError
 from vamba_eval.run.on_ray.cluster import Cluster, last_line, log, own_error
 from vamba_eval.run.on_ray.workers import Facts, ReadFacts, Replica, start_reader
-from vamba_eval.run.work import Work
+from vamba_eval.run.work import InHand, Work
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import difference
 
@@ -32,6 +32,8 @@ class ReplicaState:
     video: QueuedVideo | None = None
     since: float = field(default_factory=time.monotonic)  # it does what it does
     lost: str = ""  # for good, and why
+    in_hand: tuple[int, InHand] | None = None  # what its model is at, and of which job
+    at_it_s: float = 0.0  # for how long
 
     @property
     def at_work(self) -> bool:

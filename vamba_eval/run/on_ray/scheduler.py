@@ -27,7 +27,7 @@ from vamba_eval.run.occupation import Occupation, likely_costs
 from vamba_eval.run.on_ray.cluster import Cluster, last_line, log, own_error
 from vamba_eval.run.on_ray.replicas import LOOK_EVERY_S, QueuedVideo, Replicas, ReplicaState
 from vamba_eval.run.on_ray.workers import Facts, ReadFacts, any_there, read_video
-from vamba_eval.run.work import Assignment, Event
+from vamba_eval.run.work import Assignment, Event, InHand
 from vamba_eval.run.workplace import Workplace
 from vamba_eval.store.records import Record
 
@@ -72,7 +72,7 @@ class Scheduler:
         self._rows = [self._display.row(f"  replica {member.number}") for member in self._members[:_ROWS]]
         self._rows.append(self._display.row("  reading"))
         self.occupation.begin()
-        self._last_alive = self._said_at = time.monotonic()
+        self._last_alive = self._said_at = self._looked_at = time.monotonic()
         try:
             if not self._assignment.reads and not self._videos_there():
                 self._ready = list(self._waiting)  # where no video is there at all, annotations are enough
@@ -82,6 +82,7 @@ class Scheduler:
                 self._read_ahead()
                 self._hand_out()
                 yield from self._what_came()
+                yield from self._end_what_hangs()
                 if (why := self._stuck()) is not None:
                     for video in [*self._waiting, *self._reading.values(), *self._ready]:
                         yield from self._give_up(video, why)
@@ -225,13 +226,46 @@ class Scheduler:
             video.clip = video.read = None
             yield from self._try_again(video, f"{type(error).__name__}: {last_line(error)}")
             return
+        member.in_hand, member.at_it_s = None, 0.0
+        if isinstance(record, InHand):
+            member.in_hand = number, record
+            return
         if record is not None:
             video.done.add((number, record.question, record.trial))
         yield number, record
 
+    def _end_what_hangs(self) -> Iterator[Event]:
+        """Replace replicas whose model is at something for too long; what is left of their videos others do."""
+        limit_s, now = self._assignment.answer_timeout_s, time.monotonic()
+        passed_s = min(now - self._looked_at, 2 * LOOK_EVERY_S)  # more was a pause of this process
+        self._looked_at = now
+        for member in self._members:
+            if limit_s is None or member.in_hand is None:
+                continue
+            member.at_it_s += passed_s
+            if member.at_it_s < limit_s:
+                continue
+            video, (number, hanging) = member.video, member.in_hand
+            assert video is not None
+            where = member.facts.host if member.facts is not None else "?"
+            log.warning("replica %d on %s is replaced: %s", member.number, where, hanging.records[0].error)
+            ray.kill(member.actor, no_restart=False)
+            self._free(member)
+            member.starting = member.actor.ready.remote()
+            for record in hanging.records:
+                video.done.add((number, record.question, record.trial))
+                yield number, record
+            left = video.left()
+            if not left.open[number]:
+                yield number, None
+            if any(left.open):
+                video.stream = None
+                self._ready.append(video)
+
     def _free(self, member: ReplicaState, finished: str | None = None) -> None:
         self.occupation.finish(member, finished)
         member.video, member.since = None, time.monotonic()
+        member.in_hand, member.at_it_s = None, 0.0
 
     def _try_again(self, video: QueuedVideo, why: str) -> Iterator[Event]:
         video.stream = None

@@ -19,7 +19,7 @@ from vamba_eval.contracts import ModelAdapter, Sampling, UserError, Video
 from vamba_eval.cost.monitor import GpuMonitor, HostMemory
 from vamba_eval.reading.reader import Loaded, Reader, Reading
 from vamba_eval.run.answer import Answerer, Monitors
-from vamba_eval.run.work import Assignment, Event, ModelFacts, Work
+from vamba_eval.run.work import Assignment, ModelFacts, Step, Work
 from vamba_eval.store.records import Record
 from vamba_eval.store.runs import difference
 from vamba_eval.store.thumbnails import strip_of
@@ -168,6 +168,6 @@ class Replica:
         return Facts(ModelFacts.of(self._adapter), _environment(), node, platform.node())
 
     @ray.method(num_returns="streaming")
-    def answer(self, assignment: Assignment, work: Work, loaded: Loaded, blanks: Sequence[Record]) -> Iterator[Event]:
+    def answer(self, assignment: Assignment, work: Work, loaded: Loaded, blanks: Sequence[Record]) -> Iterator[Step]:
         assert self._answerer is not None
         yield from self._answerer.work(assignment, work, loaded, blanks)
