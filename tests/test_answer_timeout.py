@@ -37,7 +37,13 @@ def command(folder: Path, output: Path, limit: float | None, model: str = "Hangi
     words: list[object] = [TESTS.parent / "run_eval.py", "--tasks", f"{TESTS / 'plugins.py'}:FolderTask"]
     words += ["--models", f"m={TESTS / 'hanging_models.py'}:{model}", "--model-args", f"m:{told}"]
     words += ["--data-root", folder, "--output", output, "--num-frames", 2]
-    return [sys.executable, *map(str, words), *([] if limit is None else ["--answer-timeout", str(limit)])]
+    return [
+        sys.executable,
+        *map(str, words),
+        "--workers",
+        "1",  # so that videos come in order
+        *([] if limit is None else ["--answer-timeout", str(limit)]),
+    ]
 
 
 def run(folder: Path, output: Path, limit: float | None, **arguments: object) -> subprocess.CompletedProcess[str]:
