@@ -254,7 +254,15 @@ def compare_loops(folder: Path, name: str, videos: int, questions: int, frames: 
             )
         )
         command = [sys.executable, str(REPOSITORY / "run_eval.py"), "--tasks", f"{plugins}:TwoChoices"]
-        command += ["--models", f"bright={plugins}:Brightness", "--data-root", work, "--output", f"{work}/out"]
+        command += [
+            "--models",
+            f"bright={plugins}:Brightness",
+            "--data-root",
+            work,
+            "--allow-outside",
+            "--output",
+            f"{work}/out",
+        ]
         command += ["--num-frames", str(frames)]
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)

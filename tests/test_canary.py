@@ -26,7 +26,7 @@ from vamba_eval.tasks import synthetic
 from vamba_eval import evaluate
 from vamba_eval.contracts import Clip, FrameSampling
 from vamba_eval.reading.reader import Reading
-from vamba_eval.video import pyav
+from vamba_eval.video import canvas
 from vamba_eval.video.canvas import Source
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,8 +112,8 @@ def last_key_frame_lost(monkeypatch: Patch) -> None:
 
 
 def colors_swapped(monkeypatch: Patch) -> None:
-    rgb = pyav.rgb
-    monkeypatch.setattr(pyav, "rgb", lambda *args: rgb(*args)[..., ::-1])
+    rgb = canvas.rgb
+    monkeypatch.setattr(canvas, "rgb", lambda *args: rgb(*args)[..., ::-1])
 
 
 def a_patch_too_large(monkeypatch: Patch) -> None:
