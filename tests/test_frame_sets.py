@@ -129,8 +129,8 @@ def only(question: str) -> Three:
 
 
 def costless(record: dict[str, Any]) -> dict[str, Any]:
-    measured = {"load_s", "encode_s", "generate_s", "wait_s", "peak_bytes", "host_bytes", "cost", "warmup", "fingerprint"}
-    return {key: value for key, value in record.items() if key not in measured}
+    measured = {"load_s", "encode_s", "generate_s", "wait_s", "peak_bytes", "host_bytes", "cost", "warmup"}
+    return {key: value for key, value in record.items() if key not in measured | {"fingerprint"}}
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
