@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import pytest
 from videos import MPEG4, VP9, X264_CLOSED, X264_OPEN, X265_CLOSED, X265_OPEN, make_video, remux
 
 from vamba_eval import FrameSampling, read_clip
-from vamba_eval.contracts import Clip, UserError, Video
+from vamba_eval.contracts import Clip, FrameSet, Ladder, UserError, Video, VideoError
 from vamba_eval.reading.reader import Reader, Reading
-from vamba_eval.video import nvdec, on_gpu
+from vamba_eval.video import lanes, nvdec, on_gpu
+from vamba_eval.video.canvas import Hooks
 
 SIZE = (240, 426)
 
@@ -52,6 +53,7 @@ ON_GPU: dict[str, Maker] = {
     "h264 of many slices": made(options=X264_CLOSED | {"slices": "4"}),
     "h264 intra only": made(options={"x264-params": "keyint=1"}),
     "h264 of many references": made(options={"x264-params": "keyint=60:ref=16:bframes=8:b-pyramid=normal"}),
+    "h264 of variable rate": made(options=X264_CLOSED, variable=True),
     "h264 later": made(options=X264_CLOSED, first_pts=1000),
     "h264 in full range": made(options=X264_CLOSED, pixel_format="yuvj420p", colorspace=1, full_range=True),
     "h264 of bt709": made(options=X264_CLOSED, colorspace=1),
@@ -63,7 +65,6 @@ ON_GPU: dict[str, Maker] = {
 }
 # What it leaves to the CPU, whatever cannot be proven; and what it may leave to it.
 OTHERS: dict[str, Maker] = {
-    "h264 of variable rate": made(options=X264_CLOSED, variable=True),
     "h264 of open groups": made(options=X264_OPEN),
     "h264 of 10 bits": made(options=X264_CLOSED, pixel_format="yuv420p10le"),
     "h264 of 4:4:4": made(options=X264_CLOSED, pixel_format="yuv444p"),
@@ -165,6 +166,105 @@ def test_a_driver_that_fails_leaves_the_rest_to_the_cpu(tmp_path: Path, monkeypa
 
 
 # ----------------------------------------------------------------------------------- what needs no GPU
+
+
+class StandIn:
+    """In place of ``nvdec.Session``: FFmpeg decodes what the GPU would be given. It stands at the driver's border; all
+    that chooses packets, proves frames, converts pictures and shares the work is the real thing."""
+
+    broken_after = 10**9  # pictures, of all sessions
+    taken = 0
+
+    def __init__(self, codec: str, size: tuple[int, int]) -> None:
+        self._codec = codec
+
+    def __enter__(self) -> StandIn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def decode(
+        self,
+        pictures: Iterable[tuple[bytes, int]],
+        wanted: Collection[int],
+        take: Callable[[int, nvdec.Nv12], None],
+    ) -> None:
+        context: Any = av.CodecContext.create(self._codec, "r")
+        context.thread_count = 1
+        remaining = set(wanted)
+
+        def show(frames: list[Any]) -> None:
+            for frame in frames:
+                if frame.pts in remaining:
+                    remaining.discard(frame.pts)
+                    luma, blue, red = (
+                        np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+                        for plane in frame.planes
+                    )
+                    type(self).taken += 1
+                    if self.taken > self.broken_after:
+                        raise nvdec.GpuError("damaged, as the stand-in says")
+                    take(frame.pts, nvdec.Nv12(luma.copy(), np.stack([blue, red], axis=-1)))
+
+        for data, pts in pictures:
+            packet = av.Packet(data)
+            packet.pts = pts
+            show(context.decode(packet))
+        show(context.decode(None))
+        if remaining:
+            raise nvdec.GpuError("not all pictures came out")
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    class Fresh(StandIn):
+        pass
+
+    monkeypatch.setattr(on_gpu, "Session", Fresh)
+    monkeypatch.setattr(lanes, "sessions", lambda codec, sharing: 3 if codec in nvdec.CODECS else 0)
+    return Fresh
+
+
+@pytest.mark.parametrize("kind", [*ON_GPU, *OTHERS])
+def test_what_stands_in_for_the_gpu_gives_the_same_clips(kind: str, stand_in: type[StandIn], tmp_path: Path) -> None:
+    path = (ON_GPU | OTHERS)[kind](tmp_path)
+    for count in (7, 64):
+        plain = read_clip(path, FrameSampling(num_frames=count))
+        for place in ("gpu", "auto"):
+            stand_in.taken = 0
+            assert same(read_clip(path, FrameSampling(num_frames=count), decode_on=place), plain)
+            if kind in ON_GPU and place == "gpu":
+                assert stand_in.taken >= min(count, 40)
+
+
+@pytest.mark.parametrize("place", ["gpu", "auto"])
+@pytest.mark.parametrize("broken_after", [5, 30, 60])
+def test_what_it_does_not_finish_the_cores_do(
+    place: str, broken_after: int, stand_in: type[StandIn], tmp_path: Path
+) -> None:
+    path = made(options=X264_CLOSED)(tmp_path)
+    stand_in.broken_after = broken_after
+    plain = read_clip(path, FrameSampling(num_frames=100))
+    assert same(read_clip(path, FrameSampling(num_frames=100), decode_on=place), plain)
+
+
+def test_a_clip_that_has_no_room_says_so_at_once(stand_in: type[StandIn], tmp_path: Path) -> None:
+    path = made(options=X264_CLOSED)(tmp_path)
+
+    def no_room(shape: tuple[int, ...]) -> np.ndarray:
+        raise VideoError("no room")
+
+    with pytest.raises(VideoError, match="no room"):
+        read_clip(path, FrameSampling(num_frames=150), decode_on="gpu", threads=1, hooks=Hooks(no_room))
+    assert stand_in.taken < 80, "16 proven, a few that waited; not all the film"
+
+
+def test_a_ladder_without_a_frame_says_why(stand_in: type[StandIn], tmp_path: Path) -> None:
+    path = made(options=X264_CLOSED)(tmp_path)
+    for place in ("cpu", "gpu", "auto"):
+        with pytest.raises(VideoError, match="9999"):
+            read_clip(path, Ladder((FrameSet((9999,), FrameSampling()),)), decode_on=place)
 
 
 def test_layouts_are_those_of_the_driver() -> None:

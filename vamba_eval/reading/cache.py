@@ -139,9 +139,9 @@ class ClipCache:
         for _, own_size, path in kept:
             if used + size <= self._size_limit:
                 return
-            with suppress(FileNotFoundError):  # another process was faster
+            with suppress(OSError):  # another process was faster, or it is another user's
                 os.unlink(path)
-            used -= own_size
+                used -= own_size
 
     def _clips(self) -> Iterator[tuple[int, int, str]]:
         """When each was last used, in ns; its bytes; its path. Whatever else is in the folder is not touched."""
@@ -155,7 +155,8 @@ class ClipCache:
                     if not match["unfinished"]:
                         yield about.st_mtime_ns, about.st_size, entry.path
                     elif time.time() - about.st_mtime > _DEAD_S:
-                        os.unlink(entry.path)
+                        with suppress(OSError):  # another user's
+                            os.unlink(entry.path)
 
 
 def _first_line(line: bytes) -> bytes:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError, VideoInfo
+from vamba_eval.contracts import Clip, Sampling, UserError, Video, VideoError, VideoInfo, system_reason
 from vamba_eval.machine import available_cores, available_memory
 from vamba_eval.reading.cache import ClipCache, frames_digest
 from vamba_eval.reading.process import Process, end
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _WATCH_EVERY_S = 0.5
 _LEAST_MEMORY_GB = 0.5  # Python, NumPy, FFmpeg and a few frames
 _PAUSE_S = 5.0  # a wait that is longer by this was a pause of the whole run: Ctrl-Z, a container that is paused
+_MOST_GPU_FAILURES = 2  # of processes that decode on it, before it is left alone
 _BEGIN_S = 120.0  # for workers to start and to load their decoder, from a slow disk too
 _CLIPS_SHARE = 0.8  # of the memory that can be had; models make something of a clip
 _MOST_STARTS = 3  # that fail, of each worker
@@ -140,8 +141,11 @@ class Reader:
                 "--worker-memory-gb"
             )
         if reading.cache is not None:
-            with ClipCache(reading.cache, reading.cache_gb) as cache:
-                cache.tidy()
+            try:
+                with ClipCache(reading.cache, reading.cache_gb) as cache:
+                    cache.tidy()
+            except OSError as error:
+                log.warning("the clip cache %s cannot be tidied: %s", reading.cache, system_reason(error))
         num_clips = self.workers + 2
         self._limits = Limits(
             reading.total_s, reading.stall_s, num_clips, int(available_memory() * _CLIPS_SHARE) // num_clips
@@ -151,6 +155,7 @@ class Reader:
         self._at: dict[Process, _PendingRead] = {}
         self._starter = ThreadPoolExecutor(1, "video-reader")
         self._failed_starts = 0  # one after the other
+        self._gpu_failures = 0
         self._looked = self._awake_since = 0.0  # when workers were last looked at, and since when all do their work
         self._cache_works = True
 
@@ -356,7 +361,8 @@ class Reader:
         self._drop(process)
         if (pending := self._at.pop(process, None)) is not None:
             held = "the file system does not answer, and the reading process cannot be ended"
-            self._take(pending, ReadResult(problem=f"{self._stood_still()}: {held}"))
+            on_gpu = pending.request.decode_on != "cpu"  # whose driver holds a process as a mount does
+            self._take(pending, ReadResult(problem=f"{self._stood_still()}: {held}", try_another=on_gpu))
         else:
             self._failed_to_start("it cannot be ended")
         if sum(process.held for process in self._left) >= _MOST_HELD:
@@ -377,12 +383,20 @@ class Reader:
         pending.stalled = False
         if result is None:
             return
+        if result.try_another and pending.request.decode_on != "cpu":
+            # The GPU's driver may be at fault, of which the file and its decoder know nothing.
+            log.warning("%s: %s; it is decoded on the cores", pending.video.path, result.problem)
+            pending.request = replace(pending.request, decode_on="cpu")
+            self._gpu_failures += 1
+            if self._gpu_failures == _MOST_GPU_FAILURES:
+                log.warning(
+                    "reading with the GPU failed %d times: all else is decoded on the cores", _MOST_GPU_FAILURES
+                )
+                self._decode_on = "cpu"
+            return
         if result.problem is not None and (result.try_another or pending.problems):
             pending.problems.append(f"{pending.request.backend}: {result.problem}")
-            if pending.request.decode_on != "cpu":  # the GPU's driver may be at fault
-                pending.request = replace(pending.request, decode_on="cpu")
-                return
-            if pending.fallbacks and (len(pending.problems) <= (self._decode_on != "cpu") + 1 or result.not_installed):
+            if pending.fallbacks and (len(pending.problems) == 1 or result.not_installed):
                 pending.request = replace(pending.request, backend=pending.fallbacks.pop(0))
                 return
         pending.result = result
@@ -403,6 +417,8 @@ class Reader:
 def _place_to_decode(reading: Reading) -> str:
     """As ``reading`` says, or the cores where there is no GPU for ``auto``. Raises UserError if it asks for one."""
     if reading.backend != "pyav" or reading.decode_on == "cpu":
+        return "cpu"
+    if reading.workers == 0 and reading.decode_on == "auto":  # a fault of the driver would end the caller's process
         return "cpu"
     try:
         check_gpu()

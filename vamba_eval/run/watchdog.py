@@ -110,6 +110,8 @@ def _end(watched: int, in_hand: dict[str, str]) -> None:
         shown_again = "\x1b[?25h" if os.isatty(2) else ""  # the cursor, which a display of progress hides
         print(f"{shown_again}\n{in_hand['said']}", file=sys.stderr, flush=True)
     for number in (signal.SIGTERM, signal.SIGKILL):
+        if os.getppid() != watched:  # its number may be another's by now
+            return
         with suppress(ProcessLookupError):
             os.kill(watched, number)
         deadline = time.monotonic() + _PATIENCE_S

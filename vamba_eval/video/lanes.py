@@ -14,7 +14,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -39,9 +39,10 @@ def decode_intervals(
 ) -> None:
     """Show on ``canvas`` what it wants. ``first`` are the stream's first frames. Raises IndexMismatch."""
     lanes = _Lanes(source, stream_number, index, canvas)
-    if source.decode_on != "cpu":
+    if lanes.todo and source.decode_on != "cpu":
         lanes.run_with_gpu(first)
-    lanes.run_on_cpu()
+    if lanes.todo:
+        lanes.run_on_cpu()
 
 
 class _Lanes:
@@ -49,19 +50,21 @@ class _Lanes:
 
     def __init__(self, source: Source, stream_number: int, index: Index, canvas: Canvas) -> None:
         self._source, self._number, self._index, self._canvas = source, stream_number, index, canvas
-        self._todo = deque(intervals(index, canvas.distinct))
-        self._lanes = max(1, min(source.threads, len(self._todo)))
+        self.todo = deque(intervals(index, canvas.distinct))
+        self._lanes = max(1, min(source.threads, len(self.todo)))
         self._stop = threading.Event()
 
     def run_on_cpu(self) -> None:
-        if self._todo:
-            self._run([self._lane_on_cpu] * self._lanes)
+        self._run([self._lane_on_cpu] * self._lanes)
 
     def run_with_gpu(self, first: Sequence[av.VideoFrame]) -> None:
         """As much as the GPU can decode; with ``decode_on="auto"`` the CPU takes its share beside it."""
         with open_video(self._source.path, edits=self._source.edits) as container:
             codec, name = codec_of(container.streams[self._number])
-        wide = sessions(codec, self._source.gpu_share)
+        with ThreadPoolExecutor(
+            1
+        ) as pool:  # what a thread asks of the GPU makes it that thread's, which a caller's is not
+            wide = pool.submit(sessions, codec, self._source.gpu_share).result()
         try:
             if not wide:
                 raise GpuError(f"no GPU for {codec}")
@@ -72,8 +75,8 @@ class _Lanes:
         work: list[Callable[[], None]] = []
         if self._source.decode_on == "auto":
             work += [self._lane_on_cpu] * (self._lanes // 2)
-        with _Followers(found, self._canvas, name, self._source.threads) as followers:
-            work += [lambda: self._lane_on_gpu(found, followers.hand_on)] * min(wide, len(self._todo))
+        with _Followers(found, self._canvas, name, self._source.threads, self._stop) as followers:
+            work += [lambda: self._lane_on_gpu(found, followers)] * min(wide, len(self.todo))
             self._run(work)
 
     def _run(self, work: Sequence[Callable[[], None]]) -> None:
@@ -96,13 +99,13 @@ class _Lanes:
     def _each(self, decode: Callable[[Interval], None]) -> None:
         while not self._stop.is_set():
             try:
-                interval = self._todo.popleft()
+                interval = self.todo.popleft()
             except IndexError:
                 return
             try:
                 decode(interval)
             except GpuError:
-                self._todo.appendleft(interval)
+                self.todo.appendleft(interval)
                 raise
 
     def _lane_on_cpu(self) -> None:
@@ -112,13 +115,21 @@ class _Lanes:
             skips = skips_unreferenced(stream)  # type: ignore[arg-type]
             self._each(lambda interval: self._on_cpu(container, stream, interval, skips))
 
-    def _lane_on_gpu(self, found: GpuStream, take: Callable[[int, Nv12], None]) -> None:
+    def _lane_on_gpu(self, found: GpuStream, followers: _Followers) -> None:
         try:
             with open_video(self._source.path, edits=self._source.edits) as container:
                 stream: Any = container.streams[self._number]
                 incoming = (packet for packet in packets_of(container, stream) if packet.size)
                 with found.decoder(stream, itertools.islice(incoming, BEGINNING)) as decode:
-                    self._each(lambda interval: decode(self._packets(container, stream, interval), interval, take))
+
+                    def on_gpu(interval: Interval) -> None:
+                        try:
+                            decode(self._packets(container, stream, interval), interval, followers.hand_on)
+                        except GpuError:
+                            followers.wait()  # what it gave of the interval before must not be shown over the CPU's
+                            raise
+
+                    self._each(on_gpu)
         except GpuError as error:
             log.debug("%s is decoded on the CPU: %s", self._source.path, error)
 
@@ -184,8 +195,9 @@ class _Lanes:
 class _Followers:
     """Threads for what follows decoding on the GPU, which takes a core longer than the GPU took; a context manager."""
 
-    def __init__(self, stream: GpuStream, canvas: Canvas, codec: str, threads: int) -> None:
-        self._stream, self._canvas, self._codec = stream, canvas, codec
+    def __init__(self, stream: GpuStream, canvas: Canvas, codec: str, threads: int, stop: threading.Event) -> None:
+        """The first that fails sets ``stop``, so that nobody decodes for it any more."""
+        self._stream, self._canvas, self._codec, self._stop = stream, canvas, codec, stop
         self._pool = ThreadPoolExecutor(threads)
         self._room = threading.Semaphore(2 * threads)  # so that a few pictures wait, not a film
         self._handed_on: list[Future[None]] = []
@@ -194,9 +206,17 @@ class _Followers:
         self._room.acquire()
         self._handed_on.append(self._pool.submit(self._follow, position, picture))
 
+    def wait(self) -> None:
+        """Until all that was handed on is shown."""
+        wait(tuple(self._handed_on))
+
     def _follow(self, position: int, picture: Nv12) -> None:
         try:
-            self._canvas.show(position, self._stream.frame(picture), self._codec)
+            if not self._stop.is_set():
+                self._canvas.show(position, self._stream.frame(picture), self._codec)
+        except BaseException:
+            self._stop.set()
+            raise
         finally:
             self._room.release()
 

@@ -136,15 +136,14 @@ def _coded(packets: Iterable[Packet], stream: Any, codec: str) -> Iterator[tuple
     header = stream.codec_context.extradata or b""
     behind_lengths = codec in ("h264", "hevc") and header[:1] == b"\1"
     length_bytes = (header[4 if codec == "h264" else 21] & 3) + 1 if behind_lengths else 0
-    before = _parameter_sets(header, codec) if behind_lengths else b""
+    sets = _parameter_sets(header, codec) if behind_lengths else b""
     for packet in packets:
         if packet.pts is None:
             raise GpuError("a packet without a time")
         data = bytes(packet)
         if behind_lengths:
             data = b"".join(_START_CODE + unit for unit in _units(data, length_bytes))
-        yield before + data, packet.pts
-        before = b""
+        yield (sets + data if packet.is_keyframe else data), packet.pts
 
 
 _START_CODE = b"\0\0\0\1"
