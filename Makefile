@@ -38,22 +38,25 @@ lock: $(VENV)/test.ready
 	$(LOCK) pyproject.toml --extra test -o requirements/test.txt
 	$(LOCK) pyproject.toml --constraint requirements/test.txt -o requirements/demo.txt
 
-# uv installs what pip would, many times faster; where it cannot (it does not read pip's own configuration), pip does.
+# uv installs what pip would, many times faster; where it cannot (it does not read pip's own configuration), pip does. A
+# machine may have rules of its own about versions, which pip keeps: then without the lock.
 define install
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt || true
-	$(UV) install --quiet --require-hashes -r $(1) || $(BIN)/python -m pip install --require-hashes -r $(1)
+	$(UV) install --quiet --require-hashes -r $(1) || $(BIN)/python -m pip install --quiet --require-hashes -r $(1) || \
+		{ echo "The locked versions cannot be had here; the newest that can are installed instead." >&2; \
+		$(BIN)/python -m pip install --quiet -e "$(2)"; }
 	$(UV) install --quiet $(ITSELF) || $(BIN)/python -m pip install $(ITSELF)
 endef
 UV = VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip
 ITSELF := --no-deps --no-build-isolation --editable .
 
 $(VENV)/demo.ready: pyproject.toml requirements/uv.txt requirements/demo.txt
-	$(call install,requirements/demo.txt)
+	$(call install,requirements/demo.txt,.)
 	touch $@
 
 $(VENV)/test.ready: pyproject.toml requirements/uv.txt requirements/test.txt
-	$(call install,requirements/test.txt)
+	$(call install,requirements/test.txt,.[test])
 	touch $@ $(VENV)/demo.ready
 
 clean:
