@@ -13,7 +13,6 @@ import mmap
 import os
 import resource
 import signal
-import sqlite3
 import struct
 import sys
 import tempfile
@@ -205,7 +204,7 @@ def _with_cache(request: ReadRequest, result: ReadResult, use: Any) -> Any:
     try:
         with ClipCache(request.cache or "", request.cache_gb) as cache:
             return use(cache)
-    except (UserError, OSError, ValueError, KeyError, sqlite3.Error, TimeoutError) as error:
+    except (UserError, OSError, ValueError, KeyError) as error:
         result.cache_problem = f"{type(error).__name__}: {system_reason(error)}"
         return None
 

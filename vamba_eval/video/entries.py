@@ -15,10 +15,8 @@ _START_CODE = re.compile(b"\0\0\1")
 _H264_IDR, _H264_SEI, _H264_SPS = 5, 6, 7
 _H264_SLICES = (1, _H264_IDR)
 _HEVC_SLICES, _HEVC_IDR, _HEVC_SEI = range(32), (19, 20), 39
-_RECOVERY_POINT, _DISPLAY_ORIENTATION = (
-    6,
-    47,
-)  # types of messages: ITU-T H.264, D.1.8 and D.1.27; the latter in HEVC too
+# Types of messages: ITU-T H.264, D.1.8 and D.1.27; the latter in HEVC too.
+_RECOVERY_POINT, _DISPLAY_ORIENTATION = 6, 47
 # ITU-T H.264, 7.3.2.1.1: the profiles whose parameter sets state a chroma format.
 _CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _HEAD_BYTES = 64  # of a slice, more than its header needs up to its field
@@ -30,7 +28,7 @@ class H264:
     codes (ITU-T H.264, Annex B), as the decoder's ``extradata`` tells."""
 
     def __init__(self, extradata: bytes | None) -> None:
-        self._length_size = _length_size("h264", extradata)
+        self._length_size = length_size("h264", extradata)
         self._frame_num_bits = 0  # 0: no fields
         self._color_planes = False
         self._first_field: tuple[int, int] | None = None  # frame_num and parity of a field that waits for its other
@@ -38,7 +36,7 @@ class H264:
             size = int.from_bytes(extradata[6:8], "big")
             self._learn(extradata[8 : 8 + size])
         else:
-            for unit in _units(extradata or b"", 0):
+            for unit in units(extradata or b"", 0):
                 if unit and unit[0] & 31 == _H264_SPS:
                     self._learn(unit)
 
@@ -50,7 +48,7 @@ class H264:
     def entry(self, content: bytes) -> str:
         """How a decoder can begin at a packet that FFmpeg calls a key frame: "closed" (an IDR picture), "open", or
         "gradual", where the picture is whole only some frames later: its recovery_frame_cnt is not 0."""
-        for unit in _units(content, self._length_size):
+        for unit in units(content, self._length_size):
             kind = unit[0] & 31 if unit else 0
             if kind == _H264_SPS:
                 self._learn(unit)
@@ -64,7 +62,7 @@ class H264:
         """Whether a packet begins with the second field of the frame that the packet before began: one that holds both
         fields begins with the first."""
         waiting, self._first_field = self._first_field, None
-        slices = (unit for unit in _units(content, self._length_size) if unit and unit[0] & 31 in _H264_SLICES)
+        slices = (unit for unit in units(content, self._length_size) if unit and unit[0] & 31 in _H264_SLICES)
         frame_num, bottom = self._field(next(slices, b""))
         if bottom is None:
             return False
@@ -138,9 +136,9 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _units(content: bytes, length_size: int) -> Iterator[bytes]:
-    """NAL units, each behind its length, or behind a start code where ``length_size`` is 0."""
-    if not length_size:
+def units(content: bytes, length_bytes: int) -> Iterator[bytes]:
+    """NAL units, each behind its length, or behind a start code where ``length_bytes`` is 0."""
+    if not length_bytes:
         start = -1
         for match in _START_CODE.finditer(content):
             if start >= 0:
@@ -150,8 +148,8 @@ def _units(content: bytes, length_size: int) -> Iterator[bytes]:
             yield content[start:]
         return
     place = 0
-    while place + length_size < len(content):
-        begin = place + length_size
+    while place + length_bytes < len(content):
+        begin = place + length_bytes
         place = begin + int.from_bytes(content[place:begin], "big")
         yield content[begin:place]
 
@@ -179,7 +177,7 @@ def _says_gradual(messages: bytes) -> bool:
 def orientation(content: bytes, codec: str, extradata: bytes | None) -> bytes | None:
     """The message of a packet of H.264 or HEVC that says how it is to be turned, as it stands; None without one."""
     header, sei = (1, _H264_SEI) if codec == "h264" else (2, _HEVC_SEI)
-    for unit in _units(content, _length_size(codec, extradata)):
+    for unit in units(content, length_size(codec, extradata)):
         kind = (unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63) if unit else 0
         if kind == sei:
             for message, payload in _messages(unit[header:]):
@@ -190,7 +188,7 @@ def orientation(content: bytes, codec: str, extradata: bytes | None) -> bytes | 
     return None
 
 
-def _length_size(codec: str, extradata: bytes | None) -> int:
+def length_size(codec: str, extradata: bytes | None) -> int:
     """Of how many bytes the length before each unit is (ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1); 0 for start codes."""
     place = 4 if codec == "h264" else 21
     if extradata is None or len(extradata) <= place + 1 or extradata[0] != 1:
@@ -200,7 +198,7 @@ def _length_size(codec: str, extradata: bytes | None) -> int:
 
 def hevc_is_closed(content: bytes, extradata: bytes | None) -> bool:
     """Whether a packet of HEVC holds an IDR picture, before and behind which nothing refers to the other side."""
-    for unit in _units(content, _length_size("hevc", extradata)):
+    for unit in units(content, length_size("hevc", extradata)):
         kind = unit[0] >> 1 & 63 if unit else 63
         if kind in _HEVC_SLICES:
             return kind in _HEVC_IDR

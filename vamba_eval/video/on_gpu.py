@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
+from vamba_eval.video.entries import length_size, units
 from vamba_eval.video.nvdec import CODECS, GpuError, Nv12, Session, gpu
 from vamba_eval.video.packets import Index, Interval, skips_unreferenced
 from vamba_eval.video.pixels import Geometry, rgb
@@ -134,14 +135,13 @@ def _coded(packets: Iterable[Packet], stream: Any, codec: str) -> Iterator[tuple
     the GPU wants them behind start codes, all in one stream (Annex B of both).
     """
     header = stream.codec_context.extradata or b""
-    behind_lengths = codec in ("h264", "hevc") and header[:1] == b"\1"
-    length_bytes = (header[4 if codec == "h264" else 21] & 3) + 1 if behind_lengths else 0
-    sets = _parameter_sets(header, codec) if behind_lengths else b""
+    length_bytes = length_size(codec, header) if codec in ("h264", "hevc") else 0
+    sets = _parameter_sets(header, codec) if length_bytes else b""
     for packet in packets:
         if packet.pts is None:
             raise GpuError("a packet without a time")
         data = bytes(packet)
-        if behind_lengths:
+        if length_bytes:
             data = b"".join(_START_CODE + unit for unit in _units(data, length_bytes))
         yield (sets + data if packet.is_keyframe else data), packet.pts
 
@@ -188,13 +188,10 @@ def _units(data: bytes, length_bytes: int) -> Iterator[bytes]:
 def _unreferenced(data: bytes, codec: str) -> bool:
     """Whether no other picture refers to the one in ``data`` (Annex B): ITU-T H.264, 7.4.1 (nal_ref_idc), and H.265,
     7.4.2.2 (the sub-layer non-reference pictures have even types under 16)."""
-    place = data.find(b"\0\0\1")
-    while 0 <= place < len(data) - 3:
-        head = data[place + 3]
-        if codec == "h264" and 1 <= head & 31 <= 5:
-            return head >> 5 & 3 == 0
-        if codec == "hevc" and head >> 1 & 63 < 32:
-            kind = head >> 1 & 63
+    for unit in units(data, 0):
+        kind = (unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63) if unit else -1
+        if codec == "h264" and 1 <= kind <= 5:
+            return unit[0] >> 5 & 3 == 0
+        if codec == "hevc" and 0 <= kind < 32:
             return kind < 16 and kind % 2 == 0
-        place = data.find(b"\0\0\1", place + 3)
     return False
