@@ -104,9 +104,7 @@ def test_a_run_that_waits_for_one_can_be_stopped(
     mount: Path, tmp_path: Path, sent: signal.Signals, status: int
 ) -> None:
     process = _run(mount, tmp_path / "out", 600)
-    deadline = time.monotonic() + 60
-    while not (waiting := _waiting(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    waiting = _waiting(process.pid)
     start = time.monotonic()
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
@@ -116,9 +114,17 @@ def test_a_run_that_waits_for_one_can_be_stopped(
 
 
 def _waiting(pid: int) -> list[psutil.Process]:
-    """The processes of a run that wait for an answer of the file system."""
-    children = psutil.Process(pid).children(recursive=True)
-    return [each for each in children if "request_wait" in Path(f"/proc/{each.pid}/wchan").read_text()]
+    """The processes of a run that wait for an answer of the file system, once some do so for longer than any takes."""
+    deadline = time.monotonic() + 60
+    since: dict[psutil.Process, float] = {}
+    while time.monotonic() < deadline:
+        children = psutil.Process(pid).children(recursive=True)
+        asking = [each for each in children if "request_wait" in Path(f"/proc/{each.pid}/wchan").read_text()]
+        since = {each: since.get(each, time.monotonic()) for each in asking}
+        if held := [each for each, start in since.items() if time.monotonic() - start > 1]:
+            return held
+        time.sleep(0.05)
+    raise AssertionError("nobody is held")
 
 
 def test_a_task_that_needs_headers_ends(mount: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
