@@ -29,6 +29,8 @@ from vamba_eval.contracts import (
     first_line,
 )
 
+from ._hub import find_in_repository
+
 log = logging.getLogger(__name__)
 
 HUB_PREFIX = "hub:"
@@ -39,8 +41,6 @@ FLEXIBLE = "flexible"
 # by themselves long before.
 FLEXIBLE_SETTINGS = GenerationSettings(max_new_tokens=16384)
 _END = "\x01the end"  # a last row that no file has
-# Archives of videos must be unpacked before use; fetching them with the annotations would be of no use.
-_ARCHIVES = ["*.zip", "*.tar", "*.tar.*", "*.tgz", "*.7z", "*.rar"]
 
 
 class BadRow(Exception):
@@ -53,7 +53,7 @@ def find_folder(
     """The benchmark's folder and its annotation file: the first of the glob patterns ``expected`` that matches.
 
     ``data_root`` is a directory with a folder named after the task (or that folder itself); ``hub:`` for a
-    snapshot of the task's dataset repository, ``hub:OWNER/NAME`` for another one; or ``lmms-eval:`` for the places
+    copy of the task's dataset repository, ``hub:OWNER/NAME`` for another one; or ``lmms-eval:`` for the places
     where lmms-eval keeps both, which are tried too where ``data_root`` is None. There the annotation file may be
     outside of the folder, which is that of the videos. ``dataset`` is that of a split which has its own.
     """
@@ -77,7 +77,10 @@ def find_folder(
         lacks = f"{videos} is not there" if file else f"no {' or '.join(expected)} of {ids}"
         raise MissingData(f"{task.name}: lmms-eval has no copy of it on this machine ({lacks}). {where}")
     if str(data_root).startswith(HUB_PREFIX):
-        folders = [_snapshot(str(data_root).removeprefix(HUB_PREFIX) or hub_id)]
+        folder, found = find_in_repository(str(data_root).removeprefix(HUB_PREFIX) or hub_id, expected)
+        if found is not None:
+            return folder, found
+        folders = [folder]
     else:
         root = Path(data_root).expanduser()
         if not root.is_dir():
@@ -97,27 +100,6 @@ def missing(task: Task, file: Path) -> MissingData:
 def _first_match(folders: Iterable[Path], patterns: Sequence[str]) -> Path | None:
     found = (match for folder in folders for pattern in patterns for match in sorted(folder.glob(pattern)))
     return next(found, None)
-
-
-def _snapshot(repo_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=_ARCHIVES))
-    except (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OSError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise UserError(
-            f"the dataset {repo_id} cannot be fetched ({first_line(error)}): check its name and your connection; "
-            "a gated dataset needs its terms accepted on its page and a token (hf auth login)"
-        ) from error
 
 
 def _places_of_lmms_eval(task: Task, dataset: Dataset | None) -> tuple[Path, list[Path]]:

@@ -61,6 +61,16 @@ class Hub:
             siblings.append(entry)
         return {"id": self.repo, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "siblings": siblings}
 
+    def tree(self) -> list[dict[str, Any]]:
+        """The files and folders, as the API lists them."""
+        below = sorted(self.folder.rglob("*"))
+        listed = {path.relative_to(self.folder).as_posix(): path for path in below}
+        return [
+            {"type": "directory" if path.is_dir() else "file", "path": name, "oid": "0" * 40}
+            | ({} if path.is_dir() else {"size": path.stat().st_size})
+            for name, path in listed.items()
+        ]
+
     @contextmanager
     def running(self) -> Iterator[Hub]:
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -81,14 +91,30 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        """What is at some paths, as ``datasets`` asks before it reads a table: JSON, {"paths": [...]}."""
+        path = unquote(urlsplit(self.path).path)
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        paths = [asked["paths"]] if isinstance(asked["paths"], str) else asked["paths"]
+        self.hub.asked.append(("POST", path, None))
+        if path != f"/api/datasets/{self.hub.repo}/paths-info/{COMMIT}":
+            return self._refuse(404, "RevisionNotFound")
+        self._send_json([entry for entry in self.hub.tree() if entry["path"] in paths])
+
     def do_GET(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
-        hub.asked.append(("GET", path, self.headers.get("Range")))
+        hub.asked.append((self.command, path, self.headers.get("Range")))
+        if path.startswith(tree := f"/api/datasets/{hub.repo}/tree/{COMMIT}"):
+            below = path.removeprefix(tree).strip("/")
+            return self._send_json([entry for entry in hub.tree() if entry["path"].startswith(below)])
         if path.startswith("/api/datasets/"):
             repo, _, revision = path.removeprefix("/api/datasets/").partition("/revision/")
             if repo != hub.repo:
                 return self._refuse(401, "RepoNotFound")
-            if revision and revision not in hub.branches:
+            if revision and revision not in (*hub.branches, COMMIT):
                 return self._refuse(404, "RevisionNotFound")
             if "" in hub.endless:
                 return self._send_for_ever("")
@@ -109,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
             port = hub.endpoint.rpartition(":")[2]
             return self._refuse(302, "", {"Location": f"http://localhost:{port}/elsewhere/{quote(name)}?signature=1"})
         self._file(name)
+
+    def _send_json(self, value: object) -> None:
+        self._send(json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _file(self, name: str) -> None:
         if "Authorization" in self.headers and self.hub.elsewhere:
@@ -133,6 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         hold, cut = self.hub.hold_after.pop(name, None), self.hub.cut_after.pop(name, None)
         part = content if hold is None and cut is None else content[: hold or cut]
+        if self.command == "HEAD":
+            return
         self.wfile.write(part)
         self.wfile.flush()
         if name:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +32,7 @@ from benchmark_files import (
     write_nextqa,
     write_videomme,
 )
+from hub_server import Hub
 
 from vamba_eval import Video, load_task
 from vamba_eval.contracts import Score, ScoredRecord, Task, UserError
@@ -361,6 +365,28 @@ def test_a_hub_dataset_takes_the_same_path(tmp_path: Path) -> None:
     assert [video.id for video in videos] == [f"vid_{n}" for n in range(5)]
     with pytest.raises(UserError, match="dataset lmms-lab/Video-MME cannot be fetched"):
         task.load("hub:")
+
+
+_LOADING = "import datasets, sys; datasets.load_dataset(sys.argv[1])"
+_CARD = "---\nconfigs:\n- config_name: videomme\n  data_files:\n  - split: test\n    path: videomme/test-*\n---\n"
+
+
+def test_a_table_that_datasets_keeps_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Prepared by the real ``load_dataset`` with a network, used without one, and without the Hub's own cache."""
+    rows = videomme_rows(5)
+    published = write_videomme(tmp_path, rows)
+    (published / "README.md").write_text(_CARD)
+    with Hub("someone/Prepared", published).running() as hub:
+        online = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        subprocess.run([sys.executable, "-c", _LOADING, hub.repo], check=True, env=os.environ | online, timeout=120)
+    shutil.rmtree(Path(os.environ["HF_HOME"]) / "hub" / "datasets--someone--Prepared")
+    task = load_task("videomme")
+    videos = task.load("hub:someone/Prepared")
+    assert "the table that datasets keeps of it is used" in caplog.text
+    directly = task.load(tmp_path)
+    assert [(video.id, video.questions) for video in videos] == [(video.id, video.questions) for video in directly]
+    with pytest.raises(UserError, match="the dataset someone/Else cannot be fetched"):
+        task.load("hub:someone/Else")
 
 
 def test_every_task_is_complete() -> None:

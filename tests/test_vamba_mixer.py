@@ -233,6 +233,30 @@ def test_kernels_that_cannot_be_imported_are_done_without(monkeypatch, tmp_path,
     mixer_module.causal_conv.cache_clear()
 
 
+def test_the_scan_needs_no_compiled_extension(monkeypatch, tmp_path):
+    """mamba-ssm built without CUDA has Mamba-2's scan, behind an import of the extension of Mamba-1's."""
+    for folder in ("mamba_ssm", "mamba_ssm/ops", "mamba_ssm/ops/triton"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "mamba_ssm" / "__init__.py").write_text(
+        "import selective_scan_cuda\n\ndef mamba_1():\n    return selective_scan_cuda.fwd\n"
+    )
+    (tmp_path / "mamba_ssm/ops/triton/ssd_combined.py").write_text("def mamba_chunk_scan_combined(): return 'Mamba-2'")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mamba_ssm"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    mixer_module.optional.cache_clear()
+    try:
+        assert mixer_module.mamba_scan()() == "Mamba-2"
+        assert "selective_scan_cuda" not in sys.modules
+        with pytest.raises(ImportError, match=r"selective_scan_cuda\.fwd: the package was installed without"):
+            sys.modules["mamba_ssm"].mamba_1()
+    finally:
+        mixer_module.optional.cache_clear()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mamba_ssm"]:
+            monkeypatch.delitem(sys.modules, name)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_kernel_scan_is_the_chunked_scan():
     if mixer_module.mamba_scan() is None:

@@ -10,15 +10,18 @@ Mamba-2 is Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060); names of weig
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import logging
 import math
 import os
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -339,7 +342,28 @@ def mamba_scan() -> Callable[..., Any] | None:
     # Triton tunes its kernels for 40 s. What it finds is kept on disk, for other processes, which then also sum alike.
     os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
     where = "mamba_ssm.ops.triton.ssd_combined"
-    return optional(where, "mamba_chunk_scan_combined", "the scan runs in plain PyTorch, slower")
+    with _extension_not_needed("selective_scan_cuda"):
+        return optional(where, "mamba_chunk_scan_combined", "the scan runs in plain PyTorch, slower")
+
+
+@contextlib.contextmanager
+def _extension_not_needed(name: str) -> Iterator[None]:
+    """Let a package be imported that was built without its compiled module ``name``: mamba-ssm imports Mamba-1's
+    whatever is asked of it, and Mamba-2's scan, which is Triton's, needs none. Using it is an ImportError."""
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        yield
+        return
+    missing = types.ModuleType(name)
+
+    def lacks(attribute: str) -> NoReturn:
+        raise ImportError(f"{name}.{attribute}: the package was installed without its CUDA extension", name=name)
+
+    missing.__getattr__ = lacks  # type: ignore[method-assign]
+    sys.modules[name] = missing
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def triton_kernels() -> Any:
