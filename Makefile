@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check audit lock clean
+.PHONY: demo test check docs audit lock clean
 
 demo: $(VENV)/demo.ready
 	$(BIN)/python run_eval.py
@@ -13,12 +13,18 @@ demo: $(VENV)/demo.ready
 test: $(VENV)/test.ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-check: $(VENV)/test.ready
+check: $(VENV)/test.ready docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	git ls-files >/dev/null && git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify $(INVENTED)
+
+# The documentation as a site in build/site; a link that leads nowhere is an error. Material for MkDocs advertises its
+# successor on every call.
+docs: $(VENV)/test.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # What detect-secrets takes for a secret and is none: digests, locks, and what tests plant. A line that it is wrong
 # about elsewhere ends in "pragma: allowlist secret".
