@@ -10,7 +10,6 @@ import venv
 from pathlib import Path
 
 import pytest
-import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
