@@ -87,6 +87,18 @@ def harness_overhead(printed: str) -> None:
         assert number(row["leaderboard command, s"]) > 0
 
 
+@smallest("--scale", "0.01", "--kinds", "driver,disk,answers,questions,videos")
+def faults(printed: str) -> None:
+    rows = table(printed, "fault")
+    assert [row["fault"] for row in rows] == [
+        *("driver killed", "disk full", "odd answers", "many questions", "damaged videos"),
+    ]
+    for row in rows:
+        assert number(row["tried"]) > 0
+        assert not any(number(row[count]) for count in ("hangs", "crashes", "leaks", "lost", "doubled")), row
+    assert re.fullmatch(r"every byte of [\d,]{5} of two records, and 1 whole commands", rows[1]["note"])
+
+
 @smallest("--rounds", "2", "--encode-ms", "2", "--generate-ms", "1")
 def metering_overhead(printed: str) -> None:
     rows = table(printed, "")

@@ -64,7 +64,7 @@ def test_csv_has_full_precision_and_markdown_one_row_a_model(results: Path, tmp_
     assert mlvu["coverage"] == 1.0 and mlvu["questions"] == 42 and mlvu["videos"] == 21
     markdown = paths["leaderboard.md"].read_text()
     headline = [line for line in markdown.split("\n## ")[0].splitlines() if line.startswith("|")]
-    assert len(headline) == 2 + 2, "a header, a rule, and one row a model"
+    assert len(headline) == 2 + 3, "a header, a rule, one row a model, and guessing"
     assert "MLVU (multiple choice)" in headline[0] and "LongVideoBench (validation)" in headline[0]
     with open(paths["breakdowns.csv"]) as file:
         rows = [row for row in csv.DictReader(file) if row["model"] == "constant" and row["group"] == "duration_group"]
@@ -73,13 +73,13 @@ def test_csv_has_full_precision_and_markdown_one_row_a_model(results: Path, tmp_
 
 
 def test_several_runs_stand_beside_one_another(cli: Cli, results: Path) -> None:
-    status, out, _ = cli("leaderboard", results)
+    status, out, _ = cli("leaderboard", results, "--long")
     assert status == 0 and len([line for line in out.splitlines() if line.startswith(("| constant", "| random"))]) == 4
     assert "few" in out and "many" in out
 
 
 def test_reported_rows_are_marked(cli: Cli, results: Path) -> None:
-    status, out, _ = cli("leaderboard", results / "few", "--published")
+    status, out, _ = cli("leaderboard", results / "few", "--published", "--long")
     assert status == 0
     (vamba,) = [line for line in out.splitlines() if line.startswith("| Vamba 10B (reported)")]
     assert " 65.9 " in vamba and " 55.9 " in vamba and " 57.8 " not in vamba
@@ -96,7 +96,7 @@ def test_an_installed_copy_has_the_reported_rows_and_the_reports_page(results: P
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = source.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "site", format="zip")
-    code = "from vamba_eval.cli.main import main; main(['leaderboard', '--published']); main(['list'])"
+    code = "from vamba_eval.cli.main import main; main(['leaderboard', '--published', '--long']); main(['list'])"
     code += f"; main(['report', {str(results / 'few')!r}])"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -111,7 +111,7 @@ def test_withheld_answers_are_not_scored(cli: Cli, results: Path, tmp_path: Path
         *(["longvideobench"], ["constant"]),
         **{"data_root": tmp_path, "output": tmp_path / "test", "split": "test", "progress": False},
     )
-    assert "answers withheld" in board.headline_markdown()
+    assert "answers withheld" in board.long_markdown()
     assert board.table.iloc[0]["answered"] == 40 and pd.isna(board.table.iloc[0]["score"])
 
 
@@ -187,10 +187,10 @@ def test_the_frontier_is_what_no_other_beats_on_the_same_hardware() -> None:
     results[-1].answered = 5
     board = Leaderboard(results)
     assert [each.model for each in board.frontier()] == ["exact", "fast", "twin", "elsewhere"]
-    marked = [line.split("|")[1].strip() for line in board.headline_markdown().splitlines() if "◆" in line]
+    marked = [line.split("|")[1].strip() for line in board.long_markdown().splitlines() if "◆" in line]
     assert marked == ["exact", "fast", "twin", "elsewhere"]
     assert any("◆" in note for note in board.notes()) and any("different hardware" in note for note in board.notes())
-    assert "◆" not in Leaderboard(results[:1]).headline_markdown(), "one model is no choice"
+    assert "◆" not in Leaderboard(results[:1]).long_markdown(), "one model is no choice"
 
 
 def test_the_best_of_a_ladder_is_said_to_be_chosen() -> None:
@@ -251,7 +251,7 @@ def test_who_guesses_is_on_no_frontier() -> None:
     results[3].summary = measured(0.25, None)
     results[4].summary, results[4].random_weights = measured(0.9, 0.8), True
     assert [each.model for each in Leaderboard(results).frontier()] == ["a"]
-    (marked,) = [line for line in Leaderboard(results).headline_markdown().splitlines() if "◆" in line]
+    (marked,) = [line for line in Leaderboard(results).long_markdown().splitlines() if "◆" in line]
     assert marked.split("|")[1].strip() == "a"
     assert "◆" not in Leaderboard(results[1:]).to_markdown(), "nor in the notes"
     for each in results:

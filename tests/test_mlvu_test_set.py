@@ -164,7 +164,7 @@ def test_the_submission_is_the_authors_file(tmp_path: Path, cli) -> None:
         *(["mlvu"], ["random"]),
         **{"data_root": tmp_path, "output": results, "name": "test", "split": "test", "progress": False},
     )
-    assert "answers withheld" in board.headline_markdown()
+    assert "answers withheld" in board.long_markdown()
     assert board.results[0].title == "MLVU (multiple choice), test"
     status, _, _ = cli("export", results / "test", "--output", tmp_path / "out")
     (file,) = (tmp_path / "out").rglob("*.json")

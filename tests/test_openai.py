@@ -488,7 +488,7 @@ def test_the_run_says_what_was_asked_and_the_table_what_it_cost(folder: Path, tm
         **{"kind": "images", "times": True},
     }
     assert max(record["in_flight"] for record in records.values()) == 4
-    header, _, row = board.headline_markdown().splitlines()[:3]
+    header, _, row = board.long_markdown().splitlines()[:3]
     cells = dict(zip(*([cell.strip() for cell in line.strip("|").split("|")] for line in (header, row)), strict=True))
     assert cells["Latency s"].endswith(", 4 at once") and cells["Peak GiB"] == cells["Encode s/video"] == "-"
     assert (cells["Prompt tokens"], cells["New tokens"]) == ("100 (100 to 100)", "10 (10 to 10)")

@@ -279,7 +279,7 @@ def test_shuffled_frames_are_the_same_frames_and_recorded_as_seen(films: Path, t
     assert len(digests["plain"]) == 1 and len(digests["shuffled"]) == 6 and not digests["plain"] & digests["shuffled"]
     notes = {record.clip_note for record in read_records(tmp_path / "shuffled" / "lettered.choosing.jsonl")}
     assert notes == {"its frames are shuffled"}
-    assert board.results[0].asked == "frames shuffled" and "frames shuffled" in board.headline_markdown()
+    assert board.results[0].asked == "frames shuffled" and "frames shuffled" in board.long_markdown()
     with pytest.raises(UserError, match="shuffle_frames"):
         evaluate([Lettered()], [plain], name="shuffled", **run)  # type: ignore[arg-type]
 

@@ -72,10 +72,10 @@ def test_less_is_better_where_nothing_is_best() -> None:
     assert [rank and rank.rank for rank in ranks] == [2, 1]
 
 
-def test_a_model_alone_has_no_rank_and_a_table_shows_the_others(tmp_path: Path) -> None:
+def test_a_model_alone_has_no_rank_nor_one_that_sees_nothing(tmp_path: Path) -> None:
     assert ranks_of(runs_of(answers([0.5], 10, 0), mean("correct"))) == [None]
     write_longvideobench(tmp_path, longvideobench_rows(30))
     models = {"models": ["a=constant", "b=constant"], "model_args": {"a": {"letter": "A"}, "b": {"letter": "E"}}}
     board = evaluate(["longvideobench"], **models, data_root=tmp_path, output=tmp_path, progress=False)  # type: ignore[arg-type]
-    assert [result.rank and result.rank.rank for result in board.results] == [1, 2]
-    assert "| Rank" in board.headline_markdown() and board.table.iloc[1]["rank_low"] == 2
+    assert [result.rank for result in board.results] == [None, None], "what sees no video is no rival"
+    assert "| Rank" not in board.long_markdown() and board.table.iloc[1]["rank_low"] is None

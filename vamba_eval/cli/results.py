@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vamba_eval.cli import arguments
 from vamba_eval.cli.arguments import Parser, Verbs, add_verb
 from vamba_eval.contracts import UserError
+
+if TYPE_CHECKING:
+    from vamba_eval.tables.leaderboard import Leaderboard
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +76,11 @@ def _add_tables(parser: Parser) -> None:
         metavar="C,...",
         help="show these columns of the CSV, one row per model and benchmark",
     )
+    add("--long", action="store_true", help="all counts and costs, all notes, what each model saw: as wide as it is")
     add(
         "--format",
         choices=("markdown", "latex", "csv", "json"),
-        default="markdown",
-        help="default: markdown with notes",
+        help="for another program: the table alone and whole (default: as wide as the terminal, with notes)",
     )
     add("--output", type=Path, metavar="DIR", help="also write leaderboard.md, .csv, .tex, .json, ...")
 
@@ -108,16 +114,63 @@ def _tables(args: Namespace, protocol: str | None) -> int:
         raise UserError("the runs there have no answers yet")
     board = board.select(where=args.where, sort=args.sort)
     paths = board.save(args.output) if args.output else []
-    if args.format != "markdown":  # for another program: nothing but the table
+    if args.format:
+        if args.long:
+            raise UserError("--long is for reading; with --format the table is whole anyway: give one of them")
         print(board.render(args.format, args.columns))
     else:
-        show_board(board, paths, args.columns)
+        show_board(board, paths, args.columns, long=args.long)
     return 1 if board.left_out else 0
 
 
-def show_board(board: Any, paths: Sequence[Path], columns: Sequence[str] | None = None) -> None:
-    """Print a Leaderboard and its notes, then ``paths``, where it is written."""
-    print(f"\n{board.render('markdown', columns) if board.results else 'No results.'}\n")
+_MARKED = re.compile("[A-Z]{2}")  # a note that must not be missed begins in capitals, or says of weights what they are
+
+
+def show_board(
+    board: Leaderboard, paths: Sequence[Path], columns: Sequence[str] | None = None, *, long: bool = False
+) -> None:
+    """Print a Leaderboard as wide as the terminal is, what must be known of it, and where it is written (``paths``);
+    ``long``, or certain ``columns``, as wide as it is, with all notes and what each model saw."""
+    if not board.results:
+        print("\nNo results.")
+    elif long or columns:
+        _show_long(board, columns)
+    else:
+        _show_fitting(board)
+    if not paths:
+        return
+    records = sorted(paths[0].parent.rglob("*.jsonl"))
+    if long:
+        print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
+        print(*(f"  {path}  (one line per question)" for path in records), sep="\n")
+    else:
+        print(f"\nWritten: {paths[0]}, .csv, .tex, .json; beside {len(records)} files of answers")
+
+
+def _show_fitting(board: Leaderboard) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from vamba_eval.tables.screen import shown_board
+
+    console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
+    console.print()
+    for part in shown_board(board.board(), console):
+        console.print(part)
+    if charts := board.charts():
+        console.print(f"\n{charts.rstrip()}", no_wrap=True, overflow="ignore", crop=False)
+    notes = board.notes()
+    marked = [note for note in notes if _MARKED.match(note) or "weights" in note or ": trained on" in note]
+    if marked:
+        console.print()
+    for note in marked:
+        console.print(Text("\n".join(textwrap.wrap(f"- {note}", console.width, subsequent_indent="  "))))
+    if rest := len(notes) - len(marked):
+        console.print(Text(f"- {rest} more to know, all costs, and what each model saw: leaderboard --long", "dim"))
+
+
+def _show_long(board: Leaderboard, columns: Sequence[str] | None) -> None:
+    print(f"\n{board.render('markdown', columns) if columns else board.long_markdown()}\n")
     if charts := board.charts():
         print(charts)
     for note in board.notes():
@@ -126,10 +179,6 @@ def show_board(board: Any, paths: Sequence[Path], columns: Sequence[str] | None 
         print(f"\nWhat each model saw\n\n{provenance}")
     if asked_otherwise := board.robustness_markdown():
         print(f"\n{asked_otherwise}")
-    if paths:
-        print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
-        records = sorted(paths[0].parent.glob("*.jsonl"))
-        print(*(f"  {path}  (one line per question)" for path in records), sep="\n")
 
 
 # -------------------------------------------------------------------------------------------------- compare

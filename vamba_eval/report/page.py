@@ -27,8 +27,9 @@ from vamba_eval.score.scored import ScoredRun, score_runs, verdict_of
 from vamba_eval.secrets import without_secrets
 from vamba_eval.store.records import Record
 from vamba_eval.store.thumbnails import read_strip
+from vamba_eval.tables.frontier import takes_part
 from vamba_eval.tables.items import ItemAnalysis, analyses_of
-from vamba_eval.tables.leaderboard import Leaderboard, takes_part
+from vamba_eval.tables.leaderboard import Leaderboard
 from vamba_eval.tables.provenance import EXPLAINED as PROVENANCE_EXPLAINED
 from vamba_eval.tables.provenance import Provenance
 from vamba_eval.tables.result import Result

@@ -213,7 +213,8 @@ def evaluate(
                         shown = without(videos[:limit], outside_of[number])
                         _answer_all(recorders, shown, subject, workplace, display, answer_timeout)
     board = Leaderboard.from_runs([folder], tasks={job.source: job.task for job in jobs})
-    return Leaderboard(board.results, folder, board.left_out)
+    board.folder = folder
+    return board
 
 
 def _counts(job: Job, videos: Sequence[Video], seeds: int) -> dict[str, int]:

@@ -89,23 +89,28 @@ def interval(found: Estimate, measure: Measure) -> tuple[float | None, float | N
     Clopper and Pearson, for as many independent answers as tell as much as these do, fewer where videos are few (by
     Student's t). At 0 and 100 % the spread seen is nothing but says little: each video then counts as one answer.
     """
-    from scipy.special import betaincinv, ndtri, stdtrit
-
     error, videos = standard_error(found.without.values()), len(found.without)
     if error is None:
         return None, None
     low, high = sorted((measure.best, measure.worst))
     if not math.isfinite(high - low):
         return difference_interval(found.value, error, videos)
-    share = min(1.0, max(0.0, (found.value - low) / (high - low)))
-    spread = error / (high - low)
     most = float(found.num_questions) if found.all_or_nothing else math.inf
-    worth = float(videos) if spread < _NOTHING else min(most, share * (1 - share) / spread**2)
+    least, greatest = share_interval((found.value - low) / (high - low), error / (high - low), videos, most)
+    return low + least * (high - low), low + greatest * (high - low)
+
+
+def share_interval(share: float, error: float, videos: int, most: float = math.inf) -> tuple[float, float]:
+    """That interval of a number between 0 and 1 with a standard ``error``; ``most`` answers can tell so much."""
+    from scipy.special import betaincinv, ndtri, stdtrit
+
+    share = min(1.0, max(0.0, share))
+    worth = float(videos) if error < _NOTHING else min(most, share * (1 - share) / error**2)
     worth = min(most, worth * (float(ndtri(0.975)) / float(stdtrit(videos - 1, 0.975))) ** 2)
     right, wrong = share * worth, (1 - share) * worth
     least = float(betaincinv(right, wrong + 1, 0.025)) if right > 0 else 0.0
     greatest = float(betaincinv(right + 1, wrong, 0.975)) if wrong > 0 else 1.0
-    return low + least * (high - low), low + greatest * (high - low)
+    return least, greatest
 
 
 def difference_interval(difference: float, error: float, videos: int) -> tuple[float, float]:

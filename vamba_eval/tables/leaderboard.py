@@ -10,8 +10,7 @@ from __future__ import annotations
 import ast
 import io
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,12 @@ from vamba_eval.contracts import Metric, Task, UserError
 from vamba_eval.files import write_text
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import Scored, ScoredRun, log_left_out, score_runs
+from vamba_eval.tables.board import Board, board_of, board_rows, cell_text, rank_text
 from vamba_eval.tables.costs import Costs, Distribution
-from vamba_eval.tables.ladders import charts, ladders_of
-from vamba_eval.tables.provenance import EXPLAINED, Provenance, differing_facts, provenance_markdown
+from vamba_eval.tables.frontier import frontier_of, marked_frontier
+from vamba_eval.tables.ladders import charts
+from vamba_eval.tables.notes import notes_of, row_key, row_names
+from vamba_eval.tables.provenance import EXPLAINED, Provenance, provenance_markdown
 from vamba_eval.tables.published import published_results
 from vamba_eval.tables.ranks import ranks_of
 from vamba_eval.tables.result import Result, results_of
@@ -52,10 +54,17 @@ class Leaderboard:
     ``folder`` is where tables of theirs belong; ``left_out`` says, a line each, which runs could not be scored.
     """
 
-    def __init__(self, results: Sequence[Result], folder: str | Path = ".", left_out: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        results: Sequence[Result],
+        folder: str | Path = ".",
+        left_out: Sequence[str] = (),
+        runs: Mapping[int, ScoredRun] | None = None,
+    ) -> None:
         self.results = list(results)
         self.folder = Path(folder)
         self.left_out = list(left_out)
+        self._runs = runs or {}  # by the id of their result: what averages over benchmarks are computed from
 
     @classmethod
     def from_runs(
@@ -83,19 +92,21 @@ class Leaderboard:
             board = cls(published_results({r.task for r in stored}) if published else [], left_out=scored.left_out)
         else:
             board, _ = cls.with_runs(scored, published=published)
-        return cls([*board.results, *stored], left_out=board.left_out)
+        return cls([*board.results, *stored], left_out=board.left_out, runs=board._runs)
 
     @classmethod
     def with_runs(cls, scored: Scored, *, published: bool = False) -> tuple[Leaderboard, list[ScoredRun]]:
         """As ``from_runs``, of runs that are scored; and the run of each result that is not a reported one."""
         measured, shown = results_of(scored)
-        ranks = ranks_of(shown.runs, [result.provenance.served for result in measured])
+        ranks = ranks_of(shown.runs, [r.provenance.served if r.reads_video else None for r in measured])
         results = [replace(result, rank=rank) for result, rank in zip(measured, ranks, strict=True)]
+        runs = {id(result): run for result, run in zip(results, shown.runs, strict=True)}
         if published:
             # What is reported is of the split that is loaded by default, never of another or a part.
             whole = {run.task_name for run in shown.runs if run.title == run.task.catalogue.title}
             results += published_results(whole) if whole or not shown.runs else []
-        return cls(results, left_out=shown.left_out), shown.runs
+        several = len({result.title for result in results}) > 1
+        return cls(results, left_out=shown.left_out, runs=runs if several else None), shown.runs
 
     @property
     def num_failed(self) -> int:
@@ -148,13 +159,15 @@ class Leaderboard:
             if sort not in columns:
                 raise UserError(f"--sort {sort!r} is not a column; there are {', '.join(columns)}")
             chosen = sorted(chosen, key=lambda result: _rank(sort, result.row()[sort]))
-        return Leaderboard(chosen, left_out=self.left_out)
+        return Leaderboard(chosen, self.folder, self.left_out, self._runs)
+
+    def board(self) -> Board:
+        """One row a model, one column a benchmark, with averages and ranks."""
+        return board_of(self.results, self._runs)
 
     def frontier(self) -> list[Result]:
-        """The models that no other one beats on the same benchmark, protocol and hardware: none is at least as accurate
-        and as fast to a first answer, and better in one of the two. Models that see no video, have random weights or
-        are not above chance do not take part."""
-        return [result for result in self.results if _is_unbeaten(result, self.results)]
+        """See ``frontier_of``."""
+        return frontier_of(self.results)
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows of ``table``, floats at full precision."""
@@ -163,11 +176,11 @@ class Leaderboard:
     def render(self, form: str, columns: Sequence[str] | None = None) -> str:
         """The table as text: ``markdown``, ``latex``, ``csv`` or ``json``.
 
-        One row a model and one column a benchmark; with ``columns`` (those of ``table``), and as CSV and JSON, one row
-        a model and benchmark. Raises UserError for an unknown column.
+        Without ``columns`` the first two are the board. With ``columns`` (those of ``table``), and as CSV and JSON, one
+        row a model and benchmark. Raises UserError for an unknown column.
         """
         if columns is None and form in ("markdown", "latex"):
-            return tabulated(self._headline_rows(), form)
+            return tabulated(board_rows(self.board()), form)
         rows = [result.row() for result in self.results]
         if unknown := [column for column in columns or () if rows and column not in rows[0]]:
             raise UserError(f"no column {unknown[0]!r}; there are {', '.join(rows[0])}")
@@ -181,8 +194,10 @@ class Leaderboard:
         return tabulated([{name: plain_cell(value) for name, value in row.items()} for row in rows], form)
 
     def to_markdown(self) -> str:
-        """The headline table, one row a model, its notes, and the breakdowns of each task."""
-        parts = ["# Leaderboard", self.headline_markdown(), markdown_list(self.notes())]
+        """The board and what it is of, then all counts and costs, notes, and the breakdowns of each task."""
+        parts = ["# Leaderboard", self.render("markdown") if self.results else "No results."]
+        parts += [" · ".join(self.board().caption), markdown_list(self.notes())]
+        parts += ["## Counts and costs", self.long_markdown()]
         if charts := self.charts():
             parts += ["## By number of frames", f"```text\n{charts}```"]
         if provenance := self.provenance_markdown():
@@ -204,36 +219,36 @@ class Leaderboard:
         return robustness_markdown(self.results)
 
     def provenance_markdown(self) -> str:
-        """A line or two for each row of the headline table: what its model saw, and how it ran; "" without any."""
+        """A line or two for each row of the long table: what its model saw, and how it ran; "" without any."""
         rows = provenance_markdown(self._provenances())
         return f"{EXPLAINED}\n\n{rows}" if rows else ""
 
     def _provenances(self) -> list[tuple[str, Provenance]]:
-        """Of each row of the headline table that is measured."""
+        """Of each row of the long table that is measured."""
         rows: dict[tuple[Any, ...], list[Result]] = {}
         for result in self.results:
             if not result.source:
-                rows.setdefault(_row_key(result), []).append(result)
-        names = _row_names([own[0] for own in rows.values()])
+                rows.setdefault(row_key(result), []).append(result)
+        names = row_names([own[0] for own in rows.values()])
         merged = [Provenance.merged([result.provenance for result in own]) for own in rows.values()]
         return list(zip(names, merged, strict=True))
 
-    def headline_markdown(self) -> str:
-        """The headline table alone: one row a model (and run and frame count), one column a task.
+    def long_markdown(self) -> str:
+        """The table with all counts and costs: one row a model (and run and frame count), one column a task.
 
         What is reported of a model is one row too, from whichever tables of a publication.
         """
-        return self.render("markdown") if self.results else "No results."
+        return tabulated(self._long_rows(), "markdown") if self.results else "No results."
 
-    def _headline_rows(self) -> list[dict[str, Any]]:
-        frontier = self._marked_frontier()
+    def _long_rows(self) -> list[dict[str, Any]]:
+        frontier = marked_frontier(self.results)
         titles = unique(result.title for result in self.results)
         measured = [result for result in self.results if not result.source]
         runs, protocols = {result.run for result in measured}, {result.protocol for result in measured}
         sizes = {result.size for result in measured if result.size}
         rows = []
-        for key in unique(_row_key(result) for result in self.results):
-            own = [result for result in self.results if _row_key(result) == key]
+        for key in unique(row_key(result) for result in self.results):
+            own = [result for result in self.results if row_key(result) == key]
             first = own[0]
             row: dict[str, Any] = {"Model": first.model + _marked(first)}
             if len(runs) > 1:
@@ -246,63 +261,18 @@ class Leaderboard:
             if len(sizes) > 1:
                 row["Size, px"] = first.size or "-"
             for title in titles:
-                cells = [_cell(result) + " ◆" * (id(result) in frontier) for result in own if result.title == title]
+                cells = [cell_text(result) + " ◆" * (id(result) in frontier) for result in own if result.title == title]
                 row[title] = cells[0] if cells else "-"
             if len(titles) == 1 and any(result.rank for result in self.results):
-                row["Rank"] = _rank_cell(first) + ", served" * bool(first.rank and first.provenance.served)
+                row["Rank"] = rank_text(first.rank) + ", served" * bool(first.rank and first.provenance.served)
             selected = any(result.costs.select_s_per_question is not None for result in measured)
             row |= _cost_cells(own, with_cut_off=any(result.cut_off for result in measured), with_selection=selected)
             rows.append(row)
         return rows
 
-    def _marked_frontier(self) -> set[int]:
-        """Which results to mark: the frontier, where there is anything to choose."""
-        looking = [result for result in self.results if result.reads_video and not result.source]
-        several = len({_row_key(result) for result in looking}) > 1
-        return {id(result) for result in self.frontier()} if several else set()
-
     def notes(self) -> list[str]:
         """What a reader must know before comparing the numbers."""
-        notes = [
-            "Accuracies in %, with 95 % intervals clustered by video; seconds are medians (5th to 95th percentile) on "
-            "the benchmark with most videos."
-        ]
-        if len({r.title for r in self.results}) == 1 and any(r.rank for r in self.results):
-            apart = "; served models have ranks of their own" * any(
-                r.rank and r.provenance.served for r in self.results
-            )
-            notes.append(
-                f"ranks are those on the questions that all answered, with the ranks that other videos may give{apart}"
-            )
-        if self._marked_frontier():
-            notes.append(
-                "◆: no other model here that is above chance is, on the same hardware, as accurate and as fast to a "
-                "first answer"
-            )
-        protocols = {r.protocol for r in self.results if not r.source}
-        if expected := _expected_guesses(self.results):
-            notes.append(f"guessing is expected to reach {', '.join(expected)}")
-        if any(r.trials > r.questions for r in self.results):
-            notes.append("scores of questions that were asked in several orders or wordings are means over all of them")
-        if any(r.seeds > 1 for r in self.results):
-            notes.append("± is the standard deviation over seeds, beside the interval over videos")
-        said: dict[tuple[str, str], list[Result]] = {}  # what to say before and behind the models it is true of
-        for r in self.results:
-            for remark in _remarks(r):
-                said.setdefault(remark, []).append(r)
-        for (before, behind), about in said.items():
-            notes.append(f"{before}{_named(about, with_protocol=len(protocols) > 1)}{behind}")
-        notes += [
-            f"BEST OF {tried}: {best.model} with {best.num_frames} frames on {best.title}; where the number is chosen "
-            "by this score, the score is likely too high"
-            for best, tried in _best_of_ladders(self.results)
-        ]
-        notes += [f"NOT ALIKE {line}" for line in _unlike(self.results)]
-        hardware = unique(r.hardware for r in self.results if r.hardware)
-        if len(hardware) > 1:
-            notes.append(f"seconds and memory come from different hardware: {'; '.join(hardware)}")
-        notes += [f"LEFT OUT: {line}" for line in self.left_out]
-        return notes
+        return notes_of(self.results, self.left_out)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``leaderboard.md``, ``.csv``, ``.tex`` and ``.json``, and ``breakdowns.csv``; their paths."""
@@ -316,171 +286,6 @@ class Leaderboard:
         for path, form in ((paths[3], "latex"), (paths[4], "json")):
             write_text(path, self.render(form) + "\n")
         return paths
-
-
-_MANY = 0.1  # of the responses: more that cannot be read say more about the reading than about the model
-
-
-def _remarks(r: Result) -> Iterator[tuple[str, str]]:
-    """What must be known of one result: words before and behind its name."""
-    if r.stored:
-        yield "STORED: ", ": as the run's own table has it, with what its notes say; not scored here"
-    if r.source:
-        return
-    if r.answered != r.asked_for:
-        missing = r.asked_for - r.answered - r.failed
-        reasons = f"; first reason: {r.failures[0]}" if r.failures else ""
-        what = "questions" if r.asked_for == r.questions else "responses"
-        what += f" ({r.seeds} seeds)" if r.seeds > 1 else ""
-        counts = f"{r.answered:,} of {r.asked_for:,} {what} ({r.failed:,} failed, {missing:,} not asked){reasons}"
-        yield "PARTIAL: ", f" covers {counts}"
-    if r.judge:
-        yield "", f": graded by {r.judge}"
-    if r.unjudged:
-        yield "NOT JUDGED: ", f": {r.unjudged_why}"
-    if r.cut_off:
-        counts = f"{r.cut_off:,} of {r.answered:,} responses"
-        yield "CUT OFF: ", f": {counts} end at the longest length, not where the model ended them (--max-new-tokens)"
-    if r.unparsed > _MANY * r.answered:
-        counts = f"{r.unparsed:,} of {r.answered:,} responses"
-        wrong = "" if not r.unparsed_wrong else f", and {r.unparsed_wrong:,} of them count as wrong"
-        if r.unparsed_wrong == r.unparsed:
-            wrong = " and count as wrong"
-        yield "UNPARSED: ", f": {counts} yield no answer{wrong}; rescore --protocol all reads them otherwise"
-    if r.unparsed_right:
-        counts = f"{r.unparsed_right:,} of {r.answered:,} responses"
-        yield (
-            "COUNTED RIGHT: ",
-            f": {counts} hold no answer, or several, and count as right under this protocol",
-        )
-    if r.read_otherwise > _MANY * r.answered and not r.random_weights:
-        counts = f"{r.read_otherwise:,} of {r.answered:,} responses"
-        yield "READ OTHERWISE: ", f": {counts} are right or wrong otherwise under the protocol flexible; see rescore"
-    if r.drawn:
-        yield "", f": {r.drawn:,} responses held no option; the protocol drew one at random (seeded)"
-    if r.batched:
-        yield "", f": {r.batched:,} responses were given in batches; their seconds and joules are even shares"
-    if r.random_weights:
-        yield "", ": random weights, not a trained model; the answers mean nothing"
-    if r.trained_on:
-        yield "", f": trained on {r.trained_on}; says nothing of other models, or of other videos"
-    if r.chance is not None and r.summary.metrics:
-        name, metric = r.summary.headline
-        if metric.low is not None and metric.high is not None and metric.low <= r.chance <= metric.high:
-            yield (
-                "AT CHANCE: ",
-                f": {name} does not differ from guessing ({shown(r.chance, metric.unit)} {metric.unit})",
-            )
-    if r.own_frames:
-        yield "OWN FRAMES: ", ": given the video files, it chose frames by itself, and may have heard their sound"
-    if r.selected:
-        seconds = r.costs.select_s_per_question
-        cost = "takes time that nobody states" if seconds is None else f"takes {seconds:.3g} s a question, as stated"
-        yield (
-            "SELECTED FRAMES: ",
-            f": each question has its own; choosing them {cost}, and no other number has it in it",
-        )
-    yield from r.provenance.remarks()
-    if len(r.served_by) > 1:
-        yield "SEVERAL MODELS: ", f": the endpoint says that it answered with {', '.join(r.served_by)}"
-    if r.environments > 1:
-        yield "", f": made in {r.environments} environments (package versions or hardware)"
-
-
-def _unlike(results: Sequence[Result]) -> Iterator[str]:
-    """What the models of a benchmark did not have in common, a text for all benchmarks of which it is true."""
-    said: dict[str, list[str]] = {}
-    for title in unique(result.title for result in results):
-        own = {_row_key(result): result for result in results if result.title == title and not result.source}
-        names = _row_names(list(own.values()))
-        found = differing_facts([(name, each.provenance) for name, each in zip(names, own.values(), strict=True)])
-        if found:
-            said.setdefault("; ".join(found), []).append(title)
-    for text, titles in said.items():
-        yield f"on {', '.join(titles)}: {text}"
-
-
-def _row_names(results: Sequence[Result]) -> list[str]:
-    """By model, and by as much else as tells rows apart."""
-    names = [result.model for result in results]
-    wider: tuple[Callable[[Result], Any], ...] = (
-        lambda result: result.num_frames and f"@{result.num_frames}",
-        lambda result: result.run and f"({result.run})",
-        lambda result: result.protocol and f"({result.protocol})",
-        lambda result: result.asked and f"({result.asked})",
-    )
-    for more in wider:
-        alike = Counter(names)
-        apart: dict[str, set[Any]] = {}
-        for name, result in zip(names, results, strict=True):
-            apart.setdefault(name, set()).add(more(result))
-        names = [
-            f"{name} {more(result)}" if alike[name] > 1 and len(apart[name]) > 1 and more(result) else name
-            for name, result in zip(names, results, strict=True)
-        ]
-    return names
-
-
-def _named(results: Sequence[Result], *, with_protocol: bool) -> str:
-    """``a and b (8, 16 frames) on T; c on U``."""
-    parts = []
-    for title in unique(result.title for result in results):
-        models: dict[tuple[str, str], list[Any]] = {}
-        for result in results:
-            if result.title == title:
-                key = (result.model, result.protocol if with_protocol else "")
-                models.setdefault(key, []).append(result.num_frames)
-        names = []
-        for (model, protocol), counts in models.items():
-            frames = ", ".join(str(count) for count in unique(counts) if count is not None)
-            details = ", ".join(text for text in (frames and f"{frames} frames", protocol) if text)
-            names.append(f"{model} ({details})" if details else model)
-        parts.append(f"{', '.join(names)} on {title}")
-    return "; ".join(parts)
-
-
-def _best_of_ladders(results: Sequence[Result]) -> Iterator[tuple[Result, int]]:
-    """Where a model was measured with several numbers of frames: the best result, and how many numbers there are."""
-    for rungs in ladders_of(results):
-        sign = 1 if rungs[0].summary.headline[1].best > 0 else -1
-        tried = len({rung.num_frames for rung in rungs})
-        yield max(rungs, key=lambda rung: sign * rung.summary.headline[1].value), tried
-
-
-def takes_part(result: Result) -> bool:
-    """Whether a result can be on a frontier: of a model that saw the videos, answered everything and knows something.
-
-    One that guesses is fast for nothing, so it may neither be marked nor beat another.
-    """
-    if not (result.reads_video and result.complete and result.summary.metrics) or result.random_weights:
-        return False
-    if result.chance is None:
-        return True
-    metric = result.summary.headline[1]
-    if metric.best > 0:
-        return (metric.value if metric.low is None else metric.low) > result.chance
-    return (metric.value if metric.high is None else metric.high) < result.chance  # less is better
-
-
-def _is_unbeaten(result: Result, others: Iterable[Result]) -> bool:
-    if (own := _position(result)) is None:
-        return False
-    alike = [
-        position
-        for other in others
-        if (other.title, other.protocol, other.hardware) == (result.title, result.protocol, result.hardware)
-        and (position := _position(other)) is not None
-    ]
-    return not any(score >= own[0] and seconds <= own[1] and (score, seconds) != own for score, seconds in alike)
-
-
-def _position(result: Result) -> tuple[float, float] | None:
-    """Accuracy and seconds to a first answer; None where one of them was not measured or ``takes_part`` is False."""
-    if not takes_part(result) or result.costs.first_answer_s is None or result.selected:  # its choice took time too
-        return None
-    headline = result.summary.headline[1]
-    value = headline.value if headline.best > 0 else -headline.value  # where nothing is best, less is better
-    return value, result.costs.first_answer_s.median
 
 
 _FRACTIONS = ("score", "accuracy", "ci95_low", "ci95_high", "chance")
@@ -516,49 +321,9 @@ def _rank(column: str, value: Any) -> tuple[bool, Any]:
     return False, -value if column in _MORE_IS_BETTER else value
 
 
-def _cell(result: Result) -> str:
-    if not result.summary.metrics:
-        return "not judged" if result.unjudged else "answers withheld" if result.answered else "-"
-    _, metric = result.summary.headline
-    text = shown(metric.value, metric.unit)
-    if metric.low is not None and metric.high is not None:
-        text += f" [{shown(metric.low, metric.unit)}, {shown(metric.high, metric.unit)}]"
-    if metric.spread is not None:
-        text += f" ± {shown(metric.spread, metric.unit)}"
-    if not result.complete and (result.stored or not result.source):
-        text += f" of {result.counted:,}/{result.asked_for:,}"
-    return text
-
-
-def _expected_guesses(results: Sequence[Result]) -> list[str]:
-    """What guessing reaches in expectation, a text for each benchmark, by the model that answered most of it."""
-    most: dict[str, Result] = {}
-    for result in results:
-        known = most.get(result.title)
-        if result.chance is not None and (known is None or known.answered < result.answered):
-            most[result.title] = result
-    return [f"{shown(result.chance or 0.0, _unit(result))} on {title}" for title, result in most.items()]
-
-
-def _unit(result: Result) -> str:
-    return result.summary.headline[1].unit if result.summary.metrics else "%"
-
-
-def _rank_cell(result: Result) -> str:
-    rank = result.rank
-    if rank is None:
-        return "-"
-    return f"{rank.rank}" if rank.low == rank.high else f"{rank.rank} ({rank.low} to {rank.high})"
-
-
 def _marked(result: Result) -> str:
     """What stands behind a model's name whose row was not computed here."""
     return " (stored)" if result.stored else " (reported)" if result.source else ""
-
-
-def _row_key(result: Result) -> tuple[Any, ...]:
-    about = (result.run, result.protocol, result.model, result.num_frames, result.size, result.asked)
-    return bool(result.source), *about
 
 
 def _cost_cells(results: Sequence[Result], *, with_cut_off: bool, with_selection: bool) -> dict[str, Any]:

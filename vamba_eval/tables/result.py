@@ -31,7 +31,8 @@ class Result:
     what is asked without looking; ``size`` is how large its frames are. ``correct`` is the share of responses that
     are right, where they are right or wrong; ``served_by`` are the models that an endpoint says it answered with.
     ``selected``: each question was asked about frames that something chose for it. ``stored``: it is the run's own
-    row, not scored here. ``provenance`` is what was seen, and by which weights and engine.
+    row, not scored here. ``date`` is the day on which the run was begun. ``provenance`` is what was seen, and by which
+    weights and engine.
     """
 
     run: str
@@ -75,6 +76,7 @@ class Result:
     correct: float | None = None
     served_by: list[str] = field(default_factory=list)
     selected: bool = False
+    date: str = ""
     rank: Rank | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -121,6 +123,7 @@ class Result:
             "rank": self.rank and self.rank.rank,
             "rank_low": self.rank and self.rank.low,
             "rank_high": self.rank and self.rank.high,
+            "date": self.date,
             "best": headline and headline.best,
             "unit": headline and headline.unit,
             "asked": self.asked,
@@ -206,6 +209,7 @@ def result_of(run: ScoredRun) -> Result:
         reads_video=reads,
         summary=run.summary,
         chance=run.chance(),
+        date=str(run.info.get("begun", ""))[:10],
         questions=counts["questions"],
         seeds=counts.get("seeds", 1),
         trials=counts.get("trials", counts["questions"]),
