@@ -205,9 +205,10 @@ def test_damage_is_the_same_whatever_is_read_around_it(tmp_path: Path, name: str
         changed[int(rng.integers(len(content) // 4, len(content)))] ^= int(rng.integers(1, 256))
         path = tmp_path / f"{trial}_{name}"
         path.write_bytes(changed)
-        plain = read_clip(path, full_size(), backend="pyav-plain")
+        # On one thread: of damaged pictures FFmpeg's threads make what they happen to find in their references.
+        plain = read_clip(path, full_size(), backend="pyav-plain", threads=1)
         for n in (3, 512):
-            clip = read_clip(path, full_size(n))
+            clip = read_clip(path, full_size(n), threads=1)
             if plain.note == clip.note:
                 compared += 1
                 assert np.array_equal(clip.frames, plain.frames[clip.frame_indices])
