@@ -52,8 +52,8 @@ def find_folder(
 ) -> tuple[Path, Path]:
     """The benchmark's folder and its annotation file: the first of the glob patterns ``expected`` that matches.
 
-    ``data_root`` is a directory with a folder named after the task (or that folder itself); ``hub:`` for a
-    copy of the task's dataset repository, ``hub:OWNER/NAME`` for another one; or ``lmms-eval:`` for the places
+    ``data_root`` is a directory with a folder named after the task or its dataset (or that folder itself); ``hub:``
+    for a copy of the task's dataset repository, ``hub:OWNER/NAME`` for another one; or ``lmms-eval:`` for the places
     where lmms-eval keeps both, which are tried too where ``data_root`` is None. There the annotation file may be
     outside of the folder, which is that of the videos. ``dataset`` is that of a split which has its own.
     """
@@ -85,11 +85,27 @@ def find_folder(
         root = Path(data_root).expanduser()
         if not root.is_dir():
             raise UserError(f"the data root {root} is not a directory: give --data-root the folder that holds {name}/")
-        folders = [root / name, root]
+        folders = [root / name, *_named_as_published(root, task, dataset), root]
     for folder in folders:
         if (file := _first_match([folder], expected)) is not None:
             return folder, file
     raise MissingData(f"{task.name}: no {' or '.join(expected)} below {folders[0]}. {where}")
+
+
+def _named_as_published(root: Path, task: Task, dataset: Dataset | None) -> list[Path]:
+    """Folders of ``root`` called as the benchmark's dataset is (``Video-MME``), or as its table is, however written."""
+
+    def plain(name: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", name.lower())
+
+    repositories = [*((dataset.hub_id, *dataset.lmms_ids) if dataset else ())]
+    names = {plain(each.partition("@")[0].rpartition("/")[2]) for each in repositories}
+    names |= {plain(each.partition("@")[0]) for each in repositories}  # lmms-lab--Video-MME
+    names |= {plain(task.name), plain(task.catalogue.title)} - {""}
+    try:
+        return sorted(folder for folder in root.iterdir() if plain(folder.name) in names and folder.is_dir())
+    except OSError:
+        return []
 
 
 def missing(task: Task, file: Path) -> MissingData:

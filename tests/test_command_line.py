@@ -242,7 +242,8 @@ def test_model_args() -> None:
     given = [arguments.model_args(text) for text in ("a:x=1,y=/p=q", "b: z =", "a:x=2")]
     assert arguments.by_label(given) == {"a": {"x": "2", "y": "/p=q"}, "b": {"z": ""}}
     assert arguments.model("a") == ("a", {}) and arguments.model("a:x=1") == ("a", {"x": "1"})
-    for text in ("", "a", "a:", ":x=1", "x=1", "a=b:x=1", "a:x", "a:x=1,", "a:=1"):
+    assert arguments.model_args("x=1,y=a:b") == ("", {"x": "1", "y": "a:b"})
+    for text in ("", "a", "a:", ":x=1", "a:x", "a:x=1,", "a:=1", "=1"):
         with pytest.raises(argparse.ArgumentTypeError, match="KEY=VALUE,KEY=VALUE, such as vamba:pretrained=PATH"):
             arguments.model_args(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,7 @@ def test_a_video_is_encoded_once_whatever_is_asked(cli: Cli, data: Path, tmp_pat
     used.encoded, used.asked = 0, []
     status, out, _ = cli(*command)
     assert status == 0 and used.encoded == 3 and len(used.asked) == 6
-    assert "50.0" in out and "leaderboard.csv" in out
+    assert "50.0" in out and "leaderboard.md, .csv" in out
     status, _, _ = cli(*command)
     assert status == 0 and used.encoded == 3 and len(used.asked) == 6, "nothing is asked twice"
 
@@ -70,8 +71,8 @@ def test_a_bad_video_costs_its_own_questions(cli: Cli, data: Path, tmp_path: Pat
     failed = {name: record["error"] for name, record in records.items() if record["error"]}
     assert failed.keys() == {"two-0", "two-1", "stumble-0"}
     assert "is not a video but plain text" in failed["two-0"]
-    assert failed["stumble-0"] == "answering failed: RuntimeError: tripped over it"
-    assert "PARTIAL" in out and "5 of 8 questions (3 failed, 0 not asked)" in out
+    assert re.fullmatch(r"answering failed: RuntimeError: tripped over it \(plugins\.py:\d+\)", failed["stumble-0"])
+    assert "PARTIAL" in out and "5 of 8 questions (3 failed, 0 not asked)" in unwrapped(out)
 
     shutil.copy(data / "one.mp4", data / "two.mp4")  # mended: a rerun asks only what failed
     status, _, _ = cli(*command)
@@ -82,7 +83,7 @@ def test_a_bad_video_costs_its_own_questions(cli: Cli, data: Path, tmp_path: Pat
 def test_a_part_is_never_shown_as_the_whole(cli: Cli, data: Path, tmp_path: Path) -> None:
     command = ("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
     status, out, _ = cli(*command, "--limit", 1)
-    assert status == 0 and "of 2/6" in out and "covers 2 of 6 questions (0 failed, 4 not asked)" in out
+    assert status == 0 and "(2/6)" in out and "covers 2 of 6 questions (0 failed, 4 not asked)" in unwrapped(out)
     status, out, _ = cli(*command)
     assert status == 0 and "PARTIAL" not in out
 
@@ -110,6 +111,11 @@ def test_kill_loses_at_most_the_question_in_flight(data: Path, tmp_path: Path, a
     assert Counter(record.question for record in read_records(path)) == Counter(
         f"{video}-{n}" for video in ("one", "two", "three") for n in range(2)
     )
+
+
+def unwrapped(text: str) -> str:
+    """What a terminal was shown in several lines, in one."""
+    return " ".join(text.split())
 
 
 def test_ctrl_c_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
@@ -158,7 +164,7 @@ def test_three_benchmarks_and_three_models(cli: Cli, benchmarks: Path, tmp_path:
     assert len(list(folder.glob("*.jsonl"))) == 9
     constant = records_of(tmp_path / "out", "videomme", "constant")
     right = sum(record["answer"] == "A" for record in constant.values())
-    assert f"{100 * right / 18:.1f} [" in out
+    assert f"{100 * right / 18:.1f}" in out
     record = next(iter(records_of(tmp_path / "out", "longvideobench", "qwen2_vl").values()))
     assert record["frames"] == 4 and record["size"] == [256, 256] and len(record["frames_digest"]) == 32
     assert record["load_s"] > 0 and record["encode_s"] > 0 and record["generate_s"] > 0 and record["peak_bytes"] > 0
@@ -171,7 +177,7 @@ def test_a_baseline_faces_the_questions_that_models_face(cli: Cli, benchmarks: P
     (benchmarks / "videomme" / "data" / "vid_4.mp4").write_bytes(b"x" * 1000)
     command = ("--tasks", "videomme", "--models", "constant", "--data-root", benchmarks)
     status, out, _ = cli(*command, "--output", tmp_path / "some")
-    assert status == 1 and "12 of 18 questions (6 failed" in out
+    assert status == 1 and "12 of 18 questions (6 failed" in unwrapped(out)
     shutil.rmtree(benchmarks / "videomme" / "data")
     status, out, _ = cli(*command, "--output", tmp_path / "none")
     assert status == 0, "where no video is there at all, the annotations are enough"
@@ -185,7 +191,7 @@ def test_odd_annotations_do_not_end_a_run(cli: Cli, tmp_path: Path) -> None:
     write_longvideobench(tmp_path, rows)
     command = ("--tasks", "longvideobench", "--models", "constant", "--data-root", tmp_path)
     status, out, err = cli(*command, "--output", tmp_path / "out")
-    assert status == 1 and "the row is not an object" in err and "6 of 7 questions (1 failed" in out
+    assert status == 1 and "the row is not an object" in err and "6 of 7 questions (1 failed" in unwrapped(out)
     records = records_of(tmp_path / "out", "longvideobench", "constant")
     assert records["lvb0_1"]["answer"] == "B" and records["lvb1_0"]["answer"] == ""
     write_longvideobench(tmp_path, [])
@@ -213,7 +219,7 @@ def test_broken_rows_are_recorded_as_failed(cli: Cli, tmp_path: Path) -> None:
         "--tasks", "videomme", "--models", "constant", "--data-root", tmp_path / "root", "--output", tmp_path / "out"
     )
     assert status == 1 and "row 4: field 'question' is missing" in err
-    assert "8 of 9 questions (1 failed" in out
+    assert "8 of 9 questions (1 failed" in unwrapped(out)
     assert read_info(tmp_path / "out" / "videomme")["defects"]["videomme"]
 
 
@@ -256,7 +262,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
     status, out, _ = cli("rescore", tmp_path / "out", "--protocol", "lmms-eval", "--output", tmp_path / "tables")
     assert status == 0
     right = sum(r["answer"] == "A" for r in records_of(tmp_path / "out", "videomme", "wordy").values())
-    assert f"{100 * right / 18:.1f} [" in out
+    assert f"{100 * right / 18:.1f}" in out
     assert "lmms-eval" in (tmp_path / "tables" / "leaderboard.csv").read_text()
 
 
@@ -269,7 +275,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--tasks", "videomm"], "unknown task 'videomm' (did you mean 'videomme'?)"),
         (["--models", "qwen2vl"], "unknown model 'qwen2vl' (did you mean 'qwen2_vl'?)"),
         (["--models", "random", "--model-args", "random:sead=1"], "no argument 'sead'; it takes seed"),
-        (["--models", "random", "--model-args", "seed=1"], "write MODEL:KEY=VALUE"),
+        (["--models", "random", "--model-args", "random:seed"], "write MODEL:KEY=VALUE"),
         (["--models", "random", "--model-args", "vamba:seed=1"], "not among the models"),
         (["--models", "random,random"], "same label"),
         (["--models", "a b=random,a.b=constant"], "the models 'a b' and 'a.b' would both be called 'a-b' in the names"),
@@ -303,7 +309,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         ),
         (["--keep-size", "--longest-edge", "224"], "--keep-size does not resize frames, --longest-edge does"),
         (["--keep-size", "--shortest-edge", "224"], "--keep-size does not resize frames, --shortest-edge does"),
-        (["--models", "random", "--limit", "0"], "limit must be a positive number"),
+        (["--models", "random", "--limit", "0"], "write a number of videos, such as 20, or of questions"),
         (["--models", "random", "--protocol", "gpt"], "no protocol 'gpt'; it has vamba, lmms-eval"),
         (["--tasks", "videomme", "--models", "random"], "needs its data: give --data-root"),
         (["--tasks", "nothere.py"], "no such file: nothere.py"),
@@ -488,12 +494,12 @@ def test_ask_refuses_edges_that_bend_frames(cli: Cli, data: Path) -> None:
 
 def test_another_run_in_the_same_place_is_an_error(cli: Cli, data: Path, tmp_path: Path) -> None:
     command = ("--tasks", TASK, "--models", MODEL, "--data-root", data, "--output", tmp_path / "out")
-    assert cli(*command, "--num-frames", 4)[0] == 0
-    status, _, err = cli(*command, "--num-frames", 8)
+    assert cli(*command, "--num-frames", 4, "--name", "folder")[0] == 0
+    status, _, err = cli(*command, "--num-frames", 8, "--name", "folder")
     assert status == 2 and "sampling.num_frames: 4 there, 8 now" in err and "--name" in err
     assert cli(*command, "--num-frames", 8, "--name", "eight")[0] == 0
     status, out, _ = cli("leaderboard", tmp_path / "out")
-    assert status == 0 and "eight" in out and " 4 " in out and " 8 " in out
+    assert status == 0 and " 4 " in out and " 8 " in out
 
 
 # -------------------------------------------------------------------------------------------------- light
@@ -518,7 +524,7 @@ def test_help_list_and_leaderboard_import_no_torch(cli: Cli, data: Path, tmp_pat
 def test_random_weights_are_said(cli: Cli, tmp_path: Path) -> None:
     status, out, _ = cli("--models", "vamba", "--output", tmp_path, "--limit", 2, "--num-frames", 8)
     assert status == 0
-    assert "random weights, not a trained model" in out and "PARTIAL" in out
+    assert "random weights, not a trained model" in unwrapped(out) and "PARTIAL" in out
     responses = {r["response"] for r in records_of(tmp_path, "synthetic", "vamba").values()}
     assert all(set(response) <= set("ABCD") for response in responses)
 
@@ -536,9 +542,10 @@ def test_a_ladder_reads_each_video_once_and_goes_on(cli: Cli, data: Path, tmp_pa
     command = ("--tasks", TASK, *models, "--data-root", data, "--output", tmp_path / "out")
     status, out, _ = cli(*command, "--num-frames", "2..8,30")
     assert status == 0
-    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in out.splitlines() if line.startswith("| ")][1:]
-    assert [row[:2] for row in rows if row[0] == "careful"] == [["careful", f"{n}-frames"] for n in (2, 4, 8, 30)]
-    assert [row[1] for row in rows if row[0] == "constant"] == ["2-frames"], "who sees nothing is asked once"
+    rows = [line.split() for line in out.partition("protocol")[0].splitlines() if line.strip()]
+    looking = [row[row.index("careful") + 1] for row in rows if "careful" in row]
+    assert looking == ["2", "4", "8", "30"]
+    assert len([row for row in rows if "constant" in row]) == 1, "who sees nothing is asked once"
     folder = tmp_path / "out" / "folder"
     assert (folder / "leaderboard.csv").exists()
     alone = tmp_path / "alone"

@@ -6,6 +6,7 @@ A function given as ``type=`` raises argparse.ArgumentTypeError, which says what
 from __future__ import annotations
 
 import argparse
+import difflib
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
@@ -23,7 +24,16 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line: the usage of ``run`` would be thirty, before the message."""
 
     def error(self, message: str) -> NoReturn:
+        prefix = "unrecognized arguments: "
+        if message.startswith(f"{prefix}--"):
+            word = message.removeprefix(prefix).split()[0].partition("=")[0]
+            if near := difflib.get_close_matches(word, self.option_names(), n=1):
+                message = f"no option {word} (did you mean {near[0]}?)"
         raise UserError(f"{message} (see {self.prog} --help)")
+
+    def option_names(self) -> list[str]:
+        """All options, as ``--num-frames``."""
+        return [name for action in self._actions for name in action.option_strings]
 
 
 def add_verb(
@@ -41,6 +51,19 @@ def add_verb(
 def names(text: str) -> list[str]:
     """``"a, b"`` as ``["a", "b"]``."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def flat(values: Iterable[str | list[str]]) -> list[str]:
+    """What ``nargs`` made of names: ``a,b c`` as ``["a", "b", "c"]``."""
+    return [name for value in values for name in ([value] if isinstance(value, str) else value)]
+
+
+def limit(text: str) -> int | str:
+    """A number of videos, or of questions as ``"50q"``."""
+    number = text[:-1] if text.endswith("q") else text
+    if not number.isdecimal() or not int(number):
+        raise ArgumentTypeError(f"{text!r}: write a number of videos, such as 20, or of questions, such as 50q")
+    return text if text.endswith("q") else int(text)
 
 
 def frame_counts(text: str) -> list[int]:
@@ -105,9 +128,12 @@ def prices(text: str) -> tuple[float, float]:
 
 
 def model_args(text: str) -> tuple[str, dict[str, Any]]:
-    """``"vamba:pretrained=PATH,dtype=bfloat16"`` as the model's label and its arguments."""
+    """``"vamba:pretrained=PATH,dtype=bfloat16"`` as the model's label and its arguments; without a label they are those
+    of the only model."""
     label, colon, pairs = text.partition(":")
-    if not colon or not label or "=" in label:
+    if "=" in label and not text.startswith("="):
+        label, pairs = "", text
+    elif not colon or not label:
         raise ArgumentTypeError(f"{text!r}: write MODEL:KEY=VALUE,KEY=VALUE, such as vamba:pretrained=PATH")
     arguments: dict[str, Any] = {}
     for pair in pairs.split(","):

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TextIO, cast
 
 from vamba_eval._version import __version__
-from vamba_eval.cli import ask, data, profile, results, run, train
+from vamba_eval.cli import ask, data, habits, profile, results, run, train
 from vamba_eval.cli.arguments import Parser
 from vamba_eval.cli.terminal import Terminal, shown_text
 from vamba_eval.contracts import BudgetSpent, UserError
@@ -88,6 +88,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         near = difflib.get_close_matches(verb, verbs, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UserError(f"unknown command {verb!r}{hint}: there are {', '.join(verbs)}")
+    options, said = habits.translated(options, verbs[verb].option_names())
+    for line in said:
+        print(f"note: {line}", file=sys.stderr)
     return verbs[verb].parse_intermixed_args(options)
 
 

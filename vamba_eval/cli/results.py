@@ -164,7 +164,10 @@ def _show_fitting(board: Leaderboard) -> None:
     if marked:
         console.print()
     for note in marked:
-        console.print(Text("\n".join(textwrap.wrap(f"- {note}", console.width, subsequent_indent="  "))))
+        # Paths stay whole: they are there to be copied.
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        lines = textwrap.wrap(f"- {note}", console.width, subsequent_indent="  ", **whole)  # type: ignore[arg-type]
+        console.print(Text("\n".join(lines)), soft_wrap=True)
     if rest := len(notes) - len(marked):
         console.print(Text(f"- {rest} more to know, all costs, and what each model saw: leaderboard --long", "dim"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,18 @@ def add_parsers(verbs: Verbs) -> None:
 
 def _add_what(parser: Parser) -> None:
     add = parser.add_argument_group("what to run").add_argument
-    add("--tasks", type=arguments.names, default=_EMBEDDED, metavar="T,...", help="benchmarks (default: %(default)s)")
+    add(
+        "--tasks",
+        type=arguments.names,
+        nargs="+",
+        default=[_EMBEDDED],
+        metavar="T,...",
+        help=f"benchmarks (default: {_EMBEDDED}); list shows all",
+    )
     add(
         "--models",
         type=arguments.names,
+        nargs="+",
         metavar="M,...",
         help="models, or label=model; a checkpoint's folder or Hub id means transformers (default, of the benchmark "
         "synthetic: random and vamba_small, which is asked blind, too, and with 8, 32, 128 and 512 frames)",
@@ -51,13 +60,16 @@ def _add_what(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="M:K=V,...",
-        help="a model's arguments, such as vamba:pretrained=PATH,dtype=bfloat16; may be repeated",
+        help="a model's arguments, such as vamba:pretrained=PATH,dtype=bfloat16; may be repeated; of a single model "
+        "without its name",
     )
+    add("--batch-size", type=int, metavar="N", help="prompts about one video answered at once, by models that can")
     add(
         "--data-root",
+        action="append",
         metavar="DIR",
-        help="holds one folder per benchmark, named after the task; hub: downloads the task's dataset from the Hub, "
-        "hub:OWNER/NAME another one; lmms-eval: uses lmms-eval's copy",
+        help="holds one folder per benchmark, named after the task or as its dataset is; may be repeated; hub: "
+        "downloads the task's dataset from the Hub, hub:OWNER/NAME another one; lmms-eval: uses lmms-eval's copy",
     )
     add(
         "--allow-outside",
@@ -72,7 +84,12 @@ def _add_what(parser: Parser) -> None:
         help="frames, sizes, prompts and decoding as a model's authors evaluate it, such as qwen2.5-vl (list shows "
         "all, docs/presets.md the sources); other options override it",
     )
-    add("--limit", type=int, metavar="N", help="only the first N videos of each task")
+    add(
+        "--limit",
+        type=arguments.limit,
+        metavar="N",
+        help="only the first N videos of each task; with q behind it, N questions drawn from all its groups",
+    )
     add("--blind", action="store_true", help="also ask each model without the videos, as MODEL-blind")
     add(
         "--baselines",
@@ -195,6 +212,7 @@ def _add_answers(parser: Parser) -> None:
         action="store_true",
         help="continue a run that was begun with other package versions or hardware",
     )
+    add("--keep-going", action="store_true", help="go on where the first videos all fail alike, which ends a run")
     add("--no-thumbnails", action="store_true", help="keep no small pictures of the frames (reports show them)")
 
 
@@ -225,18 +243,22 @@ def _run(args: Namespace) -> int:
     from vamba_eval.run.evaluate import evaluate
     from vamba_eval.run.probes import Probes
 
-    models, sampling, counts = args.models, _sampling(args), args.num_frames or []
+    tasks = arguments.flat(args.tasks)
+    if tasks == ["list"]:
+        return _list(args)
+    models = None if args.models is None else arguments.flat(args.models)
+    sampling, counts = _sampling(args), args.num_frames or []
     blind = args.blind or args.baselines
     if models is None:
-        models, blind = _shown_by_default(args.tasks), True
+        models, blind = _shown_by_default(tasks), True
         if not (sampling or counts or args.preset or args.frames_from):
             counts = list(_FRAMES_BY_DEFAULT)
     if args.baselines:
         models = models + [name for name in _BASELINES if name not in models]
     board = evaluate(
-        args.tasks,
+        tasks,
         models,
-        data_root=args.data_root,
+        data_root=args.data_root or None,
         allow_outside=args.allow_outside,
         output=args.output,
         name=args.name,
@@ -245,7 +267,7 @@ def _run(args: Namespace) -> int:
         preset=args.preset,
         sampling=sampling,
         generation=_generation(args),
-        model_args=arguments.by_label(args.model_args),
+        model_args=_model_args(args, models),
         reading=arguments.reading(
             backend=args.video_backend,
             workers=args.workers,
@@ -264,6 +286,7 @@ def _run(args: Namespace) -> int:
         frames_from=args.frames_from,
         answer_timeout=args.answer_timeout,
         accept_environment=args.accept_environment,
+        keep_going=args.keep_going,
         thumbnails=not args.no_thumbnails,
         gpus=args.gpus,
         gpus_per_model=args.gpus_per_model,
@@ -280,6 +303,37 @@ def _run(args: Namespace) -> int:
         if args.push_to_hub:
             print(f"\nUploaded: {to_hub(folder, args.push_to_hub)}")
     return 1 if board.num_failed or board.left_out else 0
+
+
+def _model_args(args: Namespace, models: list[str]) -> dict[str, dict[str, Any]]:
+    """Each model's arguments, those without a name and the batch size with theirs."""
+    from vamba_eval import registry
+
+    given = arguments.by_label(args.model_args)
+    own = given.pop("", {})
+    if own and len(models) > 1:
+        raise UserError(
+            f"of which model is {next(iter(own))}={next(iter(own.values()))} an argument? There are several: write "
+            f"--model-args {_label(models[0])}:{next(iter(own))}=..."
+        )
+    if own:
+        given.setdefault(_label(models[0]), {}).update(own)
+    if args.batch_size is not None:
+        for model in models:
+            name = model.rpartition("=")[2]
+            _, source, _ = registry.named_model(name, {})
+            if "batch_size" not in inspect.signature(registry.adapter_class(source)).parameters:
+                raise UserError(
+                    f"--batch-size has no effect on {model}: it is asked one question after the other about a video "
+                    "that is encoded once; leave it out"
+                )
+            given.setdefault(_label(model), {}).setdefault("batch_size", args.batch_size)
+    return given
+
+
+def _label(model: str) -> str:
+    """Of ``label=model``, or of a model without one its name."""
+    return model.rpartition("=")[0] or model
 
 
 def _shown_by_default(tasks: list[str]) -> list[str]:

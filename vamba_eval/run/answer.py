@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vamba_eval.contracts import (
@@ -28,6 +30,8 @@ from vamba_eval.run.plan import Job, log
 from vamba_eval.run.session import Outcome, Request, Session
 from vamba_eval.run.work import Assignment, InHand, OpenQuestion, Step, Subject, Work
 from vamba_eval.store.records import Record
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 # The phases of an answer; all others of a question that is the first are its video's.
 _ANSWERING = ("generate", "first_token", "further_tokens")
@@ -300,4 +304,12 @@ def failure(phase: str, error: Exception) -> str:
         hint = said or "use fewer frames or smaller ones"
         return f"out of memory while {phase}: {hint} (--num-frames, --longest-edge)"
     reason = first_line(error) if error_text(error).strip() else "no message"
-    return f"{phase} failed: {type(error).__name__}: {reason}"
+    return f"{phase} failed: {type(error).__name__}: {reason}{_place(error)}"
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, but for what this package itself says."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or Path(frames[-1].filename).is_relative_to(_PACKAGE):
+        return ""
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"

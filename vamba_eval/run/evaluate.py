@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vamba_eval import presets
 from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
-from vamba_eval.files import safe_name
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
 from vamba_eval.run.check_task import check_questions, files_outside, try_a_prompt, without
+from vamba_eval.run.first_look import FirstFailures, check_there, folder_for, load_from, sampled, say_what_runs
 from vamba_eval.run.frame_sets import check_alone, frame_sets_from
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import (
@@ -51,7 +51,7 @@ def evaluate(
     tasks: Sequence[str | Task],
     models: Sequence[str | Model],
     *,
-    data_root: str | Path | None = None,
+    data_root: str | Path | Sequence[str | Path] | None = None,
     allow_outside: bool = False,
     output: str | Path = "results",
     name: str | None = None,
@@ -62,7 +62,7 @@ def evaluate(
     generation: Mapping[str, Any] | None = None,
     model_args: Mapping[str, Mapping[str, Any]] | None = None,
     reading: Reading | None = None,
-    limit: int | None = None,
+    limit: int | str | None = None,
     ladder: Sequence[int] = (),
     seeds: int = 1,
     blind: bool = False,
@@ -70,6 +70,7 @@ def evaluate(
     frames_from: str | Path | Mapping[str, Any] | None = None,
     answer_timeout: float | None = None,
     accept_environment: bool = False,
+    keep_going: bool = False,
     thumbnails: bool = True,
     progress: bool = True,
     gpus: int | Literal["all"] | None = None,
@@ -80,9 +81,10 @@ def evaluate(
     """Ask ``models`` every question of ``tasks``, going on where an earlier call in the same place stopped.
 
     tasks, models   names as on the command line (``label=name`` gives a model a label), or instances
-    data_root       holds one folder a benchmark; files that annotations or links put outside of it are read only if
-                    ``allow_outside`` is given: else their questions fail
-    output, name    the run is the folder ``output/name``; the name defaults to the tasks'
+    data_root       holds one folder a benchmark (of several roots, the first that has it); files that annotations or
+                    links put outside of it are read only if ``allow_outside`` is given: else their questions fail
+    output, name    the run is the folder ``output/name``; the name defaults to the tasks', with what differs behind it
+                    where a run of these with another split, protocol or number of frames is there already
     protocol        prompts and scoring: one that each task has, as ``vamba`` (if nobody says), ``lmms-eval``,
                     ``official``, ``flexible``
     preset          a model's authors' settings by name (docs/presets.md), in place of the tasks' own; all arguments
@@ -91,7 +93,7 @@ def evaluate(
     generation      fields that replace those of the protocol's GenerationSettings
     model_args      arguments of each model, by label
     reading         how videos are read: decoder, worker processes, time limit, clip cache
-    limit           the first so many videos of each task
+    limit           the first so many videos of each task, or as ``"50q"`` so many questions, drawn from all groups
     ladder          numbers of frames: the run is made with each of them, in folders of their own below the run's, and
                     each video is read once for all
     seeds           how often each question is asked, with seeds that count up from the settings' own; above 1 for
@@ -105,6 +107,7 @@ def evaluate(
                     these fail. A model of this process cannot be interrupted: this process ends, and the same call in
                     another goes on without them. A replica is replaced, a served model's request is given up
     accept_environment  go on with a run that was begun with other package versions or hardware
+    keep_going      go on where the first videos all fail alike, which otherwise ends the run
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
     gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
                     them it is this process's alone. The records are the same, so each can finish what another began
@@ -113,8 +116,10 @@ def evaluate(
     """
     from vamba_eval.tables.leaderboard import Leaderboard
 
-    if limit is not None and limit <= 0:
-        raise UserError(f"the limit must be a positive number of videos, not {limit}")
+    of_questions = isinstance(limit, str)
+    most = int(limit.rstrip("q") or 0) if isinstance(limit, str) else limit
+    if most is not None and most <= 0:
+        raise UserError(f"the limit must be a positive number of videos, or of questions as '50q', not {limit}")
     if seeds <= 0:
         raise UserError(f"the number of seeds must be positive, not {seeds}")
     if answer_timeout is not None and not 0 < answer_timeout < float("inf"):
@@ -149,19 +154,27 @@ def evaluate(
     if named:
         labelled = with_preset(named, labelled)
     check_captions(jobs, labelled)
-    videos_of = [job.task.load(data_root, split) for job in jobs]
-    for job, videos in zip(jobs, videos_of, strict=True):
+    roots = [data_root] if isinstance(data_root, str | Path) else list(data_root or ())
+    loaded = [load_from(job.task, roots, split) for job in jobs]
+    videos_of = [videos for videos, _ in loaded]
+    shown_of: list[Sequence[Video]] = []
+    samples = [""] * len(jobs)
+    for number, (job, videos) in enumerate(zip(jobs, videos_of, strict=True)):
         if not videos:
             raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
         check_questions(job.task, videos)
         job.probes.check(job.task, videos)
+        shown: Sequence[Video] = videos if of_questions else videos[:most]
+        if of_questions:
+            shown, samples[number] = sampled(videos, most or 0)
+        shown_of.append(shown)
         if frame_sets is not None:
-            frame_sets.check(job.task, job.protocol, videos, videos[:limit])
+            frame_sets.check(job.task, job.protocol, videos, shown)
         warn_of_defects(job)
         try_a_prompt(job, videos)
     outside_of = [
-        {} if allow_outside else files_outside(job.task, videos, data_root)
-        for job, videos in zip(jobs, videos_of, strict=True)
+        {} if allow_outside else files_outside(job.task, videos, root)
+        for job, (videos, root) in zip(jobs, loaded, strict=True)
     ]
     for job, outside in zip(jobs, outside_of, strict=True):
         if outside:
@@ -173,7 +186,8 @@ def evaluate(
                 next(iter(outside.values())),
             )
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
-    folder = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
+    folder = folder_for(output, name, jobs, split)
+    say_what_runs(Display(enabled=progress), jobs, shown_of, labelled, folder, ladder)
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
     with ExitStack() as stack:
         layout = Layout(gpus, gpus_per_model, replicas, ray_address)
@@ -186,13 +200,22 @@ def evaluate(
         strips = [Thumbnails(place) if thumbnails else None for place in folders]
         display = stack.enter_context(Display(enabled=progress))
         for run, own_jobs in zip(runs, rungs, strict=True):
-            for job, defects, videos in zip(own_jobs, defects_of, videos_of, strict=True):
+            for job, defects, videos, sample in zip(own_jobs, defects_of, videos_of, samples, strict=True):
                 unmade = run.without_prompt(job.name)
                 before_mending = job.fingerprint(videos, unmade) if unmade else None
-                counts = _counts(job, videos, seeds)
+                counts = _counts(job, videos, seeds) | ({"sample": sample} if sample else {})
                 run.register_task(job.name, job.fingerprint(videos), counts, defects, before_mending)
                 if named:
                     run.note_preset(job.name, named.name)
+        if not layout.on_ray:  # its nodes may have what this machine has not
+            for number, job in enumerate(jobs):
+                own = [(run, own_jobs[number].name) for run, own_jobs in zip(runs, rungs, strict=True)]
+                looking = [
+                    source
+                    for label, source, _ in labelled
+                    if not any(run.has_answers(task, label) for run, task in own)
+                ]
+                check_there(job, shown_of[number], looking, loaded[number][1])
         for label, source, arguments in labelled:
             with closing(places.open(source, arguments, display)) as workplace:
                 if frame_sets is not None and workplace.facts.description.get("samples_itself"):
@@ -203,21 +226,21 @@ def evaluate(
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):
                     for run in runs:
                         run.register_model(subject.label, subject.identity())
-                    for number, videos in enumerate(videos_of):
+                    for number, shown in enumerate(shown_of):
                         recorders = [
                             stack.enter_context(Recorder(own_jobs[number], run, subject, own_strips, answer_timeout))
                             for run, own_jobs, own_strips in zip(runs, rungs, strips, strict=True)
                         ]
                         if not (subject.looks or jobs[number].task.prompts_need_clip):
                             del recorders[1:]  # who sees no frame answers alike whatever their number
-                        shown = without(videos[:limit], outside_of[number])
-                        _answer_all(recorders, shown, subject, workplace, display, answer_timeout)
+                        asked = without(shown, outside_of[number])
+                        _answer_all(recorders, asked, subject, workplace, display, answer_timeout, keep_going)
     board = Leaderboard.from_runs([folder], tasks={job.source: job.task for job in jobs})
     board.folder = folder
     return board
 
 
-def _counts(job: Job, videos: Sequence[Video], seeds: int) -> dict[str, int]:
+def _counts(job: Job, videos: Sequence[Video], seeds: int) -> dict[str, Any]:
     """How much the whole of a benchmark holds, and how often it is asked if that is more than once."""
     questions = [question for video in videos for question in video.questions]
     trials = sum(len(job.trials(question, [0])) for question in questions)
@@ -232,11 +255,14 @@ def _answer_all(
     workplace: Workplace,
     display: Display,
     answer_timeout_s: float | None,
+    keep_going: bool,
 ) -> None:
     """One model on one benchmark: under one job, or under one for each rung of a ladder."""
     scores = _Scores()
     lines = [_begin_line(each, videos, subject, display, scores, ladder=len(recorders) > 1) for each in recorders]
     works = []
+    failures = [FirstFailures(keep_going or bool(recorder.known) or len(videos) < 10) for recorder in recorders]
+    paths = {video.id: video.path for video in videos}
     for video in videos:
         open_by_job = []
         for recorder, line in zip(recorders, lines, strict=True):
@@ -260,6 +286,7 @@ def _answer_all(
                 else:
                     recorders[number].file.append(record)
                     lines[number].add(scores.of(recorders[number].job, record))
+                    failures[number].note(record, paths.get(record.video))
     for recorder, line in zip(recorders, lines, strict=True):
         if recorder.given_up:
             log.warning(

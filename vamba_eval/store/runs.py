@@ -96,12 +96,13 @@ class Run:
         self,
         name: str,
         fingerprint: Mapping[str, Any],
-        counts: Mapping[str, int],
+        counts: Mapping[str, Any],
         defects: Sequence[str],
         before_mending: Mapping[str, Any] | None = None,
     ) -> None:
         """State how ``name`` is run, how many ``videos`` and ``questions`` the whole of it has, how many ``trials``
-        these are with each of how many ``seeds`` (never fewer than before), and what is wrong with its annotations.
+        these are with each of how many ``seeds`` (never fewer than before), which ``sample`` of it is asked, and what
+        is wrong with its annotations.
 
         ``before_mending`` is the fingerprint as it is without the prompts that could not be made: a run that was begun
         with that one goes on under ``fingerprint``.
@@ -160,6 +161,11 @@ class Run:
                     "them, put back a copy of that run.json, or use another --name for this run; nothing there was "
                     "changed"
                 )
+
+    def has_answers(self, task: str, model: str) -> bool:
+        """Whether any are recorded, failed ones included."""
+        path = self._path(task, model)
+        return path.is_file() and path.stat().st_size > 0
 
     def _path(self, task: str, model: str) -> Path:
         return self.folder / f"{task}.{model}.jsonl"

@@ -147,16 +147,15 @@ def _averaged(rows: Sequence[Row], titles: Sequence[str], runs: Mapping[int, Sco
 def _named(rows: Sequence[Row]) -> list[Row]:
     """With as much beside the model's name and its frames as tells rows apart."""
     wider: tuple[Callable[[Row], str], ...] = (
-        lambda row: "reported" if row.first.source else "stored" if row.first.stored else "",
         lambda row: row.first.provenance.short_precision,
-        lambda row: row.first.asked,
         lambda row: row.first.protocol,
         lambda row: row.first.judge and f"judged by {row.first.judge}",
         lambda row: row.first.size,
         lambda row: row.first.run,
     )
-    rows = [replace(row, in_way=f"({wider[0](row)})" if wider[0](row) else "") for row in rows]
-    for more in wider[1:]:
+    asked_alike = len({row.first.asked for row in rows if not row.first.source}) == 1  # then the caption says it
+    rows = [replace(row, in_way=_always_told(row.first, asked=not asked_alike)) for row in rows]
+    for more in wider:
         alike = Counter((row.name, row.frames) for row in rows)
         apart: dict[Any, set[str]] = defaultdict(set)
         for row in rows:
@@ -168,6 +167,11 @@ def _named(rows: Sequence[Row]) -> list[Row]:
             for row in rows
         ]
     return rows
+
+
+def _always_told(result: Result, *, asked: bool) -> str:
+    facts = ["stored" if result.stored else "reported" if result.source else "", result.asked if asked else ""]
+    return " ".join(f"({fact})" for fact in facts if fact)
 
 
 def _guessing(results: Sequence[Result]) -> dict[str, float]:
@@ -204,6 +208,7 @@ def _caption(rows: Sequence[Row]) -> tuple[str, ...]:
     seen: list[Provenance] = [result.provenance for result in looking]
     facts = [
         _one("protocol", unique(result.protocol for result in measured)),
+        *unique(result.asked for result in measured if result.asked)[:1] * (len({r.asked for r in measured}) == 1),
         _one("frame count", unique(_frames([result]) for result in looking)),
         _one("size", unique(view.size for each in seen for view in each.every_view)),
         _one("precision", unique(each.short_precision for each in seen)),

@@ -71,6 +71,8 @@ def _remarks(r: Result) -> Iterator[tuple[str, str]]:
         what += f" ({r.seeds} seeds)" if r.seeds > 1 else ""
         counts = f"{r.answered:,} of {r.asked_for:,} {what} ({r.failed:,} failed, {missing:,} not asked){reasons}"
         yield "PARTIAL: ", f" covers {counts}"
+    if r.sample and r.answered != r.asked_for:
+        yield "SAMPLE: ", f": {r.sample}"
     if r.judge:
         yield "", f": graded by {r.judge}"
     if r.unjudged:

@@ -31,7 +31,8 @@ class Result:
     what is asked without looking; ``size`` is how large its frames are. ``correct`` is the share of responses that
     are right, where they are right or wrong; ``served_by`` are the models that an endpoint says it answered with.
     ``selected``: each question was asked about frames that something chose for it. ``stored``: it is the run's own
-    row, not scored here. ``date`` is the day on which the run was begun. ``provenance`` is what was seen, and by which
+    row, not scored here. ``date`` is the day on which the run was begun; ``sample`` says how questions were drawn,
+    where not all are asked. ``provenance`` is what was seen, and by which
     weights and engine.
     """
 
@@ -77,6 +78,7 @@ class Result:
     served_by: list[str] = field(default_factory=list)
     selected: bool = False
     date: str = ""
+    sample: str = ""
     rank: Rank | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -210,6 +212,7 @@ def result_of(run: ScoredRun) -> Result:
         summary=run.summary,
         chance=run.chance(),
         date=str(run.info.get("begun", ""))[:10],
+        sample=str(counts.get("sample", "")),
         questions=counts["questions"],
         seeds=counts.get("seeds", 1),
         trials=counts.get("trials", counts["questions"]),

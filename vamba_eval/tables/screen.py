@@ -238,7 +238,7 @@ def _cell(result: Result | None, layout: _Layout) -> tuple[str, str]:
     if result is None:
         return "-", ""
     if not result.summary.metrics:
-        return "not judged" if result.unjudged else "withheld" if result.answered else "-", ""
+        return "not judged" if result.unjudged else "answers withheld" if result.answered else "-", ""
     metric = result.summary.headline[1]
     score, rest = _parts(metric, metric.unit, layout.interval)
     if not result.complete and (result.stored or not result.source):

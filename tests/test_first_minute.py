@@ -1,0 +1,260 @@
+"""What a newcomer meets: a few lines before anything slow, an end where a run cannot succeed, other programs' words."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_files import longvideobench_rows, videomme_rows, write_longvideobench, write_videomme
+from stored import latest_records
+from videos import make_video
+
+from vamba_eval import Video, load_task
+from vamba_eval.cli import habits
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Question, UserError
+from vamba_eval.run.first_look import sampled
+
+TESTS = Path(__file__).parent
+REPOSITORY = TESTS.parent
+TASK, MODEL = f"{TESTS / 'plugins.py'}:FolderTask", f"careful={TESTS / 'plugins.py'}:Careful"
+Cli = Callable[..., tuple[int, str, str]]
+
+
+class Broken(ModelAdapter):
+    """Raises at every video, or at all but the first few."""
+
+    name = "broken"
+
+    def __init__(self, after: str = "0") -> None:
+        self.left = int(after)
+
+    def encode(self, clip: Clip | None) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("no kernel image for this device")
+
+    def generate(self, encoded: Any, prompts: Sequence[str], settings: GenerationSettings) -> list[Answer]:
+        return [Answer("A", 1) for _ in prompts]
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    make_video(folder / "00.mp4", frames=10, size=(48, 64))
+    for number in range(1, 14):
+        shutil.copy(folder / "00.mp4", folder / f"{number:02}.mp4")
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------- before anything slow
+
+
+def test_it_says_at_once_what_it_is_going_to_do(films: Path, tmp_path: Path) -> None:
+    """Before torch is imported: a model that takes long to come is not waited for."""
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\ntime.sleep(30)\n")
+    words = ["--tasks", TASK, "--models", f"slow={slow}", "--data-root", str(films), "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "run_eval.py", *words, "--num-frames", "4"],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    try:
+        assert process.stderr is not None
+        begun = time.monotonic()
+        lines = [process.stderr.readline().strip() for _ in range(4)]
+        assert time.monotonic() - begun < 20, "it did not wait for the model"
+    finally:
+        process.kill()
+        process.wait()
+    assert lines == [
+        "folder: 28 questions about 14 videos",
+        "protocol vamba; 4 frames, at most 480 pixels and at least 256 pixels",
+        "models: slow",
+        lines[3],
+    ]
+    assert lines[3].startswith("on the CPU (") and lines[3].endswith(
+        f"CUDA_VISIBLE_DEVICES hides all GPUs; answers go to {tmp_path / 'out' / 'folder'}"
+    )
+
+
+# --------------------------------------------------------------------------------------------- runs that cannot succeed
+
+
+def test_with_no_video_there_nothing_is_loaded(cli: Cli, tmp_path: Path) -> None:
+    write_videomme(tmp_path, videomme_rows(4))
+    command = ("--tasks", "videomme", "--data-root", tmp_path, "--output", tmp_path / "out")
+    status, _, errors = cli(*command, "--models", MODEL)
+    assert status == 2 and "none of its 4 videos is there; the first should be" in errors
+    assert f"run_eval.py download videomme --data-root {tmp_path} fetches them" in errors
+    assert not list((tmp_path / "out").rglob("*.jsonl"))
+    assert cli(*command, "--models", "random")[0] == 0, "who looks at nothing needs none"
+
+
+def test_a_finished_run_needs_no_videos(cli: Cli, films: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(films, tmp_path / "data"))
+    write_longvideobench(tmp_path, rows := longvideobench_rows(2))
+    for row in rows:
+        shutil.copy(data / "00.mp4", tmp_path / "longvideobench" / "videos" / row["video_path"])
+    command = ("--tasks", "longvideobench", "--models", MODEL, "--data-root", tmp_path, "--output", tmp_path / "out")
+    assert cli(*command)[0] == 0
+    shutil.rmtree(tmp_path / "longvideobench" / "videos")
+    assert cli(*command)[0] == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--keep-going",)])
+def test_what_fails_alike_from_the_first_video_on_is_not_tried_to_the_end(
+    cli: Cli, films: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    command = ("--tasks", TASK, "--models", f"broken={__file__}:Broken", "--data-root", films)
+    status, _, errors = cli(*command, "--output", tmp_path, "--num-frames", 2, *more)
+    records = latest_records(tmp_path / "folder" / "folder.broken.jsonl")
+    assert all(record["error"] for record in records.values())
+    if more:
+        assert status == 1 and len(records) == 28
+        return
+    assert status == 2 and 10 <= len(records) < 20
+    reason = "encoding failed: RuntimeError: no kernel image for this device (test_first_minute.py:"
+    assert f"the first 5 videos all failed alike: {reason}" in errors and "--keep-going" in errors
+
+
+def test_failures_after_an_answer_do_not_end_a_run(cli: Cli, films: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--models", f"broken={__file__}:Broken", "--data-root", films, "--output", tmp_path)
+    status, _, _ = cli(*command, "--num-frames", 2, "--model-args", "after=1")
+    records = latest_records(tmp_path / "folder" / "folder.broken.jsonl")
+    assert status == 1 and Counter(record["error"] is None for record in records.values()) == {True: 2, False: 26}
+
+
+# ---------------------------------------------------------------------------------------------- other programs' words
+
+OPTIONS = ["--models", "--model-args", "--tasks", "--output", "--num-frames", "--batch-size", "--limit"]
+
+
+def test_other_programs_words_are_understood_and_said_once() -> None:
+    given = [
+        "--model",
+        "x",
+        "--model_args",
+        "pretrained=y",
+        "--output_path=z",
+        "--num_frames",
+        "8",
+        "--limit",
+        "--model",
+    ]
+    words, said = habits.translated(given, OPTIONS)
+    assert words == [
+        *("--models", "x", "--model-args", "pretrained=y", "--output=z", "--num-frames", "8", "--limit", "--models"),
+    ]
+    assert said == ["--model is --models here", "--output_path is --output here"]
+    with pytest.raises(UserError, match="--num_fewshot is no option here: questions are asked without examples"):
+        habits.translated(["--num_fewshot", "2"], OPTIONS)
+    assert habits.translated(["--unknown", "a_b", "-x"], OPTIONS) == (["--unknown", "a_b", "-x"], [])
+
+
+def test_a_command_of_lmms_eval(cli: Cli, films: Path, tmp_path: Path) -> None:
+    words = ("--model", f"{__file__}:Broken", "--model_args", "after=99", "--tasks", TASK, "--data_root", films)
+    status, out, errors = cli(*words, "--output_path", tmp_path, "--limit", 3)
+    assert status == 0, errors
+    assert errors.count("note: --model is --models here") == 1 and "--output_path is --output here" in errors
+    assert "(6/28)" in out
+
+
+def test_names_with_spaces_between_them(cli: Cli, films: Path, tmp_path: Path) -> None:
+    status, out, errors = cli(
+        "--tasks", TASK, "--models", "random", "constant", "--data-root", films, "--output", tmp_path
+    )
+    assert status == 0 and "random" in out and "constant" in out, errors
+    status, out, _ = cli("--tasks", "list")
+    assert status == 0 and "videomme" in out and "Presets:" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--models", "random,constant", "--model-args", "seed=1"), "of which model is seed=1 an argument?"),
+        (("--models", "random", "--batch-size", "4"), "--batch-size has no effect on random"),
+        (("--models", "random", "--limit", "q"), "write a number of videos, such as 20, or of questions, such as 50q"),
+        (("--models", "random", "--numframes", "4"), "no option --numframes (did you mean --num-frames?)"),
+        (("--log_samples",), "every prompt and response is kept anyway"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(cli: Cli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    status, _, errors = cli(*words, "--output", tmp_path)
+    assert status == 2 and said in errors and errors.startswith("error: ")
+
+
+# ---------------------------------------------------------------------------------------------- data and places
+
+
+@pytest.mark.parametrize("name", ["Video-MME", "lmms-lab--Video-MME", "video_mme", "videomme"])
+def test_data_is_found_under_the_names_that_hubs_give_it(tmp_path: Path, name: str) -> None:
+    write_videomme(tmp_path / "made", videomme_rows(3))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "made" / "videomme").rename(tmp_path / "data" / name)
+    (tmp_path / "data" / "Video-MME-v2").mkdir()
+    assert len(load_task("videomme").load(tmp_path / "data")) == 3
+
+
+def test_of_several_roots_the_first_that_has_it(cli: Cli, tmp_path: Path) -> None:
+    write_videomme(tmp_path / "one", videomme_rows(3))
+    write_longvideobench(tmp_path / "two", longvideobench_rows(4))
+    roots = ("--data-root", tmp_path / "one", "--data-root", tmp_path / "two")
+    command = ("--tasks", "videomme,longvideobench", "--models", "random", "--output", tmp_path / "out")
+    status, _, errors = cli(*command, *roots)
+    assert status == 0, errors
+    status, _, errors = cli("--tasks", "mlvu", "--models", "random", "--output", tmp_path / "out", *roots)
+    assert status == 2 and "below" in errors and f"nor is it in {tmp_path / 'two'}" in errors
+
+
+def test_a_run_made_otherwise_is_not_in_the_way(cli: Cli, films: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", films, "--output", tmp_path, "--limit", 2)
+    assert cli(*command, "--num-frames", 4)[0] == 0
+    for _ in range(2):  # and goes on there
+        status, _, errors = cli(*command, "--num-frames", 8)
+        assert status == 0 and f"answers go to {tmp_path / 'folder-8-frames'}" in errors
+    assert "nothing left to ask" in errors
+    assert cli(*command, "--num-frames", 4)[0] == 0
+    assert sorted(path.parent.name for path in tmp_path.rglob("run.json")) == ["folder", "folder-8-frames"]
+    status, _, errors = cli(*command, "--num-frames", 8, "--name", "folder")
+    assert status == 2 and "4 there, 8 now" in errors, "who names a place means it"
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+
+def test_a_sample_has_all_groups_in_proportion(cli: Cli, tmp_path: Path) -> None:
+    kinds = ["short"] * 60 + ["long"] * 30 + ["rare"] * 10
+    videos = [
+        Video(f"v{n}", Path(f"v{n}.mp4"), (Question(f"q{n}", "?", groups={"all": "one", "kind": kind}),))
+        for n, kind in enumerate(kinds)
+    ]
+    drawn, words = sampled(videos, 20)
+    assert Counter(q.groups["kind"] for video in drawn for q in video.questions) == {"short": 12, "long": 6, "rare": 2}
+    assert words == "20 questions drawn from each kind in proportion"
+    assert sampled(list(reversed(videos)), 20)[0] == list(reversed(drawn)), "whatever their order"
+    assert [video.id for video in drawn] == sorted((video.id for video in drawn), key=lambda name: int(name[1:]))
+    assert len(sampled(videos, 1000)[0]) == 100
+    assert sampled(videos, 7)[0] != drawn[:7]
+
+
+def test_a_sample_is_called_one(cli: Cli, films: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", films, "--output", tmp_path)
+    status, out, _ = cli(*command, "--limit", "5q")
+    assert status == 0 and "(5/28)" in out and "SAMPLE: careful" in out and "5 questions drawn" in out
+    assert (
+        json.loads((tmp_path / "folder" / "run.json").read_text())["counts"]["folder"]["sample"] == "5 questions drawn"
+    )
+    status, out, _ = cli(*command)
+    assert status == 0 and "SAMPLE" not in out and "PARTIAL" not in out, "the rest can be asked later"
