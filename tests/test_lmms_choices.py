@@ -1,0 +1,159 @@
+"""Our lmms-eval protocol against lmms-eval itself, for the newer benchmarks with options or short answers."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import responses
+from choice_files import VIDEOMMMU_TRACKS, Rows, videommmu_rows, write_videommmu
+from test_lmms_agreement import Theirs
+
+from vamba_eval import Question, Task, Video, load_task
+from vamba_eval.contracts import ScoredRecord
+from vamba_eval.score.statistics import summarize
+
+
+@dataclass
+class Both:
+    """The same questions in our task and in theirs; ``pairs`` has each of ours with their document.
+
+    share    their headline for a perfect model
+    leaves   whether their headline leaves out empty responses, which we count as wrong
+    """
+
+    ours: Task
+    theirs: Theirs
+    pairs: list[tuple[Video, Question, dict[str, Any]]]
+    share: float = 1.0
+    leaves: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        file: str,
+        root: Path,
+        documents: Rows,
+        ids: list[str],
+        *,
+        split: str | None = None,
+        metric: str | None = None,
+        **about: Any,
+    ) -> Both:
+        ours = load_task(name)
+        known = {question.id: (video, question) for video in ours.load(root, split) for question in video.questions}
+        theirs = Theirs(file, documents, root, metric)
+        pairs = [(*known[id], d) for id, d in zip(ids, theirs.documents, strict=True)]
+        return cls(ours, theirs, pairs, **about)
+
+    def is_right(self, document: dict[str, Any], response: str, question: Question) -> bool:
+        return bool(self.theirs.aggregate([self.theirs.result(document, response, question)]) > 0)
+
+
+def videommmu(root: Path, track: str, file: str = "") -> Both:
+    rows = {each: videommmu_rows(each, 25) for each in VIDEOMMMU_TRACKS}
+    rows[track][3]["options"] = [f"{letter}.  {n}" for n, letter in enumerate("ABCD")]
+    rows[track][3]["answer"] = "B"
+    write_videommmu(root, rows)
+    way = file or track.lower()
+    split = "knowledge_gain" if file else None
+    ids = [f"{row['id']}_{way}" for row in rows[track]]
+    yaml = f"videommmu/{'adaptation_' if file else ''}{way}.yaml"
+    return Both.of("videommmu", yaml, root, rows[track], ids, split=split, leaves=True)
+
+
+BENCHMARKS: dict[str, Callable[[Path], Both]] = {
+    **{f"videommmu, {track}": lambda root, track=track: videommmu(root, track) for track in VIDEOMMMU_TRACKS},
+    "videommmu, question only": lambda root: videommmu(root, "Adaptation", "question_only"),
+}
+DRAWN: set[str] = set()
+
+
+@pytest.fixture(params=BENCHMARKS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def both(name: str, tmp_path: Path) -> Both:
+    return BENCHMARKS[name](tmp_path)
+
+
+def test_prompts(both: Both) -> None:
+    for video, question, document in both.pairs:
+        assert both.ours.prompt(video, question, "lmms-eval", None) == both.theirs.prompt(document)
+        for instruction in both.ours.instructions(question, "lmms-eval"):
+            assert instruction in both.theirs.prompt(document)
+
+
+def test_generation_settings(both: Both) -> None:
+    settings = dict(both.theirs.task.config.generation_kwargs)
+    ours = both.ours.generation("lmms-eval")
+    # Where its file sets no limit, models do; 128 is that of its adapter for Qwen2-VL.
+    assert ours.max_new_tokens == settings.pop("max_new_tokens", 128)
+    assert not ours.do_sample and not settings.pop("do_sample", False)
+    assert settings.pop("until") == list(ours.until)
+
+
+def stated(answer: str | None, seed: int, count: int) -> Iterator[str]:
+    """Short answers in many forms, right and wrong ones."""
+    rng = random.Random(seed)
+    texts = [answer or "", (answer or "").upper(), "12.97", "12.970", "12.974", "1,200", "3.1e-5", "7,243,000", "-4"]
+    texts += ["24/7", "x", "x = 5", "the left ventricle", "nan", "inf", ".5", "5.", "", "A"]
+    frames = ["{}", "The answer is {}.", "So it is {}\nNo", "= {}", "We get y = {}", "total {} m", "It has {}, {}"]
+    frames += ["<think>{}</think>{}", "{}\n\n{}", "is \nThus {}", "Therefore  {} .", "so {} is {}", "final :", "{} kg."]
+    for _ in range(count):
+        frame = "\n".join(rng.choice(frames) for _ in range(rng.choice([1, 1, 2, 3])))
+        yield frame.replace("{}", "%s") % tuple(rng.choice(texts) for _ in range(frame.count("{}")))
+
+
+def test_scores(name: str, both: Both) -> None:
+    outcomes: Counter[str] = Counter()
+
+    def compare(question: Question, document: dict[str, Any], said: Iterable[str]) -> None:
+        for response in said:
+            score = both.ours.score(question, response, "lmms-eval")
+            right = both.is_right(document, response, question)
+            assert score.correct == right, (response, question.options, question.answer)
+            assert score.drawn is (both.theirs.drawn_from is not None), response
+            if score.drawn:
+                assert not score.parsed
+            outcomes["drawn" if score.drawn else "right" if score.correct else "wrong"] += 1
+
+    for i, (_, question, document) in enumerate(both.pairs):
+        if not question.options:
+            compare(question, document, stated(question.answer, i, 400))
+        elif i < 8:
+            compare(question, document, responses.about(question.options))
+            compare(question, document, responses.composed(i, 300, question.options))
+    for _, question, document in both.pairs[1:3]:
+        compare(question, document, responses.systematic())
+    assert set(outcomes) == {"right", "wrong", *(["drawn"] if name in DRAWN else [])}
+    assert min(outcomes.values()) > 200, outcomes
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_headlines(both: Both, seed: int) -> None:
+    rng = random.Random(seed)
+    said = list(responses.composed(seed, 200))
+    records, results = [], []
+    for video, question, document in both.pairs:
+        wanted = f"({question.answer})" if question.options else f"It is {question.answer}"
+        response = wanted if rng.random() < 0.4 else rng.choice(said)
+        if both.leaves and not both.theirs.stripped(response):
+            response = "none"
+        score = both.ours.score(question, response, "lmms-eval")
+        records.append(ScoredRecord(question.id, video.id, question.groups, score, question=question))
+        results.append(both.theirs.result(document, response, question))
+    summary = summarize(both.ours.measures, records)
+    if "track" in records[0].groups or both.ours.name != "videommmu":
+        assert both.share * summary.headline[1].value == pytest.approx(both.theirs.aggregate(results), abs=0.5e-5)
+        assert 0 < summary.headline[1].value < 1
+    else:
+        assert not summary.metrics, "exercises without the lectures alone make no headline, and no gain"
