@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from choice_files import VIDEOMMMU_TRACKS, Rows, videommmu_rows, write_videommmu
+from choice_files import (
+    TOMATO_FILES,
+    VIDEOMMMU_TRACKS,
+    Rows,
+    egoschema_rows,
+    mmvu_rows,
+    motionbench_rows,
+    perceptiontest_rows,
+    tomato_rows,
+    tomato_table,
+    videommmu_rows,
+    write_egoschema,
+    write_egoschema_of_authors,
+    write_mmvu,
+    write_motionbench,
+    write_parquet,
+    write_perceptiontest,
+    write_tomato,
+    write_videommmu,
+)
 from videos import make_video
 
 from vamba_eval import Question, Task, Video, evaluate, load_task
@@ -47,7 +68,41 @@ def videommmu(root: Path, change: Callable[[Rows], None] = lambda rows: None) ->
     write_videommmu(root, rows)
 
 
-WRITERS: dict[str, Callable[..., None]] = {"videommmu": videommmu}
+def mmvu(root: Path, change: Callable[[Rows], None] = lambda rows: None) -> None:
+    rows = mmvu_rows(12)
+    change(rows)
+    write_mmvu(root, rows)
+
+
+def egoschema(root: Path, change: Callable[[Rows], None] = lambda rows: None) -> None:
+    rows = egoschema_rows(6)
+    change(rows)
+    write_egoschema(root, rows)
+
+
+def perceptiontest(root: Path, change: Callable[[Rows], None] = lambda rows: None) -> None:
+    rows = perceptiontest_rows(6)
+    change(rows)
+    write_perceptiontest(root, rows)
+
+
+def tomato(root: Path, change: Callable[[Rows], None] = lambda rows: None) -> None:
+    rows = {kind: tomato_rows(kind, 4) for kind in TOMATO_FILES}
+    change(rows["rotation"])
+    write_tomato(root, rows)
+
+
+def motionbench(root: Path, change: Callable[[Rows], None] = lambda rows: None) -> None:
+    rows = motionbench_rows(6)
+    change([asked for row in rows for asked in row["qa"]])
+    write_motionbench(root, rows)
+
+
+WRITERS: dict[str, Callable[..., None]] = {
+    each.__name__: each for each in (videommmu, mmvu, egoschema, perceptiontest, tomato, motionbench)
+}
+# With as many options as its questions have, if that is another number than four.
+NUM_OPTIONS = {"mmvu": 5, "egoschema": 5, "perceptiontest": 3}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -89,7 +144,9 @@ def test_prompts_are_quoted_word_for_word(name: str, tmp_path: Path) -> None:
     assert quoted.keys() == set(task.protocols) - {"flexible"}
     seen = set()
     for video, question in questions(task.load(tmp_path)).values():
-        named = with_names(question)
+        count = NUM_OPTIONS.get(name, 4)
+        options = tuple(f"{{option {letter}}}" for letter in "ABCDE"[:count]) if question.options else ()
+        named = replace(question, text="{question}", options=options)
         same = re.search(r"`flexible` asks as `([\w-]+)`", page)
         assert same is not None
         assert task.prompt(video, named, "flexible", None) == task.prompt(video, named, same[1], None)
@@ -98,12 +155,6 @@ def test_prompts_are_quoted_word_for_word(name: str, tmp_path: Path) -> None:
             assert prompt in texts, (protocol, question)
             seen.add((protocol, prompt))
     assert len(seen) >= sum(map(len, quoted.values())) - (name == "videommmu"), "nothing is quoted that is not asked"
-
-
-def with_names(question: Question) -> Question:
-    count = 5 if len(question.options) == 5 and question.extra.get("five") else 4
-    options = tuple(f"{{option {letter}}}" for letter in "ABCDE"[:count]) if question.options else ()
-    return replace(question, text="{question}", options=options)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -120,7 +171,7 @@ def test_a_run_on_real_videos(name: str, tmp_path: Path) -> None:
     row = board.table.iloc[0]
     right = sum(bool(task.score(q, "A", task.protocols[0]).correct) for q in expected)
     assert row["failed"] == 0 and right > 0
-    if next(iter(task.measures)) == "accuracy":
+    if row["metric"] == "accuracy":
         assert row["score"] == pytest.approx(right / len(expected))
 
 
@@ -192,3 +243,182 @@ def other(record: ScoredRecord) -> str:
 
 def renamed(record: ScoredRecord) -> str:
     return record.question_id.removesuffix(f"_{record.groups['asked']}") + f"_{other(record)}"
+
+
+# -------------------------------------------------------------------------------------------------- MMVU
+
+
+def test_mmvu_in_both_layouts(tmp_path: Path) -> None:
+    rows = mmvu_rows(30)
+    folder = write_mmvu(tmp_path / "authors", rows)
+    write_mmvu(tmp_path / "lmms", rows, as_parquet=True)
+    task = load_task("mmvu")
+    videos = task.load(tmp_path / "authors")
+    assert [(v.id, v.questions) for v in videos] == [(v.id, v.questions) for v in task.load(tmp_path / "lmms")]
+    assert len(videos) == 15 and videos[3].path == folder / "videos" / "Pharmacy" / "3.mp4"
+    known = questions(videos)
+    assert known["validation_7"][1].groups == {
+        "question_type": "multiple-choice",
+        "discipline": "Healthcare",
+        "subject": "Pharmacy",
+    }
+    assert known["validation_2"][1].answer == "Dolly Zoom" and not known["validation_2"][1].options
+    assert [task.needs_judge(question) for _, question in list(known.values())[:4]] == [False, False, True, False]
+
+
+class Judge:
+    """With its answers ready; what it was asked is kept."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers, self.asked = list(answers), []
+
+    def __call__(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str:
+        self.asked.append((messages, options))
+        return self.answers.pop(0)
+
+
+def test_mmvu_short_answers_are_judged(tmp_path: Path) -> None:
+    write_mmvu(tmp_path, mmvu_rows(3))
+    task = load_task("mmvu")
+    _, question = questions(task.load(tmp_path))["validation_2"]
+    assert task.score(question, "Dolly Zoom", "official").values == {}
+    judge = Judge("I cannot say", '{"correct": "yes"}', '```json\n{"extracted_answer": "a zoom", "correct": true}\n```')
+    judgement = task.judge(question, "It is a zoom.", judge)
+    assert judgement == {"extracted_answer": "a zoom", "correct": True}
+    ((system, user), options), *_ = judge.asked
+    assert system["content"].startswith("Evaluate whether the model's final answer is correct by comparing it to the ")
+    assert user["content"] == (
+        "Question: Which technique is shown in 2?\n\nGround Truth Answer: Dolly Zoom\n\n"
+        "Model Response to the Question: It is a zoom."
+    )
+    assert options == {"temperature": 1.0} and len(judge.asked) == 3
+    assert task.grade(question, judgement).values == {"correct": 1.0}
+    wrong = task.grade(question, {"extracted_answer": "", "correct": False})
+    assert wrong.values == {"correct": 0.0} and not wrong.parsed
+    with pytest.raises(ValueError, match="no verdict in 5 tries; the last: the judge's answer holds no verdict: 'no'"):
+        task.judge(question, "x", Judge(*["no"] * 5))
+
+
+def test_mmvu_choices_and_short_answers_are_told_apart(tmp_path: Path) -> None:
+    write_mmvu(tmp_path, mmvu_rows(30))
+    task = load_task("mmvu")
+    records = scored(task, task.load(tmp_path), lambda i, q: f"The answer is {q.answer if i % 2 else 'F'}", "official")
+    graded = [
+        replace(record, score=task.grade(record.question, {"extracted_answer": "x", "correct": True}))
+        if task.needs_judge(record.question)
+        else record
+        for record in records
+    ]
+    metrics = summarize(task.measures, graded).metrics
+    assert {name: (metric.num_questions, metric.value) for name, metric in metrics.items()} == {
+        "accuracy": (30, pytest.approx(20 / 30)),
+        "multiple-choice": (20, 0.5),
+        "open-ended": (10, 1.0),
+    }
+    assert list(summarize(task.measures, records).metrics) == ["accuracy", "multiple-choice"]
+
+
+# ---------------------------------------------------------------------------------------------- EgoSchema
+
+
+def test_egoschema_splits_in_both_layouts(tmp_path: Path) -> None:
+    rows = egoschema_rows(50)
+    full = [*rows, *egoschema_rows(100)[50:]]
+    write_egoschema(tmp_path / "hub", rows, [{**row, "answer": None} for row in full])
+    write_egoschema_of_authors(tmp_path / "authors", full, 50)
+    task = load_task("egoschema")
+    for split, count in (("subset", 50), ("full", 100)):
+        hub = task.load(tmp_path / "hub", split)
+        assert len(hub) == count and not task.defects
+        assert [(v.id, v.questions) for v in hub] == [
+            (v.id, v.questions) for v in task.load(tmp_path / "authors", split)
+        ]
+    assert all(question.answer is None for video in hub for question in video.questions)
+    (tmp_path / "authors" / "egoschema" / "subset_answers.json").unlink()
+    with pytest.raises(UserError, match=r"subset_answers.json is missing"):
+        task.load(tmp_path / "authors")
+    assert task.title_of("full") == "EgoSchema (all)" and "subset" in task.title_of(None)
+
+
+def test_egoschema_submission(tmp_path: Path) -> None:
+    write_egoschema(tmp_path, egoschema_rows(3), egoschema_rows(3, withheld=True))
+    task = load_task("egoschema")
+    said = ["B", "(E) it is", "F?"]
+    records = scored(task, task.load(tmp_path, "full"), lambda i, question: said[i], "flexible")
+    assert [record.values for record in records] == [{}] * 3
+    name, content = task.submission(records)
+    assert name == "egoschema_submission.json"
+    assert json.loads(content) == {"0074f737-0000": 1, "0074f737-0001": 4, "0074f737-0002": -1}
+
+
+# ---------------------------------------------------------------------------------------- Perception Test
+
+
+def test_perceptiontest_in_both_layouts(tmp_path: Path) -> None:
+    rows = perceptiontest_rows(19140)
+    folder = write_perceptiontest(tmp_path / "hub", rows)
+    write_perceptiontest(tmp_path / "authors", rows, as_json=True)
+    task = load_task("perceptiontest")
+    videos = task.load(tmp_path / "hub")
+    assert sum(len(video.questions) for video in videos) == task.catalogue.counts["val"].questions
+    assert [(v.id, v.questions) for v in videos] == [(v.id, v.questions) for v in task.load(tmp_path / "authors")]
+    assert videos[1].path == folder / "videos" / "video_1.mp4"
+    _, question = questions(videos)["video_1_1"]
+    assert question.answer == "B" and question.groups == {
+        "area": "Memory",
+        "reasoning": "Descriptive",
+        "tag": ("counting", "motion"),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ TOMATO
+
+
+def test_tomato_in_all_layouts(tmp_path: Path) -> None:
+    rows = {kind: tomato_rows(kind, 12) for kind in TOMATO_FILES}
+    folder = write_tomato(tmp_path / "authors", rows)
+    write_tomato(tmp_path / "hub", rows, as_parquet=True)
+    every = [row for own in rows.values() for row in own]
+    write_parquet(tmp_path / "lmms" / "tomato" / "data" / "test-00000-of-00001.parquet", tomato_table(every))
+    task = load_task("tomato")
+    videos = task.load(tmp_path / "authors")
+    assert [(v.id, v.questions) for v in videos] == [(v.id, v.questions) for v in task.load(tmp_path / "hub")]
+    theirs = task.load(tmp_path / "lmms")
+
+    def asked(found: list[Video]) -> list[tuple[object, ...]]:
+        return [(v.id, q.text, q.options, q.answer, q.groups["task"]) for v in found for q in v.questions]
+
+    assert asked(videos) == asked(theirs) and len(asked(videos)) == 72
+    _, question = questions(videos)["shape&trend-1"]
+    assert question.groups == {"task": "shape&trend", "demonstration": "object", "variation": ("composite", "zoom")}
+    assert videos[0].path == folder / "videos" / "human" / f"{rows['count'][0]['key']}.mp4"
+    (folder / "data" / "rotation.json").unlink()
+    with pytest.raises(UserError, match=r"rotation.json is missing"):
+        task.load(tmp_path / "authors")
+
+
+def test_tomato_takes_the_first_option_where_there_is_none(tmp_path: Path) -> None:
+    write_tomato(tmp_path, {kind: tomato_rows(kind, 4) for kind in TOMATO_FILES})
+    task = load_task("tomato")
+    for _, question in questions(task.load(tmp_path)).values():
+        score = task.score(question, "?", "lmms-eval")
+        assert not score.parsed and score.extracted is None and score.correct == float(question.answer == "A")
+        assert task.score(question, "?", "flexible").correct == 0
+
+
+# ------------------------------------------------------------------------------------------- MotionBench
+
+
+def test_motionbench_splits(tmp_path: Path) -> None:
+    folder = write_motionbench(tmp_path, motionbench_rows(40))
+    (folder / "MotionBench" / "public-dataset").mkdir()
+    (folder / "MotionBench" / "public-dataset" / "video0.mp4").touch()
+    task = load_task("motionbench")
+    dev, test = task.load(tmp_path), task.load(tmp_path, "test")
+    assert sum(len(video.questions) for video in dev) == 60 and sum(len(video.questions) for video in test) == 20
+    assert all(question.answer is None for video in test for question in video.questions)
+    assert dev[0].path == folder / "MotionBench" / "public-dataset" / "video0.mp4"
+    _, question = questions(dev)["uid-0-1"]
+    assert question.text == "How does the man move in 0, 1?" and question.answer == "B"
+    assert question.groups == {"question_type": "Action Order", "video_type": "self-collected"}
+    assert not questions(dev).keys() & questions(test).keys()
