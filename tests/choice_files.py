@@ -278,3 +278,44 @@ def write_motionbench(root: Path, rows: Rows) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path.parents[1]
+
+
+# ---------------------------------------------------------------------------------------------- TempCompass
+
+TEMPCOMPASS_FORMATS = ("multi-choice", "yes_no", "caption_matching", "captioning")
+
+
+def tempcompass_rows(form: str, count: int) -> Rows:
+    """The Hub's columns."""
+    dimensions = ("action", "direction", "speed", "order", "attribute_change")
+    rows: Rows = []
+    for i in range(count):
+        options = [f"{letter}. {option}" for letter, option in zip("ABCD", OPTIONS[i % 4][:4], strict=False)]
+        row = {"video_id": f"10344{i // 2}", "dim": dimensions[i % 5]}
+        if form == "multi-choice":
+            row |= {"question": "\n".join([f"What is he doing, {i}?", *options]), "answer": options[i % len(options)]}
+        elif form == "yes_no":
+            row |= {"question": f"Is he dunking, {i}?", "answer": ("yes", "no")[i % 2]}
+        elif form == "caption_matching":
+            names = (("Option 1", "Option 2"), ("Sentence A", "Sentence B"), ("Caption A", "Caption B"))[i % 3]
+            captions = [f"{name}: A man is {verb}." for name, verb in zip(names, ("dunking", "passing"), strict=True)]
+            row |= {"question": "\n".join([f"Which fits better, {i}?", *captions]), "answer": captions[i % 2]}
+        else:
+            asked = {"question": f"Pick what fits, {i}.\nInformation A: x\nGenerated Caption:", "answer": "B. dunking"}
+            row |= asked | {"mc_question": "What is he doing?\nA. passing\nB. dunking", "mc_answer": "B. dunking"}
+        rows.append(row)
+    return rows
+
+
+def write_tempcompass(root: Path, rows: dict[str, Rows], *, as_json: bool = False) -> Path:
+    folder = root / "tempcompass"
+    for form, own in rows.items():
+        if not as_json:
+            write_parquet(folder / form / "test-00000-of-00001.parquet", own)
+            continue
+        videos: dict[str, dict[str, Rows]] = {}
+        for row in own:
+            asked = {key: row[key] for key in ("question", "answer")}
+            videos.setdefault(row["video_id"], {}).setdefault(row["dim"], []).append(asked)
+        write_json(folder / "questions" / f"{form}.json", videos)
+    return folder

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from choice_files import (
+    TEMPCOMPASS_FORMATS,
     TOMATO_FILES,
     VIDEOMMMU_TRACKS,
     Rows,
@@ -18,6 +19,7 @@ from choice_files import (
     mmvu_rows,
     motionbench_rows,
     perceptiontest_rows,
+    tempcompass_rows,
     tomato_rows,
     tomato_table,
     videommmu_rows,
@@ -27,6 +29,7 @@ from choice_files import (
     write_motionbench,
     write_parquet,
     write_perceptiontest,
+    write_tempcompass,
     write_tomato,
     write_videommmu,
 )
@@ -98,8 +101,14 @@ def motionbench(root: Path, change: Callable[[Rows], None] = lambda rows: None) 
     write_motionbench(root, rows)
 
 
+def tempcompass(root: Path, change: Callable[[Rows], None] = lambda rows: None) -> None:
+    rows = {form: tempcompass_rows(form, 6) for form in TEMPCOMPASS_FORMATS}
+    change(rows["yes_no"])
+    write_tempcompass(root, rows)
+
+
 WRITERS: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (videommmu, mmvu, egoschema, perceptiontest, tomato, motionbench)
+    each.__name__: each for each in (videommmu, mmvu, egoschema, perceptiontest, tomato, motionbench, tempcompass)
 }
 # With as many options as its questions have, if that is another number than four.
 NUM_OPTIONS = {"mmvu": 5, "egoschema": 5, "perceptiontest": 3}
@@ -144,7 +153,7 @@ def test_prompts_are_quoted_word_for_word(name: str, tmp_path: Path) -> None:
     assert quoted.keys() == set(task.protocols) - {"flexible"}
     seen = set()
     for video, question in questions(task.load(tmp_path)).values():
-        count = NUM_OPTIONS.get(name, 4)
+        count = len(question.extra.get("labels", ())) or NUM_OPTIONS.get(name, 4)
         options = tuple(f"{{option {letter}}}" for letter in "ABCDE"[:count]) if question.options else ()
         named = replace(question, text="{question}", options=options)
         same = re.search(r"`flexible` asks as `([\w-]+)`", page)
@@ -422,3 +431,104 @@ def test_motionbench_splits(tmp_path: Path) -> None:
     assert question.text == "How does the man move in 0, 1?" and question.answer == "B"
     assert question.groups == {"question_type": "Action Order", "video_type": "self-collected"}
     assert not questions(dev).keys() & questions(test).keys()
+
+
+# ------------------------------------------------------------------------------------------- TempCompass
+
+
+def test_tempcompass_in_both_layouts(tmp_path: Path) -> None:
+    rows = {form: tempcompass_rows(form, 40) for form in TEMPCOMPASS_FORMATS}
+    # The authors grade a caption by the first choice about the same dimension of the video.
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows["multi-choice"]:
+        first.setdefault((row["video_id"], row["dim"]), row)
+    for row in rows["captioning"]:
+        asked = first[row["video_id"], row["dim"]]
+        row |= {"mc_question": asked["question"], "mc_answer": asked["answer"]}
+    folder = write_tempcompass(tmp_path / "hub", rows)
+    write_tempcompass(tmp_path / "authors", rows, as_json=True)
+    task = load_task("tempcompass")
+    for split in task.splits:
+        hub, authors = questions(task.load(tmp_path / "hub", split)), questions(task.load(tmp_path / "authors", split))
+        assert hub.keys() == authors.keys() and len(hub) == (160 if split == "test" else 40)
+        assert {id: q for id, (_, q) in hub.items()} == {id: q for id, (_, q) in authors.items()}
+    videos = task.load(tmp_path / "hub")
+    assert len(videos) == 20 and all(len(video.questions) == 8 for video in videos), "a video is read once"
+    assert videos[3].path == folder / "videos" / "103443.mp4"
+
+
+def test_tempcompass_shows_odd_letters_as_published(tmp_path: Path) -> None:
+    rows = {form: tempcompass_rows(form, 4) for form in TEMPCOMPASS_FORMATS}
+    odd = "Which?\nA. dancing\nB. kissing\nC.Both at once\n D. none"
+    rows["multi-choice"][0] |= {"question": odd, "answer": "C.Both at once"}
+    write_tempcompass(tmp_path, rows)
+    task = load_task("tempcompass")
+    video, question = questions(task.load(tmp_path))["103440_multi-choice_action_0"]
+    assert question.options == ("dancing", "kissing", "Both at once", "none") and question.answer == "C"
+    assert task.prompt(video, question, "lmms-eval", None) == f"{odd}\nPlease directly give the best option:"
+    assert task.rotated(question, 1) is None and len(task.defects) == 1
+    _, regular = questions(task.load(tmp_path))["103440_multi-choice_direction_0"]
+    turned = task.rotated(regular, 1)
+    assert turned is not None and task.prompt(video, turned, "lmms-eval", None).split("\n")[1] == "A. dark red"
+
+
+@pytest.mark.parametrize(
+    ("response", "lmms", "flexible"),
+    [
+        *(("yes", "yes", "yes"), ("No.", "no", "no"), ("The answer is yes", None, "yes"), ("nobody", "no", None)),
+        *(("Yes, there is no doubt", "yes", "yes"), ("It is yes or no", None, None), ("", None, None)),
+        *(("<think>no?</think>yes", "yes", "yes"), ("**Yes**", None, "yes")),
+    ],
+)
+def test_tempcompass_yes_or_no(response: str, lmms: str | None, flexible: str | None) -> None:
+    task = load_task("tempcompass")
+    question = Question("q", "?", answer="yes", groups={"format": "yes_no"})
+    for protocol, expected in (("lmms-eval", lmms), ("flexible", flexible)):
+        score = task.score(question, response, protocol)
+        assert (score.extracted, score.parsed) == (expected, expected is not None)
+        assert score.correct == float(expected == "yes")
+
+
+@pytest.mark.parametrize(
+    ("response", "lmms", "flexible"),
+    [
+        *(("Option 2", "B", "B"), ("2.", "B", "B"), ("Option 2: He passes.", "B", "B"), ("He passes.", "B", "B")),
+        *(
+            ("I think option 2 fits", None, "B"),
+            ("Not option 1 but option 2", None, None),
+            ("He passes, clearly", None, "B"),
+        ),
+        *(("Option 1", "A", "A"), ("?", None, None), ("B) He passes.", "B", "B")),
+    ],
+)
+def test_tempcompass_caption_matching(response: str, lmms: str | None, flexible: str | None) -> None:
+    task = load_task("tempcompass")
+    groups, extra = {"format": "caption_matching"}, {"labels": ["Option 1", "Option 2"]}
+    question = Question("q", "?", ("He dunks.", "He passes."), "B", groups, extra)
+    for protocol, expected in (("lmms-eval", lmms), ("flexible", flexible)):
+        score = task.score(question, response, protocol)
+        assert (score.extracted, score.parsed) == (expected, expected is not None), protocol
+        assert score.correct == float(expected == "B")
+
+
+def test_tempcompass_means(tmp_path: Path) -> None:
+    write_tempcompass(tmp_path, {form: tempcompass_rows(form, 20) for form in TEMPCOMPASS_FORMATS})
+    task = load_task("tempcompass")
+    share = {"multi-choice": 4, "yes_no": 2, "caption_matching": 5}  # one in so many is answered rightly
+
+    def respond(i: int, question: Question) -> str:
+        form = str(question.groups["format"])
+        if form == "captioning" or i % share[form]:
+            return "?"
+        labels = question.extra.get("labels")
+        return labels["AB".index(question.answer or "")] if labels else str(question.answer)
+
+    records = scored(task, task.load(tmp_path), respond, "lmms-eval")
+    by_format = {
+        form: [r.values["correct"] for r in records if r.groups["format"] == form and r.values] for form in share
+    }
+    metrics = summarize(task.measures, records).metrics
+    accuracies = {form: sum(values) / len(values) for form, values in by_format.items()}
+    assert {form: metrics[form].value for form in share} == pytest.approx(accuracies) and "captioning" not in metrics
+    assert metrics["mean over formats"].value == pytest.approx(sum(accuracies.values()) / 3)
+    assert 0 < metrics["mean over formats"].value < 1
