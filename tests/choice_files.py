@@ -319,3 +319,45 @@ def write_tempcompass(root: Path, rows: dict[str, Rows], *, as_json: bool = Fals
             videos.setdefault(row["video_id"], {}).setdefault(row["dim"], []).append(asked)
         write_json(folder / "questions" / f"{form}.json", videos)
     return folder
+
+
+# ---------------------------------------------------------------------------------------------- Video-MME-v2
+
+EIGHT = ["a dog.", "a cat", "no", "A man runs", "12", "1,200", "the answer is B", "一只猫"]
+VIDEOMME_V2_STRUCTURES = ("[1, 2, 3, 4]", "[1, [2, 3], 4]", "[[1, 2], 3, 4]")
+
+
+def videomme_v2_rows(videos: int) -> Rows:
+    rows: Rows = []
+    for v in range(videos):
+        logic = v % 4 != 0
+        for q in range(4):
+            options = [f"{option} {v}" if n > 3 else option for n, option in enumerate(EIGHT)]
+            rows.append(
+                {
+                    "video_id": f"{v + 1:03}",
+                    "url": f"https://example.org/{v}",
+                    "group_type": "logic" if logic else "relevance",
+                    "group_structure": VIDEOMME_V2_STRUCTURES[v % 3] if logic else None,
+                    "question_id": f"{v + 1:03}-{q + 1}",
+                    "question": f"What is item {q} of {v}?",
+                    "options": "\n".join(f"{letter}. {o}" for letter, o in zip("ABCDEFGH", options, strict=True)),
+                    "answer": "ABCDEFGH"[(v + 3 * q) % 8],
+                    "level": str(1 + (v + q // 3) % 3),
+                    "second_head": ("Order", "Motion")[v % 2],
+                    "third_head": f"head {(v + q // 3) % 5}",
+                }
+            )
+    return rows
+
+
+def write_videomme_v2(root: Path, rows: Rows, *, subtitles: bool = False) -> Path:
+    folder = root / "videomme_v2"
+    write_parquet(folder / "test.parquet", rows)
+    if subtitles:
+        (folder / "subtitle").mkdir()
+        for video in {row["video_id"] for row in rows}:
+            words = [{"text": text, "start_time": 0.5, "end_time": 0.8} for text in ("Hello", f"world {video}", "é")]
+            path = folder / "subtitle" / f"{video}.jsonl"
+            path.write_text("".join(json.dumps(word) + "\n" for word in words), encoding="utf-8")
+    return folder

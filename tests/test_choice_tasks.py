@@ -22,6 +22,7 @@ from choice_files import (
     tempcompass_rows,
     tomato_rows,
     tomato_table,
+    videomme_v2_rows,
     videommmu_rows,
     write_egoschema,
     write_egoschema_of_authors,
@@ -31,12 +32,13 @@ from choice_files import (
     write_perceptiontest,
     write_tempcompass,
     write_tomato,
+    write_videomme_v2,
     write_videommmu,
 )
 from videos import make_video
 
 from vamba_eval import Question, Task, Video, evaluate, load_task
-from vamba_eval.contracts import ScoredRecord, UserError
+from vamba_eval.contracts import ScoredRecord, UserError, VideoError
 from vamba_eval.score.statistics import summarize
 
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
@@ -107,11 +109,18 @@ def tempcompass(root: Path, change: Callable[[Rows], None] = lambda rows: None) 
     write_tempcompass(root, rows)
 
 
+def videomme_v2(root: Path, change: Callable[[Rows], None] = lambda rows: None) -> None:
+    rows = videomme_v2_rows(4)
+    change(rows)
+    write_videomme_v2(root, rows)
+
+
 WRITERS: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (videommmu, mmvu, egoschema, perceptiontest, tomato, motionbench, tempcompass)
+    each.__name__: each
+    for each in (videommmu, mmvu, egoschema, perceptiontest, tomato, motionbench, tempcompass, videomme_v2)
 }
 # With as many options as its questions have, if that is another number than four.
-NUM_OPTIONS = {"mmvu": 5, "egoschema": 5, "perceptiontest": 3}
+NUM_OPTIONS = {"videomme_v2": 8, "mmvu": 5, "egoschema": 5, "perceptiontest": 3}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -154,7 +163,7 @@ def test_prompts_are_quoted_word_for_word(name: str, tmp_path: Path) -> None:
     seen = set()
     for video, question in questions(task.load(tmp_path)).values():
         count = len(question.extra.get("labels", ())) or NUM_OPTIONS.get(name, 4)
-        options = tuple(f"{{option {letter}}}" for letter in "ABCDE"[:count]) if question.options else ()
+        options = tuple(f"{{option {letter}}}" for letter in "ABCDEFGH"[:count]) if question.options else ()
         named = replace(question, text="{question}", options=options)
         same = re.search(r"`flexible` asks as `([\w-]+)`", page)
         assert same is not None
@@ -532,3 +541,114 @@ def test_tempcompass_means(tmp_path: Path) -> None:
     assert {form: metrics[form].value for form in share} == pytest.approx(accuracies) and "captioning" not in metrics
     assert metrics["mean over formats"].value == pytest.approx(sum(accuracies.values()) / 3)
     assert 0 < metrics["mean over formats"].value < 1
+
+
+# ------------------------------------------------------------------------------------------ Video-MME-v2
+
+
+def test_videomme_v2_full_size(tmp_path: Path) -> None:
+    rows = videomme_v2_rows(800)
+    folder = write_videomme_v2(tmp_path, rows, subtitles=True)
+    task = load_task("videomme_v2")
+    videos = task.load(tmp_path)
+    assert not task.defects and len(videos) == 800 and all(len(video.questions) == 4 for video in videos)
+    assert videos[1].path == folder / "videos" / "002.mp4" and videos[1].subtitles == folder / "subtitle" / "002.jsonl"
+    _, question = questions(videos)["002-1"]
+    assert (rows[4]["level"], rows[7]["level"]) == ("2", "3")
+    assert question.groups["level"] == "3", "that of the group, so that a breakdown has whole groups"
+    assert question.options == (
+        "a dog.",
+        "a cat",
+        "no",
+        "A man runs",
+        "12 1",
+        "1,200 1",
+        "the answer is B 1",
+        "一只猫 1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "structure", "answers", "worth"),
+    [
+        *(("relevance", None, "RRRR", 1), ("relevance", None, "RWRR", 9 / 16), ("relevance", None, "WWWR", 1 / 16)),
+        *(("logic", "[1, 2, 3, 4]", "RRWR", 4 / 16), ("logic", "[1, 2, 3, 4]", "WRRR", 0)),
+        *(("logic", "[1, [2, 3], 4]", "RWRR", 4 / 12), ("logic", "[1, [2, 3], 4]", "RRRW", 7 / 12)),
+        *(("logic", "[[1, 2], 3, 4]", "WRRR", 1 / 10), ("logic", "[[1,2],3,4]", "RRWR", 2 / 10)),
+        # A response without a letter: -1 among right ones, and no break in a chain.
+        *(("relevance", None, "R?RR", 4 / 16), ("relevance", None, "????", 0)),
+        *(("logic", "[1, 2, 3, 4]", "R??R", 1), ("logic", "[1, 2, 3, 4]", "?W?R", 1 / 16)),
+    ],
+)
+def test_videomme_v2_groups_by_its_authors(
+    kind: str, structure: str | None, answers: str, worth: float, tmp_path: Path
+) -> None:
+    rows = videomme_v2_rows(1)
+    for row in rows:
+        row |= {"group_type": kind, "group_structure": structure}
+    write_videomme_v2(tmp_path, rows)
+    task = load_task("videomme_v2")
+    videos = task.load(tmp_path)
+
+    def respond(i: int, question: Question) -> str:
+        wrong = next(letter for letter in "ABCDEFGH" if letter != question.answer)
+        return {"R": str(question.answer), "W": wrong, "?": "none"}[answers[i]]
+
+    records = scored(task, videos, respond, "official")
+    metrics = summarize(task.measures, records).metrics
+    assert metrics["group score"].value == pytest.approx(worth)
+    assert list(metrics) == ["group score", kind, "accuracy"] and metrics[kind].value == pytest.approx(worth)
+    assert metrics["accuracy"].value == pytest.approx(answers.count("R") / 4)
+    if "?" in answers:  # elsewhere such a response is just wrong
+        others = scored(task, videos, respond, "flexible")
+        plain = scored(task, videos, lambda i, q: respond(i, q) if answers[i] == "R" else "none", "flexible")
+        score = task.measures["group score"].function
+        assert score(others) == score(plain)
+    # What has no record counts as wrong; the order of records does not matter.
+    assert task.measures["group score"].function(records[::-1]) == pytest.approx(worth)
+
+
+def test_videomme_v2_reports_structures_that_there_are_not(tmp_path: Path) -> None:
+    rows = videomme_v2_rows(2)
+    rows[4] |= {"group_structure": "[1, 2, [3, 4]]"}
+    rows[5] |= {"question_id": "002-5"}
+    rows[6] |= {"options": "A. one\nC. two"}
+    write_videomme_v2(tmp_path, rows)
+    task = load_task("videomme_v2")
+    assert len(questions(task.load(tmp_path))) == 8
+    assert [defect.problem.partition(":")[0].partition(",")[0] for defect in task.defects] == [
+        "field 'group_structure' is '[1",
+        "the question's id '002-5' does not end in its number in the group",
+        "field 'options' does not hold lines lettered A",
+    ]
+
+
+def test_videomme_v2_with_subtitles(tmp_path: Path) -> None:
+    folder = write_videomme_v2(tmp_path, videomme_v2_rows(3))
+    task = load_task("videomme_v2_subtitles")
+    with pytest.raises(UserError, match=r"none of its videos has a file subtitle/\{video_id\}.jsonl"):
+        task.load(tmp_path)
+    write_videomme_v2(tmp_path, videomme_v2_rows(3), subtitles=True)
+    (folder / "subtitle" / "002.jsonl").unlink()
+    (folder / "subtitle" / "003.jsonl").write_text('{"txt": "Hello"}\n')
+    videos = task.load(tmp_path)
+    assert [str(defect).partition(";")[0] for defect in task.defects] == [
+        "video 002: no file of subtitles, where the data set has one"
+    ]
+    plain = load_task("videomme_v2")
+    for protocol, before in (
+        ("official", "These are the frames of a video. This video's subtitles are listed below:\nHello world 001 é\n"),
+        ("lmms-eval", "This video's subtitles are listed below:\nHello world 001 é\n\n"),
+    ):
+        asked = plain.prompt(videos[0], videos[0].questions[0], "lmms-eval", None)
+        assert task.prompt(videos[0], videos[0].questions[0], protocol, None) == before + asked
+        without = plain.prompt(videos[1], videos[1].questions[0], protocol, None)
+        assert task.prompt(videos[1], videos[1].questions[0], protocol, None) == without
+        with pytest.raises(VideoError, match=r"003.jsonl cannot be read"):
+            task.prompt(videos[2], videos[2].questions[0], protocol, None)
+    page = (DOCS / "videomme_v2.md").read_text(encoding="utf-8").replace("\n    ", "\n")
+    assert (
+        "These are the frames of a video. This video's subtitles are listed below:\n{words}\nQuestion: {question}"
+        in page
+    )
+    assert "This video's subtitles are listed below:\n{words}\n\nQuestion: {question}" in page

@@ -23,6 +23,7 @@ from choice_files import (
     tempcompass_rows,
     tomato_rows,
     tomato_table,
+    videomme_v2_rows,
     videommmu_rows,
     write_egoschema,
     write_mmvu,
@@ -30,6 +31,7 @@ from choice_files import (
     write_parquet,
     write_perceptiontest,
     write_tempcompass,
+    write_videomme_v2,
     write_videommmu,
 )
 from test_lmms_agreement import Theirs
@@ -77,7 +79,10 @@ class Both:
         return float(self.theirs.aggregate(results, *[None] * (takes - 1)))  # some want the command's arguments too
 
     def is_right(self, document: dict[str, Any], response: str, question: Question) -> bool:
-        return self.aggregate([self.theirs.result(document, response, question)]) > 0
+        result = self.theirs.result(document, response, question)
+        if "videomme_v2" in self.ours.name:  # one right answer of a chain may be worth nothing
+            return bool(result["score"])
+        return self.aggregate([result]) > 0
 
     @property
     def ruled(self) -> list[tuple[Video, Question, dict[str, Any]]]:
@@ -151,6 +156,17 @@ def tempcompass(root: Path, form: str) -> Both:
     return both
 
 
+def videomme_v2(root: Path, file: str = "videomme_v2") -> Both:
+    rows = videomme_v2_rows(12)
+    folder = write_videomme_v2(root, rows, subtitles=True)
+    ours = "videomme_v2_subtitles" if "subtitle" in file else "videomme_v2"
+    ids, metric = [row["question_id"] for row in rows], "videomme_v2_overall_score"
+    both = Both.of(ours, f"videomme_v2/{file}.yaml", root, rows, ids, metric=metric, share=100)
+    places = {"base_cache_dir": str(folder.parent), "cache_name": folder.name}
+    both.theirs.task.config.doc_to_text.__globals__.update(places)
+    return both
+
+
 BENCHMARKS: dict[str, Callable[[Path], Both]] = {
     **{f"videommmu, {track}": lambda root, track=track: videommmu(root, track) for track in VIDEOMMMU_TRACKS},
     "videommmu, question only": lambda root: videommmu(root, "Adaptation", "question_only"),
@@ -160,6 +176,8 @@ BENCHMARKS: dict[str, Callable[[Path], Both]] = {
         for form in TEMPCOMPASS_FORMATS
         if form != "captioning"
     },
+    "videomme_v2": videomme_v2,
+    "videomme_v2, with subtitles": lambda root: videomme_v2(root, "videomme_v2_w_subtitle"),
 }
 DRAWN = {"egoschema"}
 
@@ -281,7 +299,7 @@ def test_headlines(both: Both, seed: int) -> None:
     records, results = [], []
     for video, question, document in both.ruled:
         wanted = f"({question.answer})" if question.options else f"It is {question.answer}"
-        if both.ours.name == "tempcompass":
+        if both.ours.name.startswith(("tempcompass", "videomme_v2")):
             wanted = document["answer"]
         response = wanted if rng.random() < 0.4 else rng.choice(said)
         if both.leaves and not both.theirs.stripped(response):
@@ -321,3 +339,25 @@ def test_captions_are_graded_as_there(tmp_path: Path) -> None:
         )
         ratings.append(rating)
     assert 0 < sum(ratings) < len(ratings)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_are_scored_as_there(seed: int, tmp_path: Path) -> None:
+    """Video-MME-v2's figures, from few right answers to many."""
+    both = videomme_v2(tmp_path)
+    rng, share = random.Random(seed), (seed + 1) / 7
+    records, results = [], []
+    for video, question, document in rng.sample(both.pairs, len(both.pairs)):
+        response = question.answer if rng.random() < share else "none"
+        score = both.ours.score(question, response or "", "lmms-eval")
+        records.append(ScoredRecord(question.id, video.id, question.groups, score, question=question))
+        results.append(both.theirs.result(document, response or "", question))
+    theirs = both.theirs.globals["_compute_all_subscores"](results)
+    summary = summarize(both.ours.measures, records)
+    metrics = {name: 100 * metric.value for name, metric in summary.metrics.items()}
+    names = {"group score": "overall", "relevance": "relevance", "logic": "logic"}
+    assert {each: metrics[each] for each in names} == pytest.approx({a: theirs[f"{b}_score"] for a, b in names.items()})
+    assert metrics["accuracy"] == pytest.approx(theirs["overall_acc"])
+    levels = {level: 100 * metric.value for level, metric in summary.breakdowns["level"].items()}
+    assert levels == pytest.approx({level: theirs[f"level_{level}_score"] for level in "123"})
+    assert 0 < metrics["group score"] < 100
