@@ -73,9 +73,9 @@ _DISCIPLINES = {
 _FOLDERS = {subject: folder for folder, subjects in _DISCIPLINES.items() for subject in subjects}
 # lmms-eval's _default_template_yaml; the authors' repository has the same.
 _LEARN = (
-    "You should watch and learn the video content. Then apply what you learned to answer the following {} question. "
-    "The image for this question is at the end of the video."
+    "You should watch and learn the video content. Then apply what you learned to answer the following {} question."
 )
+_AT_THE_END = "The image for this question is at the end of the video."
 _IGNORE = "Please ignore the Quiz question in last frame of the video."
 # MMMU's rule for answers in free text (Yue et al., arXiv 2311.16502), which lmms-eval follows: the answer stands behind
 # the last one of these, "=" in the last line only.
@@ -228,17 +228,15 @@ class VideoMMMU(Task):
         way = question.groups["asked"]
         if way == _BEFORE:
             return listed
-        (instruction,) = self.instructions(question, protocol)
         if way != _TRACKS[2]:
-            return f"{listed}\n{instruction}"
-        return f"{instruction}\n{listed if question.options else question.text}"
+            return f"{listed}\n{_IGNORE}"
+        (instruction,) = self.instructions(question, protocol)
+        return f"{instruction} {_AT_THE_END}\n{listed if question.options else question.text}"
 
     def instructions(self, question: Question, protocol: str) -> Sequence[str]:
-        way = question.groups["asked"]
-        if way == _BEFORE:
+        """What is said of the last frame stays, in whichever words a question is put."""
+        if question.groups["asked"] != _TRACKS[2]:
             return ()
-        if way != _TRACKS[2]:
-            return (_IGNORE,)
         return (_LEARN.format("multi-choice" if question.options else "open-ended"),)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,15 @@ from choice_files import (
     write_videomme_v2,
     write_videommmu,
 )
+from judge_server import Reply, judge_server
 from videos import make_video
 
 from vamba_eval import Question, Task, Video, evaluate, load_task
-from vamba_eval.contracts import ScoredRecord, UserError, VideoError
+from vamba_eval.contracts import Score, ScoredRecord, UserError, VideoError
 from vamba_eval.score.statistics import summarize
 
+Cli = Callable[..., tuple[int, str, str]]
+RIGHT = Score({"correct": 1.0})
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
 
 
@@ -652,3 +657,75 @@ def test_videomme_v2_with_subtitles(tmp_path: Path) -> None:
         in page
     )
     assert "This video's subtitles are listed below:\n{words}\n\nQuestion: {question}" in page
+
+
+# --------------------------------------------------------------------------------------- by the command line
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "judged"),
+    [
+        ("mmvu", '{"extracted_answer": "Dolly Zoom", "correct": true}', 4),
+        ("tempcompass", "Reasoning: it says so.\nAnswer: B. dunking", 6),
+    ],
+)
+def test_what_has_no_options_is_judged(name: str, answer: str, judged: int, cli: Cli, tmp_path: Path) -> None:
+    """A run of both kinds of question; its accuracy changes when the short answers and captions are graded."""
+    WRITERS[name](tmp_path)
+    task = load_task(name)
+    asked = questions(task.load(tmp_path))
+    for video, _ in asked.values():
+        video.path.parent.mkdir(parents=True, exist_ok=True)
+        make_video(video.path, frames=6)
+    out, protocol = tmp_path / "out", task.protocols[0]
+    common = ("--models", "constant", "--data-root", tmp_path, "--output", out)
+    status, _, err = cli("--tasks", name, "--protocol", protocol, *common)
+    assert status == 0, err
+    (run,) = (path.parent for path in out.rglob("run.json"))
+
+    with judge_server(lambda request: Reply(answer)) as server:
+        status, _, err = cli(
+            "judge", run, "--judge-model", "m", "--judge-url", server.url, "--judge-cache", tmp_path / "c"
+        )
+        assert status == 0, err
+        assert len(server.requests) == judged
+    records = [
+        ScoredRecord(
+            q.id, v.id, q.groups, task.score(q, "A", protocol) if not task.needs_judge(q) else RIGHT, question=q
+        )
+        for v, q in asked.values()
+    ]
+    expected = summarize(task.measures, records).headline[1]
+    (row,) = csv.DictReader((run / "leaderboard.csv").open(encoding="utf-8"))
+    assert float(row["score"]) == pytest.approx(expected.value, abs=1e-6) and 0 < expected.value < 1
+
+
+def test_egoschema_is_exported(cli: Cli, tmp_path: Path) -> None:
+    write_egoschema(tmp_path, egoschema_rows(2), egoschema_rows(4, withheld=True))
+    for video in load_task("egoschema").load(tmp_path, "full"):
+        video.path.parent.mkdir(parents=True, exist_ok=True)
+        make_video(video.path, frames=6)
+    command = ("--tasks", "egoschema", "--split", "full", "--protocol", "lmms-eval", "--models", "constant")
+    status, _, err = cli(*command, "--data-root", tmp_path, "--output", tmp_path / "out")
+    assert status == 0, err
+    status, _, err = cli("export", tmp_path / "out", "--format", "official", "--output", tmp_path / "files")
+    assert status == 0, err
+    (file,) = (tmp_path / "files").rglob("*egoschema_submission.json")
+    assert json.loads(file.read_text()) == {f"0074f737-{i:04}": 0 for i in range(4)}
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_the_places_are_those_of_lmms_eval(name: str) -> None:
+    """By its task files."""
+    spec = find_spec("lmms_eval.tasks")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("lmms-eval is not installed")
+    folder = Path(next(iter(spec.submodule_search_locations))) / name
+    text = "\n".join(file.read_text(encoding="utf-8") for file in folder.rglob("*yaml"))
+    dataset = load_task(name).catalogue.dataset
+    assert dataset is not None
+    if name == "motionbench":  # its annotations come from elsewhere, its videos file by file
+        assert not dataset.lmms_ids and f'"{dataset.lmms_eval}", "videos"' in (folder / "utils.py").read_text()
+        return
+    assert dataset.lmms_eval in re.findall(r"cache_dir: (\S+)", text)
+    assert set(dataset.lmms_ids) & set(re.findall(r"dataset_path: (\S+)", text))
