@@ -98,7 +98,7 @@ def knowledge_gain(records: Sequence[ScoredRecord]) -> float | None:
     """
     asked: dict[str, dict[str, float]] = {_TRACKS[2]: {}, _BEFORE: {}}
     for record in records:
-        way = str(record.groups.get("asked", ""))
+        way = _way(record.question)
         if way in asked and "correct" in record.values:
             asked[way][record.question_id.removesuffix(f"_{way}")] = record.values["correct"]
     both = asked[_TRACKS[2]].keys() & asked[_BEFORE].keys()
@@ -206,26 +206,21 @@ class VideoMMMU(Task):
                 collector.defect(where, problem, "the question counts as wrong")
                 answer = ""
         subject = name.partition("_")[2].rpartition("_")[0]
-        asked = {"track": way} if way in _TRACKS else {}
+        # Without the lecture it is in no breakdown but its own, which would mix before and after.
+        lecture = {"track": way, "discipline": _FOLDERS[subject], "subject": subject, "question_type": str(kind)}
         return Question(
             id=f"{name}_{way}",
             text=text_field(row, "question"),
             options=tuple(options),
             answer=answer,
-            groups={
-                **asked,
-                "asked": way,
-                "discipline": _FOLDERS[subject],
-                "subject": subject,
-                "question_type": str(kind),
-            },
+            groups={"baseline": way} if way == _BEFORE else lecture,
             extra={"form": form, "link": row.get("link_selected")},
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
         # lmms-eval leaves an empty line where a question is asked without its options.
         listed = "\n".join([question.text, *(lettered(question.options, question.extra["form"]) or [""])])
-        way = question.groups["asked"]
+        way = _way(question)
         if way == _BEFORE:
             return listed
         if way != _TRACKS[2]:
@@ -235,7 +230,7 @@ class VideoMMMU(Task):
 
     def instructions(self, question: Question, protocol: str) -> Sequence[str]:
         """What is said of the last frame stays, in whichever words a question is put."""
-        if question.groups["asked"] != _TRACKS[2]:
+        if _way(question) != _TRACKS[2]:
             return ()
         return (_LEARN.format("multi-choice" if question.options else "open-ended"),)
 
@@ -257,6 +252,11 @@ def _rows(file: Path) -> list[Any]:
     if not isinstance(numbered, dict):
         raise MissingData(f"{file} should hold an object of numbered rows: is it the published file?")
     return list(numbered.values())
+
+
+def _way(question: Question) -> str:
+    """The track, or that there is no lecture before the exercise."""
+    return str(question.groups.get("track", _BEFORE))
 
 
 def _score_open(question: Question, response: str) -> Score:
