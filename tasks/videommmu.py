@@ -55,6 +55,8 @@ _BEFORE = (
     "question_only"  # the exercise without the lecture, as lmms-eval's video_mmmu_adaptation_question_only asks it
 )
 _GAIN = "knowledge_gain"
+# One exercise has options and no type, so that lmms-eval asks and scores it as one in free text.
+_CHOICE, _UNSTATED = "multiple-choice", "unstated"
 # Of lmms_eval/tasks/videommmu/utils.py: the folder of a subject's videos, and the paper's name of its discipline.
 _DISCIPLINES = {
     "Art": ("Art", "Art_Theory", "Design", "Music"),
@@ -141,6 +143,7 @@ class VideoMMMU(Task):
     }
     splits = ("test", *_TRACKS, _GAIN)
     protocols = ("lmms-eval", "flexible")
+    kept = ("untyped",)
     # From the first frame to the last, which holds the exercise; the pictures of _BEFORE are not shown 512 times.
     sampling = FrameSampling(strategy="fps-linspace", fps=1.0)
 
@@ -195,9 +198,9 @@ class VideoMMMU(Task):
     @staticmethod
     def _question(row: dict[str, Any], way: str, where: str, collector: Collector) -> Question:
         name, answer = text_field(row, "id"), text_field(row, "answer").strip()
-        kind = row.get("question_type") or ("multiple-choice" if row.get("options") else "open")
+        kind = row.get("question_type", _CHOICE) or (_UNSTATED if row.get("options") else "open")
         options, form = [], "{}. {}"
-        if kind == "multiple-choice":
+        if kind in (_CHOICE, _UNSTATED):
             options = list_field(row, "options")
             if all(option.startswith(f"{letter}.") for letter, option in zip(LETTERS, options, strict=False)):
                 options, form = [option[2:] for option in options], "{}.{}"
@@ -214,7 +217,7 @@ class VideoMMMU(Task):
             options=tuple(options),
             answer=answer,
             groups={"baseline": way} if way == _BEFORE else lecture,
-            extra={"form": form, "link": row.get("link_selected")},
+            extra={"form": form, "untyped": kind == _UNSTATED},
         )
 
     def prompt(self, video: Video, question: Question, protocol: str, clip: Clip | None) -> str:
@@ -226,16 +229,16 @@ class VideoMMMU(Task):
         if way != _TRACKS[2]:
             return f"{listed}\n{_IGNORE}"
         (instruction,) = self.instructions(question, protocol)
-        return f"{instruction} {_AT_THE_END}\n{listed if question.options else question.text}"
+        return f"{instruction} {_AT_THE_END}\n{question.text if _in_free_text(question, protocol) else listed}"
 
     def instructions(self, question: Question, protocol: str) -> Sequence[str]:
         """What is said of the last frame stays, in whichever words a question is put."""
         if _way(question) != _TRACKS[2]:
             return ()
-        return (_LEARN.format("multi-choice" if question.options else "open-ended"),)
+        return (_LEARN.format("open-ended" if _in_free_text(question, protocol) else "multi-choice"),)
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
-        if not question.options:
+        if _in_free_text(question, protocol):
             text = final_text(response) if protocol == FLEXIBLE else without_reasoning(response)
             return _score_open(question, text)
         if protocol == FLEXIBLE:
@@ -257,6 +260,10 @@ def _rows(file: Path) -> list[Any]:
 def _way(question: Question) -> str:
     """The track, or that there is no lecture before the exercise."""
     return str(question.groups.get("track", _BEFORE))
+
+
+def _in_free_text(question: Question, protocol: str) -> bool:
+    return not question.options or (protocol == "lmms-eval" and bool(question.extra.get("untyped")))
 
 
 def _score_open(question: Question, response: str) -> Score:

@@ -724,3 +724,16 @@ def test_the_places_are_those_of_lmms_eval(name: str) -> None:
         return
     assert dataset.lmms_eval in re.findall(r"cache_dir: (\S+)", text)
     assert set(dataset.lmms_ids) & set(re.findall(r"dataset_path: (\S+)", text))
+
+
+def test_videommmu_asks_an_exercise_without_type_as_its_options_say(tmp_path: Path) -> None:
+    rows = {track: videommmu_rows(track, 5) for track in VIDEOMMMU_TRACKS}
+    rows["Adaptation"][1]["question_type"] = None
+    write_videommmu(tmp_path, rows)
+    task = load_task("videommmu")
+    video, question = questions(task.load(tmp_path))["validation_Art_Theory_1_adaptation"]
+    assert question.answer == "D" and question.groups["question_type"] == "unstated"
+    assert task.prompt(video, question, "lmms-eval", None).endswith("\nAdaptation <image 1> 1?")
+    assert task.prompt(video, question, "flexible", None).endswith("\nD. the answer is B\nE. E = mc")
+    assert task.score(question, "(D)", "flexible").correct and not task.score(question, "(D)", "lmms-eval").correct
+    assert task.score(question, "It is D .", "lmms-eval").correct, "as a text beside a space"
