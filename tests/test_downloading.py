@@ -35,6 +35,24 @@ from benchmark_files import (
     write_nextqa,
     write_videomme,
 )
+from choice_files import (
+    TEMPCOMPASS_FORMATS,
+    VIDEOMMMU_TRACKS,
+    egoschema_rows,
+    mmvu_rows,
+    motionbench_rows,
+    perceptiontest_rows,
+    tempcompass_rows,
+    videomme_v2_rows,
+    videommmu_rows,
+    write_egoschema,
+    write_mmvu,
+    write_motionbench,
+    write_perceptiontest,
+    write_tempcompass,
+    write_videomme_v2,
+    write_videommmu,
+)
 from hub_server import COMMIT, Hub
 from videos import make_video
 
@@ -238,6 +256,63 @@ def test_the_other_layouts(tmp_path: Path, video: bytes, serve: Callable[..., Hu
         missing = [v.path for v in load_task(name).load(root) if not v.path.exists()]
         assert all("nturgbd" in str(path) for path in missing), (name, missing)
     assert {path.name for path in (root / "mvbench").iterdir()} == {"json", "video", ".vamba-eval"}
+
+
+def archived(
+    repository: Path, root: Path, name: str, video: bytes, archive_of: Callable[[str], tuple[str, str]]
+) -> None:
+    """Archives with the videos that the task looks for: ``archive_of`` names a video's, and what it is called there."""
+    splits = load_task(name).splits
+    videos = [video for split in splits for video in load_task(name).load(root, split)]
+    members: dict[str, dict[str, bytes]] = {}
+    for each in {video.path for video in videos}:
+        archive, member = archive_of(each.relative_to(repository).as_posix())
+        members.setdefault(archive, {})[member] = video
+    for archive, files in members.items():
+        zipped(repository / archive, files)
+
+
+def test_the_newer_benchmarks(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:
+    root, quiet = tmp_path / "data", (lambda text: None)
+    made = {
+        "videommmu": write_videommmu(tmp_path / "1", {track: videommmu_rows(track, 6) for track in VIDEOMMMU_TRACKS}),
+        "egoschema": write_egoschema(tmp_path / "2", egoschema_rows(4), egoschema_rows(6, withheld=True)),
+        "perceptiontest": write_perceptiontest(tmp_path / "3", perceptiontest_rows(6)),
+        "tempcompass": write_tempcompass(
+            tmp_path / "4", {form: tempcompass_rows(form, 6) for form in TEMPCOMPASS_FORMATS}
+        ),
+        "videomme_v2": write_videomme_v2(tmp_path / "5", videomme_v2_rows(3)),
+        "mmvu": write_mmvu(tmp_path / "6", mmvu_rows(6)),
+        "motionbench": write_motionbench(tmp_path / "7", motionbench_rows(6)),
+    }
+    # Which archive of its repository holds a video, and as what.
+    archives: dict[str, Callable[[str], tuple[str, str]]] = {
+        "videommmu": lambda path: (f"{path.split('/')[0]}.zip", path),
+        "egoschema": lambda path: ("videos_chunked_01.zip", path),
+        "perceptiontest": lambda path: ("videos_chunked_01.zip", path),
+        "tempcompass": lambda path: ("tempcompass_videos.zip", path),
+        "videomme_v2": lambda path: ("videos/001.zip", path.removeprefix("videos/")),
+    }
+    for name, repository in made.items():
+        if name in archives:
+            archived(repository, repository.parent, name, video, archives[name])
+        else:
+            for each in (v for split in load_task(name).splits for v in load_task(name).load(repository.parent, split)):
+                path = repository / "MotionBench" / "self-collected" / each.id if name == "motionbench" else each.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(video)
+        if name == "videomme_v2":
+            words = json.dumps({"text": "Hello", "start_time": 0.0, "end_time": 0.5}).encode() + b"\n"
+            zipped(repository / "subtitle.zip", {f"subtitle/{v + 1:03}.jsonl": words for v in range(3)})
+        dataset = load_task(name).catalogue.dataset
+        assert dataset is not None
+        serve(dataset.hub_id, repository)
+        download([name], root, say=quiet)
+        for split in load_task(name).splits:
+            videos = load_task(name).load(root, split)
+            assert videos and all(each.path.read_bytes() == video for each in videos), (name, split)
+        assert not list((root / name).rglob("*.zip"))
+    assert all(each.subtitles for each in load_task("videomme_v2_subtitles").load(root))
 
 
 def test_a_connection_that_breaks(tmp_path: Path, serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch) -> None:
