@@ -77,7 +77,11 @@ def _add_what(parser: Parser) -> None:
         help="also read videos that annotations, or links in the place of files, put outside of the data root",
     )
     add("--split", help="another split than the task's own (videomme: long; longvideobench: test)")
-    add("--protocol", metavar="P", help="prompts and scoring: vamba (default), lmms-eval, official, flexible")
+    add(
+        "--protocol",
+        metavar="P",
+        help="prompts and scoring: vamba (default, where a task has it), lmms-eval, official, flexible",
+    )
     add(
         "--preset",
         metavar="NAME",

@@ -85,8 +85,8 @@ def evaluate(
                     links put outside of it are read only if ``allow_outside`` is given: else their questions fail
     output, name    the run is the folder ``output/name``; the name defaults to the tasks', with what differs behind it
                     where a run of these with another split, protocol or number of frames is there already
-    protocol        prompts and scoring: one that each task has, as ``vamba`` (if nobody says), ``lmms-eval``,
-                    ``official``, ``flexible``
+    protocol        prompts and scoring: one that each task has, as ``vamba``, ``lmms-eval``, ``official``,
+                    ``flexible``; if nobody says, ``vamba`` where a task has it, else the task's first
     preset          a model's authors' settings by name (docs/presets.md), in place of the tasks' own; all arguments
                     that follow, and ``protocol``, override them
     sampling        fields that replace those of each task's own FrameSampling, or one for all
@@ -132,7 +132,7 @@ def evaluate(
         check_alone(tasks, sampling, ladder)
         frame_sets = frame_sets_from(frames_from)
     named = presets.named(preset) if preset is not None else None
-    protocol = protocol or (named.protocol if named else None) or "vamba"
+    protocol = protocol or (named.protocol if named else None)
     samplings = rungs_of(sampling, ladder)
     rungs = [
         [

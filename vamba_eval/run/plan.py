@@ -261,7 +261,7 @@ def _annotations_digest(videos: Iterable[Video]) -> str:
 
 def prepare_task(
     task: str | Task,
-    protocol: str,
+    protocol: str | None,
     split: str | None,
     sampling: Mapping[str, Any] | FrameSampling | None,
     generation: Mapping[str, Any] | None,
@@ -275,6 +275,8 @@ def prepare_task(
         if task.partition(":")[0].endswith(".py"):
             source = str(Path(task).resolve())
         task = registry.load_task(task)
+    if protocol is None:  # the Vamba paper's, of the benchmarks that it has
+        protocol = "vamba" if "vamba" in task.protocols else task.protocols[0]
     if protocol not in task.protocols:
         asked_by = f" (of the preset {preset.name!r}: --protocol overrides it)" if preset and preset.protocol else ""
         raise UserError(f"{task.name} has no protocol {protocol!r}{asked_by}; it has {', '.join(task.protocols)}")

@@ -67,6 +67,7 @@ def shown_board(board: Board, console: Console) -> Iterator[RenderableType]:
     below += list(_legend(board, layout))
     if left_out:
         below.append(f"no room for {', '.join(left_out)}: --long shows all, a wider terminal more")
+    yield ""
     for line in below:
         yield _text(line, "dim")
 
