@@ -175,6 +175,9 @@ def named_model(name: str, arguments: Mapping[str, Any]) -> tuple[str, str, dict
     keep_arguments_secret(given)
     if not _is_checkpoint(name):
         check_adapter(name)
+        path = str(given.get("pretrained") or "")
+        if path.startswith(("/", "~", ".")) and not Path(path).expanduser().exists():
+            raise UserError(f"no checkpoint folder at {path}")
         return name, name, given
     if "pretrained" in given:
         raise UserError(f"{name} is a checkpoint itself: leave out pretrained={given['pretrained']}")

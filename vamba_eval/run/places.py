@@ -5,6 +5,8 @@ The only place that asks which.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,10 @@ class Places:
         """Start what the run is spread out on, if it is. Raises UserError for models that cannot work there."""
         if not self._layout.on_ray:
             return
+        ray = sys.modules.get("ray")
+        elsewhere = self._layout.address or os.environ.get("RAY_ADDRESS") or (ray and ray.is_initialized())
+        if self._layout.gpus and not elsewhere and not machine.gpu_driver():
+            raise UserError("this machine has no GPU: --replicas N runs N replicas of each model without one")
         try:
             from vamba_eval.run.on_ray.cluster import Cluster
         except ModuleNotFoundError as error:

@@ -182,6 +182,8 @@ def compare(run_a: str, run_b: str, *, protocol: str | None = None) -> list[Comp
             for run, runs in ((run_a, runs_a), (run_b, runs_b))
         ]
         raise UserError(f"nothing to compare: {'; '.join(held)}. Name the models: compare {run_a}:MODEL {run_b}:MODEL")
+    if all(a.model == b.model and a.folder.resolve() == b.folder.resolve() for a, b in pairs):
+        raise UserError(f"{run_a} and {run_b} are the same run of {pairs[0][0].model}: name two (FOLDER:MODEL)")
     return [_compared(a, b) for a, b in pairs]
 
 
@@ -207,8 +209,6 @@ def _pairs(runs_a: Sequence[ScoredRun], runs_b: Sequence[ScoredRun]) -> Iterator
 
 def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
     notes = []
-    if a.model == b.model and a.folder.resolve() == b.folder.resolve():
-        notes.append(f"A and B are the same run of {a.model}: it is compared with itself, so nothing can differ")
     questions_a, questions_b = _by_question(a), _by_question(b)
     both = questions_a.keys() & questions_b.keys()
     for name, own in (("A", questions_a), ("B", questions_b)):
