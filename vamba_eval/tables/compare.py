@@ -182,7 +182,7 @@ def compare(run_a: str, run_b: str, *, protocol: str | None = None) -> list[Comp
             for run, runs in ((run_a, runs_a), (run_b, runs_b))
         ]
         raise UserError(f"nothing to compare: {'; '.join(held)}. Name the models: compare {run_a}:MODEL {run_b}:MODEL")
-    return [_compared(a, b) for a, b in pairs]
+    return [compare_runs(a, b) for a, b in pairs]
 
 
 def _chosen(argument: str, protocol: str | None) -> list[ScoredRun]:
@@ -205,7 +205,8 @@ def _pairs(runs_a: Sequence[ScoredRun], runs_b: Sequence[ScoredRun]) -> Iterator
         yield from same
 
 
-def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
+def compare_runs(a: ScoredRun, b: ScoredRun) -> Comparison:
+    """Two runs of one benchmark, on the questions that both answered."""
     notes = []
     if a.model == b.model and a.folder.resolve() == b.folder.resolve():
         notes.append(f"A and B are the same run of {a.model}: it is compared with itself, so nothing can differ")
