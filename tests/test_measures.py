@@ -33,7 +33,8 @@ from vamba_eval.contracts import (
     Video,
     mean,
 )
-from vamba_eval.report.page import STATES, write_report
+from vamba_eval.report.content import STATES
+from vamba_eval.report.page import write_report
 from vamba_eval.score.judge import grade_runs, judge_endpoint
 from vamba_eval.score.letters import extract_vamba, score_choice
 from vamba_eval.score.scored import expected_of_guesses, scored_runs, verdict_of

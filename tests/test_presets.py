@@ -211,7 +211,7 @@ def test_a_run_goes_on_without_the_preset_where_the_values_are_the_same(cli: Cli
     asked = len(Careful.asked)
     status, _, err = cli(*command, *by_hand, "--max-new-tokens", 4096)
     assert status == 0 and len(Careful.asked) == asked, err
-    status, _, err = cli(*command, "--preset", "internvl3", "--num-frames", 32)
+    status, _, err = cli(*command, "--preset", "internvl3", "--num-frames", 32, "--name", "folder")
     assert status == 2 and "num_frames: 64 there, 32 now" in err
     status, _, err = cli(*command, "--name", "plain")
     assert status == 0 and "presets" not in read_info(tmp_path / "out" / "plain"), err

@@ -313,6 +313,155 @@ def test_the_table_is_the_leaderboards_and_sorts_and_filters(open_page: Open, pa
     assert [cells[0].split()[-1].lstrip("■") for cells in table()] == ["beta"]
 
 
+def _matrix(browser: Browser) -> list[list[str]]:
+    """Model, then the scores."""
+    rows = browser.all("#matrix tbody tr")
+    return [
+        [row.find_element("css selector", "th").text.lstrip("●■▲ ")]
+        + [cell.text for cell in row.find_elements("css selector", ".value")]
+        for row in rows
+    ]
+
+
+@needs_chromium
+def test_the_board_comes_first_and_sorts_by_every_column(open_page: Open, page: Path, runs: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser = open_page(page)
+    board = Leaderboard.from_runs([runs]).board()
+    assert browser.texts("#matrix thead th") == ["Rank", "Model", "Frames", "Average", *board.titles]
+    expected = []
+    for row in board.rows:
+        scores = [f"{100 * row.results[title].summary.headline[1].value:.1f}" for title in board.titles]
+        expected.append([row.name, f"{100 * row.average.value:.1f}" if row.average else "–", *scores])
+    assert _matrix(browser) == expected
+    first = [cell[0] for cell in sorted(((title, place) for place, title in board.best), key=lambda c: c[0])]
+    best = browser.js(
+        "return [...document.querySelectorAll('#matrix .best')].map(c => c.dataset.title + c.parentElement.rowIndex)"
+    )
+    assert first and sorted(best) == sorted(f"{title}{place + 1}" for place, title in board.best)
+    assert browser.one("#matrix").rect["y"] < browser.one("#figures").rect["y"]
+    widths = browser.js("return [...document.querySelectorAll('#matrix .bar i')].map(i => parseFloat(i.style.width))")
+    assert widths[1] == pytest.approx(100 * board.rows[0].results[board.titles[0]].summary.headline[1].value, abs=0.01)
+    for column in range(1, 4 + len(board.titles)):
+        head = browser.one(f"#matrix thead th:nth-child({column + 1}) button")
+        order = {}
+        for _ in range(2):
+            browser.js("arguments[0].focus()", head)
+            browser.press(Keys.ENTER)
+            way = browser.one(f"#matrix thead th:nth-child({column + 1})").get_attribute("aria-sort")
+            order[way] = [row[0 if column == 1 else column - 2] for row in _matrix(browser)]
+        if column != 2:  # of frames all have one number
+            key = str if column == 1 else lambda text: -1.0 if text == "–" else float(text)
+            known = {way: [text for text in texts if text != "–"] for way, texts in order.items()}
+            assert known["ascending"] == sorted(known["ascending"], key=key) == known["descending"][::-1]
+
+
+@needs_chromium
+def test_two_models_are_compared_as_compare_does(open_page: Open, page: Path, runs: Path) -> None:
+    from vamba_eval.tables.compare import compare
+
+    browser = open_page(page)
+    (expected,) = compare(f"{runs / 'videomme'}:gamma", f"{runs / 'videomme'}:alpha")
+    browser.choose("#pair-task", str([load_task("mlvu").catalogue.title, expected.title].index(expected.title)))
+    browser.choose("#pair-b", "0")
+    browser.choose("#pair-a", "2")
+    headline = expected.differences[0]
+    assert headline.low is not None and headline.high is not None and headline.p is not None
+
+    def signed(value: float) -> str:
+        return f"{100 * value:+.1f}".replace("-", "−")
+
+    says = browser.one("#pair-says").text
+    interval = f"[{signed(headline.low)}, {signed(headline.high)}]"
+    assert says.startswith(f"B − A: {signed(headline.difference)} {interval}")
+    assert f"p = {headline.p:.3f}" in says and f"{headline.num_questions} questions" in says
+    assert len(browser.all("#pair-details tbody tr")) == len(expected.differences)
+    alone = {
+        side: {f"videomme/{flip.question}" for flip in expected.flips if sign * (flip.score_a - flip.score_b) > 0}
+        for side, sign in (("a", 1), ("b", -1))
+    }
+    for side, keys in alone.items():
+        browser.click(f"#pair-{side}-alone")
+        assert keys and browser.shown_questions() == keys
+        assert browser.one(f"#pair-{side}-alone b").text == str(len(keys))
+    browser.click("#pair-swap")
+    assert browser.shown_questions() == alone["b"] and signed(-headline.difference) in browser.one("#pair-says").text
+    assert browser.one("#pair-a-alone").get_attribute("aria-pressed") == "true"
+    browser.wait(lambda: "pair=0%2C2%2C1%2Ca" in browser.driver.current_url, "the address")
+    again = open_page(page, "#pair=0,2,1,a")
+    assert again.shown_questions() == alone["b"]
+    again.click("#filter-reset")
+    assert len(again.shown_questions()) == 132
+    nonsense = open_page(page, "#pair=0,0,9,a")
+    assert len(nonsense.shown_questions()) == 132
+    nonsense.choose("#pair-b", "0")
+    assert "two different models" in nonsense.one("#pair-says").text
+    assert not nonsense.one("#pair-a-alone").is_enabled()
+
+
+def test_pairs_beyond_the_bound_are_said_to_be_missing(tmp_path: Path) -> None:
+    models = [f"{letter}-model" for letter in "abcdefghijklm"]
+    run = invent_run(tmp_path / "run", "videomme", invented_videos(tmp_path / "data", 3), models, pictures=False)
+    page = write_report([run], tmp_path / "page.html").path.read_text()
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert len(data["pairs"]) == 12 * 11 / 2
+    assert "pairs of the 12 models of the best scores alone, of 13" in page
+
+
+@needs_chromium
+def test_questions_are_sorted_by_difficulty(open_page: Open, page: Path, runs: Path) -> None:
+    browser = open_page(page)
+    right = {key: sum(one[0] == "right" for one in own.values()) for key, own in _states(runs).items()}
+    order = "return shownQuestions.map(q => q.key)"
+    given = browser.js(order)
+    browser.click("#sort-difficulty")
+    hardest = browser.js(order)
+    assert sorted(hardest) == sorted(given) and [right[key] for key in hardest] == sorted(right.values())
+    assert browser.one("#question-list .row .share").text == f"{right[hardest[0]]}/3"
+    browser.wait(lambda: "order=hardest" in browser.driver.current_url, "the address")
+    browser.press("\ue007")  # Enter, on the head that still has the focus
+    assert [right[key] for key in browser.js(order)] == sorted(right.values(), reverse=True)
+    browser.click("#sort-given")
+    assert browser.js(order) == given
+    assert open_page(page, "#order=hardest").js(order) == hardest
+
+
+@needs_chromium
+def test_groups_are_a_table_of_all_models(open_page: Open, page: Path, runs: Path) -> None:
+    browser = open_page(page)
+    title = load_task("videomme").catalogue.title
+    browser.choose("#plot-task", "1")
+    browser.choose("#figure-breakdown select", "task_type")
+    results = [result for result in Leaderboard.from_runs([runs]).results if result.title == title]
+    members = {result.model: result.summary.breakdowns["task_type"] for result in results}
+    values = sorted(members["alpha"])
+    heads = browser.texts("#figure-breakdown thead th")
+    assert [head.startswith(value) for head, value in zip(heads[1:], values, strict=True)] == [True] * len(values)
+    for model, row in zip(MODELS, browser.all("#figure-breakdown tbody tr"), strict=True):
+        cells = [cell.text.split()[0] for cell in row.find_elements("css selector", "td")]
+        assert model in row.text and cells == [f"{100 * members[model][value].value:.1f}" for value in values]
+
+
+def test_facts_of_all_are_said_once_and_grave_notes_are_open(tmp_path: Path) -> None:
+    videos = invented_videos(tmp_path / "data", 6)
+    for frames, gpu in ((8, "NVIDIA A100"), (64, "NVIDIA H100")):
+        folder = tmp_path / "runs" / str(frames)
+        models = ["alpha", "zeta"] if frames == 8 else ["vamba"]
+        respond = lambda model, question, chance: (chance.choice("ABCD"), None)  # noqa: E731
+        invent_run(folder, "videomme", videos, models, num_frames=frames, gpu=gpu, pictures=False, respond=respond)
+    page = write_report([tmp_path / "runs"], tmp_path / "page.html", published=True).path.read_text()
+    facts = page[page.index('<section id="facts"') : page.index('<section id="costs"')]
+    assert "<dt>Protocol</dt><dd>vamba</dd>" in facts and "<dt>Hardware</dt>" not in facts
+    assert "<td>1 x NVIDIA A100</td>" in facts and "<td>1 x NVIDIA H100</td>" in facts
+    grave = page[page.index('id="grave"') : page.index("Notes (")]
+    assert "AT CHANCE: " in grave and "Accuracies in %" not in grave
+    reported = re.search(r"reported (\d+\.\d) \(Vamba 10B\)", page)
+    published = [r for r in Leaderboard.from_runs([tmp_path / "runs"], published=True).results if r.source]
+    (ours,) = [result for result in published if result.model == "Vamba 10B"]
+    assert reported is not None and reported[1] == f"{100 * ours.summary.headline[1].value:.1f}"
+
+
 @needs_chromium
 def test_plots_hold_the_leaderboards_numbers(open_page: Open, page: Path, runs: Path) -> None:
     browser = open_page(page)
@@ -336,15 +485,18 @@ def test_plots_hold_the_leaderboards_numbers(open_page: Open, page: Path, runs: 
     for title, results in by_title.items():
         if title != next(iter(by_title)):
             browser.choose("#plot-task", str(list(by_title).index(title)))
-            browser.wait(lambda title=title: title in browser.one("#figure-memory h3").text, title)
-        for figure, field in (("latency", "first_answer_s"), ("memory", "peak_memory_bytes")):
-            traces = {trace["name"]: trace for trace in browser.plot(figure)}
-            scale = 1 if figure == "latency" else 1 << 30
+            browser.wait(lambda title=title: title in browser.one("#figure-cost h3").text, title)
+        for axis, field in (("latency", "first_answer_s"), ("peak", "peak_memory_bytes")):
+            browser.choose("#plot-axis", axis)
+            scale = 1 if axis == "latency" else 1 << 30
+            expected_x = [pytest.approx(results[MODELS[0]].row()[field] / scale)]
+            browser.wait(lambda x=expected_x: {t["name"]: t for t in browser.plot("cost")}[MODELS[0]]["x"] == x, axis)
+            traces = {trace["name"]: trace for trace in browser.plot("cost")}
             for model in MODELS:
                 assert traces[model]["y"] == [pytest.approx(100 * results[model].summary.headline[1].value)]
                 assert traces[model]["x"] == [pytest.approx(results[model].row()[field] / scale)]
             unbeaten = {result.model for result in board.frontier() if result.title == title}
-            if figure == "memory":  # of the models that answered everything, each needs more than the one before
+            if axis == "peak":  # of the models that answered everything, each needs more than the one before
                 unbeaten, best = set(), 0.0
                 for model in MODELS:
                     score = results[model].summary.headline[1].value
@@ -353,11 +505,7 @@ def test_plots_hold_the_leaderboards_numbers(open_page: Open, page: Path, runs: 
             outlined = {model for model in MODELS if traces[model]["marker"]["line"]["width"] == [2]}
             assert outlined == unbeaten and 0 < len(unbeaten) < 3
 
-    browser.choose("#figure-breakdown select", "task_type")
-    browser.wait(lambda: len(browser.plot("breakdown")[0]["x"]) == 2, "the other group")
-    for trace in browser.plot("breakdown"):
-        members = by_title[load_task("videomme").catalogue.title][trace["name"]].summary.breakdowns["task_type"]
-        assert trace["x"] == [pytest.approx(100 * members[value].value) for value in sorted(members)]
+    assert browser.texts("#plot-axis option") == ["latency", "memory"], "no price is known"
     assert not browser.one("#figure-frames").is_displayed(), "one number of frames is no ladder"
 
 
@@ -565,12 +713,11 @@ def test_names_are_never_markup(open_page: Open, tmp_path: Path) -> None:
     ]
     run = invent_run(tmp_path / "run", "videomme", videos, ["alpha", "beta"], gpu=HOSTILE)
     browser = open_page(write_report([run], tmp_path / "page.html", title=HOSTILE).path)
-    browser.plot("breakdown")
-    browser.plot("latency")
+    browser.plot("cost")
     assert browser.js("return window.owned === undefined && document.images.length === 0")
     assert browser.one("h1").text == HOSTILE and HOSTILE in browser.texts("#question .question-text")
-    tick = browser.js("return document.querySelector('#figure-breakdown .ytick').textContent")
-    assert "".join(tick.split()) == "".join(HOSTILE.split()), "shown as it is, over some lines"
+    head = browser.js("return document.querySelector('#figure-breakdown thead th:nth-child(2)').firstChild.textContent")
+    assert head == HOSTILE, "shown as it is"
 
 
 @needs_chromium
@@ -609,7 +756,7 @@ def test_it_is_used_by_keyboard(open_page: Open, page: Path) -> None:
     question = lambda: browser.one("#question h3").text  # noqa: E731
     first = question()
     focus = []
-    for _ in range(60):
+    for _ in range(100):
         browser.press(Keys.TAB)
         focus.append(browser.js("return document.activeElement.id || document.activeElement.textContent.trim()"))
         visible = browser.js("return getComputedStyle(document.activeElement).outlineStyle")
@@ -699,9 +846,13 @@ def test_a_phone_scrolls_in_one_direction(open_page: Open, page: Path) -> None:
     metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser = Browser(browser.driver, page)
-    for name in ("by-benchmark", "latency", "memory", "breakdown"):
+    for name in ("by-benchmark", "cost"):
         browser.plot(name)
     assert browser.js("return [innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    for row in browser.all("#matrix tbody tr"):
+        values = [value for value in row.find_elements("css selector", ".value") if value.is_displayed()]
+        assert values and all(re.fullmatch(r"\d+\.\d", value.text) for value in values)
+        assert all(value.rect["x"] + value.rect["width"] <= 360 for value in values)
     wide = browser.js(
         "return [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > 361"
         " && !e.closest('.scroll, pre, .main-svg')).map(e => e.outerHTML.slice(0, 80))"
@@ -721,7 +872,7 @@ def test_nothing_is_asked_of_any_network(open_page: Open, page: Path) -> None:
     browser = open_page(page)
     browser.driver.get_log("performance")
     browser = open_page(page)
-    for name in ("by-benchmark", "latency", "memory", "breakdown"):
+    for name in ("by-benchmark", "cost"):
         browser.plot(name)
     browser.click("#filters [data-state=wrong]")
     browser.click("#next")

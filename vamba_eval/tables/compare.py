@@ -184,7 +184,7 @@ def compare(run_a: str, run_b: str, *, protocol: str | None = None) -> list[Comp
         raise UserError(f"nothing to compare: {'; '.join(held)}. Name the models: compare {run_a}:MODEL {run_b}:MODEL")
     if all(a.model == b.model and a.folder.resolve() == b.folder.resolve() for a, b in pairs):
         raise UserError(f"{run_a} and {run_b} are the same run of {pairs[0][0].model}: name two (FOLDER:MODEL)")
-    return [_compared(a, b) for a, b in pairs]
+    return [compare_runs(a, b) for a, b in pairs]
 
 
 def _chosen(argument: str, protocol: str | None) -> list[ScoredRun]:
@@ -207,7 +207,8 @@ def _pairs(runs_a: Sequence[ScoredRun], runs_b: Sequence[ScoredRun]) -> Iterator
         yield from same
 
 
-def _compared(a: ScoredRun, b: ScoredRun) -> Comparison:
+def compare_runs(a: ScoredRun, b: ScoredRun) -> Comparison:
+    """Two runs of one benchmark, on the questions that both answered."""
     notes = []
     questions_a, questions_b = _by_question(a), _by_question(b)
     both = questions_a.keys() & questions_b.keys()
