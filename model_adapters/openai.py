@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from vamba_eval.completions import open_client, words_of
 from vamba_eval.contracts import Answer, BudgetSpent, Clip, GenerationSettings, Seen, ServedModel, UserError
 from vamba_eval.endpoint import needs_key, shown_url
+from vamba_eval.machine import how_to_install
 from vamba_eval.secrets import keep_secret, without_secrets
 
 from . import _pictures
@@ -70,7 +71,7 @@ class OpenAIEndpoint(ServedModel):
         try:
             import openai
         except ImportError:
-            raise UserError("asking an endpoint needs a library: pip install 'vamba-eval[openai]'") from None
+            raise UserError(f"asking an endpoint needs a library: {how_to_install('openai')}") from None
         self._openai = openai
         if not model:
             raise UserError("which model? give its name at the endpoint, as --model-args openai:model=NAME,url=URL")

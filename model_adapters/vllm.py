@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, Seen, ServedModel, UserError, first_line
+from vamba_eval.machine import how_to_install
 
 from . import _engine, _frames, _transformers
 from ._chat import _MARK, Chat, pixels
@@ -385,7 +386,7 @@ def _installed() -> str:
     except ImportError as error:
         missing = error.name == "vllm"
         reason = "" if missing else f" (it cannot be imported: {first_line(error)})"
-        raise UserError(f"this model needs vLLM{reason}: pip install 'vamba-eval[vllm]'") from None
+        raise UserError(f"this model needs vLLM{reason}: {how_to_install('vllm')}") from None
     return str(vllm.__version__)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from vamba_eval.machine import how_to_install
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 CONTAINER = (ROOT / "Containerfile").read_text(encoding="utf-8")
@@ -62,3 +64,9 @@ def test_what_the_containerfile_copies_and_installs_is_there() -> None:
     assert all(f"| `{extra}`" in PAGE for extra in extras.split(","))
     for line in re.findall(r"^RUN ((?:.*\\\n)*.*)$", CONTAINER, re.MULTILINE):
         run("sh", "-n", "-c", line, cwd=ROOT)
+
+
+def test_messages_name_what_an_extra_needs() -> None:
+    """Not this package, which may be on no index."""
+    assert how_to_install("ray") == "pip install 'ray>=2.59'"
+    assert how_to_install("wandb").startswith("pip install 'wandb>=")

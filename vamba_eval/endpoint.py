@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from vamba_eval.completions import completion_in, moved_to, open_client, words_of
 from vamba_eval.contracts import UserError
+from vamba_eval.machine import how_to_install
 from vamba_eval.plain import valid
 from vamba_eval.secrets import keep_secret, without_secrets
 
@@ -98,7 +99,7 @@ class Endpoint:
         try:
             import openai
         except ImportError:
-            raise UserError(f"asking {role} needs a library: pip install openai") from None
+            raise UserError(f"asking {role} needs a library: {how_to_install('openai')}") from None
         self._openai = openai
         self._role, self._option = role, option.format
         url = url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,14 @@ def nvml_begins() -> bool:
     except Exception:  # no driver here, or one without NVML
         return False
     return True
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what an extra of this package needs: its requirements themselves, since the package may
+    be on no index, and its folder anywhere."""
+    wanted = [text.partition(";") for text in requires("vamba-eval") or ()]
+    names = [name.strip() for name, _, marker in wanted if re.search(rf"extra == ['\"]{extra}['\"]", marker)]
+    return f"pip install {' '.join(repr(name) for name in names)}"
 
 
 def gpu_driver() -> dict[str, Any]:

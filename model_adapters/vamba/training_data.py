@@ -31,6 +31,7 @@ from PIL import Image
 from vamba_eval import registry
 from vamba_eval.contracts import Clip, FrameSampling, UserError, VideoError, first_line
 from vamba_eval.files import path_inside
+from vamba_eval.machine import how_to_install
 from vamba_eval.video.read import read_clip
 
 # Asked of an image that has a caption; one is drawn for each.
@@ -424,4 +425,4 @@ def _function(text: str, folder: Path) -> Callable[..., Any]:
 
 def _need(package: str) -> None:
     if package not in sys.modules and importlib.util.find_spec(package) is None:
-        raise UserError(f'training needs the package {package}: pip install "vamba-eval[train]"')
+        raise UserError(f"training needs the package {package}: {how_to_install('train')}")

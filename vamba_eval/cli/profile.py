@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vamba_eval.cli import arguments
 from vamba_eval.cli.arguments import Verbs, add_verb
 from vamba_eval.contracts import UserError
+from vamba_eval.machine import how_to_install
 
 if TYPE_CHECKING:
     from vamba_eval.profile.sweep import ModelSpec
@@ -107,7 +108,7 @@ def _profile(args: Namespace) -> int:
     print(paths[0].read_text(encoding="utf-8"))
     print("Written:", *(f"  {path}" for path in paths), sep="\n")
     if not any(path.suffix == ".svg" for path in paths):
-        print('- no plots: they need matplotlib (pip install "vamba-eval[plots]")')
+        print(f"- no plots: they need matplotlib ({how_to_install('plots')})")
     failed = [row for row in sweep.read_points(args.output) if row["outcome"] in sweep.FAILURES]
     return 1 if failed else 0
 

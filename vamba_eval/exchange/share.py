@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import UserError, first_line
+from vamba_eval.machine import how_to_install
 from vamba_eval.secrets import holds_secret, without_named, without_secrets
 from vamba_eval.store.runs import read_info
 
@@ -30,7 +31,7 @@ def to_wandb(board: Leaderboard, folder: Path, project: str) -> str:
     try:
         import wandb
     except ImportError as error:
-        raise UserError("logging to Weights & Biases needs its library: pip install wandb") from error
+        raise UserError(f"logging to Weights & Biases needs its library: {how_to_install('wandb')}") from error
     _check_files(folder)
     entity, _, name = project.rpartition("/")
     try:

@@ -78,14 +78,11 @@ def write_report(
     protocol, published, judge  as for ``Leaderboard.from_runs``
     max_thumbnails              clips whose frames are shown; further ones go without
 
-    Raises UserError where there is no run or no answer, where ``output`` cannot be written, and where Plotly or Jinja2
-    is not installed.
+    Raises UserError where there is no run or no answer, and where ``output`` cannot be written.
     """
-    try:
-        import jinja2
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise UserError(f"reports need Plotly and Jinja2 ({error}): pip install 'vamba-eval[report]'") from error
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
     paths, output = list(paths), Path(output)
     board, runs = Leaderboard.with_runs(score_runs(paths, protocol, judge), published=published)
     if not board.results:

@@ -55,7 +55,7 @@ class Places:
         except ModuleNotFoundError as error:
             if error.name != "ray":
                 raise
-            raise UserError("several GPUs or machines need Ray: pip install 'vamba-eval[ray]'") from error
+            raise UserError(f"several GPUs or machines need Ray: {machine.how_to_install('ray')}") from error
         if built := [model for model in models if isinstance(model, ModelAdapter)]:
             raise UserError(
                 f"the model {built[0].name!r} is built already, so it has no replicas: give its name and model_args"
