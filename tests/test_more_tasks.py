@@ -511,7 +511,7 @@ def test_default_frames(name: str, sampling: FrameSampling) -> None:
 
 
 def test_the_papers_figures_stand_in_one_row(cli: Cli) -> None:
-    status, out, _ = cli("leaderboard", "--published")
+    status, out, _ = cli("leaderboard", "--published", "--format", "markdown")
     assert status == 0
     header, _, *rows = [line for line in out.splitlines() if line.startswith("|")]
     columns = [cell.strip() for cell in header.split("|")]

@@ -104,7 +104,7 @@ def test_it_is_run_if_it_is_named(verb: str, theirs: Path, marker: Path, cli: Cl
     _, out, err = opened(cli, verb, theirs, "--task-code", reviewed)
     assert marker.exists() and "--task-code" not in err
     if verb == "leaderboard":
-        assert "| constant" in out and "50.0" in out and "(stored)" not in out
+        assert "\nconstant" in out and "50.0" in out and "(stored)" not in out
 
 
 def test_comparing_runs_nothing_either(theirs: Path, marker: Path, cli: Cli) -> None:
@@ -116,7 +116,7 @@ def test_comparing_runs_nothing_either(theirs: Path, marker: Path, cli: Cli) -> 
 def test_their_own_table_is_shown_in_its_place(theirs: Path, marker: Path, cli: Cli) -> None:
     status, out, err = cli("leaderboard", theirs)
     assert status == 1, err
-    assert "| constant (stored)" in out and "not scored here" in out and "50.0" in out and "LEFT OUT" in out
+    assert "\nconstant (stored)" in out and "not scored here" in out and "50.0" in out and "LEFT OUT" in out
     (row,) = Leaderboard.from_runs([theirs]).table.to_dict("records")
     assert row["score"] == 0.5 and row["reported"] and "not scored here" in row["source"]
     (theirs / "theirs" / "leaderboard.json").write_text('[{"task": "theirs", "run": "theirs", "score": "many"}]')
@@ -206,7 +206,7 @@ def test_a_run_of_a_protocol_that_is_no_more_costs_no_other(theirs: Path, cli: C
     info["tasks"]["theirs"]["protocol"] = "gone"
     file.write_text(json.dumps(info))
     status, out, err = cli("leaderboard", theirs, "--task-code", theirs / "task_of_theirs.py")
-    assert status == 1 and "| constant " in out and "has no protocol 'gone'" in err
+    assert status == 1 and "\nconstant " in out and "has no protocol 'gone'" in err
     forget(theirs.parent / "it_ran")
     table = theirs / "theirs" / "leaderboard.json"
     (row,) = json.loads(table.read_text())

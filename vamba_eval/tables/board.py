@@ -209,6 +209,7 @@ def _caption(rows: Sequence[Row]) -> tuple[str, ...]:
     facts = [
         _one("protocol", unique(result.protocol for result in measured)),
         *unique(result.asked for result in measured if result.asked)[:1] * (len({r.asked for r in measured}) == 1),
+        *(f"graded by {judge}" for judge in unique(result.judge for result in measured if result.judge)),
         _one("frame count", unique(_frames([result]) for result in looking)),
         _one("size", unique(view.size for each in seen for view in each.every_view)),
         _one("precision", unique(each.short_precision for each in seen)),
