@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from vamba_eval import progress
+from vamba_eval.contracts import Score, ScoredRecord, mean
 from vamba_eval.progress import Display, bytes_text, duration_text
+from vamba_eval.run import progress as run_progress
+from vamba_eval.run.progress import ModelProgress
 
 
 class Terminal(io.StringIO):
@@ -54,22 +58,18 @@ def test_lines_in_a_log_file(clock: Clock) -> None:
     log = io.StringIO()
     with Display(stream=log) as display, display.bar("fetching", 10**9, of_bytes=True) as bar:
         assert not display.live
-        for _ in range(9):
-            clock.now += 10
-            bar.advance(10**8)
-    assert log.getvalue().splitlines() == [
-        "fetching: 300 MB of 1 GB, 10 MB/s, 70 s left",
-        "fetching: 600 MB of 1 GB, 10 MB/s, 40 s left",
-        "fetching: 900 MB of 1 GB, 10 MB/s, 10 s left",
-        "fetching: 900 MB of 1 GB, 10 MB/s, 10 s left",
-    ]
+        for _ in range(18):
+            clock.now += 5
+            bar.advance(5 * 10**7)
+    lines = [f"fetching: {n}00 MB of 1 GB, 10 MB/s, {duration_text(100 - 10 * n)} left" for n in range(1, 10)]
+    assert log.getvalue().splitlines() == [*lines, lines[-1]], "one every ten seconds, and the last"
 
 
 def test_short_work_leaves_no_line(clock: Clock) -> None:
     log = io.StringIO()
     with Display(stream=log) as display, display.bar("opening", 3) as bar:
         for _ in range(3):
-            clock.now += 9
+            clock.now += 3
             bar.advance()
     assert log.getvalue() == ""
 
@@ -145,3 +145,30 @@ def test_texts() -> None:
         *("0 B", "999 B", "1 KB", "1 MB", "1.5 TB", "2e+03 TB"),
     ]
     assert [duration_text(s) for s in (0.4, 89, 90, 5300, 7200)] == ["0 s", "89 s", "2 min", "88 min", "2.0 h"]
+
+
+@pytest.mark.parametrize(
+    ("width", "state"),
+    [
+        (200, "3 of 40, accuracy 66.7 [0.0, 100.0], 2 s/video, 1 failed"),
+        (100, "3 of 40, accuracy 66.7, 2 s/video, 1 failed"),
+        (80, "3 of 40, accuracy 66.7, 1 failed"),
+        (60, "3 of 40, 1 failed"),
+    ],
+)
+def test_a_narrow_terminal_keeps_the_count(monkeypatch: pytest.MonkeyPatch, width: int, state: str) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    clock = Clock()
+    monkeypatch.setattr(run_progress, "time", clock)
+    task = SimpleNamespace(measures={"accuracy": mean("correct")})
+    scored = [ScoredRecord(f"q{n}", f"v{n}", {}, Score({"correct": float(n < 2)})) for n in range(3)]
+    with Display(stream=Terminal()) as display:
+        line = ModelProgress(display, task, "task · model", 40, [], 0)  # type: ignore[arg-type]
+        for each in scored[:2]:
+            line.add(each)
+        line.add(None)
+        clock.now += 6
+        for _ in range(3):
+            line.video()
+        line._scored = scored
+        assert line._figures() == state

@@ -10,7 +10,7 @@ import time
 from threading import Lock
 from typing import Any, TextIO
 
-_LINE_EVERY_S = 30.0  # where there is no terminal
+_LINE_EVERY_S = 10.0  # where there is no terminal
 
 
 class Display:
@@ -56,6 +56,11 @@ class Display:
         """A bar whose owner says all that it shows."""
         return Row(self._rich, description, total, done, state)
 
+    @property
+    def width(self) -> int:
+        """Columns that there are for a line."""
+        return int(self._rich.console.width) if self._rich is not None else 10_000
+
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._rich is not None:
@@ -85,7 +90,7 @@ class Row:
 class Bar:
     """One piece of work; a context manager. At its end its last state stays as a line, and its bar goes.
 
-    Without a terminal there is a line every half a minute, and a last one if there was any.
+    Without a terminal there is a line every ten seconds, and a last one if there was any.
     """
 
     def __init__(

@@ -13,7 +13,8 @@ from vamba_eval.score.statistics import summarize
 from vamba_eval.tables.text import shown
 
 _EVERY_S = 0.5  # between two looks at the score on a terminal
-_LINE_EVERY_S = 30.0  # between two lines elsewhere
+_LINE_EVERY_S = 10.0  # between two lines elsewhere
+_BESIDE = 24 + 3 + 9  # columns that the bar, spaces and the time left take
 _SHARE = 0.005  # of the time that computing what is shown may take
 
 
@@ -69,24 +70,31 @@ class ModelProgress:
         self._cost_s = self._shown_at - start
 
     def _figures(self) -> str:
-        """How many responses, the headline so far, seconds a video, memory, failures."""
-        parts = [f"{self._done:,} of {self._total:,}"]
+        """How many responses, the headline so far, seconds a video, memory, failures: as many of them as there is room
+        for. The count stays, and failures do; the interval goes first."""
+        count = f"{self._done:,} of {self._total:,}"
         metrics: Mapping[str, Metric] = {}
         with suppress(Exception):  # measures may be somebody's own; tables say what is wrong with them
             metrics = summarize(self._task.measures, self._scored).metrics if self._scored else {}
+        score = interval = ""
         if metrics:
             name, metric = next(iter(metrics.items()))
-            text = f"{name} {shown(metric.value, metric.unit)}"
+            score = f"{name} {shown(metric.value, metric.unit)}"
             if metric.low is not None and metric.high is not None:
-                text += f" [{shown(metric.low, metric.unit)}, {shown(metric.high, metric.unit)}]"
-            parts.append(text)
-        if self._videos:
-            parts.append(f"{(time.monotonic() - self._begun) / self._videos:.3g} s/video")
-        if (used := _gpu_gib()) is not None:
-            parts.append(f"{used:.1f} GiB")
-        if self._failed:
-            parts.append(f"{self._failed:,} failed")
-        return ", ".join(parts)
+                interval = f" [{shown(metric.low, metric.unit)}, {shown(metric.high, metric.unit)}]"
+        pace = f"{(time.monotonic() - self._begun) / self._videos:.3g} s/video" if self._videos else ""
+        memory = "" if (used := _gpu_gib()) is None else f"{used:.1f} GiB"
+        failures = f"{self._failed:,} failed" if self._failed else ""
+        room = self._display.width - len(self._name) - _BESIDE
+        for parts in (
+            (count, score + interval, pace, memory, failures),
+            (count, score, pace, memory, failures),
+            (count, score, pace, failures),
+            (count, score, failures),
+        ):
+            if len(text := ", ".join(filter(None, parts))) <= room:
+                return text
+        return ", ".join(filter(None, (count, failures)))
 
     def _line(self) -> str:
         text = f"{self._name}: {self._figures()}"
