@@ -21,6 +21,7 @@ from videos import make_video
 from vamba_eval import Video, load_task
 from vamba_eval.cli import habits
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Question, UserError
+from vamba_eval.files import safe_label
 from vamba_eval.run.first_look import sampled
 
 TESTS = Path(__file__).parent
@@ -229,6 +230,23 @@ def test_a_run_made_otherwise_is_not_in_the_way(cli: Cli, films: Path, tmp_path:
     assert sorted(path.parent.name for path in tmp_path.rglob("run.json")) == ["folder", "folder-8-frames"]
     status, _, errors = cli(*command, "--num-frames", 8, "--name", "folder")
     assert status == 2 and "4 there, 8 now" in errors, "who names a place means it"
+
+
+def test_labels_keep_their_dots(cli: Cli, films: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--data-root", films, "--output", tmp_path, "--limit", 2, "--num-frames", 2)
+    status, out, _ = cli(*command, "--models", f"Qwen2.5-VL={TESTS / 'plugins.py'}:Careful")
+    assert status == 0 and "Qwen2.5-VL" in out
+    assert (tmp_path / "folder" / "folder.Qwen2.5-VL.jsonl").exists()
+    for label, kept in (("../x", "x"), ("a..b", "a.b"), (".", "run"), ("m.judged", "m-judged"), ("a/b.c", "a-b.c")):
+        assert safe_label(label) == kept
+
+
+def test_a_run_that_called_it_without_dots_goes_on(cli: Cli, films: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--data-root", films, "--output", tmp_path, "--limit", 2, "--num-frames", 2)
+    model = f"{TESTS / 'plugins.py'}:Careful"
+    assert cli(*command, "--models", f"Qwen2-5={model}")[0] == 0
+    status, out, errors = cli(*command, "--models", f"Qwen2.5={model}")
+    assert status == 0 and "nothing left to ask" in errors and "Qwen2-5" in out and "Qwen2.5" not in out
 
 
 # ---------------------------------------------------------------------------------------------- samples

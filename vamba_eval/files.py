@@ -153,3 +153,10 @@ def safe_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name)
     kept = (char if char in "_+=-" or unicodedata.category(char)[0] in "LMN" else "/" for char in name)
     return re.sub("/+", "-", "".join(kept)).strip("-") or "run"
+
+
+def safe_label(label: str) -> str:
+    """As ``safe_name``, with the dots within it: a model is called ``Qwen2.5-VL``. The end of no other file's name."""
+    parts = [safe_name(part) for part in label.split(".") if part.strip(". ")] or [safe_name(label)]
+    kept = ".".join(parts)
+    return kept.removesuffix(".judged") + "-judged" if kept.endswith(".judged") else kept

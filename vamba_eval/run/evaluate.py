@@ -18,7 +18,15 @@ from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
 from vamba_eval.run.check_task import check_questions, files_outside, try_a_prompt, without
-from vamba_eval.run.first_look import FirstFailures, check_there, folder_for, load_from, sampled, say_what_runs
+from vamba_eval.run.first_look import (
+    FirstFailures,
+    check_there,
+    folder_for,
+    label_there,
+    load_from,
+    sampled,
+    say_what_runs,
+)
 from vamba_eval.run.frame_sets import check_alone, frame_sets_from
 from vamba_eval.run.places import Places
 from vamba_eval.run.plan import (
@@ -189,6 +197,7 @@ def evaluate(
     folder = folder_for(output, name, jobs, split)
     say_what_runs(Display(enabled=progress), jobs, shown_of, labelled, folder, ladder)
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
+    labelled = [(label_there(folders, label), source, arguments) for label, source, arguments in labelled]
     with ExitStack() as stack:
         layout = Layout(gpus, gpus_per_model, replicas, ray_address)
         places = stack.enter_context(Places(layout, reading, accept_environment=accept_environment))

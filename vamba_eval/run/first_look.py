@@ -11,6 +11,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,16 @@ def folder_for(output: str | Path, name: str | None, jobs: Sequence[Job], split:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return base
     return base.with_name(safe_name("-".join([base.name, *dict.fromkeys(differing)]))) if differing else base
+
+
+def label_there(folders: Sequence[Path], label: str) -> str:
+    """``label``, or how a run that is there calls it: earlier versions had no dots in labels."""
+    for folder in folders:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            known = json.loads((folder / "run.json").read_text(encoding="utf-8"))["models"]
+            if label not in known and safe_name(label) in known:
+                return safe_name(label)
+    return label
 
 
 def _differs(made: Mapping[str, Any], job: Job, split: str | None) -> list[str]:

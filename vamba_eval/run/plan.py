@@ -24,7 +24,7 @@ from vamba_eval.contracts import (
     UserError,
     Video,
 )
-from vamba_eval.files import safe_name
+from vamba_eval.files import safe_label, safe_name
 from vamba_eval.presets import Preset
 from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
@@ -308,16 +308,16 @@ def labelled_models(
     if len(set(labels)) != len(labels):
         raise UserError("two models have the same label: tell them apart with label=name")
     check_told_apart("models", labels, "tell them apart with label=name")
-    return [(safe_name(label), source, arguments) for label, source, arguments in labelled]
+    return [(safe_label(label), source, arguments) for label, source, arguments in labelled]
 
 
 def check_told_apart(what: str, names: Sequence[str], advice: str) -> None:
     """Raise UserError where two names are one in the names of files."""
     by_file: dict[str, str] = {}
     for name in names:
-        if (other := by_file.setdefault(safe_name(name), name)) != name:
+        if (other := by_file.setdefault(safe_label(name), name)) != name:
             raise UserError(
-                f"the {what} {other!r} and {name!r} would both be called {safe_name(name)!r} in the names of files: "
+                f"the {what} {other!r} and {name!r} would both be called {safe_label(name)!r} in the names of files: "
                 f"{advice}"
             )
 

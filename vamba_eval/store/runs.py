@@ -7,7 +7,6 @@ cannot take records made in another way. Knows nothing of scoring.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import re
@@ -172,8 +171,9 @@ class Run:
 
     def _has_records_of(self, kind: str, name: str) -> bool:
         """Whether anything was asked: a command that ended before, for a mistake in it, stands in nobody's way."""
-        pattern = f"{glob.escape(name)}.*.jsonl" if kind == "tasks" else f"*.{glob.escape(name)}.jsonl"
-        return any(file.stat().st_size for file in self.folder.glob(pattern))
+        files = [file for file in self.folder.glob("*.*.jsonl") if file.stat().st_size]
+        parts = [file.name.removesuffix(".jsonl").partition(".") for file in files]  # a task's name has no dots
+        return any(name == (task if kind == "tasks" else model) for task, _, model in parts)
 
     def _new_info(self) -> dict[str, Any]:
         """Of a run that begins; or that has lost its run.json, and with it what its answers' environments were."""
