@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from vamba_eval import progress
 from vamba_eval.contracts import Score, ScoredRecord, mean
 from vamba_eval.progress import Display, bytes_text, duration_text
 from vamba_eval.run import progress as run_progress
-from vamba_eval.run.progress import ModelProgress
+from vamba_eval.run.progress import ModelProgress, Pace
 
 
 class Terminal(io.StringIO):
@@ -172,3 +173,26 @@ def test_a_narrow_terminal_keeps_the_count(monkeypatch: pytest.MonkeyPatch, widt
             line.video()
         line._scored = scored
         assert line._figures() == state
+
+
+@pytest.mark.parametrize("order", ["shuffled", "shortest first", "longest first", "unknown lengths"])
+def test_the_time_left_is_right_after_a_tenth(monkeypatch: pytest.MonkeyPatch, order: str) -> None:
+    """Of videos of 10 s to an hour, each of which takes half a second, 3 ms a second of it, and what chance adds; the
+    first one a minute more. Where the first tenth are all short, it can only be guessed what length costs."""
+    clock = Clock()
+    monkeypatch.setattr(run_progress, "time", clock)
+    dice = random.Random(0)
+    lengths = {f"v{n}": 10 * 360 ** dice.random() for n in range(300)}
+    if order.endswith("first"):
+        lengths = dict(sorted(lengths.items(), key=lambda item: item[1], reverse=order.startswith("longest")))
+    costs = {name: (0.5 + 0.003 * length) * dice.uniform(0.8, 1.2) for name, length in lengths.items()}
+    pace = Pace(dict.fromkeys(lengths) if order == "unknown lengths" else lengths)
+    assert pace.left_s() is None
+    for number, (name, cost) in enumerate(costs.items()):
+        clock.now += cost + 60 * (number == 0)
+        pace.done(name)
+        if number + 1 in (30, 150):
+            true = sum(list(costs.values())[number + 1 :])
+            guessed = {"unknown lengths": 0.35, "shortest first": 1.0 if number < 100 else 0.2}
+            assert pace.left_s() == pytest.approx(true, rel=guessed.get(order, 0.2))
+    assert pace.left_s() == pytest.approx(0, abs=1e-6)

@@ -31,13 +31,21 @@ class Display:
     def __enter__(self) -> Display:
         if self.live:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+            from rich.text import Text
+
+            class TimeLeft(TimeRemainingColumn):
+                """What a row says of it itself, else by its speed so far."""
+
+                def render(self, task: Task) -> Text:
+                    said = task.fields.get("left")
+                    return Text(said, style="progress.remaining") if said else super().render(task)
 
             self._rich = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[state]}", markup=False),
-                TimeRemainingColumn(compact=True),
+                TimeLeft(compact=True),
                 console=Console(file=self._stream),
                 refresh_per_second=4,
             )
@@ -76,9 +84,10 @@ class Row:
         self._rich = rich
         self._row = None if rich is None else rich.add_task(description, total=total, completed=done, state=state)
 
-    def show(self, state: str, done: int, total: int | None = None) -> None:
+    def show(self, state: str, done: int, total: int | None = None, left: str = "") -> None:
         if self._rich is not None:
-            self._rich.update(self._row, completed=done, state=state, **({} if total is None else {"total": total}))
+            known = {} if total is None else {"total": total}
+            self._rich.update(self._row, completed=done, state=state, left=left, **known)
 
     def close(self) -> None:
         """The bar goes."""

@@ -288,11 +288,13 @@ def _answer_all(
     if works:
         jobs = [recorder.job for recorder in recorders]
         assignment = Assignment(subject, jobs, works, recorders, answer_timeout_s)
+        last = [""] * len(lines)
         with closing(workplace.answers(assignment)) as answers:
             for number, record in answers:
                 if record is None:
-                    lines[number].video()
+                    lines[number].video(last[number])
                 else:
+                    last[number] = record.video
                     recorders[number].file.append(record)
                     lines[number].add(scores.of(recorders[number].job, record))
                     failures[number].note(record, paths.get(record.video))
@@ -316,7 +318,8 @@ def _begin_line(
     known = [record for record in recorder.known if (record.question, record.trial) in asked_for]
     name = f"{job.name} · {subject.label}" + (f" · {job.sampling.num_frames} frames" if ladder else "")
     scored = [score for record in known if (score := scores.of(job, record)) is not None]
-    return ModelProgress(display, job.task, name, len(asked_for), scored, len(known))
+    lengths = {video.id: video.duration_s for video in videos if any(recorder.open(video))}
+    return ModelProgress(display, job.task, name, len(asked_for), scored, len(known), lengths)
 
 
 class _Scores:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from statistics import fmean
 
 from vamba_eval.contracts import Metric, ScoredRecord, Task
 from vamba_eval.progress import Display, duration_text
@@ -18,13 +20,53 @@ _BESIDE = 24 + 3 + 9  # columns that the bar, spaces and the time left take
 _SHARE = 0.005  # of the time that computing what is shown may take
 
 
+class Pace:
+    """How long the rest takes: each video costs something, and each second of its length something.
+
+    ``lengths`` are those of the videos to come, in seconds, by their ids; None where nobody says.
+    """
+
+    def __init__(self, lengths: Mapping[str, float | None]) -> None:
+        known = [length for length in lengths.values() if length is not None]
+        usual = fmean(known) if known else 0.0
+        self._left = {name: usual if length is None else length for name, length in lengths.items()}
+        self._costs: list[tuple[float, float]] = []  # of each video that is done: its length, and the seconds it took
+        self._since = time.monotonic()
+
+    def done(self, video: str) -> None:
+        now = time.monotonic()
+        self._costs.append((self._left.pop(video, 0.0), now - self._since))
+        self._since = now
+
+    def left_s(self) -> float | None:
+        """Seconds; None before anything is done. The first video warms up, and counts only while it is alone."""
+        costs = self._costs[1:] or self._costs
+        if not costs:
+            return None
+        length, seconds = fmean(length for length, _ in costs), fmean(seconds for _, seconds in costs)
+        spread = math.fsum((each - length) ** 2 for each, _ in costs)
+        by_length = math.fsum((each - length) * (took - seconds) for each, took in costs) / spread if spread else 0.0
+        by_length = min(max(0.0, by_length), seconds / length if length else 0.0)
+        alone = seconds - by_length * length
+        left = len(self._left) * alone + by_length * math.fsum(self._left.values())
+        return max(0.0, left - (time.monotonic() - self._since))
+
+
 class ModelProgress:
     """One model on one benchmark: ``total`` responses, ``done`` of which are there already; ``known`` are their
-    scores."""
+    scores. ``lengths`` as for ``Pace``."""
 
     def __init__(
-        self, display: Display, task: Task, name: str, total: int, known: Iterable[ScoredRecord], done: int
+        self,
+        display: Display,
+        task: Task,
+        name: str,
+        total: int,
+        known: Iterable[ScoredRecord],
+        done: int,
+        lengths: Mapping[str, float | None] | None = None,
     ) -> None:
+        self._pace = Pace(lengths or {})
         self._display, self._task, self._name, self._total = display, task, name, total
         self._scored = list(known) if display.enabled else []
         self._begun = self._shown_at = time.monotonic()
@@ -42,9 +84,10 @@ class ModelProgress:
             self._scored.append(scored)
         self._show_if_due()
 
-    def video(self) -> None:
+    def video(self, name: str = "") -> None:
         """A video is done with."""
         self._videos += 1
+        self._pace.done(name)
 
     def finish(self, text: str) -> None:
         """The last state stays, and ``text`` behind it."""
@@ -63,7 +106,7 @@ class ModelProgress:
             return
         start = time.monotonic()
         if self._display.live:
-            self._row.show(self._figures(), self._done)
+            self._row.show(self._figures(), self._done, left=self._time_left())
         else:
             self._display.say(self._line())
         self._shown_at = time.monotonic()
@@ -98,10 +141,18 @@ class ModelProgress:
 
     def _line(self) -> str:
         text = f"{self._name}: {self._figures()}"
+        left = self._time_left()
+        return f"{text}, {left} left" if left else text
+
+    def _time_left(self) -> str:
+        """In words; by videos as soon as one is done, by responses before; "" where nothing tells."""
+        if self._done >= self._total:
+            return ""
+        left = self._pace.left_s()
         elapsed, gained = time.monotonic() - self._begun, self._done - self._before
-        if gained and self._done < self._total:
-            text += f", {duration_text(elapsed / gained * (self._total - self._done))} left"
-        return text
+        if left is None and gained:
+            left = elapsed / gained * (self._total - self._done)
+        return "" if left is None else duration_text(left)
 
 
 def _gpu_gib() -> float | None:

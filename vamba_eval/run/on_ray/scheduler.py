@@ -36,7 +36,7 @@ _PATIENCE_S = 600.0  # without any replica; a lost node may come back
 _MOST_READ_THREADS = 16  # where there are more cores than videos to read
 _STORE_SHARE = 0.5  # of the object store that clips may take; Ray needs room to move them
 _FIRST_GUESS_BYTES = 256 * 2**20  # of a clip, before one was seen: 512 frames of 480x360
-_LINE_EVERY_S = 30.0
+_LINE_EVERY_S = 10.0
 _ROWS = 16  # replicas with a row of their own on a terminal
 
 
