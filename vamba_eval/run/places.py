@@ -46,16 +46,16 @@ class Places:
         """Start what the run is spread out on, if it is. Raises UserError for models that cannot work there."""
         if not self._layout.on_ray:
             return
-        ray = sys.modules.get("ray")
-        elsewhere = self._layout.address or os.environ.get("RAY_ADDRESS") or (ray and ray.is_initialized())
-        if self._layout.gpus and not elsewhere and not machine.gpu_driver():
-            raise UserError("this machine has no GPU: --replicas N runs N replicas of each model without one")
         try:
             from vamba_eval.run.on_ray.cluster import Cluster
         except ModuleNotFoundError as error:
             if error.name != "ray":
                 raise
             raise UserError(f"several GPUs or machines need Ray: {machine.how_to_install('ray')}") from error
+        ray = sys.modules.get("ray")
+        elsewhere = self._layout.address or os.environ.get("RAY_ADDRESS") or (ray and ray.is_initialized())
+        if self._layout.gpus and not elsewhere and not machine.gpu_driver():
+            raise UserError("this machine has no GPU: --replicas N runs N replicas of each model without one")
         if built := [model for model in models if isinstance(model, ModelAdapter)]:
             raise UserError(
                 f"the model {built[0].name!r} is built already, so it has no replicas: give its name and model_args"
