@@ -18,7 +18,7 @@ from benchmark_files import longvideobench_rows, videomme_rows, write_longvideob
 from stored import latest_records
 from videos import make_video
 
-from vamba_eval import Video, load_task
+from vamba_eval import Task, Video, load_task, registry
 from vamba_eval.cli import habits
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Question, UserError
 from vamba_eval.files import safe_label
@@ -179,6 +179,16 @@ def test_names_with_spaces_between_them(cli: Cli, films: Path, tmp_path: Path) -
     assert status == 0 and "random" in out and "constant" in out, errors
     status, out, _ = cli("--tasks", "list")
     assert status == 0 and "videomme" in out and "Presets:" in out
+
+
+def test_suites_are_lists_of_tasks(cli: Cli, tmp_path: Path) -> None:
+    for name, suite in registry.suites().items():
+        assert set(suite.tasks) <= set(registry.names(Task)) and suite.summary and suite.source, name
+    expanded = registry.expanded(["synthetic", "mlvu", "suite:long", "suite:2026"])
+    assert expanded[:3] == ["synthetic", "mlvu", "videomme"] and len(expanded) == len(set(expanded)) == 14
+    status, _, errors = cli("--tasks", "suite:short", "--models", "random", "--output", tmp_path)
+    assert status == 2 and "unknown suite 'short': there are vamba-paper, long, 2026" in errors
+    assert "suite:2026" in cli("list")[1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from pathlib import Path
@@ -35,6 +35,7 @@ _NAMED: list[type[Task]] = []
 # The two kinds of plugin. Any, because type checkers refuse an abstract class as a value of type[T].
 _TASK: Any = Task
 _MODEL: Any = Model
+_SUITE = "suite:"
 _PACKAGES: dict[type, str] = {Task: "vamba_eval.tasks", Model: "vamba_eval.model_adapters"}
 _FOR_CHECKPOINTS = "transformers"  # the adapter of a checkpoint that is named in a model's place
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -64,6 +65,26 @@ def name_task_code(code: str) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Task) and not inspect.isabstract(cls)):
         raise UserError(f"{code} is no task: name a .py file, a FILE.py:CLASS or a MODULE:CLASS")
     _NAMED.append(cls)
+
+
+def suites() -> Mapping[str, Any]:
+    """Named lists of tasks, each with its ``tasks``, a ``summary`` and a ``source``."""
+    found: Mapping[str, Any] = importlib.import_module(f"{_PACKAGES[Task]}._suites").SUITES
+    return found
+
+
+def expanded(tasks: Iterable[str | Task]) -> list[str | Task]:
+    """``tasks``, with those of a suite in the place of ``suite:NAME``; each once. UserError for an unknown suite."""
+    found: list[str | Task] = []
+    for task in tasks:
+        if not isinstance(task, str) or not task.startswith(_SUITE):
+            found.append(task)
+            continue
+        name = task.removeprefix(_SUITE)
+        if name not in suites():
+            raise UserError(f"unknown suite {name!r}: there are {', '.join(suites())}")
+        found += [each for each in suites()[name].tasks if each not in found]
+    return found
 
 
 def recorded_task(source: str, name: str) -> Task:

@@ -44,7 +44,7 @@ def _add_what(parser: Parser) -> None:
         nargs="+",
         default=[_EMBEDDED],
         metavar="T,...",
-        help=f"benchmarks (default: {_EMBEDDED}); list shows all",
+        help=f"benchmarks, or suite:NAME, several (default: {_EMBEDDED}); list shows all",
     )
     add(
         "--models",
@@ -344,7 +344,7 @@ def _shown_by_default(tasks: list[str]) -> list[str]:
     """Models for a first look: one that guesses, and one that sees what the embedded benchmark shows, and no other."""
     from vamba_eval import registry
 
-    if others := [task for task in tasks if task != _EMBEDDED]:
+    if others := [str(task) for task in registry.expanded(tasks) if task != _EMBEDDED]:
         for task in others:
             registry.load_task(task)  # of one that is not there, that is to be said
         raise UserError(
@@ -392,6 +392,9 @@ def _list(args: Namespace) -> int:
         print(f"{title}:")
         for name, summary in registry.describe_all(kind).items():
             print(f"  {name:<24} {summary}")
+    print("Suites:")
+    for name, suite in registry.suites().items():
+        print(f"  {'suite:' + name:<24} {suite.summary}: {', '.join(suite.tasks)}")
     print("Presets:")
     for preset in presets.PRESETS:
         print(f"  {preset.name:<24} {preset.summary}")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vamba_eval import presets
+from vamba_eval import presets, registry
 from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
@@ -88,7 +88,8 @@ def evaluate(
 ) -> Leaderboard:
     """Ask ``models`` every question of ``tasks``, going on where an earlier call in the same place stopped.
 
-    tasks, models   names as on the command line (``label=name`` gives a model a label), or instances
+    tasks, models   names as on the command line (``suite:NAME`` is a list of tasks, ``label=name`` gives a model a
+                    label), or instances
     data_root       holds one folder a benchmark (of several roots, the first that has it); files that annotations or
                     links put outside of it are read only if ``allow_outside`` is given: else their questions fail
     output, name    the run is the folder ``output/name``; the name defaults to the tasks', with what differs behind it
@@ -134,6 +135,7 @@ def evaluate(
         raise UserError(f"the time for an answer must be a positive number of seconds, not {answer_timeout:g}")
     if not tasks or not models:
         raise UserError("name at least one task and one model")
+    tasks = registry.expanded(tasks)
     reading = reading or Reading()
     frame_sets = None
     if frames_from is not None:
