@@ -423,7 +423,7 @@ def test_a_budget_ends_the_run_and_the_same_command_goes_on(folder: Path, tmp_pa
             assert len(server.requests) == len(records_of(tmp_path)) == asked
         status, out, err = cli(*command, "--model-args", f"{arguments},budget=5")
         assert status == 0 and len(server.requests) == 12, "prices and budgets do not change the run"
-    assert "$/1,000 questions" in out and "1000" in out
+    assert "$/1,000" in out and "1,000\n" in out
 
 
 def test_failed_questions_count_for_the_budget(folder: Path, tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def _costs(board: Board, layout: _Layout) -> list[tuple[str, Callable[[Row], str
         def cell(row: Row) -> str:
             most = max(row.results.values(), key=lambda result: result.videos)
             found = value(most) if row.kind == RANKED else None
-            return "" if found is None else f"{found:.3g}"
+            return "" if found is None else f"{found:,.0f}" if found >= 1000 else f"{found:.3g}"
 
         return cell
 
