@@ -52,7 +52,9 @@ PROTOCOLS = (DOCS / "protocols.md").read_text(encoding="utf-8")
 
 # HourEval's ids tell the source's rule.
 CHOICES = [
-    name for name in registry.names(Task) if name != "houreval" and not load_task(name).needs_judge(Question("q", "?"))
+    name
+    for name in registry.names(Task)
+    if name != "houreval" and not load_task(name).needs_judge(Question("q", "?")) and not load_task(name).asks_times
 ]
 
 

@@ -39,6 +39,8 @@ class Task(ABC):
                         benchmark's files are not there then, and what is not kept is gone
     prompts_need_clip   whether ``prompt`` is given the clip, for the times of its frames
     interleaved         protocols that put text between the frames (``captions``)
+    asks_times          whether it asks when something happens: a model that is told no times of the frames it sees gets
+                        them before the prompt, in seconds
     """
 
     name: ClassVar[str]
@@ -51,6 +53,7 @@ class Task(ABC):
     kept: ClassVar[tuple[str, ...]] = ()
     prompts_need_clip: ClassVar[bool] = False
     interleaved: ClassVar[tuple[str, ...]] = ()
+    asks_times: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.defects: list[Defect] = []

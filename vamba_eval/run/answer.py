@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from vamba_eval.contracts import (
     Answer,
+    Clip,
     GenerationSettings,
     ModelAdapter,
     Prompt,
@@ -101,7 +103,7 @@ class Answerer:
         note_seen(base, session.seen)
         if not self._warm:
             base.warmup = self._warm = True
-        requests, broken = requests_of(job, loaded, open_questions, base)
+        requests, broken = requests_of(job, loaded, open_questions, base, subject)
         yield from self._noted(iter(broken))
         first = True
         for call in session.calls(requests):
@@ -192,28 +194,53 @@ def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
 
 def note_seen(base: Record, seen: Seen | None) -> None:
     if seen is not None:
+        in_prompt = (base.seen or {}).get("times_in_prompt")
         base.seen, base.video_tokens = asdict(seen), seen.video_tokens
         if seen.kept_tokens is None:  # of most models, all
             del base.seen["kept_tokens"]
+        if in_prompt:  # an answer that says what was seen knows nothing of it
+            base.seen |= {"times": True, "times_in_prompt": True}
 
 
 def requests_of(
-    job: Job, loaded: Loaded, open_questions: Sequence[OpenQuestion], base: Record
+    job: Job, loaded: Loaded, open_questions: Sequence[OpenQuestion], base: Record, subject: Subject
 ) -> tuple[list[Request], list[Record]]:
-    """What is to be put to the model, and the records of questions whose prompt cannot be made."""
+    """What is to be put to the model, and the records of questions whose prompt cannot be made.
+
+    ``base`` says what the model saw (``note_seen``), and here that it is told times.
+    """
     requests, broken = [], []
+    tell = (
+        job.task.asks_times
+        and subject.looks
+        and not subject.facts.description.get("samples_itself")  # these are not the frames that it sees
+        and loaded.clip is not None
+        and not (base.seen or {}).get("times")
+    )
+    if tell and base.seen is not None:
+        base.seen = {**base.seen, "times": True, "times_in_prompt": True}
     for one in open_questions:
         for trial in one.trials:
             asked, about = one.question, at(base, trial)
             try:
                 asked = job.put(asked, trial)
                 text = job.prompt(loaded.video, asked, loaded.clip, trial.variant)
+                text = f"{_told_times(loaded.clip)}\n{text}" if tell and loaded.clip is not None else text
             except Exception as error:
                 broken.append(record_of(job, about, asked, error=failure("making the prompt", error)))
                 continue
             prompt = Prompt(text, len(asked.options), _name_of(asked, trial))
             requests.append(Request(prompt, replace(job.generation, seed=trial.seed), (asked, trial)))
     return requests, broken
+
+
+def _told_times(clip: Clip) -> str:
+    """The times of a clip's frames in words, to a tenth of a second. Raises ValueError where nobody knows them."""
+    times = [float(each) for each in clip.timestamps_s]
+    if not all(map(math.isfinite, times)):
+        raise ValueError("it asks for times, and those of the frames are not known (extracted frames of unknown rate)")
+    listed = ", ".join(f"{each:.1f}" for each in times)
+    return f"The {len(times)} frames of the video were taken at these times, in seconds: {listed}."
 
 
 def _name_of(question: Question, trial: Trial) -> str:

@@ -201,6 +201,7 @@ class Job:
             "protocol": self.protocol,
             "sampling": {**self._frames(), **self._backend_if_another()},
             "generation": self.generation.describe(),
+            **({"times": "before the prompt, where a model is not told them"} if self.task.asks_times else {}),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
             **({} if self.task.prompts_need_clip else self._prompts(videos, unmade)),

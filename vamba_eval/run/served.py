@@ -175,7 +175,7 @@ class Served(Workplace):
         try:
             clip = shown_clip(job, loaded, subject)
             note_seen(base, None if clip is None else checked_seen(self._model.seen(clip), self.facts.name))
-            requests, broken = requests_of(job, loaded, open_questions, base)
+            requests, broken = requests_of(job, loaded, open_questions, base, subject)
         except UserError:  # of no use to any other video either
             raise
         except (Exception, SystemExit) as error:
