@@ -26,7 +26,17 @@ SUITES = {
         "this project: the benchmarks here whose videos last up to an hour or more; HourEval is made of them",
     ),
     "2026": Suite(
-        ("videomme_v2", "videommmu", "mmvu", "perceptiontest", "tempcompass", "egoschema", "motionbench", "tomato"),
+        (
+            "videomme_v2",
+            "videommmu",
+            "mmvu",
+            "perceptiontest",
+            "tempcompass",
+            "egoschema",
+            "motionbench",
+            "tomato",
+            "charades_sta",
+        ),
         "what model cards of 2025 and 2026 report besides",
         "this project: by how many of fifteen model cards and papers of 2025 and 2026 report each",
     ),
