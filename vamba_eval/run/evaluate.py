@@ -218,7 +218,7 @@ def evaluate(
                 run.register_task(job.name, job.fingerprint(videos), counts, defects, before_mending)
                 if named:
                     run.note_preset(job.name, named.name)
-        if not layout.on_ray:  # its nodes may have what this machine has not
+        if not layout.on_ray and not blind:  # its nodes may have what this machine has not; who is blind needs none
             for number, job in enumerate(jobs):
                 own = [(run, own_jobs[number].name) for run, own_jobs in zip(runs, rungs, strict=True)]
                 looking = [
