@@ -361,3 +361,30 @@ def write_videomme_v2(root: Path, rows: Rows, *, subtitles: bool = False) -> Pat
             path = folder / "subtitle" / f"{video}.jsonl"
             path.write_text("".join(json.dumps(word) + "\n" for word in words), encoding="utf-8")
     return folder
+
+
+# ------------------------------------------------------------------------------------------------- CG-Bench
+
+
+def cgbench_rows(count: int) -> Rows:
+    kinds = ["Gray", "Pale blue", "a dog", "I do not know", "Silver.", "12", "None", "the answer is B"]
+    return [
+        {
+            "qid": 10 + i,
+            "video_uid": f"BV{i // 2}-_",
+            "question": f"In the video, what is item {i}?",
+            "answer": kinds[i % 5],
+            "choices": kinds[: 5 + i % 4],
+            "right_answer": "ABCDE"[i % 5],
+            "clue_intervals": [[8 + i, 11 + i]],
+            "domain": ("Driving", "News")[i % 2],
+            "sub_category": "Entity Perception",
+            "duration": 611 + i // 2,
+        }
+        for i in range(count)
+    ]
+
+
+def write_cgbench(root: Path, rows: Rows, name: str = "cgbench_mini.json") -> Path:
+    write_json(root / "cgbench" / name, rows)
+    return root / "cgbench"

@@ -17,6 +17,7 @@ from choice_files import (
     TOMATO_FILES,
     VIDEOMMMU_TRACKS,
     Rows,
+    cgbench_rows,
     egoschema_rows,
     mmvu_rows,
     motionbench_rows,
@@ -26,6 +27,7 @@ from choice_files import (
     tomato_table,
     videomme_v2_rows,
     videommmu_rows,
+    write_cgbench,
     write_egoschema,
     write_egoschema_of_authors,
     write_mmvu,
@@ -737,3 +739,21 @@ def test_videommmu_asks_an_exercise_without_type_as_its_options_say(tmp_path: Pa
     assert task.prompt(video, question, "flexible", None).endswith("\nD. the answer is B\nE. E = mc")
     assert task.score(question, "(D)", "flexible").correct and not task.score(question, "(D)", "lmms-eval").correct
     assert task.score(question, "It is D .", "lmms-eval").correct, "as a text beside a space"
+
+
+def test_cgbench_files(tmp_path: Path) -> None:
+    rows = cgbench_rows(9)
+    rows[3]["right_answer"] = "Z"
+    del rows[5]["qid"]
+    write_cgbench(tmp_path, rows)
+    folder = write_cgbench(tmp_path, cgbench_rows(12), "cgbench.json")
+    task = load_task("cgbench")
+    videos = task.load(tmp_path)
+    assert [len(each.questions) for each in videos] == [2, 2, 2, 2, 1]
+    assert videos[1].path == folder / "cg_videos_720p" / "BV1-_.mp4" and videos[1].duration_s == 612
+    known = questions(videos)
+    assert known["13"][1].answer == "" and [q.problem is not None for q in videos[2].questions] == [False, True]
+    assert len(task.defects) == 2
+    assert task.score(known["10"][1], "H", "lmms-eval") == Score({"correct": 0.0}, "H", parsed=False)
+    assert task.score(known["10"][1], "It is Gray.", "flexible").correct == 1
+    assert sum(len(each.questions) for each in task.load(tmp_path, "full")) == 12

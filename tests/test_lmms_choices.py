@@ -16,6 +16,7 @@ from choice_files import (
     TEMPCOMPASS_FORMATS,
     VIDEOMMMU_TRACKS,
     Rows,
+    cgbench_rows,
     egoschema_rows,
     mmvu_rows,
     motionbench_rows,
@@ -25,6 +26,7 @@ from choice_files import (
     tomato_table,
     videomme_v2_rows,
     videommmu_rows,
+    write_cgbench,
     write_egoschema,
     write_mmvu,
     write_motionbench,
@@ -141,6 +143,12 @@ def motionbench(root: Path) -> Both:
     return Both.of("motionbench", file, root, rows, ids, metric="motionbench_acc")
 
 
+def cgbench(root: Path) -> Both:
+    rows = cgbench_rows(24)
+    write_cgbench(root, rows)
+    return Both.of("cgbench", "cgbench/cgbench.yaml", root, rows, [str(row["qid"]) for row in rows], share=100)
+
+
 def tempcompass(root: Path, form: str) -> Both:
     """Its rules alone: what they leave to a judge is wrong there too."""
     rows = {each: tempcompass_rows(each, 20) for each in TEMPCOMPASS_FORMATS}
@@ -172,7 +180,7 @@ def videomme_v2(root: Path, file: str = "videomme_v2") -> Both:
 BENCHMARKS: dict[str, Callable[[Path], Both]] = {
     **{f"videommmu, {track}": lambda root, track=track: videommmu(root, track) for track in VIDEOMMMU_TRACKS},
     "videommmu, question only": lambda root: videommmu(root, "Adaptation", "question_only"),
-    **{each.__name__: each for each in (mmvu, egoschema, perceptiontest, tomato, motionbench)},
+    **{each.__name__: each for each in (mmvu, egoschema, perceptiontest, tomato, motionbench, cgbench)},
     **{
         f"tempcompass, {form}": lambda root, form=form: tempcompass(root, form)
         for form in TEMPCOMPASS_FORMATS
