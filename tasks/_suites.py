@@ -35,6 +35,7 @@ SUITES = {
             "egoschema",
             "motionbench",
             "tomato",
+            "cgbench",
             "charades_sta",
         ),
         "what model cards of 2025 and 2026 report besides",
