@@ -259,6 +259,21 @@ def test_a_run_that_called_it_without_dots_goes_on(cli: Cli, films: Path, tmp_pa
     assert status == 0 and "nothing left to ask" in errors and "Qwen2-5" in out and "Qwen2.5" not in out
 
 
+@pytest.mark.parametrize("count", [100, 101])
+def test_many_videos_are_asked_in_a_drawn_order(cli: Cli, tmp_path: Path, count: int) -> None:
+    """So that the score so far is of a fair part, where a benchmark lists the short ones first."""
+    write_videomme(tmp_path, videomme_rows(count))
+    orders = []
+    for name in ("one", "two"):
+        command = ("--tasks", "videomme", "--models", "random", "--data-root", tmp_path, "--output", tmp_path / name)
+        assert cli(*command)[0] == 0
+        lines = (tmp_path / name / "videomme" / "videomme.random.jsonl").read_text().splitlines()
+        orders.append(list(dict.fromkeys(json.loads(line)["video"] for line in lines)))
+    listed = [f"vid_{n}" for n in range(count)]
+    assert orders[0] == orders[1] and sorted(orders[0]) == sorted(listed)
+    assert (orders[0] == listed) == (count <= 100)
+
+
 # ---------------------------------------------------------------------------------------------- samples
 
 
