@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from vamba_eval.tables.leaderboard import Leaderboard
 
 
-# Videos. Benchmarks often list them by length or by kind, so that the first of many are no fair part: of more than these
+# Videos. Benchmarks often list them by length or by kind, so that the first of many are no fair part: of more than this
 # the order is drawn, the same each time, and the score so far and the time left mean something.
 _MANY = 100
 
