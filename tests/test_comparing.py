@@ -119,7 +119,7 @@ def test_a_model_does_not_differ_from_itself(cli: Cli, data: Path) -> None:
     (found,) = compare(str(data / "runs" / "a"), f"{data / 'runs' / 'b'}:sayer")
     assert (found.differences[0].difference, found.differences[0].p, found.flips) == (0, None, [])
     status, _, err = cli("compare", data / "runs" / "a", data / "runs" / ".." / "runs" / "a")
-    assert status == 2 and "are the same run of sayer: name two" in err
+    assert status == 2 and "are the same: name two runs" in err
     status, _, err = cli("compare", data / "runs" / "a", f"{data / 'runs' / 'a'}:sawyer")
     assert status == 2 and "no model 'sawyer'; it has sayer" in err
 

@@ -198,12 +198,19 @@ def test_suites_are_lists_of_tasks(cli: Cli, tmp_path: Path) -> None:
         (("--models", "random", "--batch-size", "4"), "--batch-size has no effect on random"),
         (("--models", "random", "--limit", "q"), "write a number of videos, such as 20, or of questions, such as 50q"),
         (("--models", "random", "--numframes", "4"), "no option --numframes (did you mean --num-frames?)"),
+        (("--models", "random", "--clip-cache-gb", "5"), "--clip-cache-gb is the size of a --clip-cache"),
         (("--log_samples",), "every prompt and response is kept anyway"),
     ],
 )
 def test_what_would_do_nothing_is_refused(cli: Cli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     status, _, errors = cli(*words, "--output", tmp_path)
-    assert status == 2 and said in errors and errors.startswith("error: ")
+    assert status == 2 and said in errors.splitlines()[-1] and errors.count("error: ") == 1
+
+
+def test_a_cluster_that_is_not_there_is_not_waited_for(cli: Cli, films: Path, tmp_path: Path) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", films, "--output", tmp_path)
+    status, _, errors = cli(*command, "--replicas", 1, "--ray-address", "127.0.0.1:9")
+    assert status == 2 and "error: no Ray cluster answers at 127.0.0.1:9" in errors
 
 
 # ---------------------------------------------------------------------------------------------- data and places

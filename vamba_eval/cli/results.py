@@ -288,6 +288,8 @@ def _add_report(verbs: Verbs) -> None:
 def _report(args: Namespace) -> int:
     from vamba_eval.report.page import write_report
 
+    if args.max_thumbnails < 0:
+        raise UserError(f"--max-thumbnails is a number of clips, not {args.max_thumbnails}; --no-images shows none")
     page = write_report(
         args.results,
         args.output,

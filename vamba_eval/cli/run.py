@@ -247,6 +247,8 @@ def _run(args: Namespace) -> int:
     from vamba_eval.run.evaluate import evaluate
     from vamba_eval.run.probes import Probes
 
+    if args.clip_cache_gb is not None and args.clip_cache is None:
+        raise UserError("--clip-cache-gb is the size of a --clip-cache, and there is none: leave it out")
     tasks = arguments.flat(args.tasks)
     if tasks == ["list"]:
         return _list(args)

@@ -174,6 +174,8 @@ def compare(run_a: str, run_b: str, *, protocol: str | None = None) -> list[Comp
     A run is a folder, or ``FOLDER:MODEL`` where it holds several. Raises UserError where nothing can be paired.
     """
     check_one_protocol(protocol, "compare")
+    if Path(run_a).resolve() == Path(run_b).resolve():
+        raise UserError(f"{run_a} and {run_b} are the same: name two runs, or two models of one (FOLDER:MODEL)")
     runs_a, runs_b = _chosen(run_a, protocol), _chosen(run_b, protocol)
     pairs = list(_pairs(runs_a, runs_b))
     if not pairs:

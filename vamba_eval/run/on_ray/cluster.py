@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 
 _READ_THREADS = 4  # of one video: stretches of it are decoded side by side
+
+
+_ANSWERS_WITHIN_S = 10.0
 
 
 class Cluster:
@@ -66,6 +70,7 @@ class Cluster:
         here: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
         main = threading.current_thread() is threading.main_thread()
         on_term = signal.getsignal(signal.SIGTERM)
+        _check_answers(address)
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:
@@ -119,6 +124,18 @@ class Cluster:
             return cast("dict[str, Any]", ray.get(task.remote(self.setting)))
         except RayTaskError as error:
             raise own_error(error) from error
+
+
+def _check_answers(address: str) -> None:
+    """Raise UserError where nobody listens at HOST:PORT, which Ray itself tries for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_WITHIN_S):
+            pass
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster answers at {address}: {first_line(error)}") from error
 
 
 def _ask_for_a_token(address: str) -> None:
