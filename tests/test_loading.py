@@ -176,7 +176,8 @@ def test_workers_may_be_there_before_the_first_video(folder: Path) -> None:
         there = set(workers())
         assert len(there) >= 2
         assert all(loaded.clip is not None for loaded in clips(reader, videos_of(folder)).values())
-        assert set(workers()) == there
+        # Those there at first, and no others; what helped to start them may be gone.
+        assert set(workers()) <= there and len(workers()) >= 2
     with Reader(Reading(workers=0)) as reader:
         reader.start()
         assert not workers()
