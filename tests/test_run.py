@@ -278,7 +278,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--models", "random", "--model-args", "random:seed"], "write MODEL:KEY=VALUE"),
         (["--models", "random", "--model-args", "vamba:seed=1"], "not among the models"),
         (["--models", "random,random"], "same label"),
-        (["--models", "a b=random,a.b=constant"], "the models 'a b' and 'a.b' would both be called 'a-b' in the names"),
+        (["--models", "a b=random,a-b=constant"], "the models 'a b' and 'a-b' would both be called 'a-b' in the names"),
         (["--models", "random", "--num-frames", "0"], "'0' is neither a number of frames nor a range of them"),
         (["--models", "random", "--num-frames", "-5"], "'-5' is neither a number of frames nor a range of them"),
         (["--models", "random", "--longest-edge", "0"], "longest_edge"),
