@@ -40,7 +40,10 @@ def nvml_begins() -> bool:
 def how_to_install(extra: str) -> str:
     """The command that installs what an extra of this package needs: its requirements themselves, since the package may
     be on no index, and its folder anywhere."""
-    wanted = [text.partition(";") for text in requires("vamba-eval") or ()]
+    try:
+        wanted = [text.partition(";") for text in requires("vamba-eval") or ()]
+    except PackageNotFoundError:  # run from its folder, without being installed
+        return f"pip install -e '.[{extra}]' in the folder of vamba-eval"
     names = [name.strip() for name, _, marker in wanted if re.search(rf"extra == ['\"]{extra}['\"]", marker)]
     return f"pip install {' '.join(repr(name) for name in names)}"
 

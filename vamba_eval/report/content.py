@@ -218,7 +218,7 @@ class Content:
         return list(questions.values())
 
     def _response(self, system: int, run: ScoredRun, record: Record, score: Score | None) -> list[Any]:
-        """The fields that page.js unpacks, in its order; what is rarely there comes last, as an object."""
+        """The fields that questions.js unpacks, in its order; what is rarely there comes last, as an object."""
         rare: dict[str, Any] = {}
         if score is not None and score.drawn:
             rare["drawn"] = True

@@ -25,6 +25,7 @@ from vamba_eval.run.first_look import (
     folder_for,
     label_there,
     load_from,
+    number_there,
     sampled,
     say_what_runs,
 )
@@ -202,12 +203,14 @@ def evaluate(
                 next(iter(outside.values())),
             )
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
-    folder = folder_for(output, name, jobs, split)
-    say_what_runs(Display(enabled=progress), jobs, shown_of, labelled, folder, ladder)
+    folder = folder_for(output, name, jobs, split, ladder)
+    layout = Layout(gpus, gpus_per_model, replicas, ray_address)
+    # Other machines may have videos that this one has not.
+    there = [None if layout.on_ray else number_there(shown) for shown in shown_of]
+    say_what_runs(Display(enabled=progress), jobs, shown_of, there, labelled, folder, ladder)
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
     labelled = [(label_there(folders, label), source, arguments) for label, source, arguments in labelled]
     with ExitStack() as stack:
-        layout = Layout(gpus, gpus_per_model, replicas, ray_address)
         places = stack.enter_context(Places(layout, reading, accept_environment=accept_environment))
         places.check(models)
         environment = places.environment()
@@ -224,8 +227,8 @@ def evaluate(
                 run.register_task(job.name, job.fingerprint(videos), counts, defects, before_mending)
                 if named:
                     run.note_preset(job.name, named.name)
-        if not layout.on_ray and not blind:  # its nodes may have what this machine has not; who is blind needs none
-            for number, job in enumerate(jobs):
+        for number, job in enumerate(jobs):
+            if there[number] == 0 and not blind:  # who is blind needs none
                 own = [(run, own_jobs[number].name) for run, own_jobs in zip(runs, rungs, strict=True)]
                 looking = [
                     source
@@ -298,6 +301,8 @@ def _answer_all(
     if works:
         jobs = [recorder.job for recorder in recorders]
         assignment = Assignment(subject, jobs, works, recorders, answer_timeout_s)
+        for number, line in enumerate(lines):
+            line.expect({work.video.id: work.video.duration_s for work in works if work.open[number]})
         last = [""] * len(lines)
         with closing(workplace.answers(assignment)) as answers:
             for number, record in answers:
@@ -328,8 +333,7 @@ def _begin_line(
     known = [record for record in recorder.known if (record.question, record.trial) in asked_for]
     name = f"{job.name} · {subject.label}" + (f" · {job.sampling.num_frames} frames" if ladder else "")
     scored = [score for record in known if (score := scores.of(job, record)) is not None]
-    lengths = {video.id: video.duration_s for video in videos if any(recorder.open(video))}
-    return ModelProgress(display, job.task, name, len(asked_for), scored, len(known), lengths)
+    return ModelProgress(display, job.task, name, len(asked_for), scored, len(known))
 
 
 class _Scores:

@@ -44,16 +44,17 @@ def say_what_runs(
     display: Display,
     jobs: Sequence[Job],
     videos_of: Sequence[Sequence[Video]],
+    there: Sequence[int | None],
     models: Sequence[tuple[str, str | Model, Mapping[str, Any]]],
     folder: Path,
     ladder: Sequence[int],
 ) -> None:
-    """A few lines, before a model is loaded."""
-    for job, videos in zip(jobs, videos_of, strict=True):
+    """A few lines, before a model is loaded. ``there``: how many of a job's videos are (None: other machines know)."""
+    for job, videos, number in zip(jobs, videos_of, there, strict=True):
         questions = sum(len(video.questions) for video in videos)
-        lacking = len(videos) - number_there(videos)
-        there = f" ({lacking:,} of them not there)" if lacking else ""
-        display.say(f"{job.name}: {questions:,} questions about {len(videos):,} videos{there}")
+        lacking = 0 if number is None else len(videos) - number
+        told = f" ({lacking:,} of them not there)" if lacking else ""
+        display.say(f"{job.name}: {questions:,} questions about {len(videos):,} videos{told}")
         display.say(f"  protocol {job.protocol}; {_frames(job.sampling, ladder)}")
     names = [label + (f" ({given['pretrained']})" if "pretrained" in given else "") for label, _, given in models]
     display.say(f"models: {', '.join(names)}")
@@ -84,13 +85,13 @@ def _device() -> str:
 
 
 def check_there(job: Job, videos: Sequence[Video], models: Sequence[str | Model], data_root: str | Path | None) -> None:
-    """Raise UserError where a model is to look at videos of which none is there."""
-    if number_there(videos) or not any(_looks(model) for model in models):
+    """Raise UserError where a model is to look at ``videos``, none of which is there."""
+    if not any(_looks(model) for model in models):
         return
     where = next(iter(videos)).path
     name = (job.task.catalogue.reads_data_of or (job.task.name,))[0]
     known = job.task.catalogue.dataset is not None
-    root = "DIR" if data_root is None else data_root
+    root = "DIR" if data_root is None or str(data_root).startswith(("hub:", "lmms-eval:")) else data_root
     fetch = f"run_eval.py download {name} --data-root {root} fetches them; else check" if known else "check"
     raise UserError(
         f"{job.name}: none of its {len(videos):,} videos is there; the first should be {where}: {fetch} the data root, "
@@ -136,8 +137,8 @@ def _without_names(error: str, record: Record, path: Path | None) -> str:
 def sampled(videos: Sequence[Video], count: int) -> tuple[list[Video], str]:
     """``count`` questions drawn from all groups in proportion, and that in words; their videos in the same order.
 
-    The groups are those of the first kind that tells questions apart. Which are drawn depends on questions' ids and on
-    ``count`` alone.
+    The groups are those of the first kind that tells questions apart. Which are drawn depends on questions' ids alone,
+    and of each group a larger sample holds a smaller one, so that it can be extended.
     """
     questions = [question for video in videos for question in video.questions]
     kinds = list(dict.fromkeys(kind for question in questions for kind in question.groups))
@@ -152,7 +153,9 @@ def sampled(videos: Sequence[Video], count: int) -> tuple[list[Video], str]:
         taken[group] += 1
     drawn: set[str] = set()
     for group, ids in groups.items():
-        drawn |= set(random.Random(f"{count} {group}").sample(sorted(ids), min(taken[group], len(ids))))
+        order = sorted(ids)
+        random.Random(group).shuffle(order)
+        drawn |= set(order[: taken[group]])
     kept = [replace(video, questions=tuple(q for q in video.questions if q.id in drawn)) for video in videos]
     of = f" from each {kind} in proportion" if kind else ""
     return [video for video in kept if video.questions], f"{len(drawn):,} questions drawn{of}"
@@ -162,14 +165,17 @@ def _group(question: Question, kind: str) -> str:
     return str(question.groups.get(kind, ""))
 
 
-def folder_for(output: str | Path, name: str | None, jobs: Sequence[Job], split: str | None) -> Path:
+def folder_for(
+    output: str | Path, name: str | None, jobs: Sequence[Job], split: str | None, ladder: Sequence[int]
+) -> Path:
     """The run's folder: called ``name``, or by its tasks; where a run of these that was made otherwise is there
     already, with what differs behind it."""
     base = Path(output) / safe_name(name or "+".join(job.name for job in jobs))
     if name is not None:
         return base
     try:
-        made = json.loads((base / "run.json").read_text(encoding="utf-8"))["tasks"]
+        first = base / f"{ladder[0]}-frames" if ladder else base
+        made = json.loads((first / "run.json").read_text(encoding="utf-8"))["tasks"]
         differing = [text for job in jobs if job.name in made for text in _differs(made[job.name], job, split)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return base

@@ -54,7 +54,7 @@ class Pace:
 
 class ModelProgress:
     """One model on one benchmark: ``total`` responses, ``done`` of which are there already; ``known`` are their
-    scores. ``lengths`` as for ``Pace``."""
+    scores."""
 
     def __init__(
         self,
@@ -64,9 +64,8 @@ class ModelProgress:
         total: int,
         known: Iterable[ScoredRecord],
         done: int,
-        lengths: Mapping[str, float | None] | None = None,
     ) -> None:
-        self._pace = Pace(lengths or {})
+        self._pace = Pace({})
         self._display, self._task, self._name, self._total = display, task, name, total
         self._scored = list(known) if display.enabled else []
         self._begun = self._shown_at = time.monotonic()
@@ -74,6 +73,10 @@ class ModelProgress:
         self._videos = self._failed = 0
         self._cost_s = 0.0
         self._row = display.row(name, total, done, self._figures() if display.live else "")
+
+    def expect(self, lengths: Mapping[str, float | None]) -> None:
+        """Videos are to come, of these lengths: as for ``Pace``."""
+        self._pace = Pace(lengths)
 
     def add(self, scored: ScoredRecord | None) -> None:
         """A response; None for a failed one."""

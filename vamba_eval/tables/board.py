@@ -1,7 +1,8 @@
 """The board: one row a model, one column a benchmark, their average, and how sure its order is.
 
 Data alone; ``tables.screen`` shows it on a terminal, ``tables.leaderboard`` in files. What is not alike (protocol,
-judge, precision, weights, frames, another way of asking) never shares a row, an average or a rank.
+judge, precision, weights, frames, another way of asking) never shares a row; other protocols, judges and ways of asking
+never share a rank or a best mark.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from vamba_eval.score.scored import ScoredRun
 from vamba_eval.tables.provenance import Provenance
 from vamba_eval.tables.ranks import Average, Rank, averages_of
-from vamba_eval.tables.result import Result
+from vamba_eval.tables.result import Result, expected_guesses
 from vamba_eval.tables.text import shown, unique
 
 RANKED, APART, REPORTED = "ranked", "apart", "reported"
@@ -74,7 +75,7 @@ def board_of(results: Sequence[Result], runs: Mapping[int, ScoredRun]) -> Board:
         rows = sorted(rows, key=lambda row: row.rank.rank if row.rank and row.kind == RANKED else 0)
     order = {RANKED: 0, APART: 1, REPORTED: 2}
     rows = _named(sorted(rows, key=lambda row: order[row.kind]))
-    return Board(titles, tuple(rows), _guessing(results), _best(rows, titles), _caption(rows))
+    return Board(titles, tuple(rows), expected_guesses(results), _best(rows, titles), _caption(rows))
 
 
 def _rows(results: Sequence[Result]) -> list[Row]:
@@ -135,7 +136,8 @@ def _averaged(rows: Sequence[Row], titles: Sequence[str], runs: Mapping[int, Sco
     for place, row in enumerate(rows):
         whole = all((r := row.results.get(title)) and r.complete and r.summary.metrics for title in titles)
         if whole and row.kind != REPORTED and all(id(result) in runs for result in row.results.values()):
-            alike[row.kind, row.first.protocol, row.first.provenance.served].append(place)
+            judges = tuple(result.judge for result in row.results.values())
+            alike[row.kind, row.first.protocol, row.first.asked, judges, row.first.provenance.served].append(place)
     found = list(rows)
     for (kind, *_), places in alike.items():
         table = [[runs[id(rows[place].results[title])] for title in titles] for place in places]
@@ -174,26 +176,19 @@ def _always_told(result: Result, *, asked: bool) -> str:
     return " ".join(f"({fact})" for fact in facts if fact)
 
 
-def _guessing(results: Sequence[Result]) -> dict[str, float]:
-    """What guessing is expected to reach, by title, from the result that answered most of it."""
-    most: dict[str, Result] = {}
-    for result in results:
-        if result.chance is not None and (result.title not in most or most[result.title].answered < result.answered):
-            most[result.title] = result
-    return {title: result.chance for title, result in most.items() if result.chance is not None}
-
-
 def _best(rows: Sequence[Row], titles: Sequence[str]) -> frozenset[tuple[int, str]]:
-    """Where the best of each column stands, among ranked rows of one protocol that answered all; ties are all best."""
+    """Where the best of each column stands, among ranked rows that are asked and graded alike, and answered
+    all; ties are all best."""
     found: set[tuple[int, str]] = set()
     for title in titles:
-        by_protocol: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        alike: dict[tuple[str, ...], list[tuple[float, int]]] = defaultdict(list)
         for place, row in enumerate(rows):
             result = row.results.get(title)
             if row.kind == RANKED and result is not None and result.complete and result.summary.metrics:
                 metric = result.summary.headline[1]
-                by_protocol[result.protocol].append((metric.value * (1 if metric.best > 0 else -1), place))
-        for scores in by_protocol.values():
+                value = metric.value * (1 if metric.best > 0 else -1)
+                alike[result.protocol, result.asked, result.judge].append((value, place))
+        for scores in alike.values():
             if len(scores) > 1:
                 found |= {(place, title) for value, place in scores if value == max(scores)[0]}
     return frozenset(found)
@@ -243,7 +238,7 @@ def board_rows(board: Board) -> list[dict[str, str]]:
             line[title] = f"{cell} *" if (place, title) in board.best else cell
         rows.append(line)
     if board.guessing:
-        units = {title: _unit(board, title) for title in board.guessing}
+        units = {title: unit_of(board, title) for title in board.guessing}
         rows.append({"Model": "guessing"} | {t: shown(chance, units[t]) for t, chance in board.guessing.items()})
     return rows
 
@@ -271,7 +266,7 @@ def rank_text(rank: Rank | None) -> str:
     return f"{rank.rank}" if rank.low == rank.high else f"{rank.rank} ({rank.low} to {rank.high})"
 
 
-def _unit(board: Board, title: str) -> str:
+def unit_of(board: Board, title: str) -> str:
     """Of the benchmark's headline."""
     scored = [r for row in board.rows if (r := row.results.get(title)) is not None and r.summary.metrics]
     return scored[0].summary.headline[1].unit if scored else "%"

@@ -98,7 +98,9 @@ class Leaderboard:
     def with_runs(cls, scored: Scored, *, published: bool = False) -> tuple[Leaderboard, list[ScoredRun]]:
         """As ``from_runs``, of runs that are scored; and the run of each result that is not a reported one."""
         measured, shown = results_of(scored)
-        ranks = ranks_of(shown.runs, [r.provenance.served if r.reads_video else None for r in measured])
+        ranks = ranks_of(
+            shown.runs, [(r.provenance.served, r.judge, r.asked) if r.reads_video else None for r in measured]
+        )
         results = [replace(result, rank=rank) for result, rank in zip(measured, ranks, strict=True)]
         runs = {id(result): run for result, run in zip(results, shown.runs, strict=True)}
         if published:

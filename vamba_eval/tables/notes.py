@@ -9,7 +9,7 @@ from typing import Any
 from vamba_eval.tables.frontier import marked_frontier
 from vamba_eval.tables.ladders import ladders_of
 from vamba_eval.tables.provenance import differing_facts
-from vamba_eval.tables.result import Result
+from vamba_eval.tables.result import Result, expected_guesses
 from vamba_eval.tables.text import shown, unique
 
 
@@ -30,8 +30,10 @@ def notes_of(results: Sequence[Result], left_out: Sequence[str] = ()) -> list[st
             "first answer"
         )
     protocols = {r.protocol for r in results if not r.source}
-    if expected := _expected_guesses(results):
-        notes.append(f"guessing is expected to reach {', '.join(expected)}")
+    units = {r.title: r.summary.headline[1].unit for r in results if r.summary.metrics}
+    if guesses := expected_guesses(results):
+        texts = (f"{shown(chance, units.get(title, '%'))} on {title}" for title, chance in guesses.items())
+        notes.append(f"guessing is expected to reach {', '.join(texts)}")
     if any(r.trials > r.questions for r in results):
         notes.append("scores of questions that were asked in several orders or wordings are means over all of them")
     if any(r.seeds > 1 for r in results):
@@ -184,20 +186,6 @@ def _best_of_ladders(results: Sequence[Result]) -> Iterator[tuple[Result, int]]:
         sign = 1 if rungs[0].summary.headline[1].best > 0 else -1
         tried = len({rung.num_frames for rung in rungs})
         yield max(rungs, key=lambda rung: sign * rung.summary.headline[1].value), tried
-
-
-def _expected_guesses(results: Sequence[Result]) -> list[str]:
-    """What guessing reaches in expectation, a text for each benchmark, by the model that answered most of it."""
-    most: dict[str, Result] = {}
-    for result in results:
-        known = most.get(result.title)
-        if result.chance is not None and (known is None or known.answered < result.answered):
-            most[result.title] = result
-    return [f"{shown(result.chance or 0.0, _unit(result))} on {title}" for title, result in most.items()]
-
-
-def _unit(result: Result) -> str:
-    return result.summary.headline[1].unit if result.summary.metrics else "%"
 
 
 def row_key(result: Result) -> tuple[Any, ...]:

@@ -32,8 +32,7 @@ class Result:
     are right, where they are right or wrong; ``served_by`` are the models that an endpoint says it answered with.
     ``selected``: each question was asked about frames that something chose for it. ``stored``: it is the run's own
     row, not scored here. ``date`` is the day on which the run was begun; ``sample`` says how questions were drawn,
-    where not all are asked. ``provenance`` is what was seen, and by which
-    weights and engine.
+    where not all are asked. ``provenance`` is what was seen, and by which weights and engine.
     """
 
     run: str
@@ -175,6 +174,15 @@ def results_of(scored: Scored) -> tuple[Sequence[Result], Scored]:
             shown.runs.append(run)
     shown.warn(already=len(scored.left_out))
     return results, shown
+
+
+def expected_guesses(results: Sequence[Result]) -> dict[str, float]:
+    """What guessing reaches in expectation, by title, from the result that answered most of the benchmark."""
+    most: dict[str, Result] = {}
+    for result in results:
+        if result.chance is not None and (result.title not in most or most[result.title].answered < result.answered):
+            most[result.title] = result
+    return {title: result.chance for title, result in most.items() if result.chance is not None}
 
 
 def _read_otherwise(run: ScoredRun) -> int:

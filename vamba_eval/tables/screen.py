@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vamba_eval.contracts import Metric
 from vamba_eval.plain import visible
-from vamba_eval.tables.board import APART, RANKED, Board, Row
+from vamba_eval.tables.board import APART, RANKED, Board, Row, unit_of
 from vamba_eval.tables.ranks import Average
 from vamba_eval.tables.result import Result
 from vamba_eval.tables.text import shown
@@ -181,12 +181,7 @@ def _aligned(parts: Sequence[tuple[str, str]]) -> list[str]:
 
 def _guess(board: Board, title: str) -> tuple[str, str]:
     chance = board.guessing.get(title)
-    units = [row.results[title].summary.headline[1].unit for row in board.rows if _scored(row.results.get(title))]
-    return ("" if chance is None else shown(chance, units[0] if units else "%"), "")
-
-
-def _scored(result: Result | None) -> bool:
-    return result is not None and bool(result.summary.metrics)
+    return ("" if chance is None else shown(chance, unit_of(board, title)), "")
 
 
 def _legend(board: Board, layout: _Layout) -> Iterator[str]:
