@@ -132,7 +132,7 @@ def test_debug_is_of_one_command(cli: Cli) -> None:
 def test_the_options_of_a_run(cli: Cli, evaluated: list[dict[str, Any]]) -> None:
     command = ("--models", "a=vamba,random", "--model-args", "a:pretrained=x=y,dtype=bfloat16", "--model-args", "a:k=")
     command += ("--num-frames", "8..32", "--keep-size", "--fps", "0.5", "--temperature", 0, "--top-k", 5)
-    command += ("--baselines", "--gpus", "all", "--workers", 0, "--clip-cache-gb", 3)
+    command += ("--baselines", "--gpus", "all", "--workers", 0, "--clip-cache", "clips", "--clip-cache-gb", 3)
     cli(*command)
     cli("--temperature", 0.7, "--gpus", 8, "--blind")
     first, second = evaluated

@@ -24,7 +24,17 @@ from vamba_eval.contracts.model import (
     Seen,
     ServedModel,
 )
-from vamba_eval.contracts.sampling import BOUNDS, EDGES, STRATEGIES, FrameSampling, FrameSet, Ladder, Sampling
+from vamba_eval.contracts.sampling import (
+    BOUNDS,
+    EDGES,
+    STRATEGIES,
+    FrameSampling,
+    FrameSet,
+    FrameSpans,
+    Ladder,
+    Rung,
+    Sampling,
+)
 from vamba_eval.contracts.score import (
     CutOff,
     Groups,
@@ -57,6 +67,7 @@ __all__ = [
     "Defect",
     "FrameSampling",
     "FrameSet",
+    "FrameSpans",
     "GenerationSettings",
     "Groups",
     "InLmmsEval",
@@ -70,6 +81,7 @@ __all__ = [
     "ModelAdapter",
     "Prompt",
     "Question",
+    "Rung",
     "Sampling",
     "Score",
     "ScoredRecord",

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from vamba_eval.contracts import (
     Answer,
     Clip,
+    FrameSampling,
     GenerationSettings,
     ModelAdapter,
     Prompt,
     Question,
+    Rung,
     Seen,
     Trial,
     UserError,
@@ -150,24 +152,33 @@ def parts_of(
     jobs: Sequence[Job], work: Work, loaded: Loaded, blanks: Sequence[Record]
 ) -> Iterator[tuple[int, Iterator[Part]]]:
     """Of each job that has something open: its number and its clips, one unless questions have frames of their own."""
-    for number, (open_questions, blank) in enumerate(zip(work.open, blanks, strict=True)):
+    first = 0
+    for number, (job, open_questions, blank) in enumerate(zip(jobs, work.open, blanks, strict=True)):
+        shown = job.shown(work.video)
         if open_questions:
-            own = loaded if len(jobs) == 1 else loaded.part(number)
-            yield number, _parts(jobs[number], replace(work, open=[open_questions]), own, blank)
+            yield number, _parts(job, shown, first, open_questions, loaded, blank)
+        first += len(shown)
 
 
-def _parts(job: Job, work: Work, loaded: Loaded, blank: Record) -> Iterator[Part]:
-    (open_questions,) = work.open
-    clips = iter([(loaded, open_questions)])
-    if job.frame_sets is not None and loaded.clip is not None:
-        clips = (
-            (loaded.part(number), [one for one in open_questions if one.question.id in sharing])
-            for number, sharing in enumerate(job.frame_sets.sharing(work.video))
-            if any(one.question.id in sharing for one in open_questions)
-        )
-    for own, asked in clips:
-        own = own.shuffled() if job.probes.shuffle_frames else own
-        yield Part(own, asked, _about_video(blank, own))
+def _parts(
+    job: Job,
+    shown: Mapping[Rung, Sequence[str]],
+    first: int,
+    open_questions: Sequence[OpenQuestion],
+    loaded: Loaded,
+    blank: Record,
+) -> Iterator[Part]:
+    """``first`` is the number of the job's first rung among all that were read."""
+    if loaded.clip is None:
+        yield Part(loaded, open_questions, _about_video(blank, loaded))
+        return
+    for number, (rung, ids) in enumerate(shown.items(), first):
+        if asked := [one for one in open_questions if one.question.id in ids]:
+            own = loaded.part(number) if loaded.clip.parts else loaded
+            if own.clip is not None and not isinstance(rung, FrameSampling):  # not what the file shows by itself
+                own = replace(own, clip=replace(own.clip, path=None))
+            own = own.shuffled() if job.probes.shuffle_frames else own
+            yield Part(own, asked, _about_video(blank, own))
 
 
 def _about_video(blank: Record, loaded: Loaded) -> Record:
@@ -188,7 +199,7 @@ def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
     if job.protocol in job.task.interleaved:
         clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
     video = loaded.video
-    whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames and job.frame_sets is None
+    whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames
     return clip if whole else replace(clip, path=None)
 
 

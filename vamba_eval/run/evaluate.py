@@ -160,8 +160,8 @@ def evaluate(
     ]
     jobs = rungs[0]
     check_told_apart("tasks", [job.task.name for job in jobs], "run them one by one, each with a --name of its own")
-    if ladder or frame_sets is not None:
-        check_one_size(jobs)
+    together = bool(ladder) or frame_sets is not None
+    check_one_size([job for job in jobs if together or job.task.questions_differ_in_frames])
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
         raise UserError(
             f"{greedy[0]} is answered greedily, so {seeds} seeds would give one response: sample (--temperature 1), "

@@ -19,6 +19,7 @@ from vamba_eval.contracts import (
     GenerationSettings,
     Model,
     Question,
+    Rung,
     Task,
     Trial,
     UserError,
@@ -111,7 +112,7 @@ def _sized_in_one_way(given: dict[str, Any], written: Callable[..., str]) -> dic
 
 
 def check_one_size(jobs: Sequence[Job]) -> None:
-    """Raise UserError where the rungs of a ladder, or frame sets, which are read together, would be of unlike sizes."""
+    """Raise UserError where numbers of frames that are read together, as ``jobs`` do, would be of unlike sizes."""
     if any(job.sampling.total_pixels for job in jobs):
         raise UserError(
             "several numbers of frames are read together, at one size, but a budget of pixels for all frames "
@@ -192,6 +193,21 @@ class Job:
     def name(self) -> str:
         return safe_name(self.task.name)
 
+    def shown(self, video: Video) -> dict[Rung, list[str]]:
+        """What is shown of ``video``, and the questions that are asked about each, by id: one sampling for all, unless
+        questions have frames of their own."""
+        alike: dict[Rung, list[str]] = {}
+        for question in video.questions:
+            rung = self._shown_for(question) if question.problem is None else None
+            if rung is not None:
+                alike.setdefault(rung, []).append(question.id)
+        return alike
+
+    def _shown_for(self, question: Question) -> Rung | None:
+        if self.frame_sets is not None:
+            return self.frame_sets.of(question, self.sampling)
+        return self.task.sampling_for(question, self.sampling)
+
     def fingerprint(self, videos: Sequence[Video], unmade: Collection[str] = ()) -> dict[str, Any]:
         """What decides the records, for run.json; the questions ``unmade``, by id, count as without a prompt."""
         return {
@@ -204,6 +220,7 @@ class Job:
             **({"times": "before the prompt, where a model is not told them"} if self.task.asks_times else {}),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
+            **self._frames_of_questions(videos),
             **({} if self.task.prompts_need_clip else self._prompts(videos, unmade)),
         }
 
@@ -241,6 +258,16 @@ class Job:
             return self.prompt(video, self.put(question, trial), variant=trial.variant)
         except Exception:  # a failed question, when it is asked
             return None
+
+    def _frames_of_questions(self, videos: Iterable[Video]) -> dict[str, Any]:
+        """A digest of what else than ``sampling`` the task has questions asked about."""
+        if self.frame_sets is not None or not self.task.questions_differ_in_frames:
+            return {}
+        digest = hashlib.sha256()
+        for video in videos:
+            for rung, ids in self.shown(video).items():
+                digest.update(json.dumps([ids, None if rung == self.sampling else rung.fields()]).encode())
+        return {"frames_of_questions": digest.hexdigest()[:16]}
 
     def _frames(self) -> dict[str, Any]:
         own = self.sampling.describe()
