@@ -16,6 +16,7 @@ STRATEGIES = ("uniform", "fps", "middle", "auto", "segments", "starts", "linspac
 EDGES = ("shortest_edge", "longest_edge")
 BOUNDS = ("min_pixels", "max_pixels", "total_pixels", "edge_multiple")
 RATES = ("times", "header")
+TIMES = ("auto", "off", "seconds", "m:s", "seconds-between", "m:s-between")  # how times of frames are told
 # Of qwen-vl-utils (QwenLM/Qwen3-VL, qwen-vl-utils/src/qwen_vl_utils/vision_process.py: FPS_MIN_FRAMES, FRAME_FACTOR and
 # the 1.05 of fetch_video): the fewest frames, what their number is a multiple of, and how far above its smallest size a
 # frame's largest is at least.

@@ -29,6 +29,7 @@ from vamba_eval.files import safe_label, safe_name
 from vamba_eval.presets import Preset
 from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
+from vamba_eval.run.times import Times
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +189,7 @@ class Job:
     backend: str
     probes: Probes = field(default_factory=Probes)
     frame_sets: FrameSets | None = None  # the frames of each question, in place of those that ``sampling`` chooses
+    times: Times = field(default_factory=Times)
 
     @property
     def name(self) -> str:
@@ -217,7 +219,7 @@ class Job:
             "protocol": self.protocol,
             "sampling": {**self._frames(), **self._backend_if_another()},
             "generation": self.generation.describe(),
-            **({"times": "before the prompt, where a model is not told them"} if self.task.asks_times else {}),
+            **self.times.describe(self.task),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
             **self._frames_of_questions(videos),
@@ -297,6 +299,7 @@ def prepare_task(
     probes: Probes | None = None,
     preset: Preset | None = None,
     frame_sets: FrameSets | None = None,
+    times: Times | None = None,
 ) -> Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
@@ -312,7 +315,9 @@ def prepare_task(
         sampling = sampling_with(preset.sampling if preset else task.sampling_under(protocol), sampling or {})
     given = preset.generation_with(generation or {}) if preset else generation or {}
     settings = _settings_with(task.generation(protocol), given, task.name)
-    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets)
+    return Job(
+        task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets, times or Times()
+    )
 
 
 def labelled_models(
@@ -351,13 +356,18 @@ def check_told_apart(what: str, names: Sequence[str], advice: str) -> None:
 
 
 def check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | Model, Any]]) -> None:
-    """Raise UserError where a protocol puts text between the frames and a model cannot take it."""
+    """Raise UserError where text is put between the frames, by a protocol or as times, and a model cannot take it."""
     for job in jobs:
-        if job.protocol not in job.task.interleaved:
+        if job.protocol not in job.task.interleaved and not job.times.between:
             continue
         for label, source, _ in labelled:
             kind = source if isinstance(source, Model) else registry.adapter_class(source)
             if kind.reads_video and not kind.takes_captions:
+                if job.times.between:
+                    raise UserError(
+                        f"the model {label!r} cannot take text between the frames: tell times before the prompt "
+                        f"(--times {job.times.way.removesuffix('-between')})"
+                    )
                 raise UserError(
                     f"{job.name} under the protocol {job.protocol!r} puts text between the frames, which the model "
                     f"{label!r} cannot take: use another --protocol or another model"
