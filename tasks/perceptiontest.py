@@ -55,7 +55,7 @@ class PerceptionTest(Task):
         citation="Pătrăucean et al., Perception Test, NeurIPS 2023, arXiv 2305.13786",
         dataset=Dataset(
             hub_id="lmms-lab/PerceptionTest_Val",
-            files=("mc_question_val/*", "*.zip"),
+            files=("mc_question_val/*", "videos_chunked_*.zip"),  # and an archive of sound, of 35 GB
             unpack_into="",
             lmms_eval="perceptiontest_val",
             lmms_ids=("lmms-eval/PerceptionTest_Val", "lmms-lab/PerceptionTest_Val"),

@@ -721,6 +721,20 @@ PIECES = [
 ]
 
 
+def test_what_cannot_hold_an_options_text_is_not_searched_and_reads_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = [OPTIONS, ("Kelvin", "K", "a. b", "café", "it's", "&amp; co"), ("12", "1", "The  Dog", "dog.", "", "ſo")]
+    texts = [
+        form.format(l=letter, s=letter.lower(), t=option, n="C", u=options[1])
+        for form in [*LETTER_FORMS, *TEXT_FORMS, "{t} {l}", "({l}) {u}", "{u} ({l})", "Kelvin (B) K: {t}"]
+        for options in sets
+        for letter, option in zip("ABCD", options, strict=False)
+    ]
+    quick = [read_choice(text, options) for text in texts for options in sets]
+    monkeypatch.setattr("vamba_eval.score.flexible._may_hold", lambda text, option: True)
+    assert quick == [read_choice(text, options) for text in texts for options in sets]
+    assert len(quick) > 3000 and len(set(quick)) > 4
+
+
 @pytest.mark.parametrize("piece", PIECES)
 def test_a_pattern_repeated_without_end_does_not_hang(piece: str) -> None:
     """A pattern that backtracks would take hours for each of these; none takes a second."""

@@ -450,10 +450,21 @@ def _lettered(letter: str, option: str) -> re.Pattern[str] | None:
     )
 
 
+def _may_hold(text: str, option: str) -> bool:
+    """False only where the option's text is not in ``text``: an expression takes long to compile. Beyond ASCII, letters
+    have more than two cases."""
+    if not (text.isascii() and option.isascii()):
+        return True
+    lowered = text.lower()
+    return all(word in lowered for word in plain(option).strip().rstrip(".").lower().split())
+
+
 def _without_own_texts(text: str, options: tuple[str, ...]) -> tuple[str, set[str]]:
     """``text`` with the letter alone where it stands with its option's text, and these letters."""
     found = set()
     for letter, option in zip(LETTERS, options, strict=False):
+        if not _may_hold(text, option):
+            continue
         pattern = _lettered(letter, option)
         if pattern is not None:
             text, count = pattern.subn(
