@@ -56,7 +56,8 @@ class InLmmsEval:
     """Where lmms-eval asks a benchmark's questions as our protocol ``lmms-eval`` does.
 
     tasks       patterns of its tasks' names, and our split
-    functions   of its task code, all of which a task of another name must use to ask the same
+    functions   of its task code, all of which a task of another name must use to ask the same; none where they are
+                called as those of other benchmarks are
     groups      its names of groups in its logs, and ours; "*" is what the star in the task's name stands for
     video       its name of the video in its logs, if it logs that
     """
