@@ -394,7 +394,7 @@ def test_vsi_super_recall_answers(tmp_path: Path) -> None:
     rows[0]["answer"], rows[1]["answer"], rows[2]["answer"] = rows[0]["options"][2], "E", " D "
     write_recall(tmp_path, {"10mins": rows})
     task = load_task("vsi_super_recall")
-    with pytest.raises(UserError, match="test_30mins.parquet is missing"):
+    with pytest.raises(UserError, match=r"test_30mins\.parquet is missing"):
         task.load(tmp_path)
     asked = [question for _, question in questions(task.load(tmp_path, "10mins")).values()]
     assert [question.answer for question in asked] == ["C", "", "D", "B"]
