@@ -130,10 +130,9 @@ class VideoEvalPro(Task):
         citation="Ma et al., VideoEval-Pro, arXiv 2505.14640",
         dataset=Dataset(
             hub_id="TIGER-Lab/VideoEval-Pro",
-            files=("data/*",),
-            elsewhere="The videos are one archive in pieces of that repository, which only together are an archive: "
-            "download videos/videos_part_*.tar.gz, then cat videos_part_*.tar.gz | tar -xzf - in "
-            "videoeval_pro/videos/, so that there is videoeval_pro/videos/videos_filtered/",
+            # One archive of videos, cut in pieces, which holds the folder videos_filtered.
+            files=("data/*", "videos/*.tar.gz"),
+            joined=("videos/videos_part_*.tar.gz",),
             lmms_eval="videoevalpro",
             lmms_ids=("TIGER-Lab/VideoEval-Pro",),
         ),
@@ -173,7 +172,7 @@ class VideoEvalPro(Task):
         video_id = path = None
         try:
             video_id = text_field(row, "video")
-            # Where the pieces lie, where lmms-eval unpacks them, where the authors' scripts look for the videos.
+            # Unpacked where the pieces lie; where lmms-eval unpacks them; where the authors' scripts look for videos.
             places = ("videos/videos_filtered", "videos_filtered", "videos", "")
             path = first_existing([folder / place / video_id for place in places])
             question = _question(row, way, f"{number}_{way}", where, collector)

@@ -28,7 +28,7 @@ class Dataset:
                  None for the folder that each archive is in
     elsewhere    what is not there, and where it is to be had
     joined       glob patterns of files that are pieces of one archive each, whose names do not say so: in the order of
-                 the numbers in their names
+                 the numbers in their names, or of their names
     lmms_eval    the folder below $HF_HOME in which lmms-eval keeps the videos: ``cache_dir`` of its task
     lmms_ids     the repositories that lmms-eval takes annotations from, as OWNER/NAME or OWNER/NAME@REVISION
     """
