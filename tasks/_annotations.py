@@ -263,6 +263,17 @@ def lettered(options: Sequence[str], form: str = "{}. {}") -> list[str]:
     return [form.format(letter, option) for letter, option in zip(LETTERS, options, strict=False)]
 
 
+def marked_options(published: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The marks that options are published with ("A. ", "(A) ", "A: "), and the options without them; empty marks
+    where not each option has that of its own letter."""
+    forms = [rf"\s*[(\[]?{letter}[.:)\]]+\s*" for letter in LETTERS[: len(published)]]
+    found = [re.match(form, option) for form, option in zip(forms, published, strict=True)]
+    marks = [match[0] for match in found if match]
+    if len(marks) < len(published):
+        marks = [""] * len(published)
+    return marks, [option.removeprefix(mark) for mark, option in zip(marks, published, strict=True)]
+
+
 def rotated_text(text: str, options: Sequence[str], places: int, mark: str = r"\(([A-Z])\)") -> str | None:
     """``text`` with the options in it turned as ``Question.rotated`` turns them, wherever they are listed.
 

@@ -21,9 +21,12 @@ SUITES = {
         "Ren et al., ICCV 2025, arXiv 2503.11579, tables 4 and 5",
     ),
     "long": Suite(
-        ("videomme", "mlvu", "longvideobench", "lvbench", "hourvideo"),
+        (
+            *("videomme", "mlvu", "longvideobench", "lvbench", "hourvideo"),
+            *("timescope", "longtimescope", "vsi_super_recall"),
+        ),
         "videos of minutes to hours, with options",
-        "this project: the benchmarks here whose videos last up to an hour or more; HourEval is made of them",
+        "this project: benchmarks here whose videos last up to an hour or more, some with needles in them",
     ),
     "2026": Suite(
         (

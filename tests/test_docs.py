@@ -51,11 +51,13 @@ def in_code(text: str) -> list[str]:
 PROTOCOLS = (DOCS / "protocols.md").read_text(encoding="utf-8")
 
 
-# HourEval's ids tell the source's rule.
+# HourEval's ids tell the source's rule, and counts are no choices.
 CHOICES = [
     name
     for name in registry.names(Task)
-    if name != "houreval" and not load_task(name).needs_judge(Question("q", "?")) and not load_task(name).asks_times
+    if name not in ("houreval", "vsi_super_count")
+    and not load_task(name).needs_judge(Question("q", "?"))
+    and not load_task(name).asks_times
 ]
 
 

@@ -56,6 +56,18 @@ from choice_files import (
     write_videommmu,
 )
 from hub_server import COMMIT, Hub
+from needle_files import (
+    COUNT_LENGTHS,
+    RECALL_LENGTHS,
+    count_rows,
+    recall_rows,
+    timescope_rows,
+    videoeval_pro_rows,
+    write_count,
+    write_recall,
+    write_timescope,
+    write_videoeval_pro,
+)
 from videos import make_video
 
 from vamba_eval.contracts import Task, UserError
@@ -226,6 +238,51 @@ def test_pieces_that_are_called_as_if_they_were_archives(
     assert [each.path.read_bytes() == video for each in videos] == [True, True]
     assert [each.subtitles is not None for each in videos] == [True, False]
     assert not (tmp_path / "data" / "cgbench" / "cg_clue_videos").exists(), "clues are cut out of the whole videos"
+
+
+@pytest.mark.parametrize("ends", [[f"{n:03}" for n in range(11)], ["aa", "ab", "ba"]], ids=["numbers", "letters"])
+def test_pieces_of_a_tar_that_are_called_as_if_they_were_archives(
+    ends: list[str], tmp_path: Path, video: bytes, serve: Callable[..., Hub]
+) -> None:
+    """VideoEval-Pro's layout, as its authors' README joins it."""
+    repository = write_videoeval_pro(tmp_path / "published", videoeval_pro_rows(8))
+    members = {f"videos_filtered/vid{n}-_.mp4": video for n in range(4)}
+    path = tarred(repository / "videos" / "whole.tar.gz", members, "w:gz")
+    content = path.read_bytes()
+    path.unlink()
+    size = -(-len(content) // len(ends))
+    for n, end in enumerate(ends):
+        (repository / "videos" / f"videos_part_{end}.tar.gz").write_bytes(content[n * size : (n + 1) * size])
+    serve("TIGER-Lab/VideoEval-Pro", repository)
+    (plan,) = download(["videoeval_pro"], tmp_path / "data", say=lambda text: None)
+    assert [len(archive.parts) for archive in plan.archives] == [len(ends)]
+    videos = load_task("videoeval_pro").load(tmp_path / "data")
+    assert len(videos) == 4 and all(each.path.read_bytes() == video for each in videos)
+
+
+def test_needles_in_hours(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:
+    """TimeScope's tar in parts; VSI-SUPER's archives, one or several a length."""
+    made = {
+        "timescope": write_timescope(tmp_path / "1", timescope_rows(3)),
+        "vsi_super_recall": write_recall(tmp_path / "2", {each: recall_rows(each, 1) for each in RECALL_LENGTHS}),
+        "vsi_super_count": write_count(tmp_path / "3", {each: count_rows(each, 3) for each in COUNT_LENGTHS}),
+    }
+    for name, repository in made.items():
+        paths = [each.path.relative_to(repository).as_posix() for each in load_task(name).load(repository.parent)]
+        if name == "timescope":
+            split(
+                tarred(repository / "compressed_archive.tar", dict.fromkeys(paths, video)),
+                [f".part{n:02}" for n in range(12)],
+            )
+        else:
+            for number, path in enumerate(paths):
+                zipped(repository / f"{path.split('/')[0]}_{number}.zip", {path: video})
+        dataset = load_task(name).catalogue.dataset
+        assert dataset is not None
+        serve(dataset.hub_id, repository)
+        download([name], tmp_path / "data", say=lambda text: None)
+        videos = load_task(name).load(tmp_path / "data")
+        assert len(videos) == len(paths) and all(each.path.read_bytes() == video for each in videos), name
 
 
 def test_the_other_layouts(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:

@@ -185,7 +185,7 @@ def test_suites_are_lists_of_tasks(cli: Cli, tmp_path: Path) -> None:
     for name, suite in registry.suites().items():
         assert set(suite.tasks) <= set(registry.names(Task)) and suite.summary and suite.source, name
     expanded = registry.expanded(["synthetic", "mlvu", "suite:long", "suite:2026"])
-    assert expanded[:3] == ["synthetic", "mlvu", "videomme"] and len(expanded) == len(set(expanded)) == 16
+    assert expanded[:3] == ["synthetic", "mlvu", "videomme"] and len(expanded) == len(set(expanded)) == 19
     status, _, errors = cli("--tasks", "suite:short", "--models", "random", "--output", tmp_path)
     assert status == 2 and "unknown suite 'short': there are vamba-paper, long, 2026" in errors
     assert "suite:2026" in cli("list")[1]

@@ -231,7 +231,9 @@ def test_every_task_of_lmms_evals_is_compared() -> None:
 
     named = {name for name in registry.names(Task) if (LMMS_TASKS / name).is_dir()}
     grounding = {"charades_sta", "timelens"}  # test_grounding.py
-    assert named == {name.partition(",")[0] for name in (*BENCHMARKS, *CHOICES)} | grounding
+    compared = {name.partition(",")[0] for name in (*BENCHMARKS, *CHOICES)}
+    called_otherwise = {"videoeval_pro", "vsi_super_recall"}
+    assert named | called_otherwise == compared | grounding
     assert all("lmms-eval" in load_task(name).protocols for name in named)
     assert "lmms-eval" not in load_task("hourvideo").protocols
 

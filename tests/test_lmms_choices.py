@@ -36,6 +36,17 @@ from choice_files import (
     write_videomme_v2,
     write_videommmu,
 )
+from needle_files import (
+    COUNT_LENGTHS,
+    count_rows,
+    recall_rows,
+    timescope_rows,
+    videoeval_pro_rows,
+    write_count,
+    write_recall,
+    write_timescope,
+    write_videoeval_pro,
+)
 from test_lmms_agreement import Theirs
 
 from vamba_eval import Question, Task, Video, load_task
@@ -78,7 +89,8 @@ class Both:
 
     def aggregate(self, results: list[Any]) -> float:
         takes = len(inspect.signature(self.theirs.aggregate).parameters)
-        return float(self.theirs.aggregate(results, *[None] * (takes - 1)))  # some want the command's arguments too
+        figure = self.theirs.aggregate(results, *[None] * (takes - 1))  # some want the command's arguments too
+        return float(figure["overall"] if isinstance(figure, dict) else figure)
 
     def is_right(self, document: dict[str, Any], response: str, question: Question) -> bool:
         result = self.theirs.result(document, response, question)
@@ -177,6 +189,33 @@ def videomme_v2(root: Path, file: str = "videomme_v2") -> Both:
     return both
 
 
+def timescope(root: Path, name: str = "timescope") -> Both:
+    rows = timescope_rows(20)
+    rows[5]["answer"] = rows[5]["answer"].lower()
+    write_timescope(root, rows, name)
+    return Both.of(name, f"{name}/{name}.yaml", root, rows, [row["id"] for row in rows], share=100)
+
+
+def longtimescope(root: Path) -> Both:
+    return timescope(root, "longtimescope")
+
+
+def videoeval_pro(root: Path, way: str = "choice") -> Both:
+    rows = videoeval_pro_rows(20)
+    rows[3]["options"][1] += " "
+    write_videoeval_pro(root, rows)
+    name = {"choice": "multiple-choice", "open": "open-ended"}[way]
+    file = f"videoevalpro/videoevalpro{'_mcq' if way == 'choice' else ''}.yaml"
+    return Both.of("videoeval_pro", file, root, rows, [f"{n}_{name}" for n in range(20)], split=way)
+
+
+def vsi_super_recall(root: Path) -> Both:
+    rows = recall_rows("30mins", 20)
+    write_recall(root, {"30mins": rows})
+    ids = [f"30mins_{n}" for n in range(20)]
+    return Both.of("vsi_super_recall", "vsisuper/recall/vsr_30mins.yaml", root, rows, ids, split="30mins")
+
+
 BENCHMARKS: dict[str, Callable[[Path], Both]] = {
     **{f"videommmu, {track}": lambda root, track=track: videommmu(root, track) for track in VIDEOMMMU_TRACKS},
     "videommmu, question only": lambda root: videommmu(root, "Adaptation", "question_only"),
@@ -186,6 +225,7 @@ BENCHMARKS: dict[str, Callable[[Path], Both]] = {
         for form in TEMPCOMPASS_FORMATS
         if form != "captioning"
     },
+    **{each.__name__: each for each in (timescope, longtimescope, videoeval_pro, vsi_super_recall)},
     "videomme_v2": videomme_v2,
     "videomme_v2, with subtitles": lambda root: videomme_v2(root, "videomme_v2_w_subtitle"),
 }
@@ -371,3 +411,47 @@ def test_groups_are_scored_as_there(seed: int, tmp_path: Path) -> None:
     levels = {level: 100 * metric.value for level, metric in summary.breakdowns["level"].items()}
     assert levels == pytest.approx({level: theirs[f"level_{level}_score"] for level in "123"})
     assert 0 < metrics["group score"] < 100
+
+
+def test_free_text_is_asked_and_graded_as_there(tmp_path: Path) -> None:
+    """VideoEval-Pro's: what a judge is asked, but for spaces at the ends of lines, and what its letter is worth."""
+    both = videoeval_pro(tmp_path, "open")
+    for video, question, document in both.pairs:
+        assert both.ours.prompt(video, question, "lmms-eval", None) == both.theirs.prompt(document)
+    _, question, document = both.pairs[1]
+    asked: list[str] = []
+    for said in ("A", "B", "C", " a.", "b", "C: NOT_ATTEMPTED", "A: CORRECT"):
+
+        def ask(messages: Any, said: str = said, **options: Any) -> str:
+            asked.append(messages[0]["content"])
+            return said
+
+        score = both.ours.grade(question, both.ours.judge(question, "It is {red}.", ask))
+        assert score.correct == both.theirs.globals["_parse_abc_response"](said).score, said
+    there = both.theirs.globals["VIDEOEVALPRO_JUDGE_PROMPT"].format(
+        question=document["question"], ground_truth=document["answer_text"], prediction="It is {red}."
+    )
+    assert [line.rstrip() for line in asked[0].split("\n")] == [line.rstrip() for line in there.split("\n")]
+
+
+@pytest.mark.parametrize("length", COUNT_LENGTHS)
+def test_counts_are_worth_what_they_are_there(length: str, tmp_path: Path) -> None:
+    rows = [row for row in count_rows(length, 12) if row["split"] == length]
+    rows[3]["answer"] = 0
+    write_count(tmp_path, {length: rows})
+    ids = [f"{length}_{n}" for n in range(12)]
+    both = Both.of("vsi_super_count", f"vsisuper/count/vsc_{length}.yaml", tmp_path, rows, ids, split=length)
+    settings = both.theirs.task.config.generation_kwargs
+    assert both.ours.generation("lmms-eval").max_new_tokens == settings["max_new_tokens"]
+    rng, seen = random.Random(length), Counter[float]()
+    frames = ["{}", "{}.", "There are {} of them", "<think>{}</think>{}", "-{}", "{},{}", "{} or {}", "none", "", "1{}"]
+    for video, question, document in both.pairs:
+        assert both.ours.prompt(video, question, "lmms-eval", None) == both.theirs.prompt(document)
+        for _ in range(400):
+            frame, target = rng.choice(frames), document["answer"]
+            numbers = [rng.choice([target, rng.randint(0, 2 * target + 2), f"{rng.uniform(0, 2 * target):.2f}"])] * 2
+            response = frame.format(*numbers)
+            score = both.ours.score(question, response, "lmms-eval")
+            assert score.values["mra"] == both.theirs.result(document, response, question), (response, target)
+            seen[round(score.values["mra"], 1)] += 1
+    assert len(seen) == 11, "from none of the levels to all ten"

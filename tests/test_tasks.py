@@ -400,6 +400,8 @@ def test_every_task_is_complete() -> None:
             assert getattr(task.catalogue, field)
         if task.asks_times:
             expected = Score({"iou": 0.0}, parsed=False)
+        elif name == "vsi_super_count":
+            expected = Score({"mra": 0.0}, parsed=False)
         else:
             expected = Score() if task.needs_judge(_any_question()) else Score({"correct": 1.0}, "A", True)
         assert task.score(_any_question(), "A", "vamba") == expected

@@ -230,7 +230,7 @@ def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str 
             if fnmatch.fnmatchcase(name, pattern):
                 return cls(), split
     for cls, there in tasks:
-        if there.functions.issubset(functions):
+        if there.functions and there.functions.issubset(functions):
             return cls(), next(iter(there.tasks.values()))
     return None
 

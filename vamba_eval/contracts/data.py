@@ -28,7 +28,7 @@ class Dataset:
                  None for the folder that each archive is in
     elsewhere    what is not there, and where it is to be had
     joined       glob patterns of files that are pieces of one archive each, whose names do not say so: in the order of
-                 the numbers in their names
+                 the numbers in their names, or of their names
     lmms_eval    the folder below $HF_HOME in which lmms-eval keeps the videos: ``cache_dir`` of its task
     lmms_ids     the repositories that lmms-eval takes annotations from, as OWNER/NAME or OWNER/NAME@REVISION
     """
@@ -56,7 +56,8 @@ class InLmmsEval:
     """Where lmms-eval asks a benchmark's questions as our protocol ``lmms-eval`` does.
 
     tasks       patterns of its tasks' names, and our split
-    functions   of its task code, all of which a task of another name must use to ask the same
+    functions   of its task code, all of which a task of another name must use to ask the same; none where they are
+                called as those of other benchmarks are
     groups      its names of groups in its logs, and ours; "*" is what the star in the task's name stands for
     video       its name of the video in its logs, if it logs that
     """

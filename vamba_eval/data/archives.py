@@ -56,14 +56,15 @@ _BROKEN = (
 def archives_in(files: Iterable[RemoteFile], joined: Sequence[str] = ()) -> tuple[Archive, ...]:
     """Those among ``files`` that `unpack` takes, each with its parts in their order.
 
-    Those that match a pattern of ``joined`` are the parts of one, in the order of the last number in their names.
+    Those that match a pattern of ``joined`` are the parts of one, in the order of the last number in their names, or of
+    their names.
     """
     parts: dict[str, list[tuple[tuple[int, str], RemoteFile]]] = {}
     for file in files:
         if match := _UNPACKED.fullmatch(file.path):
             whole, part = match["whole"], match["part"] or ""
             if pattern := next((each for each in joined if fnmatchcase(file.path, each)), None):
-                whole, part = pattern.replace("*", ""), (_NUMBER.findall(file.path) or [""])[-1]
+                whole, part = pattern.replace("*", ""), (_NUMBER.findall(file.path) or [file.path])[-1]
             parts.setdefault(whole, []).append(((len(part), part), file))
     return tuple(Archive(name, tuple(file for _, file in sorted(each))) for name, each in parts.items())
 

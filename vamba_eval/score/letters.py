@@ -111,9 +111,12 @@ def extract_lmms(response: str, letters: str = "ABCD") -> str:
     return max(found, key=lambda item: item[:2])[2] if found else ""
 
 
-def extract_lmms_first(response: str) -> str:
-    """lmms-eval's ``parse_multi_choice_response`` for LongVideoBench: the first of A to E, or "" (where it draws)."""
-    return _first_capital(without_reasoning(response), "[ABCDE]", _LMMS_REMOVED_PHRASES)
+def extract_lmms_first(response: str, letters: str = "ABCDE", removed: Iterable[str] = _LMMS_REMOVED_PHRASES) -> str:
+    """lmms-eval's ``parse_multi_choice_response`` for LongVideoBench: the first of A to E, or "" (where it draws).
+
+    Some of its tasks have other ``letters``, and other phrases that are ``removed`` before.
+    """
+    return _first_capital(without_reasoning(response), f"[{letters}]", removed)
 
 
 def extract_videomme(response: str) -> str:
