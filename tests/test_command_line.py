@@ -132,7 +132,7 @@ def test_debug_is_of_one_command(cli: Cli) -> None:
 def test_the_options_of_a_run(cli: Cli, evaluated: list[dict[str, Any]]) -> None:
     command = ("--models", "a=vamba,random", "--model-args", "a:pretrained=x=y,dtype=bfloat16", "--model-args", "a:k=")
     command += ("--num-frames", "8..32", "--keep-size", "--fps", "0.5", "--temperature", 0, "--top-k", 5)
-    command += ("--baselines", "--gpus", "all", "--workers", 0, "--clip-cache-gb", 3)
+    command += ("--baselines", "--gpus", "all", "--workers", 0, "--clip-cache", "clips", "--clip-cache-gb", 3)
     cli(*command)
     cli("--temperature", 0.7, "--gpus", 8, "--blind")
     first, second = evaluated
@@ -172,12 +172,12 @@ def test_arguments_and_options_come_in_any_order(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["--nonsense"], "unrecognized arguments: --nonsense (see run_eval.py run --help)"),
+        (["--nonsense"], "no option --nonsense (see run_eval.py run --help)"),
         (["list", "more"], "unrecognized arguments: more (see run_eval.py list --help)"),
         (["compare", "a"], "required: RUN_B"),
         (["judge", "runs"], "required: --judge-model"),
         (["ask"], "required: VIDEO_OR_IMAGE"),
-        (["--strategy", "best"], "invalid choice: 'best'"),
+        (["--strategy", "best"], "argument --strategy: there is no 'best': there are uniform,"),
         (["--num-frames", "abc"], "argument --num-frames: 'abc' is neither a number of frames nor a range"),
         (["--num-frames", "8", "--gpus", "some"], "argument --gpus: 'some': write a number of GPUs, such as 8, or all"),
         (["--gpus", "0"], "argument --gpus: '0': write a number of GPUs"),

@@ -355,7 +355,7 @@ def _add_judge(verbs: Verbs) -> None:
     add("--judge-requests", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
     add(
         "--judge-timeout",
-        type=float,
+        type=arguments.number,
         default=120,
         metavar="S",
         help="seconds for a whole response, after which a request is tried again (default: 120)",

@@ -109,6 +109,8 @@ def sweep(
     """
     how = how or How()
     _check(models, frames, sizes, phases, find_longest)
+    if timeout_s <= 0:
+        raise UserError(f"--point-timeout must be a positive number of seconds, not {timeout_s:g}")
     with Sweep(output, models, how) as results:
         if retry:
             results.forget(*FAILURES)
@@ -197,7 +199,7 @@ def _check(
     if find_longest is not None and find_longest < 1:
         raise UserError(f"--find-longest takes a factor of at least 1, not {find_longest:g}")
     for model in models:
-        registry.check_adapter(model.source)
+        registry.check_arguments(model.source, model.arguments)
 
 
 class Sweep:
