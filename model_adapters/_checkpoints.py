@@ -16,10 +16,12 @@ def check_checkpoint(pretrained: str, revision: str | None = None) -> None:
     """Raise UserError for a folder without a checkpoint, and for a Hub id that is not to be had: there is none of that
     name, or it is neither in the Hub's cache nor is there a network."""
     folder = Path(pretrained).expanduser()
+    if not pretrained.strip():
+        raise UserError("pretrained= names no checkpoint: give a folder or a Hub id")
     if folder.is_dir():
         _check_folder(folder)
-    elif folder.exists() or pretrained.startswith(("/", "~", ".")) or not pretrained.strip():
-        raise UserError(f"no checkpoint folder at {pretrained or repr(pretrained)}")
+    elif folder.exists() or pretrained.startswith(("/", "~", ".")):
+        raise UserError(f"no checkpoint folder at {pretrained}")
     else:
         _check_on_hub(pretrained, revision)
 

@@ -394,7 +394,7 @@ class Named(Whole):
         (
             "Mute",
             "",
-            "half.py should define a Model called Mute; it defines Whole, Needs, Nameless, Named; Mute (line 31) lacks generate",
+            "define a Model called Mute; it defines Whole, Needs, Nameless, Named; Mute (line 31) lacks generate",
         ),
         (
             "Named",

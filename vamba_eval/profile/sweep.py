@@ -25,6 +25,7 @@ from typing import Any
 from vamba_eval import machine, registry
 from vamba_eval.contracts import UserError
 from vamba_eval.files import locked, replace_text
+from vamba_eval.plain import did_you_mean
 from vamba_eval.profile.point import CRASHED, MISTAKE, OK, OUT_OF_HOST_MEMORY, PHASES, TIMED_OUT
 from vamba_eval.secrets import without_named
 from vamba_eval.store.runs import RecordFile, difference
@@ -195,7 +196,8 @@ def _check(
     if (least := min(frames)) < 1:
         raise UserError(f"a video has at least one frame, not {least}")
     if unknown := [phase for phase in phases if phase not in PHASES]:
-        raise UserError(f"unknown phase {unknown[0]!r}: there are {', '.join(PHASES)}")
+        near = did_you_mean(unknown[0], PHASES)
+        raise UserError(f"unknown phase {unknown[0]!r}{near}: there are {', '.join(PHASES)}")
     if find_longest is not None and find_longest < 1:
         raise UserError(f"--find-longest takes a factor of at least 1, not {find_longest:g}")
     for model in models:

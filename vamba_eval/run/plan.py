@@ -317,6 +317,8 @@ def labelled_models(
             labelled.append((getattr(model, "name", type(model).__name__), model, {}))
             continue
         label, _, name = model.rpartition("=")
+        if not name:
+            raise UserError(f"{model} names no model: write LABEL=MODEL, or MODEL alone")
         own, source, arguments = registry.named_model(name, model_args.get(label or name, {}))
         if not label and own != name and own in model_args:  # of a checkpoint, by either name
             _, _, arguments = registry.named_model(name, {**model_args.get(name, {}), **model_args[own]})

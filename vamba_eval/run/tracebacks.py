@@ -14,7 +14,7 @@ from vamba_eval.plain import valid
 from vamba_eval.secrets import without_secrets
 
 _NAME = "tracebacks.log"
-_MOST_CHARACTERS = 20_000  # of one traceback; of a longer one, which ends in what was raised, the end
+_MOST_CHARACTERS = 20_000  # of one traceback; of a longer one, its beginning and its end
 _MOST_BYTES = 2**20  # of the file
 _HEAD = "==== "  # before what a traceback is of
 _PLACE = re.compile(r'^ +File ".*", line \d+', re.M)
@@ -34,9 +34,11 @@ class Failure(str):
 def traceback_of(error: BaseException) -> str:
     """As Python shows it, with those of its causes."""
     try:
-        return "".join(traceback.format_exception(error))[-_MOST_CHARACTERS:]
+        text = "".join(traceback.format_exception(error))
     except Exception:  # errors are somebody else's, and may fail to be said
-        return "".join(traceback.format_tb(error.__traceback__))[-_MOST_CHARACTERS:]
+        text = "".join(traceback.format_tb(error.__traceback__))
+    half = _MOST_CHARACTERS // 2
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:half]}\n  ...\n{text[-half:]}"
 
 
 class Tracebacks:
