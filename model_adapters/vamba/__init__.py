@@ -28,6 +28,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        importlib.import_module(".configuration", __name__)  # has transformers' Auto classes know the type
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        importlib.import_module(f"{__name__}.configuration")  # has transformers' Auto classes know the type
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
