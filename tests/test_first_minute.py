@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from stored import latest_records
 from videos import make_video
 
 from vamba_eval import Task, Video, load_task, registry
-from vamba_eval.cli import habits
+from vamba_eval.cli import habits, main
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Question, UserError
 from vamba_eval.files import safe_label
 from vamba_eval.run.first_look import sampled
@@ -98,6 +99,24 @@ class Slow(ModelAdapter):
         process.wait()
     assert all(line.startswith(start) for line, start in zip(lines, [*expected, *waiting], strict=True)), lines
     assert lines[1].endswith(f"CUDA_VISIBLE_DEVICES hides all GPUs; answers go to {tmp_path / 'out' / 'folder'}")
+
+
+def test_on_a_terminal_tables_are_styled_and_text_obeys_nobody(
+    cli: Cli, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", films, "--output", tmp_path, "--limit", 1)
+    assert cli(*command, "--workers", 0, "--num-frames", 2)[0] == 0
+    run = tmp_path / "folder" / "run.json"
+    info = json.loads(run.read_text())
+    info["environments"][-1]["hardware"]["cpu"] = "a \x1b[31mred one"
+    run.write_text(json.dumps(info))
+    terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True})()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    main(["leaderboard", str(tmp_path), "--task-code", TASK])
+    shown = terminal.getvalue()
+    assert "\x1b[1m" in shown and "\\x1b[1m" not in shown and "\x1b[31m" not in shown and "a \\x1b[31mred one" in shown
 
 
 # --------------------------------------------------------------------------------------------- runs that cannot succeed

@@ -321,7 +321,8 @@ def _importing(what: Path | str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         said = error.msg if isinstance(error, SyntaxError) else _said(error)
         place = raised_at(error, str(what))
-        raise CodeError(f"{what} cannot be imported: {type(error).__name__}: {said} ({place})") from error
+        kind = type(error).__name__
+        raise CodeError(f"{what} cannot be imported: {kind}: {said}{f' ({place})' if place else ''}") from error
 
 
 def _unknown(kind: type, name: str) -> UserError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class UserError(Exception):
@@ -49,13 +52,12 @@ def system_reason(error: BaseException) -> str:
 
 
 def raised_at(error: BaseException, file: str | None = None) -> str:
-    """Where ``error`` was raised, as ``FILE, line N``: the last line of ``file`` that led to it, else the last of all.
-
-    Of a SyntaxError the line that it is about. Nothing where nobody raised it.
-    """
+    """Where ``error`` was raised, as ``FILE, line N``: the last line of ``file`` that led to it, else the last of all
+    but the harness's own; of a SyntaxError the line that it is about. Nothing where there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file]
-    last = next(reversed(own or frames), None)
+    others = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)]
+    last = next(reversed(own or others), None)
     return "" if last is None else f"{last.filename}, line {last.lineno}"

@@ -14,16 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vamba_eval import presets, registry
-from vamba_eval.contracts import (
-    FrameSampling,
-    Model,
-    Score,
-    ScoredRecord,
-    Task,
-    UserError,
-    Video,
-    first_line,
-)
+from vamba_eval.contracts import FrameSampling, Model, Score, ScoredRecord, Task, UserError, Video, first_line
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reading
 from vamba_eval.run.answer import failed
@@ -313,7 +304,7 @@ def _answer_all(
     ]
     works = []
     begun = asking.keep_going or len(videos) < 10
-    failures = [FirstFailures(begun or bool(recorder.known), tracebacks.path) for recorder in recorders]
+    failures = [FirstFailures(begun or bool(recorder.known), tracebacks) for recorder in recorders]
     paths = {video.id: video.path for video in videos}
     for video in videos:
         open_by_job = []
@@ -384,6 +375,7 @@ class _Scores:
         except Exception as error:
             if job.name not in self._failed:
                 self._failed.add(job.name)
+                log.debug("scoring failed", exc_info=error)
                 self._tracebacks.keep(error, f"{job.name}: scoring {record.question}")
                 what = f"{type(error).__name__}: {first_line(error)}"
                 log.warning("%s: question %r cannot be scored: %s; responses are kept", job.name, record.question, what)

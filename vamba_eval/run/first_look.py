@@ -22,6 +22,7 @@ from vamba_eval.files import safe_name
 from vamba_eval.progress import Display
 from vamba_eval.run.check_task import load_videos
 from vamba_eval.run.plan import Job
+from vamba_eval.run.tracebacks import Tracebacks
 from vamba_eval.store.records import Record
 
 _ALIKE = 5  # videos of which every question has failed for one reason, before any was answered
@@ -129,7 +130,7 @@ def _looks(model: str | Model) -> bool:
 class FirstFailures:
     """Whether a run fails from its first video on, for one reason."""
 
-    def __init__(self, begun: bool, tracebacks: Path) -> None:
+    def __init__(self, begun: bool, tracebacks: Tracebacks) -> None:
         self._over = begun  # there are answers from before
         self._tracebacks = tracebacks
         self._reasons: set[str] = set()
@@ -145,9 +146,10 @@ class FirstFailures:
         if len(self._reasons) > 1:
             self._over = True
         elif len(self._videos) > _ALIKE:
+            kept = f"tracebacks are in {self._tracebacks.path}; " if self._tracebacks.kept else ""
             raise UserError(
                 f"the first {_ALIKE} videos all failed alike: {record.error}. Nothing more is asked; mend that, and "
-                f"the same command goes on (tracebacks are in {self._tracebacks}; --keep-going asks all the same)"
+                f"the same command goes on ({kept}--keep-going asks all the same)"
             )
 
 
