@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+_COUNTS = ("batch_size", "segment_frames", "min_pixels", "max_pixels", "total_pixels")  # arguments of adapters
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 # What of a checkpoint's generation_config.json says which tokens there are, and not how to choose among them.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
@@ -72,12 +73,19 @@ def check_arguments(
     revision: str | None = None,
     dtype: str = "auto",
     attn_implementation: str = "sdpa",
-    **_: Any,
+    random: str | None = None,
+    trust_remote_code: bool | str = False,
+    **others: Any,
 ) -> None:
     """What `choose_weights` and loading would find after torch is imported, as far as it is known before. Raises
     UserError."""
     _dtype_name(dtype)
     _check_attention_name(attn_implementation)
+    _check_random(random, pretrained)
+    boolean("trust_remote_code", trust_remote_code)
+    for name in _COUNTS:
+        if others.get(name) is not None:
+            count(name, others[name])
     if pretrained is not None:
         check_checkpoint(str(pretrained), revision)
 
@@ -98,10 +106,7 @@ def choose_weights(
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
     check_attention(attn_implementation)
-    if random is not None and pretrained is not None:
-        raise UserError("random= is a size of random weights: leave it or pretrained=")
-    if random not in (None, "small", "released"):
-        raise UserError(f"random is {random!r}: use small or released")
+    _check_random(random, pretrained)
     if pretrained is None and device_map is not None:
         raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
     return Weights(
@@ -164,6 +169,13 @@ def check_attention(attn_implementation: str) -> None:
             "attn_implementation=flash_attention_2 needs the package flash-attn and a GPU: "
             "pip install flash-attn --no-build-isolation, or use attn_implementation=sdpa"
         )
+
+
+def _check_random(random: str | None, pretrained: str | None) -> None:
+    if random is not None and pretrained is not None:
+        raise UserError("random= is a size of random weights: leave it or pretrained=")
+    if random not in (None, "small", "released"):
+        raise UserError(f"random is {random!r}: use small or released")
 
 
 def _check_attention_name(attn_implementation: str) -> None:

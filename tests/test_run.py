@@ -329,7 +329,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--models", "constant", "--model-args", "constant:letter=ZZ"], "give one capital letter"),
         (["--models", "qwen2_vl", "--model-args", "qwen2_vl:trust_remote_code=maybe"], "neither true nor false"),
         (["--models", "vamba", "--model-args", "vamba:attn_implementation=foo"], "unknown attn_implementation 'foo'"),
-        (["--models", "vamba", "--model-args", "vamba:batch_size=abc"], "cannot be built with batch_size=abc"),
+        (["--models", "vamba", "--model-args", "vamba:batch_size=abc"], "batch_size=abc: it is a whole number from 1"),
         (["--models", "vamba", "--model-args", "vamba:device_map=auto"], "give pretrained= too"),
         (
             ["--models", "qwen2_vl", "--model-args", "qwen2_vl:min_pixels=99999,max_pixels=5"],
