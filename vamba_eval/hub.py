@@ -52,16 +52,20 @@ def ask_hub(request: Callable[[], T]) -> T | None:
 @contextmanager
 def quick_without_network() -> Iterator[None]:
     """Around what fetches from the Hub and else takes what its cache holds: where the Hub cannot be reached, that is
-    known at once, and not after the tries of its library for each file."""
+    known at once, and not after the tries of its library for each file. A UserError says so, too."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
-    before = constants.HF_HUB_OFFLINE
+    before, why = constants.HF_HUB_OFFLINE, None
     try:
         ask_hub(lambda: get_session().head(constants.ENDPOINT, timeout=WITHIN_S))
-    except UserError:
-        constants.HF_HUB_OFFLINE = True
+    except UserError as error:
+        constants.HF_HUB_OFFLINE, why = True, error
     try:
         yield
+    except UserError as error:
+        if why is None:
+            raise
+        raise type(error)(f"{why}: {error}") from error
     finally:
         constants.HF_HUB_OFFLINE = before
