@@ -218,7 +218,7 @@ ROWS = [
     (f"{MODELS} transformers --model-args trust_remote_code=maybe", "which is neither true nor false"),
     (f"{RUN} --push-to-hub owner/name", "it needs a token (hf auth login, or the environment variable HF_TOKEN)"),
     (f"{RUN} --push-to-hub 'a b'", "--push-to-hub a b: write OWNER/NAME"),
-    ("--tasks videomme --models random --data-root hub:owner/name", "not asked: the dataset owner/name cannot be fetched"),
+    ("--tasks videomme --models random --data-root hub:owner/name", "not asked: the dataset owner/name cannot be"),
     # Adapters and tasks of somebody's own.
     (f"{MODELS} CODE/no_generate.py", "it defines none; Mine (line 3) lacks generate"),
     (f"{MODELS} CODE/syntax.py", "cannot be imported: SyntaxError: expected ':' (", "syntax.py, line 1)"),
