@@ -338,7 +338,9 @@ class Collector:
         task.defects = []
 
     def defect(self, where: str, problem: str, consequence: str) -> None:
-        self._task.defects.append(Defect(where, problem, consequence))
+        found = Defect(where, problem, consequence)
+        if found not in self._task.defects[-3:]:  # of a row that is asked in several ways
+            self._task.defects.append(found)
 
     def add(self, where: str, video_id: str, path: Path, question: Question, **about: Any) -> None:
         """Give the video another question. ``about``: fields of Video, which the video's first row decides; but another

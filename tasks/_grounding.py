@@ -31,6 +31,25 @@ def iou(one: Span, other: Span) -> float:
     return max(0.0, min(one.end, other.end) - max(one.start, other.start)) / whole if whole > 0 else 0.0
 
 
+def iou_of_several(some: Sequence[Span], others: Sequence[Span]) -> float:
+    """What two sets of spans share, of all that either covers; 0 where neither covers anything."""
+    some, others = _merged(some), _merged(others)
+    shared = sum(max(0.0, min(a.end, b.end) - max(a.start, b.start)) for a in some for b in others)
+    whole = sum(span.end - span.start for span in (*some, *others)) - shared
+    return shared / whole if whole > 0 else 0.0
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """The same without overlaps, by their starts."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda each: each.start):
+        if merged and span.start <= merged[-1].end:
+            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return merged
+
+
 def recall(records: Sequence[ScoredRecord], threshold: float) -> float | None:
     """The share of responses whose span overlaps the annotated one by at least ``threshold``."""
     return sum(each.values["iou"] >= threshold for each in records) / len(records) if records else None
@@ -79,6 +98,8 @@ _PAIR = re.compile(_TIME.format(0) + _BETWEEN + _TIME.format(1).replace(r"(?<![\
 _FRAMES = re.compile(r"\bframes?\s*(?:number\s*)?#?$", re.IGNORECASE)
 _STARTS = re.compile(r"\b(?:start|begin)", re.IGNORECASE)
 _ENDS = re.compile(r"\b(?:end|finish|stop|until)", re.IGNORECASE)
+_NUMBERS_OF_PAIR = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
+_LIST = re.compile(rf"[\[(]\s*(?:{_NUMBERS_OF_PAIR.pattern.replace('(' + _NUMBER + ')', _NUMBER)}\s*,?\s*)+[\])]")
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _START_KEYS = ("start", "start_time", "begin", "from")
 _END_KEYS = ("end", "end_time", "stop", "to")
@@ -103,6 +124,16 @@ def read_flexible(response: str, said: str = "") -> Span | None:
     if start is not None and end is not None and start is not end:
         return _ordered(_seconds(start, 0), _seconds(end, 0))
     return _ordered(*(_seconds(each, 0) for each in times)) if len(times) == 2 else None
+
+
+def read_all_flexible(response: str) -> list[Span]:
+    """The intervals that a response states: those of its last JSON list of pairs, else every pair of times in it."""
+    for match in reversed(list(_LIST.finditer(response))):
+        spans = [_ordered(*map(float, pair)) for pair in _NUMBERS_OF_PAIR.findall(match[0])]
+        return [span for span in spans if span is not None]
+    pairs = [match for match in _PAIR.finditer(response) if not _FRAMES.search(response[: match.start()])]
+    spans = [_ordered(_seconds(match, 0), _seconds(match, 1)) for match in pairs]
+    return [span for span in spans if span is not None]
 
 
 def _of_object(text: str) -> Span | None:

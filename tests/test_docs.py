@@ -22,6 +22,7 @@ from benchmark_files import (
 )
 
 from vamba_eval import Question, Task, load_task, registry
+from vamba_eval.tables.published import published_results
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -182,6 +183,30 @@ def test_reported_scores_are_the_published_ones(name: str, file: str, column: st
             expected.append((row["model"], row["size"] or "-", row[column] + (" †" if measured else "")))
     assert [tuple(row.values()) for row in table(page, "model")] == expected
     assert load_task(name).catalogue.reported_as == column
+
+
+CHOOSING = table((DOCS / "benchmarks" / "choosing.md").read_text(encoding="utf-8"), "task")
+
+
+def test_the_page_for_choosing_has_every_benchmark() -> None:
+    assert {in_code(row["task"])[0] for row in CHOOSING} == set(registry.names(Task))
+
+
+@pytest.mark.parametrize("row", CHOOSING, ids=lambda row: in_code(row["task"])[0])
+def test_the_page_for_choosing_is_about_what_is_published(row: dict[str, str]) -> None:
+    """Its counts are the catalogue's, its best score is the best of results/published/."""
+    (name,) = in_code(row["task"])
+    task = load_task(name)
+    (whole, *_) = (*task.catalogue.counts.values(), None)
+    if whole:
+        assert row["questions"] == f"{whole.questions:,}"
+        assert whole.videos is None or row["videos"] == f"{whole.videos:,}"
+    best = "unknown"
+    if reported := published_results({name}):
+        first = max(reported, key=lambda result: result.summary.headline[1].value)
+        metric = first.summary.headline[1]
+        best = f"{metric.value * (100 if metric.unit == '%' else 1):.1f} {first.model}"
+    assert row["best read"] == best
 
 
 def test_links_lead_somewhere() -> None:

@@ -38,6 +38,7 @@ from benchmark_files import (
 from choice_files import (
     TEMPCOMPASS_FORMATS,
     VIDEOMMMU_TRACKS,
+    cgbench_rows,
     egoschema_rows,
     mmvu_rows,
     motionbench_rows,
@@ -45,6 +46,7 @@ from choice_files import (
     tempcompass_rows,
     videomme_v2_rows,
     videommmu_rows,
+    write_cgbench,
     write_egoschema,
     write_mmvu,
     write_motionbench,
@@ -202,6 +204,28 @@ def test_more_than_nine_parts_stand_in_order(tmp_path: Path, serve: Callable[...
     serve("lmms-lab/NExTQA", repository)
     download(["nextqa"], tmp_path / "data", say=lambda text: None)
     assert (tmp_path / "data" / "nextqa" / "NExTVideo" / "1.mp4").read_bytes() == content
+
+
+def test_pieces_that_are_called_as_if_they_were_archives(
+    tmp_path: Path, video: bytes, serve: Callable[..., Hub]
+) -> None:
+    """CG-Bench's layout, as its unzip_hf_zip.py joins it: one archive of videos, cut into ``video..._chunk_N.zip``."""
+    repository = tmp_path / "published" / "cgbench"
+    write_cgbench(tmp_path / "published", cgbench_rows(4))
+    path = zipped(repository / "videos", {f"cg_videos_720p/BV{n}-_.mp4": video for n in range(2)})
+    split(path, [f"_chunk_{n}.zip" for n in range(12)])
+    zipped(repository / "subtitles.zip", {"cg_subtitles/BV0-_.srt": SUBTITLES})
+    zipped(repository / "clue_videos_chunk_0.zip", {"cg_clue_videos/10.mp4": video})
+    serve("CG-Bench/CG-Bench", repository)
+    (plan,) = download(["cgbench_clues"], tmp_path / "data", say=lambda text: None)
+    assert [(archive.name, len(archive.parts)) for archive in plan.archives] == [
+        ("subtitles.zip", 1),
+        ("video.zip", 12),
+    ]
+    videos = load_task("cgbench_clues").load(tmp_path / "data")
+    assert [each.path.read_bytes() == video for each in videos] == [True, True]
+    assert [each.subtitles is not None for each in videos] == [True, False]
+    assert not (tmp_path / "data" / "cgbench" / "cg_clue_videos").exists(), "clues are cut out of the whole videos"
 
 
 def test_the_other_layouts(tmp_path: Path, video: bytes, serve: Callable[..., Hub]) -> None:

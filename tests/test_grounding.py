@@ -17,7 +17,8 @@ from vamba_eval.tasks import _grounding, timelens
 from videos import make_video
 
 from vamba_eval import Question, Task, evaluate, load_task
-from vamba_eval.contracts import Answer, Clip, ModelAdapter, ScoredRecord, Seen
+from vamba_eval.contracts import Answer, Clip, ModelAdapter, ScoredRecord, Seen, UserError
+from vamba_eval.run.times import Times
 from vamba_eval.score.statistics import summarize
 
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
@@ -296,6 +297,97 @@ def test_times_are_told_to_models_that_see_none(told: bool | None, tmp_path: Pat
             assert record["seen"]["times"] is True and record["seen"]["times_in_prompt"] is True
     (run,) = out.rglob("run.json")
     assert "before the prompt" in run.read_text()
+
+
+class Reader(Watcher):
+    """Takes text between its frames, and keeps what it gets."""
+
+    name = "reader"
+    takes_captions = True
+
+    def encode(self, clip: Clip | None) -> Any:
+        self.captions = () if clip is None else clip.captions
+        self.file = clip is not None and clip.path is not None
+        return super().encode(clip)
+
+
+def one_video(root: Path, seconds: int = 4) -> None:
+    write_charades(root, [{"video": "A.mp4", "caption": "person sits", "timestamp": [0.0, 2.5]}])
+    folder = root / "charades_sta" / "Charades_v1_480"
+    folder.mkdir()
+    make_video(folder / "A.mp4", frames=seconds, rate=1)
+
+
+@pytest.mark.parametrize("told", [True, False, None])
+@pytest.mark.parametrize(
+    ("way", "first"),
+    [
+        ("off", ""),
+        ("seconds", "The 3 frames of the video were taken at these times, in seconds: 10.0, 31.0, 53.0.\n"),
+        ("m:s", "The 3 frames of the video were taken at these times, as minutes:seconds: 0:10.0, 0:31.0, 0:53.0.\n"),
+    ],
+)
+def test_times_before_the_prompt_in_the_form_that_is_asked_for(
+    told: bool | None, way: str, first: str, tmp_path: Path
+) -> None:
+    one_video(tmp_path, 64)
+    model = Reader(told)
+    out = tmp_path / "out"
+    evaluate(["charades_sta"], [model], data_root=tmp_path, output=out, sampling={"num_frames": 3}, times=way)
+    (record,) = [json.loads(line) for path in out.rglob("*.jsonl") for line in path.read_text().splitlines()]
+    expected = "" if told else first
+    assert record["prompt"] == model.prompts[0] and model.prompts[0].startswith(expected + "Please find")
+    assert model.captions == () and model.file
+    if told is not None:
+        assert record["seen"]["times"] is bool(told or first)
+        assert record["seen"].get("times_in_prompt", False) is bool(expected)
+    (run,) = out.rglob("run.json")
+    assert json.loads(run.read_text())["tasks"]["charades_sta"]["times"] == way
+
+
+@pytest.mark.parametrize(
+    ("way", "texts"),
+    [
+        ("seconds-between", ["Frame at 600.0 s: ", "Frame at 1800.0 s: ", "Frame at 3000.0 s: "]),
+        ("m:s-between", ["Frame at 10:00.0: ", "Frame at 30:00.0: ", "Frame at 50:00.0: "]),
+    ],
+)
+def test_times_between_the_frames(way: str, texts: list[str], tmp_path: Path) -> None:
+    one_video(tmp_path, 3600)
+    model = Reader(False)
+    out = tmp_path / "out"
+    evaluate(["charades_sta"], [model], data_root=tmp_path, output=out, sampling={"num_frames": 3}, times=way)
+    assert model.captions == tuple(enumerate(texts)) and not model.file
+    assert model.prompts[0].startswith("Please find")
+    (record,) = [json.loads(line) for path in out.rglob("*.jsonl") for line in path.read_text().splitlines()]
+    assert record["seen"]["times"] and record["seen"]["times_between"] and "times_in_prompt" not in record["seen"]
+
+
+def test_times_from_an_hour_on() -> None:
+    clip = Clip(np.empty((3, 1, 1, 3), np.uint8), np.array([59.97, 3599.96, 7325.04]), np.arange(3), 25.0, 9000.0)
+    assert [text for _, text in Times("m:s-between").captions(clip)] == [
+        *("Frame at 1:00.0: ", "Frame at 1:00:00.0: ", "Frame at 2:02:05.0: ")
+    ]
+
+
+def test_ways_to_tell_times_that_are_refused(tmp_path: Path) -> None:
+    one_video(tmp_path)
+    for tasks, model, more, message in (
+        (["charades_sta"], Watcher(False), {"times": "m:s-between"}, "cannot take text between the frames"),
+        (["charades_sta"], Reader(False), {"times": "minutes"}, "seconds, m:s"),
+        (["videomme"], Reader(False), {"times": "off"}, "leave out --times off"),
+        (["longvideobench_subtitles"], Reader(False), {"times": "seconds-between"}, "text of its own between frames"),
+        (["charades_sta"], Telling(False), {"times": "seconds-between"}, "writes times between frames itself"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate(tasks, [model], data_root=tmp_path, output=tmp_path / "out", **more)
+
+
+class Telling(Reader):
+    """As the adapter of endpoints with ``times=true``."""
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"times": True}
 
 
 @pytest.mark.parametrize("name", ["charades_sta", "timelens"])

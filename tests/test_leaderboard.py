@@ -23,6 +23,8 @@ from vamba_eval.contracts import Answer, Metric, ModelAdapter, Summary
 from vamba_eval.score.scored import scored_runs
 from vamba_eval.store.records import Record
 from vamba_eval.tables.costs import Costs, Distribution, costs_of
+from vamba_eval.tables.notes import row_key
+from vamba_eval.tables.published import published_results
 from vamba_eval.tables.result import Result
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -101,7 +103,8 @@ def test_an_installed_copy_has_the_reported_rows_and_the_reports_page(results: P
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("(reported)") == 17 and "| Vamba 10B (reported)" in done.stdout
+    reported = {row_key(result) for result in published_results(set())}
+    assert done.stdout.count("(reported") == len(reported) > 17 and "| Vamba 10B (reported)" in done.stdout
     assert "longvideobench" in done.stdout and "qwen2_vl" in done.stdout
     assert "<h1>Long-video evaluation</h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

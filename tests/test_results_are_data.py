@@ -108,8 +108,9 @@ def test_it_is_run_if_it_is_named(verb: str, theirs: Path, marker: Path, cli: Cl
 
 
 def test_comparing_runs_nothing_either(theirs: Path, marker: Path, cli: Cli) -> None:
-    run = theirs / "theirs"
-    status, _, err = cli("compare", run, run)
+    run, again = theirs / "theirs", theirs / "again"
+    shutil.copytree(run, again)
+    status, _, err = cli("compare", run, again)
     assert status == 2 and "--task-code" in err and not marker.exists()
 
 

@@ -57,7 +57,7 @@ _TASK_CODE: dict[str, Any] = {
     "help": "run a task's code to score its responses: a .py file (FILE.py:CLASS) or MODULE:CLASS; may be repeated. "
     "What results themselves name is never run",
 }
-_PUBLISHED: dict[str, Any] = {"action": "store_true", "help": "add the Vamba paper's rows, marked as reported"}
+_PUBLISHED: dict[str, Any] = {"action": "store_true", "help": "add what papers report, marked as reported"}
 
 
 # ------------------------------------------------------------------------------------- leaderboard, rescore

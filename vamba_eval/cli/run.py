@@ -10,7 +10,7 @@ from typing import Any
 from vamba_eval.cli import arguments
 from vamba_eval.cli.arguments import Parser, Verbs, add_verb
 from vamba_eval.cli.results import show_board
-from vamba_eval.contracts import BOUNDS, STRATEGIES, Model, Task, UserError
+from vamba_eval.contracts import BOUNDS, STRATEGIES, TIMES, Model, Task, UserError
 
 _BASELINES = ("random", "constant")
 _EMBEDDED = "synthetic"  # the benchmark that comes with the program
@@ -118,6 +118,13 @@ def _add_frames(parser: Parser) -> None:
         metavar="FILE",
         help="the frames of each question, as a frame selector chose them: JSON, {question id: [frame, ...]} "
         "(see docs/frame-sets.md)",
+    )
+    add(
+        "--times",
+        choices=TIMES,
+        default="auto",
+        help="tell models that are not told it otherwise when frames were: before the prompt, or between the frames "
+        "(auto: before the prompts of benchmarks that ask for times)",
     )
     add("--fps", type=arguments.number, help="frames per second, --num-frames at most (implies --strategy fps)")
     add("--token-budget", type=int, metavar="N", help="14x14 patches per video (implies --strategy auto)")
@@ -304,6 +311,7 @@ def _run(args: Namespace) -> int:
         blind=blind,
         probes=Probes(args.rotate_options, args.prompt_variants, args.shuffle_frames),
         frames_from=args.frames_from,
+        times=args.times,
         answer_timeout=args.answer_timeout,
         accept_environment=args.accept_environment,
         keep_going=args.keep_going,

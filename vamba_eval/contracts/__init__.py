@@ -26,7 +26,18 @@ from vamba_eval.contracts.model import (
     Seen,
     ServedModel,
 )
-from vamba_eval.contracts.sampling import BOUNDS, EDGES, STRATEGIES, FrameSampling, FrameSet, Ladder, Sampling
+from vamba_eval.contracts.sampling import (
+    BOUNDS,
+    EDGES,
+    STRATEGIES,
+    TIMES,
+    FrameSampling,
+    FrameSet,
+    FrameSpans,
+    Ladder,
+    Rung,
+    Sampling,
+)
 from vamba_eval.contracts.score import (
     CutOff,
     Groups,
@@ -48,6 +59,7 @@ __all__ = [
     "EDGES",
     "LETTERS",
     "STRATEGIES",
+    "TIMES",
     "Answer",
     "Ask",
     "BudgetSpent",
@@ -60,6 +72,7 @@ __all__ = [
     "Defect",
     "FrameSampling",
     "FrameSet",
+    "FrameSpans",
     "GenerationSettings",
     "Groups",
     "InLmmsEval",
@@ -73,6 +86,7 @@ __all__ = [
     "ModelAdapter",
     "Prompt",
     "Question",
+    "Rung",
     "Sampling",
     "Score",
     "ScoredRecord",

@@ -27,6 +27,8 @@ class Dataset:
     unpack_into  the folder, in the benchmark's own, in which archives are unpacked ("" is the benchmark's own);
                  None for the folder that each archive is in
     elsewhere    what is not there, and where it is to be had
+    joined       glob patterns of files that are pieces of one archive each, whose names do not say so: in the order of
+                 the numbers in their names
     lmms_eval    the folder below $HF_HOME in which lmms-eval keeps the videos: ``cache_dir`` of its task
     lmms_ids     the repositories that lmms-eval takes annotations from, as OWNER/NAME or OWNER/NAME@REVISION
     """
@@ -34,6 +36,7 @@ class Dataset:
     hub_id: str
     files: tuple[str, ...] = ("*",)
     unpack_into: str | None = None
+    joined: tuple[str, ...] = ()
     elsewhere: str = ""
     lmms_eval: str = ""
     lmms_ids: tuple[str, ...] = ()

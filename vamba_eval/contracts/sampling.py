@@ -16,6 +16,7 @@ STRATEGIES = ("uniform", "fps", "middle", "auto", "segments", "starts", "linspac
 EDGES = ("shortest_edge", "longest_edge")
 BOUNDS = ("min_pixels", "max_pixels", "total_pixels", "edge_multiple")
 RATES = ("times", "header")
+TIMES = ("auto", "off", "seconds", "m:s", "seconds-between", "m:s-between")  # how times of frames are told
 # Of qwen-vl-utils (QwenLM/Qwen3-VL, qwen-vl-utils/src/qwen_vl_utils/vision_process.py: FPS_MIN_FRAMES, FRAME_FACTOR and
 # the 1.05 of fetch_video): the fewest frames, what their number is a multiple of, and how far above its smallest size a
 # frame's largest is at least.
@@ -229,8 +230,9 @@ class FrameSet:
     def rate(self) -> str:
         return self.sizing.rate
 
-    def within(self, first: int, last: int, total: int) -> list[int]:
-        """The frames. Raises ValueError where one is not from ``first`` to before ``last``, of ``total`` in all."""
+    def within(self, first: int, last: int, total: int, source_fps: float) -> list[int]:
+        """The frames. Raises ValueError where one is not from ``first`` to before ``last``, of ``total`` in all;
+        ``source_fps`` is of no use here."""
         if self.frames[-1] >= total:
             raise ValueError(
                 f"it is to be asked about frame {self.frames[-1]}, but the video's {total} frames are 0 to {total - 1}"
@@ -250,16 +252,68 @@ class FrameSet:
 
 
 @dataclass(frozen=True)
+class FrameSpans:
+    """Frames of some stretches of a video, each with a share that goes by its length; at the size of ``sizing``, whose
+    ``num_frames`` are the most in all. Its other choice of frames has no effect.
+
+    ``spans`` are (start, end) in seconds of the whole source. The rule is CG-Bench's (arXiv 2412.12075;
+    run/extract_frames.py of its repository): a stretch goes from the frame nearest to its start to before the one
+    nearest to its end. If the stretches have no more frames than ``num_frames``, all are shown; else each gets its
+    share, truncated and at least 1: the middles of so many equal parts. A frame of two stretches is shown once.
+    """
+
+    spans: tuple[tuple[float, float], ...]
+    sizing: FrameSampling
+
+    @property
+    def strategy(self) -> str:
+        return self.sizing.strategy
+
+    @property
+    def rate(self) -> str:
+        return self.sizing.rate
+
+    def within(self, first: int, last: int, total: int, source_fps: float) -> list[int]:
+        """The frames' 0-based indices, ascending, of those from ``first`` to before ``last``, of ``total`` in all.
+
+        Raises ValueError where there is none, or where the rate is unknown.
+        """
+        if not source_fps > 0:
+            raise ValueError("it is to be asked about parts between two times, and the video's frame rate is unknown")
+        bounds = [(round(start * source_fps), round(end * source_fps)) for start, end in self.spans]
+        lengths, most = [end - start for start, end in bounds], self.sizing.num_frames
+        chosen: set[int] = set()
+        for (start, end), length in zip(bounds, lengths, strict=True):
+            count = length if most >= sum(lengths) else max(1, int(most * (length / sum(lengths))))
+            step = (end - start) / max(1, count)
+            chosen |= {int(start + step / 2 + step * i) for i in range(count)}
+        if not (shown := sorted(frame for frame in chosen if first <= frame < last)):
+            parts = ", ".join(f"{start:g} to {end:g} s" for start, end in self.spans)
+            raise ValueError(f"it is to be asked about {parts}, where the video has no frame")
+        return shown
+
+    def size(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, int]:
+        return self.sizing.size(height, width, num_frames)
+
+    def fields(self) -> dict[str, Any]:
+        return {"spans": self.spans, "sizing": self.sizing.fields()}
+
+
+# What can be asked of one video, or of one question about it.
+Rung: TypeAlias = FrameSampling | FrameSet | FrameSpans
+
+
+@dataclass(frozen=True)
 class Ladder:
     """Several samplings of one size and strategy, or several sets of frames, so that a video is read once for all.
 
     Every frame that any of the ``rungs`` picks is read; ``Clip.part`` tells them apart.
     """
 
-    rungs: tuple[FrameSampling, ...] | tuple[FrameSet, ...]
+    rungs: tuple[Rung, ...]
 
     def __post_init__(self) -> None:
-        rules = [rung.sizing if isinstance(rung, FrameSet) else rung for rung in self.rungs]
+        rules = [rung if isinstance(rung, FrameSampling) else rung.sizing for rung in self.rungs]
         same = ("strategy", "rate", *EDGES, *BOUNDS)
         if len({tuple(getattr(rule, name) for name in same) for rule in rules}) != 1:
             raise ValueError("the samplings of a ladder differ in more than the number of frames")
@@ -281,7 +335,7 @@ class Ladder:
         return {"rungs": [rung.fields() for rung in self.rungs]}
 
 
-Sampling: TypeAlias = FrameSampling | FrameSet | Ladder
+Sampling: TypeAlias = Rung | Ladder
 
 
 def _uniform(n: int, total: int) -> list[int]:

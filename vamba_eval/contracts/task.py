@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 from vamba_eval.contracts.data import Catalogue, Defect
 from vamba_eval.contracts.errors import UserError
 from vamba_eval.contracts.model import GenerationSettings
-from vamba_eval.contracts.sampling import FrameSampling
+from vamba_eval.contracts.sampling import FrameSampling, FrameSpans
 from vamba_eval.contracts.score import Measure, Score, ScoredRecord, mean
 from vamba_eval.contracts.video import Clip, Question, Video
 
@@ -70,6 +70,19 @@ class Task(ABC):
     def sampling_under(self, protocol: str) -> FrameSampling:
         """Frame sampling of ``protocol``; ``sampling`` unless the protocol has a rule of its own."""
         return self.sampling
+
+    def sampling_for(self, question: Question, sampling: FrameSampling) -> FrameSampling | FrameSpans:
+        """The frames that ``question`` is asked about: those of ``sampling``, or of parts of the video alone.
+
+        A video is read once for all its questions, whatever they are asked about, and encoded once for each distinct
+        answer. Sizes stay those of ``sampling``.
+        """
+        return sampling
+
+    @property
+    def questions_differ_in_frames(self) -> bool:
+        """Whether it has a ``sampling_for`` of its own."""
+        return type(self).sampling_for is not Task.sampling_for
 
     @abstractmethod
     def load(self, data_root: str | Path | None, split: str | None = None) -> list[Video]:

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _UNPACKED = re.compile(
     r"(?P<whole>.+\.(?P<kind>zip|tar\.gz|tar\.bz2|tar\.xz|tgz|tar))(?:[._-](?:part[._-]?)?(?P<part>[a-z]{1,2}|\d{1,4}))?"
 )
+_NUMBER = re.compile(r"\d+")
 _NOT_UNPACKED = re.compile(r".+\.(rar|7z|z\d\d|tar\.zst)")
 _JUNK = ("__MACOSX", ".DS_Store")
 
@@ -51,13 +53,18 @@ _BROKEN = (
 )
 
 
-def archives_in(files: Iterable[RemoteFile]) -> tuple[Archive, ...]:
-    """Those among ``files`` that `unpack` takes, each with its parts in their order."""
+def archives_in(files: Iterable[RemoteFile], joined: Sequence[str] = ()) -> tuple[Archive, ...]:
+    """Those among ``files`` that `unpack` takes, each with its parts in their order.
+
+    Those that match a pattern of ``joined`` are the parts of one, in the order of the last number in their names.
+    """
     parts: dict[str, list[tuple[tuple[int, str], RemoteFile]]] = {}
     for file in files:
         if match := _UNPACKED.fullmatch(file.path):
-            part = match["part"] or ""
-            parts.setdefault(match["whole"], []).append(((len(part), part), file))
+            whole, part = match["whole"], match["part"] or ""
+            if pattern := next((each for each in joined if fnmatchcase(file.path, each)), None):
+                whole, part = pattern.replace("*", ""), (_NUMBER.findall(file.path) or [""])[-1]
+            parts.setdefault(whole, []).append(((len(part), part), file))
     return tuple(Archive(name, tuple(file for _, file in sorted(each))) for name, each in parts.items())
 
 

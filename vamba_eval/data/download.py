@@ -120,7 +120,7 @@ def _plan(name: str, dataset: Dataset, revision: str | None, state: State, keep_
             f"{dataset.hub_id} has none of the files that {name} reads ({', '.join(dataset.files)}): "
             "is the revision right?"
         )
-    archives = archives_in(wanted)
+    archives = archives_in(wanted, dataset.joined)
     in_parts = {part for archive in archives for part in archive.parts}
     files = tuple(file for file in wanted if file not in in_parts)
     to_unpack = tuple(archive for archive in archives if not state.is_unpacked(archive))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +13,12 @@ from typing import Any, NamedTuple
 from vamba_eval.contracts import (
     Answer,
     Clip,
+    FrameSampling,
     GenerationSettings,
     ModelAdapter,
     Prompt,
     Question,
+    Rung,
     Seen,
     Trial,
     UserError,
@@ -36,6 +37,8 @@ from vamba_eval.store.records import Record
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+# Of what a record says was seen: the times of frames that the harness told, in the prompt or between them.
+_TOLD = _IN_PROMPT, _BETWEEN = ("times_in_prompt", "times_between")
 # The phases of an answer; all others of a question that is the first are its video's.
 _ANSWERING = ("generate", "first_token", "further_tokens")
 
@@ -151,24 +154,33 @@ def parts_of(
     jobs: Sequence[Job], work: Work, loaded: Loaded, blanks: Sequence[Record]
 ) -> Iterator[tuple[int, Iterator[Part]]]:
     """Of each job that has something open: its number and its clips, one unless questions have frames of their own."""
-    for number, (open_questions, blank) in enumerate(zip(work.open, blanks, strict=True)):
+    first = 0
+    for number, (job, open_questions, blank) in enumerate(zip(jobs, work.open, blanks, strict=True)):
+        shown = job.shown(work.video)
         if open_questions:
-            own = loaded if len(jobs) == 1 else loaded.part(number)
-            yield number, _parts(jobs[number], replace(work, open=[open_questions]), own, blank)
+            yield number, _parts(job, shown, first, open_questions, loaded, blank)
+        first += len(shown)
 
 
-def _parts(job: Job, work: Work, loaded: Loaded, blank: Record) -> Iterator[Part]:
-    (open_questions,) = work.open
-    clips = iter([(loaded, open_questions)])
-    if job.frame_sets is not None and loaded.clip is not None:
-        clips = (
-            (loaded.part(number), [one for one in open_questions if one.question.id in sharing])
-            for number, sharing in enumerate(job.frame_sets.sharing(work.video))
-            if any(one.question.id in sharing for one in open_questions)
-        )
-    for own, asked in clips:
-        own = own.shuffled() if job.probes.shuffle_frames else own
-        yield Part(own, asked, _about_video(blank, own))
+def _parts(
+    job: Job,
+    shown: Mapping[Rung, Sequence[str]],
+    first: int,
+    open_questions: Sequence[OpenQuestion],
+    loaded: Loaded,
+    blank: Record,
+) -> Iterator[Part]:
+    """``first`` is the number of the job's first rung among all that were read."""
+    if loaded.clip is None:
+        yield Part(loaded, open_questions, _about_video(blank, loaded))
+        return
+    for number, (rung, ids) in enumerate(shown.items(), first):
+        if asked := [one for one in open_questions if one.question.id in ids]:
+            own = loaded.part(number) if loaded.clip.parts else loaded
+            if own.clip is not None and not isinstance(rung, FrameSampling):  # not what the file shows by itself
+                own = replace(own, clip=replace(own.clip, path=None))
+            own = own.shuffled() if job.probes.shuffle_frames else own
+            yield Part(own, asked, _about_video(blank, own))
 
 
 def _about_video(blank: Record, loaded: Loaded) -> Record:
@@ -188,19 +200,21 @@ def shown_clip(job: Job, loaded: Loaded, subject: Subject) -> Any:
         return None
     if job.protocol in job.task.interleaved:
         clip.captions = tuple(job.task.captions(loaded.video, clip, job.protocol))
+    if job.times.between:
+        clip = replace(clip, captions=job.times.captions(clip), path=None)
     video = loaded.video
-    whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames and job.frame_sets is None
+    whole = video.start_s is None and video.end_s is None and not job.probes.shuffle_frames
     return clip if whole else replace(clip, path=None)
 
 
 def note_seen(base: Record, seen: Seen | None) -> None:
     if seen is not None:
-        in_prompt = (base.seen or {}).get("times_in_prompt")
+        told = {name: True for name in _TOLD if (base.seen or {}).get(name)}
         base.seen, base.video_tokens = asdict(seen), seen.video_tokens
         if seen.kept_tokens is None:  # of most models, all
             del base.seen["kept_tokens"]
-        if in_prompt:  # an answer that says what was seen knows nothing of it
-            base.seen |= {"times": True, "times_in_prompt": True}
+        if told:  # an answer that says what was seen knows nothing of it
+            base.seen |= {"times": True, **told}
 
 
 def requests_of(
@@ -211,22 +225,19 @@ def requests_of(
     ``base`` says what the model saw (``note_seen``), and here that it is told times.
     """
     requests, broken = [], []
-    tell = (
-        job.task.asks_times
-        and subject.looks
-        and not subject.facts.description.get("samples_itself")  # these are not the frames that it sees
-        and loaded.clip is not None
-        and not (base.seen or {}).get("times")
-    )
-    if tell and base.seen is not None:
-        base.seen = {**base.seen, "times": True, "times_in_prompt": True}
+    told = ""
+    with suppress(ValueError):  # which is each question's
+        told = _told_times(job, loaded.clip, base, subject)
+    where = _IN_PROMPT if told else _BETWEEN if job.times.between and subject.looks else ""
+    if where and base.seen is not None:
+        base.seen = {**base.seen, "times": True, where: True}
     for one in open_questions:
         for trial in one.trials:
             asked, about = one.question, at(base, trial)
             try:
                 asked = job.put(asked, trial)
                 text = job.prompt(loaded.video, asked, loaded.clip, trial.variant)
-                text = f"{_told_times(loaded.clip)}\n{text}" if tell and loaded.clip is not None else text
+                text = (told or _told_times(job, loaded.clip, base, subject)) + text
             except Exception as error:
                 broken.append(record_of(job, about, asked, error=failure("making the prompt", error)))
                 continue
@@ -235,13 +246,11 @@ def requests_of(
     return requests, broken
 
 
-def _told_times(clip: Clip) -> str:
-    """The times of a clip's frames in words, to a tenth of a second. Raises ValueError where nobody knows them."""
-    times = [float(each) for each in clip.timestamps_s]
-    if not all(map(math.isfinite, times)):
-        raise ValueError("it asks for times, and those of the frames are not known (extracted frames of unknown rate)")
-    listed = ", ".join(f"{each:.1f}" for each in times)
-    return f"The {len(times)} frames of the video were taken at these times, in seconds: {listed}."
+def _told_times(job: Job, clip: Clip | None, base: Record, subject: Subject) -> str:
+    """What is said of the frames' times before the prompt: nothing to who is told them, or sees other frames."""
+    if clip is None or not subject.looks or subject.facts.description.get("samples_itself"):
+        return ""
+    return "" if (base.seen or {}).get("times") else job.times.before_prompt(job.task, clip)
 
 
 def _name_of(question: Question, trial: Trial) -> str:

@@ -49,6 +49,7 @@ from vamba_eval.run.plan import (
 )
 from vamba_eval.run.probes import Probes
 from vamba_eval.run.progress import ModelProgress
+from vamba_eval.run.times import Times
 from vamba_eval.run.tracebacks import Tracebacks
 from vamba_eval.run.work import Assignment, Recorder, Subject, Work
 from vamba_eval.run.workplace import Workplace
@@ -87,6 +88,7 @@ def evaluate(
     blind: bool = False,
     probes: Probes | None = None,
     frames_from: str | Path | Mapping[str, Any] | None = None,
+    times: str = "auto",
     answer_timeout: float | None = None,
     accept_environment: bool = False,
     keep_going: bool = False,
@@ -123,6 +125,8 @@ def evaluate(
                     frames in another order
     frames_from     a file with the frames of each question, as a frame selector chose them, or what is in it: see
                     docs/frame-sets.md
+    times           how models that are not told when frames were are told: ``auto`` (where a benchmark asks for times),
+                    ``off``, ``seconds``, ``m:s``, or between the frames ``seconds-between``, ``m:s-between``
     answer_timeout  seconds that a model has to encode a video, or to answer a question (or a batch of them); then
                     these fail. A model of this process cannot be interrupted: this process ends, and the same call in
                     another goes on without them. A replica is replaced, a served model's request is given up
@@ -157,15 +161,18 @@ def evaluate(
     samplings = rungs_of(sampling, ladder)
     rungs = [
         [
-            prepare_task(task, protocol, split, one, generation, reading.backend, probes, named, frame_sets)
+            prepare_task(
+                task, protocol, split, one, generation, reading.backend, probes, named, frame_sets, Times(times)
+            )
             for task in tasks
         ]
         for one in samplings
     ]
     jobs = rungs[0]
+    jobs[0].times.check([(job.task, job.protocol) for job in jobs])
     check_told_apart("tasks", [job.task.name for job in jobs], "run them one by one, each with a --name of its own")
-    if ladder or frame_sets is not None:
-        check_one_size(jobs)
+    together = bool(ladder) or frame_sets is not None
+    check_one_size([job for job in jobs if together or job.task.questions_differ_in_frames])
     if greedy := [job.name for job in jobs if seeds > 1 and not job.generation.do_sample]:
         raise UserError(
             f"{greedy[0]} is answered greedily, so {seeds} seeds would give one response: sample (--temperature 1), "
@@ -251,6 +258,10 @@ def evaluate(
             with display.waiting(f"loading {label}"):
                 workplace = places.open(source, arguments, display)
             with closing(workplace):
+                if jobs[0].times.between and workplace.facts.description.get("times"):
+                    raise UserError(
+                        f"the model {label!r} writes times between frames itself (times=true): leave out one"
+                    )
                 if frame_sets is not None and workplace.facts.description.get("samples_itself"):
                     raise UserError(
                         f"the model {label!r} is given whole files and chooses frames by itself, so --frames-from has "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import FrameSampling, FrameSet, Ladder, Task, UserError, Video, system_reason
+from vamba_eval.contracts import FrameSampling, FrameSet, Question, Task, UserError, Video, system_reason
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +35,10 @@ class FrameSets:
     selector: str = ""
     seconds_per_question: float | None = None
 
-    def sharing(self, video: Video) -> list[list[str]]:
-        """The video's questions by id, those with the same frames together, in the order of the first of each."""
-        alike: dict[tuple[int, ...], list[str]] = {}
-        for question in video.questions:
-            if question.id in self.frames and question.problem is None:
-                alike.setdefault(self.frames[question.id], []).append(question.id)
-        return list(alike.values())
-
-    def ladder(self, video: Video, sizing: FrameSampling) -> Ladder:
-        """What is read of the video: a rung for each of ``sharing``."""
-        return Ladder(tuple(FrameSet(self.frames[first], sizing) for first, *_ in self.sharing(video)))
+    def of(self, question: Question, sizing: FrameSampling) -> FrameSet | None:
+        """The frames of ``question``; None where the file has none."""
+        frames = self.frames.get(question.id)
+        return None if frames is None else FrameSet(frames, sizing)
 
     def describe(self, sizing: Mapping[str, Any]) -> dict[str, Any]:
         """For a fingerprint; ``sizing`` is what it would be without frame sets."""

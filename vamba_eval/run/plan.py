@@ -21,6 +21,7 @@ from vamba_eval.contracts import (
     GenerationSettings,
     Model,
     Question,
+    Rung,
     Task,
     Trial,
     UserError,
@@ -31,6 +32,7 @@ from vamba_eval.plain import did_you_mean
 from vamba_eval.presets import Preset
 from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
+from vamba_eval.run.times import Times
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ def _sized_in_one_way(given: dict[str, Any], written: Callable[..., str]) -> dic
 
 
 def check_one_size(jobs: Sequence[Job]) -> None:
-    """Raise UserError where the rungs of a ladder, or frame sets, which are read together, would be of unlike sizes."""
+    """Raise UserError where numbers of frames that are read together, as ``jobs`` do, would be of unlike sizes."""
     if any(job.sampling.total_pixels for job in jobs):
         raise UserError(
             "several numbers of frames are read together, at one size, but a budget of pixels for all frames "
@@ -195,10 +197,26 @@ class Job:
     backend: str
     probes: Probes = field(default_factory=Probes)
     frame_sets: FrameSets | None = None  # the frames of each question, in place of those that ``sampling`` chooses
+    times: Times = field(default_factory=Times)
 
     @property
     def name(self) -> str:
         return safe_name(self.task.name)
+
+    def shown(self, video: Video) -> dict[Rung, list[str]]:
+        """What is shown of ``video``, and the questions that are asked about each, by id: one sampling for all, unless
+        questions have frames of their own."""
+        alike: dict[Rung, list[str]] = {}
+        for question in video.questions:
+            rung = self._shown_for(question) if question.problem is None else None
+            if rung is not None:
+                alike.setdefault(rung, []).append(question.id)
+        return alike
+
+    def _shown_for(self, question: Question) -> Rung | None:
+        if self.frame_sets is not None:
+            return self.frame_sets.of(question, self.sampling)
+        return self.task.sampling_for(question, self.sampling)
 
     def fingerprint(self, videos: Sequence[Video], unmade: Collection[str] = ()) -> dict[str, Any]:
         """What decides the records, for run.json; the questions ``unmade``, by id, count as without a prompt."""
@@ -209,9 +227,10 @@ class Job:
             "protocol": self.protocol,
             "sampling": {**self._frames(), **self._backend_if_another()},
             "generation": self.generation.describe(),
-            **({"times": "before the prompt, where a model is not told them"} if self.task.asks_times else {}),
+            **self.times.describe(self.task),
             **self.probes.describe(),
             "annotations": _annotations_digest(videos),
+            **self._frames_of_questions(videos),
             **({} if self.task.prompts_need_clip else self._prompts(videos, unmade)),
         }
 
@@ -250,6 +269,16 @@ class Job:
         except Exception:  # a failed question, when it is asked
             return None
 
+    def _frames_of_questions(self, videos: Iterable[Video]) -> dict[str, Any]:
+        """A digest of what else than ``sampling`` the task has questions asked about."""
+        if self.frame_sets is not None or not self.task.questions_differ_in_frames:
+            return {}
+        digest = hashlib.sha256()
+        for video in videos:
+            for rung, ids in self.shown(video).items():
+                digest.update(json.dumps([ids, None if rung == self.sampling else rung.fields()]).encode())
+        return {"frames_of_questions": digest.hexdigest()[:16]}
+
     def _frames(self) -> dict[str, Any]:
         own = self.sampling.describe()
         return own if self.frame_sets is None else self.frame_sets.describe(own)
@@ -278,6 +307,7 @@ def prepare_task(
     probes: Probes | None = None,
     preset: Preset | None = None,
     frame_sets: FrameSets | None = None,
+    times: Times | None = None,
 ) -> Job:
     source = task if isinstance(task, str) else f"{type(task).__module__}:{type(task).__qualname__}"
     if isinstance(task, str):
@@ -297,7 +327,9 @@ def prepare_task(
         sampling = sampling_with(preset.sampling if preset else task.sampling_under(protocol), sampling or {})
     given = preset.generation_with(generation or {}) if preset else generation or {}
     settings = _settings_with(task.generation(protocol), given, task.name)
-    return Job(task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets)
+    return Job(
+        task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets, times or Times()
+    )
 
 
 def check_split(task: Task, split: str | None) -> None:
@@ -346,13 +378,18 @@ def check_told_apart(what: str, names: Sequence[str], advice: str) -> None:
 
 
 def check_captions(jobs: Sequence[Job], labelled: Sequence[tuple[str, str | Model, Any]]) -> None:
-    """Raise UserError where a protocol puts text between the frames and a model cannot take it."""
+    """Raise UserError where text is put between the frames, by a protocol or as times, and a model cannot take it."""
     for job in jobs:
-        if job.protocol not in job.task.interleaved:
+        if job.protocol not in job.task.interleaved and not job.times.between:
             continue
         for label, source, _ in labelled:
             kind = source if isinstance(source, Model) else registry.adapter_class(source)
             if kind.reads_video and not kind.takes_captions:
+                if job.times.between:
+                    raise UserError(
+                        f"the model {label!r} cannot take text between the frames: tell times before the prompt "
+                        f"(--times {job.times.way.removesuffix('-between')})"
+                    )
                 raise UserError(
                     f"{job.name} under the protocol {job.protocol!r} puts text between the frames, which the model "
                     f"{label!r} cannot take: use another --protocol or another model"

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vamba_eval import registry
-from vamba_eval.contracts import Ladder, Model, Question, Sampling, ServedModel, Trial, UserError, Video, first_line
+from vamba_eval.contracts import (
+    FrameSampling,
+    Ladder,
+    Model,
+    Question,
+    Sampling,
+    ServedModel,
+    Trial,
+    UserError,
+    Video,
+    first_line,
+)
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job
 from vamba_eval.store.records import Record
@@ -186,7 +197,7 @@ class Assignment:
 
     def sampling(self, video: Video) -> Sampling:
         """What is read of ``video``."""
-        job = self.jobs[0]
-        if job.frame_sets is not None:
-            return job.frame_sets.ladder(video, job.sampling)
-        return job.sampling if len(self.jobs) == 1 else Ladder(tuple(job.sampling for job in self.jobs))
+        rungs = [rung for job in self.jobs for rung in job.shown(video)]
+        if len(rungs) == 1 and isinstance(rungs[0], FrameSampling):
+            return rungs[0]
+        return Ladder(tuple(rungs))

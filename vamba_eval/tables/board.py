@@ -121,6 +121,8 @@ def _kind(result: Result) -> str:
 
 def _frames(own: Sequence[Result]) -> str:
     counts = unique(result.num_frames for result in own if result.num_frames is not None)
+    if counts and any(result.source and result.num_frames is None for result in own):
+        counts.append("?")  # of some reported numbers nobody says
     if counts and all(isinstance(count, int) for count in counts):
         return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)}-{max(counts)}"
     return ", ".join(map(str, counts))

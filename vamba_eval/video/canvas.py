@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vamba_eval.contracts import Clip, FrameSampling, FrameSet, Ladder, Sampling, VideoError
+from vamba_eval.contracts import Clip, FrameSampling, Ladder, Rung, Sampling, VideoError
 from vamba_eval.video.pixels import Geometry, resized, rgb
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class Source:
             lasts = f"the video lasts {times[-1]:.1f} s" if len(times) else "the video has no frame"
             raise VideoError(f"no frame between {self.start_s} and {self.end_s} s: {lasts}")
 
-        def chosen(rule: FrameSampling | FrameSet) -> list[int]:
-            if isinstance(rule, FrameSet):
-                return rule.within(first, last, len(times))
-            return [first + i for i in rule.indices(last - first, fps, height, width)]
+        def chosen(rule: Rung) -> list[int]:
+            if isinstance(rule, FrameSampling):
+                return [first + i for i in rule.indices(last - first, fps, height, width)]
+            return rule.within(first, last, len(times), fps)
 
-        def chosen_or_why(rung: FrameSampling | FrameSet) -> list[int] | str:
+        def chosen_or_why(rung: Rung) -> list[int] | str:
             try:
                 return chosen(rung)
             except ValueError as error:
