@@ -22,12 +22,16 @@ from vamba_eval.contracts import Answer, GenerationSettings, Likelihood, UserErr
 from vamba_eval.cost.meter import mark_first_token
 from vamba_eval.reasoning import THINKING_MARKS
 
+from ._checkpoints import check_checkpoint
+
 if TYPE_CHECKING:
     import torch
     from torch.nn.attention import SDPBackend
     from transformers import GenerationConfig
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+_COUNTS = ("batch_size", "segment_frames", "min_pixels", "max_pixels", "total_pixels")  # arguments of adapters
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 # What of a checkpoint's generation_config.json says which tokens there are, and not how to choose among them.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
 _HASHED_BLOCKS, _BLOCK_BYTES = 64, 1 << 16
@@ -64,6 +68,28 @@ class Weights:
         return described | {"weights": "random", "seed": self.seed, **size}
 
 
+def check_arguments(
+    pretrained: str | None = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    attn_implementation: str = "sdpa",
+    random: str | None = None,
+    trust_remote_code: bool | str = False,
+    **others: Any,
+) -> None:
+    """What `choose_weights` and loading would find after torch is imported, as far as it is known before. Raises
+    UserError."""
+    _dtype_name(dtype)
+    _check_attention_name(attn_implementation)
+    _check_random(random, pretrained)
+    boolean("trust_remote_code", trust_remote_code)
+    for name in _COUNTS:
+        if others.get(name) is not None:
+            count(name, others[name])
+    if pretrained is not None:
+        check_checkpoint(str(pretrained), revision)
+
+
 def choose_weights(
     *,
     pretrained: str | None,
@@ -80,10 +106,7 @@ def choose_weights(
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
     check_attention(attn_implementation)
-    if random is not None and pretrained is not None:
-        raise UserError("random= is a size of random weights: leave it or pretrained=")
-    if random not in (None, "small", "released"):
-        raise UserError(f"random is {random!r}: use small or released")
+    _check_random(random, pretrained)
     if pretrained is None and device_map is not None:
         raise UserError("device_map spreads a checkpoint over devices: give pretrained= too, or device=")
     return Weights(
@@ -121,25 +144,43 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """``auto`` is bfloat16 on a GPU and float32 on a CPU."""
     import torch
 
-    names = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    names |= {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    names["auto"] = torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in names:
+    name = _dtype_name(dtype)
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    chosen: torch.dtype = getattr(torch, name)
+    return chosen
+
+
+def _dtype_name(dtype: str) -> str:
+    """As torch calls it, or auto. Raises UserError for an unknown one."""
+    name = _DTYPES.get(dtype, dtype)
+    if name not in ("auto", *_DTYPES.values()):
         raise UserError(f"unknown dtype {dtype!r}: use auto, bfloat16, float16 or float32")
-    return names[dtype]
+    return name
 
 
 def check_attention(attn_implementation: str) -> None:
     """Raises UserError for an unknown implementation, or where flash-attn is asked for and not installed."""
     from transformers.utils import is_flash_attn_2_available
 
-    if attn_implementation not in ATTENTION:
-        raise UserError(f"unknown attn_implementation {attn_implementation!r}: use {', '.join(ATTENTION)}")
+    _check_attention_name(attn_implementation)
     if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
         raise UserError(
             "attn_implementation=flash_attention_2 needs the package flash-attn and a GPU: "
             "pip install flash-attn --no-build-isolation, or use attn_implementation=sdpa"
         )
+
+
+def _check_random(random: str | None, pretrained: str | None) -> None:
+    if random is not None and pretrained is not None:
+        raise UserError("random= is a size of random weights: leave it or pretrained=")
+    if random not in (None, "small", "released"):
+        raise UserError(f"random is {random!r}: use small or released")
+
+
+def _check_attention_name(attn_implementation: str) -> None:
+    if attn_implementation not in ATTENTION:
+        raise UserError(f"unknown attn_implementation {attn_implementation!r}: use {', '.join(ATTENTION)}")
 
 
 def boolean(name: str, value: bool | str) -> bool:

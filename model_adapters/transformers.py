@@ -153,6 +153,10 @@ class TransformersAdapter(Chat, ModelAdapter):
         self._note_choices()
         self._decoder = Decoder(self.model)
 
+    @classmethod
+    def check_arguments(cls, **arguments: Any) -> None:
+        _transformers.check_arguments(**arguments)
+
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
 

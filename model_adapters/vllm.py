@@ -132,6 +132,10 @@ class VLLM(Chat, ServedModel):
         self._engine = _engine.Engine(given, room, limit)
         self._note_prompt()
 
+    @classmethod
+    def check_arguments(cls, **arguments: Any) -> None:
+        _transformers.check_arguments(**arguments)
+
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
 

@@ -172,12 +172,12 @@ def test_arguments_and_options_come_in_any_order(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["--nonsense"], "unrecognized arguments: --nonsense (see run_eval.py run --help)"),
+        (["--nonsense"], "no option --nonsense (see run_eval.py run --help)"),
         (["list", "more"], "unrecognized arguments: more (see run_eval.py list --help)"),
         (["compare", "a"], "required: RUN_B"),
         (["judge", "runs"], "required: --judge-model"),
         (["ask"], "required: VIDEO_OR_IMAGE"),
-        (["--strategy", "best"], "invalid choice: 'best'"),
+        (["--strategy", "best"], "argument --strategy: there is no 'best': there are uniform,"),
         (["--num-frames", "abc"], "argument --num-frames: 'abc' is neither a number of frames nor a range"),
         (["--num-frames", "8", "--gpus", "some"], "argument --gpus: 'some': write a number of GPUs, such as 8, or all"),
         (["--gpus", "0"], "argument --gpus: '0': write a number of GPUs"),

@@ -159,7 +159,7 @@ def test_a_mistake_in_the_prompt_is_an_error_at_once(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Own, "prompt_of", lambda question: None)
     with pytest.raises(UserError, match=r"TypeError: Own\.prompt returned NoneType, not str"):
         run(tmp_path)
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_later_prompt_that_is_no_text_costs_its_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

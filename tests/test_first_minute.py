@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from stored import latest_records
 from videos import make_video
 
 from vamba_eval import Task, Video, load_task, registry
-from vamba_eval.cli import habits
+from vamba_eval.cli import habits, main
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Question, UserError
 from vamba_eval.files import safe_label
 from vamba_eval.run.first_look import sampled
@@ -59,10 +60,20 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------------------------------------- before anything slow
 
 
-def test_it_says_at_once_what_it_is_going_to_do(films: Path, tmp_path: Path) -> None:
-    """Before torch is imported: a model that takes long to come is not waited for."""
+@pytest.mark.parametrize("slow_in", ["import", "init"])
+def test_it_says_at_once_what_it_is_going_to_do(films: Path, tmp_path: Path, slow_in: str) -> None:
+    """Before torch is imported: a model that takes long to come is not waited for, and is said to be on its way."""
     slow = tmp_path / "slow.py"
-    slow.write_text("import time\ntime.sleep(30)\n")
+    adapter = """
+class Slow(ModelAdapter):
+    name = "slow"
+    def __init__(self): time.sleep(30)
+    def encode(self, clip): return None
+    def generate(self, encoded, prompts, settings): return []
+"""
+    slow.write_text(
+        f"import time\nfrom vamba_eval import ModelAdapter\n{'time.sleep(30)' if slow_in == 'import' else adapter}\n"
+    )
     words = ["--tasks", TASK, "--models", f"slow={slow}", "--data-root", str(films), "--output", str(tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, "run_eval.py", *words, "--num-frames", "4"],
@@ -71,23 +82,41 @@ def test_it_says_at_once_what_it_is_going_to_do(films: Path, tmp_path: Path) -> 
         text=True,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )
+    expected = ["models: slow", "on the CPU ("]
+    if slow_in == "init":
+        expected += [
+            "folder: 28 questions about 14 videos",
+            "protocol vamba; 4 frames, at most 480 pixels and at least 256 pixels",
+        ]
+    waiting = [f"{'checking' if slow_in == 'import' else 'loading'} slow ... ("] * 2
     try:
         assert process.stderr is not None
         begun = time.monotonic()
-        lines = [process.stderr.readline().strip() for _ in range(4)]
-        assert time.monotonic() - begun < 20, "it did not wait for the model"
+        lines = [process.stderr.readline().strip() for _ in [*expected, *waiting]]
+        assert time.monotonic() - begun < 25, "it did not wait for the model"
     finally:
         process.kill()
         process.wait()
-    assert lines == [
-        "folder: 28 questions about 14 videos",
-        "protocol vamba; 4 frames, at most 480 pixels and at least 256 pixels",
-        "models: slow",
-        lines[3],
-    ]
-    assert lines[3].startswith("on the CPU (") and lines[3].endswith(
-        f"CUDA_VISIBLE_DEVICES hides all GPUs; answers go to {tmp_path / 'out' / 'folder'}"
-    )
+    assert all(line.startswith(start) for line, start in zip(lines, [*expected, *waiting], strict=True)), lines
+    assert lines[1].endswith(f"CUDA_VISIBLE_DEVICES hides all GPUs; answers go to {tmp_path / 'out' / 'folder'}")
+
+
+def test_on_a_terminal_tables_are_styled_and_text_obeys_nobody(
+    cli: Cli, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("--tasks", TASK, "--models", MODEL, "--data-root", films, "--output", tmp_path, "--limit", 1)
+    assert cli(*command, "--workers", 0, "--num-frames", 2)[0] == 0
+    run = tmp_path / "folder" / "run.json"
+    info = json.loads(run.read_text())
+    info["environments"][-1]["hardware"]["cpu"] = "a \x1b[31mred one"
+    run.write_text(json.dumps(info))
+    terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True})()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    main(["leaderboard", str(tmp_path), "--task-code", TASK])
+    shown = terminal.getvalue()
+    assert "\x1b[1m" in shown and "\\x1b[1m" not in shown and "\x1b[31m" not in shown and "a \\x1b[31mred one" in shown
 
 
 # --------------------------------------------------------------------------------------------- runs that cannot succeed

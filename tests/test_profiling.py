@@ -277,7 +277,10 @@ def test_mistakes_are_said_and_stored_nowhere(cli: Cli, tmp_path: Path) -> None:
     careful = f"c={PLUGINS}:Careful"
     for arguments, message in (
         (("--models", "vambo", *fast), "did you mean 'vamba'"),
-        (("--models", "vamba", "--phase", "prefil", *fast), "unknown phase 'prefil': there are prefill, decode, train"),
+        (
+            ("--models", "vamba", "--phase", "prefil", *fast),
+            "unknown phase 'prefil' (did you mean 'prefill'?): there are",
+        ),
         (("--models", "vamba", "--frames", "8-64"), "a range that doubles, such as 8..512"),
         (("--models", "vamba", "--size", "640"), "write WIDTHxHEIGHT"),
         (("--models", "vamba", "--repeats", 0, *fast), "--repeats must be positive"),

@@ -289,11 +289,11 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--token-budget", "99", "--num-frames", "8"], "leave out --num-frames, or use another --strategy"),
         (["--strategy", "auto", "--num-frames", "8..32"], "leave out --num-frames, or use another --strategy"),
         (["--fps", "inf"], "fps must be a number of frames a second"),
-        (["--fps", "nan"], "fps must be positive"),
+        (["--fps", "nan"], "argument --fps: 'nan' is not a number"),
         (["--top-p", "0.9"], "synthetic is answered greedily, where --top-p has no effect: sample (--temperature 1"),
         (["--temperature", "0", "--top-k", "5"], "where --top-k has no effect: sample (--temperature 1"),
         (["--temperature", "-1"], "temperature must be a finite number from 0 (greedy), not -1.0"),
-        (["--temperature", "nan"], "temperature must be a finite number"),
+        (["--temperature", "nan"], "argument --temperature: 'nan' is not a number"),
         (["--temperature", "inf"], "temperature must be a finite number"),
         (["--temperature", "1", "--top-p", "0"], "top_p must be above 0 and at most 1, not 0.0"),
         (["--temperature", "1", "--top-p", "1.5"], "top_p must be above 0 and at most 1, not 1.5"),
@@ -313,7 +313,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--models", "random", "--protocol", "gpt"], "no protocol 'gpt'; it has vamba, lmms-eval"),
         (["--tasks", "videomme", "--models", "random"], "needs its data: give --data-root"),
         (["--tasks", "nothere.py"], "no such file: nothere.py"),
-        (["--tasks", ""], "at least one task"),
+        (["--tasks", ""], "argument --tasks: it is given an empty value"),
         (["--models", "qwen2_vl", "--model-args", "qwen2_vl:device=cuda:7"], "sees no GPU here"),
         (["--models", "qwen2_vl", "--model-args", "qwen2_vl:dtype=int3"], "unknown dtype 'int3'"),
         (["--models", "qwen2_vl", "--model-args", "qwen2_vl:pretrained=/nowhere"], "no checkpoint folder at /nowhere"),
@@ -329,7 +329,7 @@ def test_rescoring_reads_the_stored_responses(cli: Cli, benchmarks: Path, tmp_pa
         (["--models", "constant", "--model-args", "constant:letter=ZZ"], "give one capital letter"),
         (["--models", "qwen2_vl", "--model-args", "qwen2_vl:trust_remote_code=maybe"], "neither true nor false"),
         (["--models", "vamba", "--model-args", "vamba:attn_implementation=foo"], "unknown attn_implementation 'foo'"),
-        (["--models", "vamba", "--model-args", "vamba:batch_size=abc"], "cannot be built with batch_size=abc"),
+        (["--models", "vamba", "--model-args", "vamba:batch_size=abc"], "batch_size=abc: it is a whole number from 1"),
         (["--models", "vamba", "--model-args", "vamba:device_map=auto"], "give pretrained= too"),
         (
             ["--models", "qwen2_vl", "--model-args", "qwen2_vl:min_pixels=99999,max_pixels=5"],
@@ -394,7 +394,7 @@ class Named(Whole):
         (
             "Mute",
             "",
-            "half.py should define a Model called Mute; it defines Whole, Needs, Nameless, Named; Mute lacks generate",
+            "define a Model called Mute; it defines Whole, Needs, Nameless, Named; Mute (line 31) lacks generate",
         ),
         (
             "Named",
@@ -430,7 +430,7 @@ def test_an_adapter_that_lacks_a_method_is_told_which(cli: Cli, data: Path, tmp_
     )
     command = ["--tasks", f"{PLUGINS}:FolderTask", "--models", f"m={file}", "--data-root", data]
     status, _, err = cli(*command, "--output", tmp_path / "out")
-    assert status == 2 and "exactly one Model; it defines none; Lacking lacks encode and generate" in err
+    assert status == 2 and "exactly one Model; it defines none; Lacking (line 3) lacks encode and generate" in err
 
 
 def test_options_of_the_frames_imply_their_strategy() -> None:

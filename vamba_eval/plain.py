@@ -1,14 +1,16 @@
 """What others wrote, such that it can be written anywhere: models, annotations and endpoints say what they like.
 
-Text that every file can hold and no terminal obeys, and JSON that every program can read. Imports nothing of the
-harness.
+Text that every file can hold and no terminal obeys, JSON that every program can read, and what a mistyped name may have
+meant. Imports nothing of the harness.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 # What moves a terminal's cursor, clears it or has it answer; and what reverses the order in which text is shown. Tabs
@@ -28,6 +30,23 @@ def valid(text: str) -> str:
 def visible(text: str) -> str:
     """``text`` such that a terminal shows it and does nothing else: control characters are written as ``\\x1b`` is."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), valid(text))
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that ``word`` is likely to mean, whatever its case and punctuation; None: none is near."""
+    bare = {_bare(name): name for name in names}
+    near = difflib.get_close_matches(_bare(word), bare, n=1)
+    return bare[near[0]] if near else None
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """The nearest of ``names`` as a question in brackets, to be put behind ``word``; nothing where none is near."""
+    near = nearest(word, names)
+    return "" if near is None else f" (did you mean {near!r}?)"
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def json_text(value: Any, **form: Any) -> str:

@@ -6,12 +6,12 @@ protocol. docs/presets.md tells, of each value, where it stands. Knows no task a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vamba_eval.contracts import FrameSampling, UserError
+from vamba_eval.plain import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,5 @@ def named(name: str) -> Preset:
     by_name = {preset.name: preset for preset in PRESETS}
     if name in by_name:
         return by_name[name]
-    near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"unknown preset {name!r}{hint}: there are {', '.join(by_name)}; docs/presets.md has what they set")
+    near = did_you_mean(name, by_name)
+    raise UserError(f"unknown preset {name!r}{near}: there are {', '.join(by_name)}; docs/presets.md has what they set")

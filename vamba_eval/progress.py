@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
 from typing import Any, TextIO
 
 _LINE_EVERY_S = 10.0  # where there is no terminal
+_FIRST_LINE_S = 1.0  # what is done by then needs none
 
 
 class Display:
@@ -63,6 +66,36 @@ class Display:
     def row(self, description: str, total: int = 1, done: int = 0, state: str = "") -> Row:
         """A bar whose owner says all that it shows."""
         return Row(self._rich, description, total, done, state)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Around work of which nothing is heard until it is done: say that it goes on, after a second and then every
+        ten (on a terminal: all the time), and at its end how long it took."""
+        done, begun, row = Event(), time.monotonic(), None if self._rich is None else self.row(what)
+
+        def say() -> None:
+            every = _FIRST_LINE_S
+            while not done.wait(every):
+                took = duration_text(time.monotonic() - begun)
+                if row is None:
+                    every = _LINE_EVERY_S
+                    self.say(f"{what} ... ({took})")
+                else:
+                    row.show(took, 0)
+
+        saying = Thread(target=say, name="waiting", daemon=True)
+        if self.enabled:
+            saying.start()
+        try:
+            yield
+        finally:
+            done.set()
+            if self.enabled:
+                saying.join()
+            if row is not None:
+                row.close()
+        if (took_s := time.monotonic() - begun) >= _FIRST_LINE_S:
+            self.say(f"{what}: {duration_text(took_s)}")
 
     @property
     def width(self) -> int:

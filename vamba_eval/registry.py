@@ -9,7 +9,6 @@ Nothing is imported until it is asked for.
 from __future__ import annotations
 
 import ast
-import difflib
 import fnmatch
 import importlib
 import importlib.util
@@ -17,16 +16,17 @@ import inspect
 import pkgutil
 import re
 import sys
-import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-from vamba_eval.contracts import Model, ModelAdapter, ServedModel, Task, UserError, first_line
+from vamba_eval.contracts import CodeError, Model, ModelAdapter, ServedModel, Task, UserError, first_line, raised_at
 from vamba_eval.files import safe_name
+from vamba_eval.plain import did_you_mean
 from vamba_eval.secrets import keep_arguments_secret, without_named, without_secrets
 
 T = TypeVar("T", Task, Model)
@@ -41,12 +41,38 @@ _FOR_CHECKPOINTS = "transformers"  # the adapter of a checkpoint that is named i
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What a mistake in an adapter raises, and no value of an argument.
 _MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
+_BASES: dict[type, tuple[str, ...]] = {Task: ("Task",), Model: ("ModelAdapter", "ServedModel")}
 _NOUNS: dict[type, str] = {Task: "task", Model: "model"}
 
 
 def load_task(name: str) -> Task:
-    """The task called ``name``. Raises UserError, naming the nearest, if there is none."""
-    return cast(Task, _find(_TASK, name)())
+    """The task called ``name``. Raises UserError, naming the nearest, if there is none, and for a mistake in it that
+    shows when it is built, with its line."""
+    cls = _find(_TASK, name)
+    try:
+        task = cast(Task, cls())
+    except Exception as error:
+        raise code_error(f"task {name!r} cannot be built", error, cls) from error
+    check_declared(task)
+    return task
+
+
+def check_declared(task: Task) -> None:
+    """Raise UserError where a task does not say what each has to say of itself."""
+    cls = type(task)
+    for field, example in (("name", f"{cls.__name__.lower()!r}"), ("version", "'1'"), ("catalogue", "Catalogue(...)")):
+        if not hasattr(task, field):
+            raise UserError(
+                f"the task {cls.__name__}{_line_of(cls)} has no {field}: give its class one, {field} = {example}"
+            )
+
+
+def code_error(what: str, error: BaseException, cls: type) -> CodeError:
+    """The error, to be raised from ``error``, that ``what`` is so because of it: with its kind, its first line, and the
+    last line of the file of ``cls`` that led to it."""
+    said = error.msg if isinstance(error, SyntaxError) else _said(error)
+    place = raised_at(error, inspect.getfile(cls))
+    return CodeError(f"{what}: {type(error).__name__}: {without_secrets(said)}{f' ({place})' if place else ''}")
 
 
 def name_task_code(code: str) -> None:
@@ -60,7 +86,7 @@ def name_task_code(code: str) -> None:
     module, colon, name = code.partition(":")
     try:
         cls = attrgetter(name)(importlib.import_module(module)) if colon else None
-    except Exception as error:  # the module may be somebody's own
+    except (Exception, SystemExit) as error:  # the module may be somebody's own
         raise UserError(f"the task {code} cannot be imported: {type(error).__name__}: {error}") from error
     if not (inspect.isclass(cls) and issubclass(cls, Task) and not inspect.isabstract(cls)):
         raise UserError(f"{code} is no task: name a .py file, a FILE.py:CLASS or a MODULE:CLASS")
@@ -82,7 +108,7 @@ def expanded(tasks: Iterable[str | Task]) -> list[str | Task]:
             continue
         name = task.removeprefix(_SUITE)
         if name not in suites():
-            raise UserError(f"unknown suite {name!r}: there are {', '.join(suites())}")
+            raise UserError(f"unknown suite {name!r}{did_you_mean(name, suites())}: there are {', '.join(suites())}")
         found += [each for each in suites()[name].tasks if each not in found]
     return found
 
@@ -128,37 +154,56 @@ def load_adapter(name: str, **args: Any) -> Model:
     """The adapter called ``name``, built from ``args``. Raises UserError for unknown names and arguments, and for a
     mistake of the adapter that shows when it is built, with its line."""
     cls = _find(_MODEL, name)
-    accepted = inspect.signature(cls).parameters
-    unknown = [] if any(p.kind is p.VAR_KEYWORD for p in accepted.values()) else [a for a in args if a not in accepted]
-    if unknown:
-        takes = ", ".join(accepted) or "no arguments"
-        raise UserError(f"model {name!r} has no argument {unknown[0]!r}; it takes {takes}")
+    _check_names(name, cls, args)
     keep_arguments_secret(args)
-    given = ", ".join(f"{key}={value}" for key, value in without_named(args).items()) or "its defaults"
+    given = _given(args)
     try:
         return cast(Model, cls(**args))
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"model {name!r} cannot be built with {given}: {_said(error)}") from error
     except _MISTAKES as error:
-        if (line := _line_within(error, cls)) is None:  # an argument is missing: no line of the adapter was run
-            raise UserError(f"model {name!r} cannot be built with {given}: {_said(error)}") from error
-        said = f"{type(error).__name__}: {_said(error)}"
-        raise UserError(f"model {name!r} has a mistake, met when built with {given}: {said} ({line})") from error
+        raise code_error(f"model {name!r} has a mistake, met when built with {given}", error, cls) from error
+    except Exception as error:
+        raise code_error(f"model {name!r} cannot be built with {given}", error, cls) from error
     except SystemExit as error:
-        where = f"{without_secrets(repr(error))}, {_line_within(error, cls)}"
-        raise UserError(f"model {name!r} tried to end the process when it was built ({where})") from error
+        where = f"{without_secrets(repr(error))}, {raised_at(error, inspect.getfile(cls))}"
+        raise CodeError(f"model {name!r} tried to end the process when it was built ({where})") from error
+
+
+def check_arguments(name: str, args: Mapping[str, Any]) -> None:
+    """Raise UserError where the adapter called ``name`` cannot be built from ``args``, as far as it knows that before
+    anything is loaded; and for an unknown adapter, and one whose module cannot be imported."""
+    cls = _find(_MODEL, name)
+    _check_names(name, cls, args)
+    keep_arguments_secret(args)
+    cast("type[Model]", cls).check_arguments(**args)
+
+
+def _check_names(name: str, cls: type, args: Mapping[str, Any]) -> None:
+    """Raise UserError where an argument is none of the adapter's, or one that it needs is missing."""
+    parameters = inspect.signature(cls).parameters
+    takes = ", ".join(parameters) or "no arguments"
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for given in args:
+            if given not in parameters:
+                near = did_you_mean(given, parameters)
+                raise UserError(f"model {name!r} has no argument {given!r}; it takes {takes}{near}")
+    for needed, parameter in parameters.items():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and needed not in args:
+            raise UserError(
+                f"model {name!r} cannot be built with {_given(args)}: it needs {needed}=...; it takes {takes}"
+            )
+
+
+def _given(args: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in without_named(dict(args)).items()) or "its defaults"
 
 
 def _said(error: BaseException) -> str:
     return without_secrets(first_line(error))
-
-
-def _line_within(error: BaseException, cls: type) -> str | None:
-    """The last line of the file of ``cls`` that led to ``error``, else the one that raised it; None for neither."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    own = [frame for frame in frames if frame.filename == inspect.getfile(cls)]
-    last = next(reversed(own or frames), None)
-    return None if last is None else f"{last.filename}, line {last.lineno}"
 
 
 def load_local(name: str, **args: Any) -> ModelAdapter:
@@ -244,7 +289,11 @@ def describe_all(kind: type[Task] | type[Model]) -> dict[str, str]:
     """All names with the first line of each module's docstring, read without importing it."""
     described = {}
     for name, origin in _builtin(kind).items():
-        described[name] = (ast.get_docstring(ast.parse(origin.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+        try:
+            docstring = ast.get_docstring(ast.parse(origin.read_text(encoding="utf-8"))) or ""
+        except (SyntaxError, ValueError) as error:  # a file that somebody is at work on
+            docstring = f"cannot be imported: {first_line(error)}"
+        described[name] = docstring.partition("\n")[0]
     for name, entry in _entry_points(kind).items():
         described[name] = f"from {entry.dist.name if entry.dist else entry.value}"
     return dict(sorted(described.items()))
@@ -254,20 +303,34 @@ def _find(kind: type[T], name: str) -> type[T]:
     if name.partition(":")[0].endswith(".py"):
         path, _, class_name = name.partition(":")
         return _only_subclass(kind, module_at(Path(path)), class_name)
-    if name in _builtin(kind):
-        return _only_subclass(kind, importlib.import_module(f"{_PACKAGES[kind]}.{name}"))
+    if (origin := _builtin(kind).get(name)) is not None:
+        with _importing(origin):
+            module = importlib.import_module(f"{_PACKAGES[kind]}.{name}")
+        return _only_subclass(kind, module)
     if (entry := _entry_points(kind).get(name)) is not None:
-        return cast("type[T]", entry.load())
+        with _importing(entry.value):
+            return cast("type[T]", entry.load())
     raise _unknown(kind, name)
+
+
+@contextmanager
+def _importing(what: Path | str) -> Iterator[None]:
+    """Around what runs the code of a module: what fails there becomes a CodeError with its line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        said = error.msg if isinstance(error, SyntaxError) else _said(error)
+        place = raised_at(error, str(what))
+        kind = type(error).__name__
+        raise CodeError(f"{what} cannot be imported: {kind}: {said}{f' ({place})' if place else ''}") from error
 
 
 def _unknown(kind: type, name: str) -> UserError:
     names = sorted(_builtin(kind)) + sorted(_entry_points(kind))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    others = ", a folder with a checkpoint or a Hub id (OWNER/NAME)" if kind is Model else ""
+    near = did_you_mean(name, names)
     return UserError(
-        f"unknown {_NOUNS[kind]} {name!r}{hint}: there are {', '.join(names)}, or give the path of a .py file"
-        f"{', a folder with a checkpoint or a Hub id (OWNER/NAME)' if kind is Model else ''}"
+        f"unknown {_NOUNS[kind]} {name!r}{near}: there are {', '.join(names)}, or give the path of a .py file{others}"
     )
 
 
@@ -299,25 +362,46 @@ def module_at(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with _importing(path.resolve()):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise
     return module
 
 
 def _only_subclass(kind: type[T], module: ModuleType, class_name: str = "") -> type[T]:
-    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, kind)]
-    found = [cls for cls in classes if not inspect.isabstract(cls)]
-    local = [cls for cls in found if cls.__module__.startswith(module.__name__)]
-    if class_name:
-        local = [cls for cls in found if cls.__name__ == class_name]
-    if len(local) != 1:
-        wanted = f"a {kind.__name__} called {class_name}" if class_name else f"exactly one {kind.__name__}"
-        names = ", ".join(cls.__name__ for cls in found) or "none"
-        for cls in classes:
-            its = cls.__module__.startswith(module.__name__) and class_name in ("", cls.__name__)
-            if its and inspect.isabstract(cls):
-                names += f"; {cls.__name__} lacks {' and '.join(sorted(cls.__abstractmethods__))}"
-        raise UserError(f"{module.__file__} should define {wanted}; it defines {names}")
-    return cast("type[T]", local[0])
+    """The class of that kind that a module defines, or imports under ``class_name``. UserError, with what is there
+    instead, unless it is one."""
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls)]
+    found = [cls for cls in classes if issubclass(cls, kind) and not inspect.isabstract(cls)]
+    own = [cls for cls in classes if cls.__module__.startswith(module.__name__)]
+    local = [cls for cls in found if cls in own]
+    wanted = [cls for cls in found if cls.__name__ == class_name] if class_name else local
+    if len(wanted) != 1:
+        what = f"a {kind.__name__} called {class_name}" if class_name else f"exactly one {kind.__name__}"
+        there = ", ".join(cls.__name__ for cls in local) or "none"
+        others = [cls for cls in own if cls not in local and class_name in ("", cls.__name__)]
+        there += "".join(f"; {cls.__name__}{_line_of(cls)} {_why_not(cls, kind)}" for cls in others)
+        near = did_you_mean(class_name, [cls.__name__ for cls in local]) if class_name else ""
+        raise UserError(f"{module.__file__} should define {what}{near}; it defines {there}")
+    return cast("type[T]", wanted[0])
+
+
+def _why_not(cls: type, kind: type) -> str:
+    """Why a class is not one of that kind."""
+    if issubclass(cls, kind):
+        return f"lacks {' and '.join(sorted(getattr(cls, '__abstractmethods__', ())))}"
+    if issubclass(cls, Task):
+        return "is a Task: name it with --tasks"
+    if issubclass(cls, Model):
+        return "is a Model: name it with --models"
+    return f"inherits from no {' and no '.join(_BASES[kind])}"
+
+
+def _line_of(cls: type) -> str:
+    """`` (line N)`` of its file; nothing where that is not known."""
+    try:
+        return f" (line {inspect.getsourcelines(cls)[1]})"
+    except (OSError, TypeError):
+        return ""

@@ -11,6 +11,7 @@ from vamba_eval.contracts import Answer, Clip, GenerationSettings, Likelihood, M
 from vamba_eval.cost.meter import phase
 
 from .. import _random_weights, _transformers
+from .._checkpoints import check_checkpoint
 
 if TYPE_CHECKING:
     from .attention import VideoMemory
@@ -73,6 +74,10 @@ class VambaAdapter(ModelAdapter):
         self.decoder = GreedyDecoder(self.model)
         self._plain = _transformers.PlainText(self.processor.tokenizer)
         self._bound_pixels(min_pixels, max_pixels)
+
+    @classmethod
+    def check_arguments(cls, **arguments: Any) -> None:
+        _transformers.check_arguments(**arguments)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._description)
@@ -154,6 +159,8 @@ class VambaAdapter(ModelAdapter):
     @classmethod
     def train(cls, training: Training) -> Path:
         """Two stages, from a Qwen2-VL on: docs/training.md."""
+        if not training.start.endswith(".json"):
+            check_checkpoint(training.start)
         from .training import train
 
         return train(training)

@@ -6,12 +6,13 @@ A function given as ``type=`` raises argparse.ArgumentTypeError, which says what
 from __future__ import annotations
 
 import argparse
-import difflib
+import math
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from vamba_eval.contracts import UserError
+from vamba_eval.plain import did_you_mean, nearest
 from vamba_eval.secrets import without_named
 
 if TYPE_CHECKING:
@@ -24,16 +25,41 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line: the usage of ``run`` would be thirty, before the message."""
 
     def error(self, message: str) -> NoReturn:
-        prefix = "unrecognized arguments: "
-        if message.startswith(f"{prefix}--"):
-            word = message.removeprefix(prefix).split()[0].partition("=")[0]
-            if near := difflib.get_close_matches(word, self.option_names(), n=1):
-                message = f"no option {word} (did you mean {near[0]}?)"
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def option_names(self) -> list[str]:
         """All options, as ``--num-frames``."""
         return [name for action in self._actions for name in action.option_strings]
+
+    def check_options(self, words: Sequence[str]) -> None:
+        """Raise UserError, with the nearest, for the first of ``words`` that looks like an option and is none.
+
+        argparse would complain of what is missing first, which may be just what is mistyped.
+        """
+        options = self.option_names()
+        for word in words:
+            name = word.partition("=")[0]
+            if name == "--":
+                return
+            if name.startswith("--") and " " not in name and not any(each.startswith(name) for each in options):
+                near = nearest(name, options)
+                self.error(f"no option {name}" + (f" (did you mean {near}?)" if near else ""))
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        # Where argparse makes a word a value. An empty one is mostly a variable of a script that is not set.
+        if not arg_string.strip():
+            raise argparse.ArgumentError(action, "it is given an empty value" + _MENDED[bool(action.option_strings)])
+        return super()._get_value(action, arg_string)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            there = [str(each) for each in action.choices]
+            raise argparse.ArgumentError(
+                action, f"there is no {str(value)!r}{did_you_mean(str(value), there)}: there are {', '.join(there)}"
+            )
+
+
+_MENDED = {True: ": give one, or leave the option out", False: ": give one"}
 
 
 def add_verb(
@@ -50,7 +76,21 @@ def add_verb(
 
 def names(text: str) -> list[str]:
     """``"a, b"`` as ``["a", "b"]``."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise ArgumentTypeError(f"{text!r} names nothing")
+    return found
+
+
+def number(text: str) -> float:
+    """A number, which may be infinite, and no NaN: nothing is longer or shorter than that."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def flat(values: Iterable[str | list[str]]) -> list[str]:
@@ -60,8 +100,8 @@ def flat(values: Iterable[str | list[str]]) -> list[str]:
 
 def limit(text: str) -> int | str:
     """A number of videos, or of questions as ``"50q"``."""
-    number = text[:-1] if text.endswith("q") else text
-    if not number.isdecimal() or not int(number):
+    count = text[:-1] if text.endswith("q") else text
+    if not count.isdecimal() or not int(count):
         raise ArgumentTypeError(f"{text!r}: write a number of videos, such as 20, or of questions, such as 50q")
     return text if text.endswith("q") else int(text)
 

@@ -42,7 +42,7 @@ def add_parsers(verbs: Verbs) -> None:
     add("--split", help="another split than the task's own")
     add("--quick", action="store_true", help="only check that the files exist; open none")
     add("--workers", type=int, metavar="N", help="processes that open videos (default: by the cores)")
-    add("--read-timeout", type=float, default=60, metavar="S", help="seconds for one video (default: 60)")
+    add("--read-timeout", type=arguments.number, default=60, metavar="S", help="seconds for one video (default: 60)")
     add("--json", type=Path, metavar="FILE", help="also write everything that was found to FILE")
 
 

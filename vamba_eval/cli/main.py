@@ -10,7 +10,6 @@ The modules beside this one hold the verbs. They import what a verb needs when i
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import signal
 import sys
@@ -25,6 +24,7 @@ from vamba_eval.cli import ask, data, habits, profile, results, run, train
 from vamba_eval.cli.arguments import Parser
 from vamba_eval.cli.terminal import Terminal, shown_text
 from vamba_eval.contracts import BudgetSpent, UserError
+from vamba_eval.plain import did_you_mean
 from vamba_eval.registry import name_task_code
 from vamba_eval.secrets import keep_command_secret
 
@@ -74,7 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(shown_text(f"error: {error.strerror or error}{where}"), file=sys.stderr)
+        what = f"{error.strerror or error}{where}"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            what += " (a file is where a folder is to be: give another place)"
+        print(shown_text(f"error: {what}"), file=sys.stderr)
         return 2
 
 
@@ -85,12 +88,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         return parser.parse_args([first])  # which prints and exits
     verb, options = ("run", arguments) if first.startswith("-") or not arguments else (first, arguments[1:])
     if verb not in verbs:
-        near = difflib.get_close_matches(verb, verbs, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"unknown command {verb!r}{hint}: there are {', '.join(verbs)}")
+        raise UserError(f"unknown command {verb!r}{did_you_mean(verb, verbs)}: there are {', '.join(verbs)}")
     options, said = habits.translated(options, verbs[verb].option_names())
     for line in said:
         print(f"note: {line}", file=sys.stderr)
+    verbs[verb].check_options(options)
     return verbs[verb].parse_intermixed_args(options)
 
 

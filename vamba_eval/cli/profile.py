@@ -74,13 +74,19 @@ def add_parsers(verbs: Verbs) -> None:
     add("--repeats", type=int, default=3, metavar="N", help="timed passes, after one to warm up (default: 3)")
     add(
         "--find-longest",
-        type=float,
+        type=arguments.number,
         nargs="?",
         const=1.05,
         metavar="FACTOR",
         help="search for the longest video that fits, to within this factor (1.05 if none is given; 1: to the frame)",
     )
-    add("--point-timeout", type=float, default=900, metavar="S", help="seconds after which a point ends (default: 900)")
+    add(
+        "--point-timeout",
+        type=arguments.number,
+        default=900,
+        metavar="S",
+        help="seconds after which a point ends (default: 900)",
+    )
     add("--retry", action="store_true", help="measure points again that crashed or took too long")
     add("--tables-only", action="store_true", help="measure nothing; make tables and plots of what --output holds")
     add("--dtype", help="bfloat16, float16 or float32 (default: each model's own)")

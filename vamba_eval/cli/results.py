@@ -9,10 +9,11 @@ import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from vamba_eval.cli import arguments
 from vamba_eval.cli.arguments import Parser, Verbs, add_verb
+from vamba_eval.cli.terminal import Styled, shown_text
 from vamba_eval.contracts import UserError
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ def _show_fitting(board: Leaderboard) -> None:
 
     from vamba_eval.tables.screen import shown_board
 
-    console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
+    console = Console(file=cast(TextIO, Styled(sys.stdout)), highlight=False, emoji=False, markup=False)
     console.print()
     for part in shown_board(board.board(), console):
         console.print(part)
     if charts := board.charts():
-        console.print(f"\n{charts.rstrip()}", no_wrap=True, overflow="ignore", crop=False)
+        console.print(f"\n{shown_text(charts.rstrip())}", no_wrap=True, overflow="ignore", crop=False)
     notes = board.notes()
     marked = [note for note in notes if _MARKED.match(note) or "weights" in note or ": trained on" in note]
     if marked:
@@ -166,7 +167,7 @@ def _show_fitting(board: Leaderboard) -> None:
     for note in marked:
         # Paths stay whole: they are there to be copied.
         whole = {"break_long_words": False, "break_on_hyphens": False}
-        lines = textwrap.wrap(f"- {note}", console.width, subsequent_indent="  ", **whole)  # type: ignore[arg-type]
+        lines = textwrap.wrap(f"- {shown_text(note)}", console.width, subsequent_indent="  ", **whole)  # type: ignore[arg-type]
         console.print(Text("\n".join(lines)), soft_wrap=True)
     if rest := len(notes) - len(marked):
         console.print(Text(f"- {rest} more to know, all costs, and what each model saw: leaderboard --long", "dim"))
@@ -355,7 +356,7 @@ def _add_judge(verbs: Verbs) -> None:
     add("--judge-requests", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
     add(
         "--judge-timeout",
-        type=float,
+        type=arguments.number,
         default=120,
         metavar="S",
         help="seconds for a whole response, after which a request is tried again (default: 120)",

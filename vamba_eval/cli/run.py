@@ -126,7 +126,7 @@ def _add_frames(parser: Parser) -> None:
         help="tell models that are not told it otherwise when frames were: before the prompt, or between the frames "
         "(auto: before the prompts of benchmarks that ask for times)",
     )
-    add("--fps", type=float, help="frames per second, --num-frames at most (implies --strategy fps)")
+    add("--fps", type=arguments.number, help="frames per second, --num-frames at most (implies --strategy fps)")
     add("--token-budget", type=int, metavar="N", help="14x14 patches per video (implies --strategy auto)")
     add("--shortest-edge", type=int, metavar="PX", help="enlarge edges that are shorter")
     add("--longest-edge", type=int, metavar="PX", help="shrink frames whose longer edge is longer")
@@ -142,7 +142,7 @@ def _add_reading(parser: Parser) -> None:
     add("--workers", type=int, metavar="N", help="processes that read ahead (default: by the cores; 0: none)")
     add(
         "--read-timeout",
-        type=float,
+        type=arguments.number,
         metavar="S",
         help="give up a video whose reading makes no progress for S seconds (default: 60)",
     )
@@ -153,11 +153,16 @@ def _add_reading(parser: Parser) -> None:
     )
     add(
         "--read-limit",
-        type=float,
+        type=arguments.number,
         metavar="S",
         help="give up a video whose reading takes S seconds in all, whatever its progress (default: 14400, four hours)",
     )
-    add("--worker-memory-gb", type=float, metavar="N", help="GiB that one process may use for decoding (default: 8)")
+    add(
+        "--worker-memory-gb",
+        type=arguments.number,
+        metavar="N",
+        help="GiB that one process may use for decoding (default: 8)",
+    )
     add(
         "--clip-cache",
         type=Path,
@@ -166,7 +171,7 @@ def _add_reading(parser: Parser) -> None:
     )
     add(
         "--clip-cache-gb",
-        type=float,
+        type=arguments.number,
         metavar="N",
         help="size of the cache in GiB (default: 100); the least recently used clips are removed first",
     )
@@ -180,7 +185,7 @@ def _add_reading(parser: Parser) -> None:
 def _add_gpus(parser: Parser) -> None:
     add = parser.add_argument_group("many GPUs, many machines (needs Ray; see docs/cluster.md)").add_argument
     add("--gpus", type=arguments.gpus, metavar="N|all", help="a replica of each model on each of N GPUs, or of all")
-    add("--gpus-per-model", type=float, default=1, metavar="N", help="GPUs per replica (default: 1)")
+    add("--gpus-per-model", type=arguments.number, default=1, metavar="N", help="GPUs per replica (default: 1)")
     add("--replicas", type=int, metavar="N", help="N replicas of each model without GPUs, instead of --gpus")
     add(
         "--ray-address",
@@ -194,11 +199,16 @@ def _add_answers(parser: Parser) -> None:
     add("--max-new-tokens", type=int, metavar="N", help="longest response (default: the protocol's)")
     add(
         "--temperature",
-        type=float,
+        type=arguments.number,
         metavar="T",
         help="sample with this temperature; 0: greedy (default: the protocol's)",
     )
-    add("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P; needs sampling")
+    add(
+        "--top-p",
+        type=arguments.number,
+        metavar="P",
+        help="sample among the likeliest tokens that make up P; needs sampling",
+    )
     add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens; needs sampling")
     add(
         "--seeds",
@@ -209,7 +219,7 @@ def _add_answers(parser: Parser) -> None:
     )
     add(
         "--answer-timeout",
-        type=float,
+        type=arguments.number,
         metavar="S",
         help="give up what a model is at after S seconds: to encode a video, or to answer a question (default: never). "
         "A model that cannot be interrupted takes its process with it; the same command goes on without the question",
@@ -254,6 +264,10 @@ def _run(args: Namespace) -> int:
     from vamba_eval.run.evaluate import evaluate
     from vamba_eval.run.probes import Probes
 
+    if args.wandb or args.push_to_hub:
+        from vamba_eval.exchange.share import check_can_share, to_hub, to_wandb
+
+        check_can_share(args.wandb, args.push_to_hub)
     if args.clip_cache_gb is not None and args.clip_cache is None:
         raise UserError("--clip-cache-gb is the size of a --clip-cache, and there is none: leave it out")
     tasks = arguments.flat(args.tasks)
@@ -309,13 +323,10 @@ def _run(args: Namespace) -> int:
     )
     folder = board.folder
     show_board(board, board.save(folder))
-    if args.wandb or args.push_to_hub:
-        from vamba_eval.exchange.share import to_hub, to_wandb
-
-        if args.wandb:
-            print(f"\nLogged: {to_wandb(board, folder, args.wandb)}")
-        if args.push_to_hub:
-            print(f"\nUploaded: {to_hub(folder, args.push_to_hub)}")
+    if args.wandb:
+        print(f"\nLogged: {to_wandb(board, folder, args.wandb)}")
+    if args.push_to_hub:
+        print(f"\nUploaded: {to_hub(folder, args.push_to_hub)}")
     return 1 if board.num_failed or board.left_out else 0
 
 

@@ -20,8 +20,22 @@ class Terminal:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(shown_text(text))
+        self._stream.write(self._shown(text))
         return len(text)
+
+    def _shown(self, text: str) -> str:
+        return shown_text(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class Styled(Terminal):
+    """The same stream for who writes sequences that a terminal obeys, for bold text and the like, around what is
+    ``shown_text`` already; ``stream`` may be a Terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream._stream if isinstance(stream, Terminal) else stream)
+
+    def _shown(self, text: str) -> str:
+        return without_secrets(text)

@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 
-from vamba_eval.cli.arguments import Verbs, add_verb, names
+from vamba_eval.cli.arguments import Verbs, add_verb, names, number
 
 
 def add_parsers(verbs: Verbs) -> None:
@@ -35,10 +35,10 @@ def add_parsers(verbs: Verbs) -> None:
     add("--steps", type=int, metavar="N", help="optimizer steps (default: one pass over the data)")
     add("--batch-size", type=int, metavar="N", help="examples of a step, all processes together")
     add("--micro-batch", type=int, default=1, metavar="N", help="examples a process computes at once (default: 1)")
-    add("--learning-rate", type=float, metavar="X", help="the highest")
-    add("--warmup", type=float, metavar="X", help="the share of the steps in which it rises")
+    add("--learning-rate", type=number, metavar="X", help="the highest")
+    add("--warmup", type=number, metavar="X", help="the share of the steps in which it rises")
     add("--schedule", metavar="NAME", help="how it falls: cosine, linear, constant_with_warmup, ...")
-    add("--weight-decay", type=float, metavar="X")
+    add("--weight-decay", type=number, metavar="X")
     add("--frames", type=int, metavar="N", help="of each video")
     add(
         "--trainable",
@@ -47,7 +47,11 @@ def add_parsers(verbs: Verbs) -> None:
         help="parts of the names of weights to train, such as cross_attn,vision_mixer,alpha; or all",
     )
     add(
-        "--distill", type=float, default=0.0, metavar="X", help="weight of the distance to a teacher (default: 0, none)"
+        "--distill",
+        type=number,
+        default=0.0,
+        metavar="X",
+        help="weight of the distance to a teacher (default: 0, none)",
     )
     add("--teacher", metavar="CHECKPOINT", help="a Qwen2-VL (default: what --from names)")
     add("--seed", type=int, default=42, metavar="N", help="of random weights and the order of examples (default: 42)")
@@ -67,6 +71,10 @@ def _train(args: Namespace) -> int:
     from vamba_eval import registry
     from vamba_eval.contracts import ModelAdapter, Training, UserError
 
+    if not args.data.is_file():  # before torch is imported
+        raise UserError(f"--data {args.data}: no such file; it lists the data sets (docs/training.md)")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file, not a folder")
     cls = registry.adapter_class(args.model)
     if not issubclass(cls, ModelAdapter):
         raise UserError(f"the model {args.model!r} is served: what is trained are weights in this process")

@@ -7,11 +7,13 @@ answered from that. Knows no benchmark, no model and no file format, and imports
 from vamba_eval.contracts.data import Catalogue, Counts, Dataset, Defect, InLmmsEval
 from vamba_eval.contracts.errors import (
     BudgetSpent,
+    CodeError,
     MissingData,
     UserError,
     VideoError,
     error_text,
     first_line,
+    raised_at,
     system_reason,
 )
 from vamba_eval.contracts.model import (
@@ -63,6 +65,7 @@ __all__ = [
     "BudgetSpent",
     "Catalogue",
     "Clip",
+    "CodeError",
     "Counts",
     "CutOff",
     "Dataset",
@@ -101,5 +104,6 @@ __all__ = [
     "error_text",
     "first_line",
     "mean",
+    "raised_at",
     "system_reason",
 ]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
 
 class UserError(Exception):
     """Something the person at the command line can mend; its text says what is wrong and what to do."""
@@ -13,6 +18,10 @@ class BudgetSpent(UserError):
 
 class MissingData(UserError):
     """Files of a benchmark that are not where they are looked for, or not whole."""
+
+
+class CodeError(UserError):
+    """The code of a task or an adapter fails, whoever wrote it; its cause has the traceback."""
 
 
 class VideoError(Exception):
@@ -40,3 +49,15 @@ def first_line(error: BaseException) -> str:
 def system_reason(error: BaseException) -> str:
     """As ``first_line``; of an error of the system or of FFmpeg what it is called, without its number and its file."""
     return getattr(error, "strerror", None) or first_line(error)
+
+
+def raised_at(error: BaseException, file: str | None = None) -> str:
+    """Where ``error`` was raised, as ``FILE, line N``: the last line of ``file`` that led to it, else the last of all
+    but the harness's own; of a SyntaxError the line that it is about. Nothing where there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file]
+    others = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)]
+    last = next(reversed(own or others), None)
+    return "" if last is None else f"{last.filename}, line {last.lineno}"

@@ -147,6 +147,11 @@ class Model(ABC):
     takes_captions: ClassVar[bool] = False  # whether it puts ``Clip.captions`` between the frames
     reported_as: ClassVar[str] = ""  # the model of results/published/efficiency.csv that this is
 
+    @classmethod  # noqa: B027 - most have nothing to check
+    def check_arguments(cls, **arguments: Any) -> None:
+        """Raise UserError where the model cannot be built with ``arguments``, as far as that is known within seconds,
+        before a library is imported and an annotation read. Optional: ``__init__`` checks everything anyway."""
+
     def describe(self) -> dict[str, Any]:
         """What identifies the model in a fingerprint: checkpoint, revision or weight hash, dtype, ..."""
         return {}

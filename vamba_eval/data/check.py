@@ -18,7 +18,8 @@ from vamba_eval.plain import json_text
 from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.registry import load_task
-from vamba_eval.run.check_task import files_outside
+from vamba_eval.run.check_task import files_outside, load_videos
+from vamba_eval.run.plan import check_split
 from vamba_eval.video.lengths import missing_bytes
 from vamba_eval.video.read import VideoInfo
 from vamba_eval.video.subtitles import read_subtitles
@@ -98,6 +99,8 @@ def check(
     local = data_root is not None and not str(data_root).startswith(("hub:", "lmms-eval:"))
     if data_root is not None and local and not Path(data_root).expanduser().is_dir():
         raise UserError(f"the data root {data_root} is not a directory")
+    for task in tasks:
+        check_split(task, split)
     reports = []
     for task in tasks:
         report = _check(task, data_root, allow_outside, split, quick, reading)
@@ -125,7 +128,7 @@ def _check(
     dataset = task.catalogue.dataset
     advice = f"{fetch}. {dataset.elsewhere}" if dataset and dataset.elsewhere else fetch
     try:
-        videos = task.load(data_root, split)
+        videos = load_videos(task, data_root, split)
     except MissingData as error:
         where = str(data_root or "lmms-eval:")
         report.problems.append(Problem("annotations that cannot be read", where, str(error), advice))

@@ -5,11 +5,13 @@ Off unless asked for, and after the run's own files are written, so that a conne
 
 from __future__ import annotations
 
+import importlib.util
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import UserError, first_line
+from vamba_eval.hub import ask_hub
 from vamba_eval.machine import how_to_install
 from vamba_eval.secrets import holds_secret, without_named, without_secrets
 from vamba_eval.store.runs import read_info
@@ -17,8 +19,9 @@ from vamba_eval.store.runs import read_info
 if TYPE_CHECKING:
     from vamba_eval.tables.leaderboard import Leaderboard
 
-# What belongs to a process at work, not to the run; and pictures of videos, which are not ours to hand on.
-_PRIVATE = [".lock", "*.tmp", "thumbnails/*"]
+# What belongs to a process at work or to this machine, not to the run; and pictures of videos, which are not ours to
+# hand on.
+_PRIVATE = [".lock", "*.tmp", "tracebacks.log", "thumbnails/*"]
 
 
 def to_wandb(board: Leaderboard, folder: Path, project: str) -> str:
@@ -90,6 +93,33 @@ def to_hub(folder: Path, repo_id: str) -> str:
             "(hf auth login)"
         ) from error
     return str(commit.repo_url)
+
+
+def check_can_share(wandb_project: str | None, hub_repo: str | None) -> None:
+    """Raise UserError, before a run, where it could be sent to neither afterwards: no library, no token, no network."""
+    if wandb_project is not None and importlib.util.find_spec("wandb") is None:
+        raise UserError(f"--wandb needs the library of Weights & Biases: {how_to_install('wandb')}")
+    if hub_repo is None:
+        return
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(hub_repo)
+        if get_token() is None:
+            raise UserError("it needs a token (hf auth login, or the environment variable HF_TOKEN), and there is none")
+        ask_hub(lambda: HfApi().whoami())
+    except HFValidationError as error:
+        raise UserError(f"--push-to-hub {hub_repo}: write OWNER/NAME ({first_line(error)})") from error
+    except UserError as error:
+        raise UserError(f"--push-to-hub {hub_repo}: {error}; or leave it out, and upload the run later") from error
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise UserError(
+                f"--push-to-hub {hub_repo}: the Hub does not take the token: {first_line(error)}; hf auth login takes "
+                "another, or HF_TOKEN"
+            ) from error
 
 
 def _check_files(folder: Path) -> None:

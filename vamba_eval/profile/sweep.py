@@ -25,6 +25,7 @@ from typing import Any
 from vamba_eval import machine, registry
 from vamba_eval.contracts import UserError
 from vamba_eval.files import locked, replace_text
+from vamba_eval.plain import did_you_mean
 from vamba_eval.profile.point import CRASHED, MISTAKE, OK, OUT_OF_HOST_MEMORY, PHASES, TIMED_OUT
 from vamba_eval.secrets import without_named
 from vamba_eval.store.runs import RecordFile, difference
@@ -109,6 +110,8 @@ def sweep(
     """
     how = how or How()
     _check(models, frames, sizes, phases, find_longest)
+    if timeout_s <= 0:
+        raise UserError(f"--point-timeout must be a positive number of seconds, not {timeout_s:g}")
     with Sweep(output, models, how) as results:
         if retry:
             results.forget(*FAILURES)
@@ -193,11 +196,12 @@ def _check(
     if (least := min(frames)) < 1:
         raise UserError(f"a video has at least one frame, not {least}")
     if unknown := [phase for phase in phases if phase not in PHASES]:
-        raise UserError(f"unknown phase {unknown[0]!r}: there are {', '.join(PHASES)}")
+        near = did_you_mean(unknown[0], PHASES)
+        raise UserError(f"unknown phase {unknown[0]!r}{near}: there are {', '.join(PHASES)}")
     if find_longest is not None and find_longest < 1:
         raise UserError(f"--find-longest takes a factor of at least 1, not {find_longest:g}")
     for model in models:
-        registry.check_adapter(model.source)
+        registry.check_arguments(model.source, model.arguments)
 
 
 class Sweep:

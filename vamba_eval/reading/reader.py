@@ -10,6 +10,7 @@ The one place that decides when and where videos are read; knows neither models 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 import threading
@@ -73,8 +74,10 @@ class Reading:
         check_decode_on(self.decode_on, self.backend)
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers must not be negative: {self.workers}")
-        if self.memory_gb < _LEAST_MEMORY_GB:
-            raise ValueError(f"a worker needs {_LEAST_MEMORY_GB} GiB at least, not {self.memory_gb}")
+        if not _LEAST_MEMORY_GB <= self.memory_gb < math.inf:
+            raise ValueError(
+                f"a worker needs {_LEAST_MEMORY_GB} GiB at least, and no end of them, not {self.memory_gb}"
+            )
         for name in ("stall_s", "total_s", "cache_gb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

@@ -31,6 +31,7 @@ from vamba_eval.machine import out_of_memory
 from vamba_eval.reading.reader import Loaded
 from vamba_eval.run.plan import Job, log
 from vamba_eval.run.session import Outcome, Request, Session
+from vamba_eval.run.tracebacks import Failure, traceback_of
 from vamba_eval.run.work import Assignment, InHand, OpenQuestion, Step, Subject, Work
 from vamba_eval.store.records import Record
 
@@ -330,9 +331,13 @@ def too_long(phase: str, limit_s: float) -> str:
     return f"{phase} took longer than {limit_s:g} s (--answer-timeout)"
 
 
-def failure(phase: str, error: Exception) -> str:
-    """One line for the record; the traceback is for --debug."""
+def failure(phase: str, error: Exception) -> Failure:
+    """One line for the record, and the traceback for the run's file of them."""
     log.debug("%s failed", phase, exc_info=error)
+    return Failure(_reason(phase, error), traceback_of(error))
+
+
+def _reason(phase: str, error: Exception) -> str:
     if out_of_memory(error):
         with suppress(Exception):
             sys.modules["torch"].cuda.empty_cache()

@@ -20,6 +20,7 @@ from vamba_eval.contracts import (
 )
 from vamba_eval.cost.meter import Meter
 from vamba_eval.machine import out_of_memory
+from vamba_eval.progress import Display
 from vamba_eval.reading.reader import Reader, Reading
 from vamba_eval.run.plan import sampling_with
 from vamba_eval.run.session import Session
@@ -39,6 +40,7 @@ def ask(
 ) -> Iterator[Answer]:
     """The model's answer to each question, as it is asked. Raises UserError for a file that cannot be read."""
     label, model, model_args = registry.named_model(model, model_args)
+    registry.check_arguments(model, model_args)
     try:
         sizes = {"shortest_edge": shortest_edge, "longest_edge": longest_edge}
         sampling = sampling_with(FrameSampling(), {"num_frames": num_frames, **sizes})
@@ -46,7 +48,8 @@ def ask(
         clip = read_image(path, sampling) if path.suffix.lower() in IMAGE_ENDINGS else _read_video(path, sampling)
     except (ValueError, VideoError) as error:
         raise UserError(str(error)) from error
-    adapter = registry.load_local(model, **model_args)
+    with Display() as display, display.waiting(f"loading {label}"):
+        adapter = registry.load_local(model, **model_args)
     identity = adapter.describe()
     if identity.get("weights") == "random":
         print(f"{label} has random weights, it is not a trained model: its answers mean nothing", file=sys.stderr)
@@ -61,8 +64,10 @@ def ask(
             for question in questions:
                 yield session.answer(question, settings)
     except Exception as error:
-        if not out_of_memory(error):
+        if isinstance(error, UserError):
             raise
+        if not out_of_memory(error):
+            raise registry.code_error(f"{label} fails", error, type(adapter)) from error
         raise UserError(f"out of memory: {first_line(error)} (--num-frames, --longest-edge)") from error
     finally:
         adapter.close()

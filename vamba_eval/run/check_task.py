@@ -8,12 +8,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from vamba_eval.contracts import LETTERS, Question, Task, UserError, Video, first_line
+from vamba_eval import registry
+from vamba_eval.contracts import LETTERS, Question, Task, UserError, Video
 from vamba_eval.files import leads_outside
-from vamba_eval.run.plan import Job, log
+from vamba_eval.hub import quick_without_network
+from vamba_eval.run.plan import Job
+
+
+def load_videos(task: Task, data_root: str | Path | None, split: str | None) -> list[Video]:
+    """What a task's ``load`` gives. Raises what it raises for the user, and UserError where its code fails or gives
+    something else; without a network what the Hub's cache has is used at once."""
+    on_hub = str(data_root).startswith("hub:")
+    try:
+        with quick_without_network() if on_hub else nullcontext():
+            loaded: Any = task.load(data_root, split)
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"{task.name}: its annotations cannot be loaded"
+        raise registry.code_error(what, error, type(task)) from error
+    given = f"a {_kind(loaded)}"
+    if isinstance(loaded, list | tuple):
+        others = [_kind(each) for each in loaded if not isinstance(each, Video)]
+        if not others:
+            return list(loaded)
+        given = f"one with a {others[0]} in it"
+    raise UserError(f"{task.name}: {type(task).__name__}.load should return a list of Videos, not {given}")
 
 
 def check_questions(task: Task, videos: Sequence[Video]) -> None:
@@ -31,6 +56,8 @@ def check_questions(task: Task, videos: Sequence[Video]) -> None:
             raise UserError(f"{task.name}: two videos have the id {video.id!r}: give each Video an id of its own")
         seen.add(video.id)
         for question in video.questions:
+            if not isinstance(question, Question):
+                raise UserError(f"{task.name}: the video {video.id!r} has a {_kind(question)} among its Questions")
             if (other := video_of.get(question.id)) is not None:
                 where = f"twice at the video {other!r}" if other == video.id else f"at {other!r} and at {video.id!r}"
                 raise UserError(
@@ -81,11 +108,8 @@ def try_a_prompt(job: Job, videos: Sequence[Video]) -> None:
     try:
         job.prompt(video, question)
     except Exception as error:
-        log.debug("making the prompt failed", exc_info=error)
-        raise UserError(
-            f"{job.task.name}: the prompt of question {question.id!r} at the video {video.id!r} cannot be made: "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
+        what = f"{job.task.name}: the prompt of question {question.id!r} at the video {video.id!r} cannot be made"
+        raise registry.code_error(what, error, type(job.task)) from error
 
 
 def files_outside(task: Task, videos: Sequence[Video], data_root: str | Path | None) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,13 +21,16 @@ from vamba_eval.run.answer import failed
 from vamba_eval.run.check_task import check_questions, files_outside, try_a_prompt, without
 from vamba_eval.run.first_look import (
     FirstFailures,
+    check_can_write,
+    check_models,
     check_there,
     folder_for,
     label_there,
     load_from,
     number_there,
     sampled,
-    say_what_runs,
+    say_what_is_asked,
+    say_who_answers,
 )
 from vamba_eval.run.frame_sets import check_alone, frame_sets_from
 from vamba_eval.run.places import Places
@@ -47,6 +50,7 @@ from vamba_eval.run.plan import (
 from vamba_eval.run.probes import Probes
 from vamba_eval.run.progress import ModelProgress
 from vamba_eval.run.times import Times
+from vamba_eval.run.tracebacks import Tracebacks
 from vamba_eval.run.work import Assignment, Recorder, Subject, Work
 from vamba_eval.run.workplace import Workplace
 from vamba_eval.score.scored import scored_record
@@ -178,16 +182,26 @@ def evaluate(
     if named:
         labelled = with_preset(named, labelled)
     check_captions(jobs, labelled)
+    folder = folder_for(output, name, jobs, split, ladder)
+    check_can_write(folder)
+    layout = Layout(gpus, gpus_per_model, replicas, ray_address)
+    tracebacks, lines = Tracebacks(folder), Display(enabled=progress)
+    say_who_answers(lines, labelled, folder)
     roots = [data_root] if isinstance(data_root, str | Path) else list(data_root or ())
-    loaded = [load_from(job.task, roots, split) for job in jobs]
+    with tracebacks.keeping():
+        if not layout.elsewhere:
+            check_models(lines, labelled)
+        loaded = [load_from(job.task, roots, split) for job in jobs]
+        for job, (videos, _) in zip(jobs, loaded, strict=True):
+            if not videos:
+                raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
+            check_questions(job.task, videos)
+            job.probes.check(job.task, videos)
+            try_a_prompt(job, videos)
     videos_of = [videos for videos, _ in loaded]
     shown_of: list[Sequence[Video]] = []
     samples = [""] * len(jobs)
     for number, (job, videos) in enumerate(zip(jobs, videos_of, strict=True)):
-        if not videos:
-            raise UserError(f"{job.name}: its annotations hold no question; are the files complete?")
-        check_questions(job.task, videos)
-        job.probes.check(job.task, videos)
         shown: Sequence[Video] = videos if of_questions else videos[:most]
         if of_questions:
             shown, samples[number] = sampled(videos, most or 0)
@@ -195,7 +209,6 @@ def evaluate(
         if frame_sets is not None:
             frame_sets.check(job.task, job.protocol, videos, shown)
         warn_of_defects(job)
-        try_a_prompt(job, videos)
     outside_of = [
         {} if allow_outside else files_outside(job.task, videos, root)
         for job, (videos, root) in zip(jobs, loaded, strict=True)
@@ -210,14 +223,12 @@ def evaluate(
                 next(iter(outside.values())),
             )
     defects_of = [[str(defect) for defect in job.task.defects] for job in jobs]
-    folder = folder_for(output, name, jobs, split, ladder)
-    layout = Layout(gpus, gpus_per_model, replicas, ray_address)
     # Other machines may have videos that this one has not.
     there = [None if layout.on_ray else number_there(shown) for shown in shown_of]
-    say_what_runs(Display(enabled=progress), jobs, shown_of, there, labelled, folder, ladder)
+    say_what_is_asked(lines, jobs, shown_of, there, ladder)
     folders = [folder / f"{count}-frames" for count in ladder] or [folder]
     labelled = [(label_there(folders, label), source, arguments) for label, source, arguments in labelled]
-    with ExitStack() as stack:
+    with tracebacks.keeping(), ExitStack() as stack:
         places = stack.enter_context(Places(layout, reading, accept_environment=accept_environment))
         places.check(models)
         environment = places.environment()
@@ -244,7 +255,9 @@ def evaluate(
                 ]
                 check_there(job, shown_of[number], looking, loaded[number][1])
         for label, source, arguments in labelled:
-            with closing(places.open(source, arguments, display)) as workplace:
+            with display.waiting(f"loading {label}"):
+                workplace = places.open(source, arguments, display)
+            with closing(workplace):
                 if jobs[0].times.between and workplace.facts.description.get("times"):
                     raise UserError(
                         f"the model {label!r} writes times between frames itself (times=true): leave out one"
@@ -265,7 +278,10 @@ def evaluate(
                         if not (subject.looks or jobs[number].task.prompts_need_clip):
                             del recorders[1:]  # who sees no frame answers alike whatever their number
                         asked = without(shown, outside_of[number])
-                        _answer_all(recorders, asked, subject, workplace, display, answer_timeout, keep_going)
+                        asking = _Asking(display, tracebacks, answer_timeout, keep_going)
+                        _answer_all(recorders, asked, subject, workplace, asking)
+    if tracebacks.kept:
+        log.warning("the tracebacks of what failed are in %s", tracebacks.path)
     board = Leaderboard.from_runs([folder], tasks={job.source: job.task for job in jobs})
     board.folder = folder
     return board
@@ -279,20 +295,27 @@ def _counts(job: Job, videos: Sequence[Video], seeds: int) -> dict[str, Any]:
     return counts | ({"seeds": seeds} if seeds > 1 else {}) | ({"trials": trials} if trials > len(questions) else {})
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """What all that is asked in a run has in common: where it is shown, where tracebacks go, and when it ends."""
+
+    display: Display
+    tracebacks: Tracebacks
+    answer_timeout_s: float | None
+    keep_going: bool
+
+
 def _answer_all(
-    recorders: Sequence[Recorder],
-    videos: Sequence[Video],
-    subject: Subject,
-    workplace: Workplace,
-    display: Display,
-    answer_timeout_s: float | None,
-    keep_going: bool,
+    recorders: Sequence[Recorder], videos: Sequence[Video], subject: Subject, workplace: Workplace, asking: _Asking
 ) -> None:
     """One model on one benchmark: under one job, or under one for each rung of a ladder."""
-    scores = _Scores()
-    lines = [_begin_line(each, videos, subject, display, scores, ladder=len(recorders) > 1) for each in recorders]
+    tracebacks, scores = asking.tracebacks, _Scores(asking.tracebacks)
+    lines = [
+        _begin_line(each, videos, subject, asking.display, scores, ladder=len(recorders) > 1) for each in recorders
+    ]
     works = []
-    failures = [FirstFailures(keep_going or bool(recorder.known) or len(videos) < 10) for recorder in recorders]
+    begun = asking.keep_going or len(videos) < 10
+    failures = [FirstFailures(begun or bool(recorder.known), tracebacks) for recorder in recorders]
     paths = {video.id: video.path for video in videos}
     for video in videos:
         open_by_job = []
@@ -311,7 +334,7 @@ def _answer_all(
         random.Random(0).shuffle(works)
     if works:
         jobs = [recorder.job for recorder in recorders]
-        assignment = Assignment(subject, jobs, works, recorders, answer_timeout_s)
+        assignment = Assignment(subject, jobs, works, recorders, asking.answer_timeout_s)
         for number, line in enumerate(lines):
             line.expect({work.video.id: work.video.duration_s for work in works if work.open[number]})
         last = [""] * len(lines)
@@ -322,6 +345,7 @@ def _answer_all(
                 else:
                     last[number] = record.video
                     recorders[number].file.append(record)
+                    tracebacks.keep(record.error, f"{record.task}, {record.model}, {record.question}: {record.error}")
                     lines[number].add(scores.of(recorders[number].job, record))
                     failures[number].note(record, paths.get(record.video))
     for recorder, line in zip(recorders, lines, strict=True):
@@ -331,7 +355,7 @@ def _answer_all(
                 "longer --answer-timeout, or none, to ask them",
                 subject.label,
                 len(recorder.given_up),
-                answer_timeout_s,
+                asking.answer_timeout_s,
             )
         line.finish(workplace.summary() if works else "nothing left to ask")
 
@@ -350,8 +374,9 @@ def _begin_line(
 class _Scores:
     """Scores for the display. A task that fails to score says so once: its responses are kept for tables made later."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracebacks: Tracebacks) -> None:
         self._failed: set[str] = set()
+        self._tracebacks = tracebacks
 
     def of(self, job: Job, record: Record) -> ScoredRecord | None:
         if not record.answered:
@@ -362,6 +387,7 @@ class _Scores:
             if job.name not in self._failed:
                 self._failed.add(job.name)
                 log.debug("scoring failed", exc_info=error)
+                self._tracebacks.keep(error, f"{job.name}: scoring {record.question}")
                 what = f"{type(error).__name__}: {first_line(error)}"
                 log.warning("%s: question %r cannot be scored: %s; responses are kept", job.name, record.question, what)
             return ScoredRecord(record.question, record.counted_as, record.groups, Score(), record.seed)

@@ -20,18 +20,21 @@ from vamba_eval import machine, registry
 from vamba_eval.contracts import FrameSampling, MissingData, Model, Question, Task, UserError, Video
 from vamba_eval.files import safe_name
 from vamba_eval.progress import Display
+from vamba_eval.run.check_task import load_videos
 from vamba_eval.run.plan import Job
+from vamba_eval.run.tracebacks import Tracebacks
 from vamba_eval.store.records import Record
 
 _ALIKE = 5  # videos of which every question has failed for one reason, before any was answered
 
 
 def load_from(task: Task, roots: Sequence[str | Path], split: str | None) -> tuple[list[Video], str | Path | None]:
-    """The task's videos, and the first of several data roots that has them. Raises UserError where none has."""
+    """The task's videos, and the first of several data roots that has them. Raises UserError where none has, and as
+    ``load_videos``."""
     problem: UserError | None = None
     for root in roots or [None]:  # type: ignore[list-item]
         try:
-            return task.load(root, split), root
+            return load_videos(task, root, split), root
         except MissingData as error:
             problem = problem or error
     assert problem is not None
@@ -40,25 +43,46 @@ def load_from(task: Task, roots: Sequence[str | Path], split: str | None) -> tup
     raise problem
 
 
-def say_what_runs(
+def check_can_write(folder: Path) -> None:
+    """Raise UserError where a run's folder can be neither made nor written to."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UserError(f"{there} is a file, not a folder: choose another --output or --name")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {there}: choose another --output, or have its owner let you write there")
+
+
+def check_models(display: Display, models: Sequence[tuple[str, str | Model, Mapping[str, Any]]]) -> None:
+    """Raise UserError where a model cannot be built with its arguments, as far as its adapter knows that at once."""
+    for label, source, given in models:
+        if isinstance(source, str):
+            with display.waiting(f"checking {label}"):
+                registry.check_arguments(source, given)
+
+
+def say_who_answers(
+    display: Display, models: Sequence[tuple[str, str | Model, Mapping[str, Any]]], folder: Path
+) -> None:
+    """Two lines, before anything is read."""
+    names = [label + (f" ({given['pretrained']})" if "pretrained" in given else "") for label, _, given in models]
+    display.say(f"models: {', '.join(names)}")
+    display.say(f"  on {_device()}; answers go to {folder}")
+
+
+def say_what_is_asked(
     display: Display,
     jobs: Sequence[Job],
     videos_of: Sequence[Sequence[Video]],
     there: Sequence[int | None],
-    models: Sequence[tuple[str, str | Model, Mapping[str, Any]]],
-    folder: Path,
     ladder: Sequence[int],
 ) -> None:
-    """A few lines, before a model is loaded. ``there``: how many of a job's videos are (None: other machines know)."""
+    """Two lines a job, before a model is loaded. ``there``: how many of its videos are (None: other machines know)."""
     for job, videos, number in zip(jobs, videos_of, there, strict=True):
         questions = sum(len(video.questions) for video in videos)
         lacking = 0 if number is None else len(videos) - number
         told = f" ({lacking:,} of them not there)" if lacking else ""
         display.say(f"{job.name}: {questions:,} questions about {len(videos):,} videos{told}")
         display.say(f"  protocol {job.protocol}; {_frames(job.sampling, ladder)}")
-    names = [label + (f" ({given['pretrained']})" if "pretrained" in given else "") for label, _, given in models]
-    display.say(f"models: {', '.join(names)}")
-    display.say(f"  on {_device()}; answers go to {folder}")
 
 
 def number_there(videos: Sequence[Video]) -> int:
@@ -106,8 +130,9 @@ def _looks(model: str | Model) -> bool:
 class FirstFailures:
     """Whether a run fails from its first video on, for one reason."""
 
-    def __init__(self, begun: bool) -> None:
+    def __init__(self, begun: bool, tracebacks: Tracebacks) -> None:
         self._over = begun  # there are answers from before
+        self._tracebacks = tracebacks
         self._reasons: set[str] = set()
         self._videos: set[str] = set()
 
@@ -121,9 +146,10 @@ class FirstFailures:
         if len(self._reasons) > 1:
             self._over = True
         elif len(self._videos) > _ALIKE:
+            kept = f"tracebacks are in {self._tracebacks.path}; " if self._tracebacks.kept else ""
             raise UserError(
                 f"the first {_ALIKE} videos all failed alike: {record.error}. Nothing more is asked; mend that, and "
-                "the same command goes on (--debug shows tracebacks, --keep-going asks all the same)"
+                f"the same command goes on ({kept}--keep-going asks all the same)"
             )
 
 

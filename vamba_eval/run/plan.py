@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from vamba_eval.contracts import (
     Video,
 )
 from vamba_eval.files import safe_label, safe_name
+from vamba_eval.plain import did_you_mean
 from vamba_eval.presets import Preset
 from vamba_eval.run.frame_sets import FrameSets
 from vamba_eval.run.probes import Probes, put, reworded
@@ -166,10 +169,15 @@ class Layout:
         if self.replicas is not None and self.gpus is not None:
             raise UserError("give a number of GPUs (--gpus) or of replicas without GPUs (--replicas), not both")
         for name, value in (("GPUs", self.gpus), ("replicas", self.replicas), ("GPUs a model", self.gpus_per_model)):
-            if value is not None and value != "all" and not value > 0:
+            if value is not None and value != "all" and not 0 < value < math.inf:
                 raise UserError(f"the number of {name} must be positive, not {value}")
         if self.gpus_per_model > 1 and self.gpus_per_model != int(self.gpus_per_model):
             raise UserError(f"a model gets a whole number of GPUs or a part of one, not {self.gpus_per_model:g}")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other machines than this one may do the work, whose files are others."""
+        return self.on_ray and bool(self.address or os.environ.get("RAY_ADDRESS"))
 
     @property
     def on_ray(self) -> bool:
@@ -306,11 +314,15 @@ def prepare_task(
         if task.partition(":")[0].endswith(".py"):
             source = str(Path(task).resolve())
         task = registry.load_task(task)
+    else:
+        registry.check_declared(task)
     if protocol is None:  # the Vamba paper's, of the benchmarks that it has
         protocol = "vamba" if "vamba" in task.protocols else task.protocols[0]
     if protocol not in task.protocols:
         asked_by = f" (of the preset {preset.name!r}: --protocol overrides it)" if preset and preset.protocol else ""
-        raise UserError(f"{task.name} has no protocol {protocol!r}{asked_by}; it has {', '.join(task.protocols)}")
+        near = did_you_mean(protocol, task.protocols)
+        raise UserError(f"{task.name} has no protocol {protocol!r}{near}{asked_by}; it has {', '.join(task.protocols)}")
+    check_split(task, split)
     if not isinstance(sampling, FrameSampling):
         sampling = sampling_with(preset.sampling if preset else task.sampling_under(protocol), sampling or {})
     given = preset.generation_with(generation or {}) if preset else generation or {}
@@ -318,6 +330,13 @@ def prepare_task(
     return Job(
         task, source, protocol, split, sampling, settings, backend, probes or Probes(), frame_sets, times or Times()
     )
+
+
+def check_split(task: Task, split: str | None) -> None:
+    """Raise UserError, with the nearest, for a split that a task has not."""
+    if split is not None and split not in task.splits:
+        near = did_you_mean(split, task.splits)
+        raise UserError(f"{task.name} has no split {split!r}{near}; it has {' and '.join(task.splits)}")
 
 
 def labelled_models(
@@ -330,6 +349,8 @@ def labelled_models(
             labelled.append((getattr(model, "name", type(model).__name__), model, {}))
             continue
         label, _, name = model.rpartition("=")
+        if not name:
+            raise UserError(f"{model} names no model: write LABEL=MODEL, or MODEL alone")
         own, source, arguments = registry.named_model(name, model_args.get(label or name, {}))
         if not label and own != name and own in model_args:  # of a checkpoint, by either name
             _, _, arguments = registry.named_model(name, {**model_args.get(name, {}), **model_args[own]})
@@ -337,7 +358,8 @@ def labelled_models(
         labelled.append((label or own, source, arguments))
     labels = [label for label, _, _ in labelled]
     if unused := [label for label in model_args if label not in {*labels, *named}]:
-        raise UserError(f"arguments for {unused[0]!r}, which is not among the models {', '.join(labels)}")
+        near = did_you_mean(unused[0], labels)
+        raise UserError(f"arguments for {unused[0]!r}, which is not among the models {', '.join(labels)}{near}")
     if len(set(labels)) != len(labels):
         raise UserError("two models have the same label: tell them apart with label=name")
     check_told_apart("models", labels, "tell them apart with label=name")

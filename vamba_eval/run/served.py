@@ -32,7 +32,15 @@ from vamba_eval.run.answer import (
     too_long,
 )
 from vamba_eval.run.plan import Job
-from vamba_eval.run.session import Request, as_exception, batches, check_answer, checked_seen, served_answers
+from vamba_eval.run.session import (
+    Request,
+    as_exception,
+    batches,
+    check_answer,
+    checked_seen,
+    given_by,
+    served_answers,
+)
 from vamba_eval.run.work import Assignment, Event, ModelFacts
 from vamba_eval.run.workplace import Workplace, loads_of
 from vamba_eval.store.records import Record
@@ -174,7 +182,9 @@ class Served(Workplace):
         clip = None
         try:
             clip = shown_clip(job, loaded, subject)
-            note_seen(base, None if clip is None else checked_seen(self._model.seen(clip), self.facts.name))
+            seen = None if clip is None else self._model.seen(clip)
+            with given_by(self._model.seen):
+                note_seen(base, checked_seen(seen, self.facts.name))
             requests, broken = requests_of(job, loaded, open_questions, base, subject)
         except UserError:  # of no use to any other video either
             raise
@@ -253,7 +263,8 @@ class Served(Workplace):
         try:
             if isinstance(answer, Exception):
                 raise answer
-            check_answer(answer, self.facts.name)
+            with given_by(self._model.answer):
+                check_answer(answer, self.facts.name)
         except _TooLong as error:
             return record_of(job, about, question, error=str(error))
         except Exception as error:

@@ -12,8 +12,10 @@ import itertools
 import math
 import reprlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
+from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar
 
 from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Prompt, Seen, ServedModel
@@ -54,7 +56,9 @@ class Session:
         try:
             with meter.phase("encode"):
                 self.encoded = adapter.encode(clip)
-            self.seen = None if clip is None else checked_seen(adapter.seen(self.encoded), adapter.name)
+            seen = None if clip is None else adapter.seen(self.encoded)
+            with given_by(adapter.seen):
+                self.seen = checked_seen(seen, adapter.name)
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -90,7 +94,8 @@ class Session:
         """What the model answers to requests with the same settings. Raises what it raises."""
         with self.meter.phase(phase):
             answers = self._adapter.generate(self.encoded, [each.prompt for each in few], few[0].settings)
-        return checked_answers(answers, len(few), self._adapter.name)
+        with given_by(self._adapter.generate):
+            return checked_answers(answers, len(few), self._adapter.name)
 
     def as_exception(self, error: BaseException) -> Exception:
         return as_exception(error, self._adapter.name)
@@ -114,6 +119,17 @@ class Call:
             found = [self._session.as_exception(error)] if len(few) == 1 else []
         self.outcomes = [Outcome(request, answer, len(few)) for request, answer in zip(few, found, strict=False)]
         return self.outcomes
+
+
+@contextmanager
+def given_by(method: Callable[..., Any]) -> Iterator[None]:
+    """Around a check of what ``method`` gave: what is raised says where the method is defined."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        code = getattr(inspect.unwrap(method), "__code__", None)
+        place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code is not None else ""
+        raise type(error)(f"{error}{place}") from error
 
 
 def checked_answers(answers: Any, count: int, name: str) -> list[Answer]:

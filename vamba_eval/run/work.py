@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vamba_eval import registry
 from vamba_eval.contracts import (
     FrameSampling,
     Ladder,
@@ -45,7 +46,11 @@ class ModelFacts:
         size = "concurrency" if served else "batch_size"
         if not isinstance(count := getattr(model, size), int) or count < 1:
             raise UserError(f"the model {model.name!r} ({name}) should have a {size} from 1, not {count!r}")
-        description = model.describe()
+        try:
+            description = model.describe()
+        except Exception as error:
+            what = f"the model {model.name!r} ({name}) cannot describe itself"
+            raise registry.code_error(what, error, type(model)) from error
         try:
             json.dumps(dict(description))
         except (TypeError, ValueError) as error:

@@ -30,6 +30,7 @@ from vamba_eval.contracts import (
     Verdict,
     first_line,
 )
+from vamba_eval.plain import did_you_mean
 from vamba_eval.score.statistics import over_seeds, summarize
 from vamba_eval.store.judgements import Judgements, read_judgements
 from vamba_eval.store.records import Record
@@ -338,7 +339,8 @@ def _protocols(task: Task, own: str, asked: str | None) -> list[str]:
         return list(dict.fromkeys([own, *task.protocols]))
     used = asked or own
     if used not in task.protocols:
-        raise UserError(f"{task.name} has no protocol {used!r}; it has {', '.join(task.protocols)}")
+        near = did_you_mean(used, task.protocols)
+        raise UserError(f"{task.name} has no protocol {used!r}{near}; it has {', '.join(task.protocols)}")
     return [used]
 
 

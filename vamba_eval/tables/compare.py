@@ -15,6 +15,7 @@ from typing import Any
 
 from vamba_eval.contracts import Groups, Measure, Score, ScoredRecord, UserError
 from vamba_eval.files import write_text
+from vamba_eval.plain import did_you_mean
 from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, check_one_protocol, scored_runs, verdict_of
 from vamba_eval.score.statistics import (
     broken_down,
@@ -196,7 +197,8 @@ def _chosen(argument: str, protocol: str | None) -> list[ScoredRun]:
     runs = scored_runs([folder], protocol)
     if chosen := [run for run in runs if run.model == model]:
         return chosen
-    raise UserError(f"{folder} has no model {model!r}; it has {', '.join(sorted({run.model for run in runs}))}")
+    there = sorted({run.model for run in runs})
+    raise UserError(f"{folder} has no model {model!r}{did_you_mean(model, there)}; it has {', '.join(there)}")
 
 
 def _pairs(runs_a: Sequence[ScoredRun], runs_b: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun]]:

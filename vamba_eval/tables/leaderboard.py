@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Metric, Task, UserError
 from vamba_eval.files import write_text
-from vamba_eval.plain import json_text
+from vamba_eval.plain import did_you_mean, json_text
 from vamba_eval.score.scored import Scored, ScoredRun, log_left_out, score_runs
 from vamba_eval.tables.board import Board, board_of, board_rows, cell_text, rank_text
 from vamba_eval.tables.costs import Costs, Distribution
@@ -159,7 +159,9 @@ class Leaderboard:
         if sort is not None:
             columns = list(self.results[0].row()) if self.results else [sort]
             if sort not in columns:
-                raise UserError(f"--sort {sort!r} is not a column; there are {', '.join(columns)}")
+                raise UserError(
+                    f"--sort {sort!r} is not a column{did_you_mean(sort, columns)}; there are {', '.join(columns)}"
+                )
             chosen = sorted(chosen, key=lambda result: _rank(sort, result.row()[sort]))
         return Leaderboard(chosen, self.folder, self.left_out, self._runs)
 
@@ -185,7 +187,8 @@ class Leaderboard:
             return tabulated(board_rows(self.board()), form)
         rows = [result.row() for result in self.results]
         if unknown := [column for column in columns or () if rows and column not in rows[0]]:
-            raise UserError(f"no column {unknown[0]!r}; there are {', '.join(rows[0])}")
+            near = did_you_mean(unknown[0], rows[0])
+            raise UserError(f"no column {unknown[0]!r}{near}; there are {', '.join(rows[0])}")
         rows = [{column: row[column] for column in columns or row} for row in rows]
         if form == "json":
             return json_text(rows, indent=2)
