@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import Catalogue, Clip, Counts, Dataset, GenerationSettings, Question, Score, Task, Video
+from vamba_eval.contracts import (
+    Catalogue,
+    Clip,
+    Counts,
+    Dataset,
+    GenerationSettings,
+    InLmmsEval,
+    Question,
+    Score,
+    Task,
+    Video,
+)
 from vamba_eval.score.flexible import score_flexible
 from vamba_eval.score.letters import extract_lmms, score_choice
 
@@ -61,6 +72,12 @@ class CGBench(Task):
             "full": Counts(videos=1219, questions=12129),
             "hard": Counts(videos=None, questions=2417),
         },
+        in_lmms_eval=InLmmsEval(
+            tasks={"cgbench": None},
+            functions=frozenset({"cgbench_doc_to_visual", "cgbench_doc_to_text"}),
+            groups={"category": "domain", "sub_category": "sub_category"},
+            video="video_uid",
+        ),
     )
     splits = ("mini", "full", "hard")
     protocols = ("lmms-eval", "flexible")

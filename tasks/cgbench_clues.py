@@ -119,6 +119,7 @@ class CGBenchClues(CGBench):
         CGBench.catalogue,
         title="CG-Bench (mini, with clues)",
         reads_data_of=("cgbench",),
+        in_lmms_eval=None,
         counts={
             split: replace(counts, questions=3 * counts.questions) for split, counts in CGBench.catalogue.counts.items()
         },

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from benchmark_files import longvideobench_rows, videomme_rows, write_longvideobench, write_videomme
+from choice_files import cgbench_rows, write_cgbench
 from stored import latest_records
 
 from vamba_eval import evaluate, load_task
@@ -245,6 +246,31 @@ def test_image_marks_do_not_hide_whose_prompt_it_is(tmp_path: Path) -> None:
     log = write_log(tmp_path / "logs", samples, {"repeats": 1})
     assert import_logs([log], tmp_path, name="in", label="m", data_root=tmp_path).remarks == []
     assert list(records(tmp_path)) == [row["id"] for row in longvideobench_rows(4)]
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_logs_of_cg_bench(with_data: bool, tmp_path: Path) -> None:
+    write_cgbench(tmp_path, rows := cgbench_rows(6))
+    task = load_task("cgbench")
+    samples = []
+    for n, (video, question) in enumerate((v, q) for v in task.load(tmp_path) for q in v.questions):
+        row = rows[n]
+        told = {"question_id": row["qid"], "video_uid": row["video_uid"], "duration": row["duration"]}
+        told |= {"category": row["domain"], "sub_category": row["sub_category"], "pred_answer": "B"}
+        told |= {"answer": row["right_answer"], "score": float(row["right_answer"] == "B")}
+        prompt = task.prompt(video, question, "lmms-eval", None)
+        samples.append({"doc_id": n, "filtered_resps": "B", "target": row["right_answer"], "input": prompt})
+        samples[-1]["cgbench_accuracy"] = told
+    log = tmp_path / "logs" / "t_samples_cgbench.jsonl"
+    log.parent.mkdir()
+    log.write_text("".join(json.dumps(each) + "\n" for each in samples))
+    done = import_logs([log], tmp_path, name="in", label="m", data_root=tmp_path if with_data else None)
+    (stored,) = scored_runs(done.folders)
+    known = {record.question: record for record in stored.records}
+    assert len(known) == 6 and known["11"].groups["domain"] == "News" and known["11"].video == "BV0-_"
+    assert known["10"].options == rows[0]["choices"] and known["10"].answer == "A"
+    (result,) = Leaderboard.from_runs(done.folders).results
+    assert result.summary.headline[1].value == sum(row["right_answer"] == "B" for row in rows) / 6
 
 
 # --------------------------------------------------------------------------------------------- our own logs
