@@ -121,7 +121,7 @@ def test_a_model_does_not_differ_from_itself(cli: Cli, data: Path) -> None:
     status, _, err = cli("compare", data / "runs" / "a", data / "runs" / ".." / "runs" / "a")
     assert status == 2 and "are the same: name two runs" in err
     status, _, err = cli("compare", data / "runs" / "a", f"{data / 'runs' / 'a'}:sawyer")
-    assert status == 2 and "no model 'sawyer'; it has sayer" in err
+    assert status == 2 and "no model 'sawyer' (did you mean 'sayer'?); it has sayer" in err
 
 
 def test_the_headline_of_a_mean_of_types_is_compared_as_such(tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ def test_what_one_model_can_say_and_mistakes(cli: Cli, tmp_path: Path, videos: l
         ((dice,), "no model there says anything about questions; left out: dice"),
         ((one, "--protocol", "all"), "items reads responses by one protocol's rules"),
         ((one, "--protocol", "nonsense"), "videomme has no protocol 'nonsense'"),
-        ((one, "--list", "some"), "invalid choice: 'some'"),
+        ((one, "--list", "some"), "there is no 'some': there are none, all, blind"),
     ):
         status, _, err = cli("items", *arguments)
         assert status == 2 and message in err
