@@ -308,7 +308,7 @@ def test_rows_are_chosen_sorted_and_shown_in_every_form(cli: Cli, results: Path,
         (("--where", "nonsense == 1"), "--where 'nonsense == 1'"),
         (("--where", "score >"), "Columns: run, model"),
         (("--sort", "speed"), "--sort 'speed' is not a column (did you mean 'seeds'?); there are run, model"),
-        (("--columns", "model,speed"), "no column 'speed'; there are run, model"),
+        (("--columns", "model,speed"), "no column 'speed' (did you mean 'seeds'?); there are run, model"),
     ):
         status, _, err = cli("leaderboard", results, *arguments)
         assert status == 2 and words in err
