@@ -728,7 +728,10 @@ def test_a_checkpoint_in_place_of_a_models_name(tmp_path: Path, cli: Callable[..
     status, out, err = cli("ask", picture_file, "What is it?", "--model", folder, "--max-new-tokens", 3)
     assert status == 0 and "1 frames of" in err and out
     status, _, err = cli("ask", picture_file, "What is it?", "--model", "nobody/has-this")
-    assert status == 2 and "error: the checkpoint nobody/has-this cannot be loaded" in err
+    assert (
+        status == 2
+        and "error: there is no folder nobody/has-this, and the Hub's cache has no model of that name" in err
+    )
 
 
 def test_a_run_records_what_the_model_saw(tmp_path: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
