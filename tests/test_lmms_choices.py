@@ -332,8 +332,8 @@ def test_scores(name: str, both: Both) -> None:
         elif "caption_matching" in name:
             compare(question, document, matching(question, i, 100))
         elif not question.options:
-            compare(question, document, stated(question.answer, i, 400))
-        elif i < 8:
+            compare(question, document, stated(question.answer, i, 200))
+        elif i < 6:
             compare(question, document, responses.about(question.options))
             compare(question, document, responses.composed(i, 300, question.options))
     for _, question, document in both.ruled[1:3]:
