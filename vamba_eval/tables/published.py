@@ -10,9 +10,8 @@ from vamba_eval import registry
 from vamba_eval.contracts import Metric, Summary, Task
 from vamba_eval.tables.result import Result
 
-REPORTED = (
-    "reported.csv"  # a row a score, of many sources; the other tables have a row a model and a column a benchmark
-)
+# A row a score, of many sources; the other tables have a row a model and a column a benchmark.
+REPORTED = "reported.csv"
 UNKNOWN = "unknown"  # what its source does not state
 
 
