@@ -13,10 +13,15 @@ import torch
 pytest.importorskip("triton")
 
 SCRIPT = """
-import torch, torch.nn.functional as F
+import numpy as np, torch, torch.nn.functional as F
+from PIL import Image
 from vamba_eval.model_adapters import _split_attention
 from vamba_eval.model_adapters._split_attention import part_of_attention_at
 from vamba_eval.model_adapters.vamba import kernels
+from vamba_eval.model_adapters.vamba import pixel_kernels as kernels_of_pixels
+from vamba_eval.model_adapters.vamba.processing import (
+    PIL_FRACTION_BITS, PixelSettings, grey_levels, pil_neighbours, preprocess_frames
+)
 from vamba_eval.model_adapters.vamba.mixer import causal_conv_silu, gated_rms_norm
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision, Qwen2VLRMSNorm
 from transformers.activations import ACT2FN
@@ -29,6 +34,20 @@ torch.manual_seed(0)
 def close(got, expected, dtype):
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(got.float(), expected.float(), rtol=tolerance, atol=tolerance)
+
+for size, new_size in (((9, 31), (28, 28)), ((30, 58), (28, 28)), ((28, 84), (28, 56)), ((47, 28), (84, 28))):
+    frames = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    resized = frames.to(device)
+    for dim, old, new in ((2, size[1], new_size[1]), (1, size[0], new_size[0])):
+        first, weights = (part.to(device) for part in pil_neighbours(old, new))
+        resized = kernels_of_pixels.resample(resized, first, weights, dim, PIL_FRACTION_BITS)
+    pil = [Image.fromarray(np.asarray(Image.fromarray(f.numpy()).resize((new_size[1], size[0]), 3))) for f in frames]
+    pil = torch.stack([torch.from_numpy(np.asarray(image.resize(new_size[::-1], 3))) for image in pil])
+    assert torch.equal(resized.cpu(), pil)
+    for dtype in (torch.float32, torch.bfloat16):
+        table = grey_levels(PixelSettings(), torch.device(device)).to(dtype)
+        patches = kernels_of_pixels.patches(resized, table, 2, 14, 2)
+        assert torch.equal(patches.cpu(), preprocess_frames(pil, settings=PixelSettings(min_pixels=1), dtype=dtype)[0])
 
 for dtype in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,):
     def rand(*shape):

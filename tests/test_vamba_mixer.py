@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from transformers import DynamicCache, Mamba2Config
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as TransformersMixer
 from vamba_eval.model_adapters.vamba import mixer as mixer_module
+from vamba_eval.model_adapters.vamba import vision
 from vamba_eval.model_adapters.vamba.configuration import MixerConfig
 from vamba_eval.model_adapters.vamba.mixer import Mamba2Mixer, causal_conv_silu, gated_rms_norm, selective_scan
 
@@ -218,19 +219,22 @@ def test_transformers_mixer_gives_the_same(name):
 
 def test_kernels_that_cannot_be_imported_are_done_without(monkeypatch, tmp_path, caplog):
     """Also when the package is there and breaks while it is imported; said once."""
-    for package in ("mamba_ssm", "causal_conv1d"):
+    for package in ("mamba_ssm", "causal_conv1d", "flash_attn"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("raise RuntimeError('a half-installed package')")
         monkeypatch.delitem(sys.modules, package, raising=False)
+    (tmp_path / "flash_attn_4-4.0.0.dist-info").mkdir()
+    (tmp_path / "flash_attn_4-4.0.0.dist-info" / "METADATA").write_text("Name: flash-attn-4\nVersion: 4.0.0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    for load in (mixer_module.mamba_scan, mixer_module.causal_conv):
-        for cached in (mixer_module.optional, mixer_module.causal_conv):
-            cached.cache_clear()
+    cached = (mixer_module.optional, mixer_module.causal_conv, vision.flash_attention_4)
+    for load in (mixer_module.mamba_scan, mixer_module.causal_conv, vision.flash_attention_4):
+        for function in cached:
+            function.cache_clear()
         caplog.clear()
         assert load() is None and load() is None
         assert [record.message.count("a half-installed package") for record in caplog.records] == [1]
-    mixer_module.optional.cache_clear()
-    mixer_module.causal_conv.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 def test_the_scan_needs_no_compiled_extension(monkeypatch, tmp_path):

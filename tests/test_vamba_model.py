@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRMSNorm
+from transformers.models.qwen2_vl.modeling_qwen2_vl import VisionAttention as Qwen2VLVisionAttention
 from vamba_eval.model_adapters.vamba import VambaConfig, VambaForConditionalGeneration, VideoMemory, modeling, vision
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -634,3 +635,23 @@ def test_random_initialisation_is_mamba2s():
     assert ((dt > 0.0009) & (dt < 0.11)).all()
     assert (mixer.D == 1).all() and (mixer.norm.weight == 1).all()
     assert isinstance(layer.vision_mixer.norm, Qwen2VLRMSNorm)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_flash_attention_4_is_attention(monkeypatch):
+    """Of the released tower's shape, against float32: no farther from it than PyTorch's kernels are."""
+    if vision.flash_attention_4() is None or torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("needs FlashAttention-4 and a GPU of Hopper's generation")
+    config = VambaConfig().vision_config
+    config._attn_implementation = "sdpa"
+    attn = Qwen2VLVisionAttention(config).to("cuda", torch.bfloat16)
+    normed = torch.randn(3, 1196, config.embed_dim, device="cuda", dtype=torch.bfloat16)
+    angles = torch.rand(1196, 40, device="cuda").repeat(1, 2) * 6
+    rotary = angles.cos(), angles.sin()
+    with torch.inference_mode():
+        flash = vision.frame_attention(attn, normed, rotary, recurs=True)
+        monkeypatch.setattr(vision, "flash_fits", lambda query: False)
+        plain = vision.frame_attention(attn, normed, rotary, recurs=True)
+        exact = vision.frame_attention(attn.float(), normed.float(), rotary, recurs=False)
+    assert not torch.equal(flash, plain)
+    assert (flash - exact).norm() < 1.05 * (plain - exact).norm()

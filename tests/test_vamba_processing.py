@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import Qwen2Tokenizer
 from vamba_eval.model_adapters.vamba import VambaProcessor
-from vamba_eval.model_adapters.vamba.processing import PixelSettings, preprocess_frames, resize, resize_by_matmul
+from vamba_eval.model_adapters.vamba.processing import PixelSettings, preprocess_frames, resize
 
 GOLDEN = Path(__file__).parent / "goldens" / "preprocess_even"
 
@@ -65,10 +65,19 @@ def test_resizing_is_pils_to_the_bit(size, new_size):
     frames = noise(2, *size, 3)
     images = [Image.fromarray(frame.numpy()) for frame in frames]
     wanted = np.stack([np.asarray(image.resize(new_size[::-1], Image.Resampling.BICUBIC)) for image in images])
-    wanted = torch.from_numpy(wanted).permute(0, 3, 1, 2)
-    channels_first = frames.permute(0, 3, 1, 2)
-    assert torch.equal(resize(channels_first, *new_size), wanted)
-    assert torch.equal(resize_by_matmul(channels_first, *new_size), wanted)
+    assert np.array_equal(resize(frames, *new_size), wanted)
+    if torch.cuda.is_available():
+        assert np.array_equal(resize(frames.cuda(), *new_size).cpu(), wanted)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("size", [(270, 480), (360, 640), (56, 84), (61, 47), (1080, 1920)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_gives_the_same_bits(size, dtype):
+    for frames in (noise(5, *size, 3), noise(5, 2 * size[0], size[1], 3)[:, ::2]):
+        pixels, grid = preprocess_frames(frames, dtype=dtype)
+        there, grid_there = preprocess_frames(frames, device="cuda", dtype=dtype)
+        assert torch.equal(there.cpu(), pixels) and torch.equal(grid_there, grid)
 
 
 def test_patches_by_hand():

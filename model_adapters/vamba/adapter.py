@@ -257,17 +257,14 @@ class VambaAdapter(ModelAdapter):
 
     def _segment_bytes(self, patches: int, height: int, width: int) -> float:
         """About what encoding one segment takes beside weights and what is kept."""
-        from .processing import RESIZE_BATCH
-
         config = self.model.config
         _, rows, columns = self.processor.settings.grid(2, height, width)
         tokens = patches * rows * columns // config.vision_config.spatial_merge_size**2
-        # Whichever is largest: the mixer's projections, the tower's MLP (each with its input and output), or
-        # the float64 copies of frames that are resized; and the pixels, in float32 and in the model's type.
+        # Whichever is larger, the mixer's projections or the tower's MLP (each with its input and output); and the
+        # pixels: as they came, resized along one axis and both, and as patches.
         mixer, vision = 3 * config.mixer.projected_width, 10 * 4 * config.vision_config.embed_dim
-        resizing = 4 * 8 * 3 * RESIZE_BATCH * height * width
-        pixels = 3 * 4 * tokens * self.processor.settings.patch_size**2 * 6 * self.dtype.itemsize
-        return float(max(tokens * max(mixer, vision) * self.dtype.itemsize, resizing) + pixels)
+        values = 4 * tokens * self.processor.settings.patch_size**2 * 6
+        return float(tokens * max(mixer, vision) * self.dtype.itemsize + values * (3 + self.dtype.itemsize))
 
     # ------------------------------------------------------------------------------------------- loading
 

@@ -23,6 +23,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from .mixer import optional
+
 SETTINGS_FILE = "preprocessor_config.json"
 
 # Qwen2-VL refuses longer shapes.
@@ -30,9 +32,6 @@ MAX_ASPECT_RATIO = 200
 
 # Fraction bits of PIL's 8-bit resampling: 32, less 8 for the value and 2 for sums beyond its range.
 PIL_FRACTION_BITS = 22
-
-# Frames that are resized at once on a GPU; their float64 copies are the memory it takes.
-RESIZE_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -138,70 +137,76 @@ def preprocess_frames(
     if frames.shape[0] < per_patch:
         frames = torch.cat([frames, frames[-1:].expand(per_patch - frames.shape[0], -1, -1, -1)])
     frames = frames[: t * per_patch].to(device if device is not None else frames.device)
-    frames = resize(frames.permute(0, 3, 1, 2), h * patch, w * patch)
+    frames = resize(frames, h * patch, w * patch)
+    if (kernels := _kernels(frames)) is not None:
+        table = grey_levels(settings, frames.device).to(dtype)
+        return kernels.patches(frames.contiguous(), table, per_patch, patch, merge), torch.tensor([[t, h, w]])
     # rows: frame, block row, block column, row and column in the block; columns: channel, frame, y, x
-    patches = frames.reshape(t, per_patch, 3, h // merge, merge, patch, w // merge, merge, patch)
-    patches = patches.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3, per_patch * patch * patch)
-    mean, std = (torch.tensor(v, device=frames.device) for v in (settings.image_mean, settings.image_std))
-    pixels = (patches * settings.rescale_factor - mean[:, None]) / std[:, None]
+    patches = frames.reshape(t, per_patch, h // merge, merge, patch, w // merge, merge, patch, 3)
+    patches = patches.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(t * h * w, 3, per_patch * patch * patch)
+    pixels = normalised(patches, settings)
     return pixels.flatten(1).to(dtype), torch.tensor([[t, h, w]])
 
 
-def resize(frames: Tensor, height: int, width: int) -> Tensor:
-    """(frames, 3, height, width) uint8 to another size, as PIL's bicubic filter does it.
-
-    On the CPU PIL does it; elsewhere `resize_by_matmul`, with the same result.
-    """
-    if frames.shape[-2:] == (height, width):
-        return frames
-    if frames.device.type != "cpu":
-        return torch.cat([resize_by_matmul(batch, height, width) for batch in frames.split(RESIZE_BATCH)])
-    images = frames.permute(0, 2, 3, 1).contiguous().numpy()
-    resized = np.stack([_pil_resize(image, height, width) for image in images])
-    return torch.from_numpy(resized).permute(0, 3, 1, 2)
-
-
-def resize_by_matmul(frames: Tensor, height: int, width: int) -> Tensor:
-    """PIL's bicubic `resize`, to the bit, as a matrix product along each axis.
-
-    PIL weighs with integers and rounds to 8 bits after each axis; float64 holds all its sums exactly.
-    """
-
-    def rounded(sums: Tensor) -> Tensor:
-        return sums.add_(0.5).floor_().clamp_(0, 255)
-
-    def vertical(x: Tensor) -> Tensor:
-        return rounded(_pil_weights_on(x.device, x.shape[-2], height) @ x) if x.shape[-2] != height else x
-
-    def horizontal(x: Tensor) -> Tensor:
-        return rounded(x @ _pil_weights_on(x.device, x.shape[-1], width).T) if x.shape[-1] != width else x
-
-    source = frames.double()
-    if _pil_goes_vertical_first(*frames.shape[-2:], height, width):
-        return horizontal(vertical(source)).to(torch.uint8)
-    return vertical(horizontal(source)).to(torch.uint8)
-
-
-@functools.lru_cache(maxsize=64)
-def _pil_weights(size: int, new_size: int) -> Tensor:
-    """(new_size, size) float64: what PIL's bicubic filter (a = -0.5) takes of each pixel, in its integers."""
-    scale = size / new_size
-    stretch = max(scale, 1.0)
-    centers = (np.arange(new_size)[:, None] + 0.5) * scale
-    first = np.maximum(0, np.trunc(centers - 2 * stretch + 0.5))
-    last = np.minimum(size, np.trunc(centers + 2 * stretch + 0.5))
-    pixels = np.arange(size)[None]
-    x = np.abs((pixels - centers + 0.5) / stretch)
-    near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
-    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0)) * ((pixels >= first) & (pixels < last))
-    fixed = weights / weights.sum(1, keepdims=True) * 2**PIL_FRACTION_BITS
-    return torch.from_numpy(np.trunc(fixed + np.copysign(0.5, fixed)))
+def normalised(pixels: Tensor, settings: PixelSettings) -> Tensor:
+    """float32 of (..., 3, n) grey levels of three channels."""
+    mean, std = (torch.tensor(v, device=pixels.device) for v in (settings.image_mean, settings.image_std))
+    return (pixels * settings.rescale_factor - mean[:, None]) / std[:, None]
 
 
 @functools.lru_cache(maxsize=8)
-def _pil_weights_on(device: torch.device, size: int, new_size: int) -> Tensor:
-    # In units of one grey level: dividing by a power of two changes no digit.
-    return (_pil_weights(size, new_size) / 2**PIL_FRACTION_BITS).to(device)
+def grey_levels(settings: PixelSettings, device: torch.device) -> Tensor:
+    """(3, 256) float32, what each grey level of each channel becomes."""
+    levels = torch.arange(256, dtype=torch.uint8, device=device)
+    return normalised(levels.expand(3, -1), settings)
+
+
+def resize(frames: Tensor, height: int, width: int) -> Tensor:
+    """(frames, height, width, 3) uint8 to another size, as PIL's bicubic filter does it: by PIL itself, or on a GPU
+    with its integers."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    if (kernels := _kernels(frames)) is None:
+        resized = np.stack([_pil_resize(image, height, width) for image in frames.cpu().numpy()])
+        return torch.from_numpy(resized).to(frames.device)
+    axes = [(2, width), (1, height)]
+    if _pil_goes_vertical_first(*frames.shape[1:3], height, width):
+        axes.reverse()
+    frames = frames.contiguous()
+    for axis, size in axes:
+        if frames.shape[axis] != size:
+            neighbours = _pil_neighbours(frames.shape[axis], size, frames.device)
+            frames = kernels.resample(frames, *neighbours, axis, PIL_FRACTION_BITS)
+    return frames
+
+
+def _kernels(frames: Tensor) -> Any:
+    """The module of Triton kernels where they can run on `frames`, else None."""
+    if not frames.is_cuda:
+        return None
+    return optional(".pixel_kernels", None, "frames are resized on the CPU, slower")
+
+
+def pil_neighbours(size: int, new_size: int) -> tuple[Tensor, Tensor]:
+    """What PIL's bicubic filter (a = -0.5) makes each new pixel of: (new_size,) the first old one, and (taps, new_size)
+    the weights of it and of those behind it, in PIL's integers."""
+    scale = size / new_size
+    stretch = max(scale, 1.0)
+    centers = (np.arange(new_size) + 0.5) * scale
+    first = np.maximum(0, np.trunc(centers - 2 * stretch + 0.5))
+    last = np.minimum(size, np.trunc(centers + 2 * stretch + 0.5))
+    pixels = first + np.arange(int((last - first).max()))[:, None]
+    x = np.abs((pixels - centers + 0.5) / stretch)
+    near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0)) * (pixels < last)
+    fixed = weights / weights.sum(0) * 2**PIL_FRACTION_BITS
+    fixed = np.trunc(fixed + np.copysign(0.5, fixed))
+    return torch.from_numpy(first.astype(np.int32)), torch.from_numpy(fixed.astype(np.int32))
+
+
+@functools.lru_cache(maxsize=8)
+def _pil_neighbours(size: int, new_size: int, device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(part.to(device) for part in pil_neighbours(size, new_size))
 
 
 @functools.lru_cache(maxsize=64)

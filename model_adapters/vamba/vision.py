@@ -6,6 +6,8 @@ are a batch, and sums, norms and activations go through our kernels where those 
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,9 +23,11 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     apply_rotary_pos_emb_vision,
 )
 
+from vamba_eval.cost.flops import add_flops
+
 from .._transformers import any_shape_kernels
 from .attention import Rotary, attend
-from .mixer import fused_kernels
+from .mixer import fused_kernels, optional
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,33 @@ def frame_attention(attn: Any, normed: Tensor, rotary: Rotary, recurs: bool) -> 
     else:
         q, k, v = qkv.unbind(2)
         q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
-    # cuDNN's kernel is the fastest for the tower's head size of 80, but needs a plan for each new shape. Chosen here,
-    # so that a checkpoint computes it again in the same way.
+    if kernels is not None and (flash := flash_attention_4()) is not None and flash_fits(q):
+        add_flops("flash_attention_4", 4 * q.numel() * patches)  # queries by keys, weights by values
+        with torch.cuda.device(q.device):  # it launches on the current one
+            attended, _ = flash(q, k, v, softmax_scale=attn.scaling)
+        return attn.proj(attended.reshape(frames, patches, width))
+    # Of PyTorch's, cuDNN's kernel is the fastest for the tower's head size of 80, but needs a plan for each new shape.
+    # Chosen here, so that a checkpoint computes it again in the same way.
     kernels = [SDPBackend.CUDNN_ATTENTION] * recurs + any_shape_kernels()
     with sdpa_kernel(kernels, set_priority=True) if normed.is_cuda else nullcontext():
         attended = attend(attn, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return attn.proj(attended.reshape(frames, patches, width))
+
+
+@functools.cache
+def flash_attention_4() -> Callable[..., Any] | None:
+    """FlashAttention-4, if it is installed; it is not missed otherwise. Its kernels are compiled when first used."""
+    try:
+        importlib.metadata.distribution("flash-attn-4")  # older versions have a package of the same name
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return optional("flash_attn.cute", "flash_attn_func", "PyTorch's attention takes its place")
+
+
+def flash_fits(query: Tensor) -> bool:
+    """Whether FlashAttention-4 is known to gain: on GPUs of Hopper's generation, where it does not pad the tower's head
+    size of 80 as cuDNN does (benchmarks/README.md)."""
+    return query.dtype != torch.float32 and torch.cuda.get_device_capability(query.device)[0] == 9
 
 
 def frame_mlp(mlp: Any, normed: Tensor) -> Tensor:
