@@ -62,12 +62,18 @@ def test_gpus_are_named_before_torch_is_loaded(tmp_path: Path) -> None:
     assert "gpus" not in hardware(), "a driver that does not answer"
 
 
+def fresh_memory(size: int) -> mmap.mmap:
+    """Pages that the process had not before, and gives back when they are closed: malloc may reuse what was freed."""
+    block = mmap.mmap(-1, size)
+    block[:: mmap.PAGESIZE] = bytes(len(range(0, size, mmap.PAGESIZE)))
+    return block
+
+
 def test_the_resident_peak_starts_anew_with_a_meter() -> None:
     for size in (300, 10):
         with Meter() as meter:
             before, kind = meter.peak()
-            block = bytearray(size * MIB)
-            del block
+            fresh_memory(size * MIB).close()
             peak, _ = meter.peak()
             assert kind == "resident"
             if sys.platform == "linux":
@@ -339,9 +345,9 @@ def growth(before: int) -> float:
 @on_linux
 def test_memory_of_a_known_size_is_found() -> None:
     before = tree_memory()
-    block = np.ones(200 * MIB, dtype=np.uint8)
+    block = fresh_memory(200 * MIB)
     assert growth(before) == pytest.approx(200, abs=10)
-    del block
+    block.close()
     assert growth(before) == pytest.approx(0, abs=10)
 
 
@@ -405,9 +411,9 @@ def test_descendants_are_those_that_psutil_finds() -> None:
 def test_the_peak_is_that_since_the_reset() -> None:
     with HostMemory(interval_s=0.01) as memory:
         before = memory.peak
-        block = np.ones(200 * MIB, dtype=np.uint8)
+        block = fresh_memory(200 * MIB)
         memory.sample()
-        del block
+        block.close()
         memory.sample()
         assert memory.peak - before == pytest.approx(200 * MIB, abs=10 * MIB)
         memory.reset()
@@ -428,7 +434,7 @@ def test_the_peak_is_that_since_the_reset() -> None:
 def test_no_peak_of_this_process_is_missed_between_samples() -> None:
     with HostMemory(interval_s=60) as memory:
         before = memory.peak
-        np.ones(200 * MIB, dtype=np.uint8)
+        fresh_memory(200 * MIB).close()
         assert memory.peak - before == pytest.approx(200 * MIB, abs=20 * MIB)
         memory.reset()
         assert memory.peak - before == pytest.approx(0, abs=20 * MIB)
