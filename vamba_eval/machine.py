@@ -154,6 +154,7 @@ _PACKAGES = (
     "mamba-ssm",
     "causal-conv1d",
     "flash-attn",
+    "flash-attn-4",
 )
 
 

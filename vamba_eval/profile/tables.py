@@ -26,6 +26,9 @@ GIB = 2**30
 # The size of frames in the paper's Figures 3 and 4 (arXiv 2503.11579).
 PAPER_SIZE = (640, 360)
 
+# Those that speed depends on most.
+_PACKAGES = ("torch", "transformers", "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "flash-attn-4")
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -121,8 +124,7 @@ def hardware(info: Mapping[str, Any]) -> str:
         parts.append(f"driver {machine['driver']} (CUDA {machine.get('driver_cuda', '?')})")
     parts.append(machine["cpu"])
     parts.append(f"Python {environment['python']}")
-    named = ("torch", "transformers", "triton", "mamba-ssm", "causal-conv1d", "flash-attn")
-    parts += [f"{name} {packages[name]}" for name in named if name in packages]
+    parts += [f"{name} {packages[name]}" for name in _PACKAGES if name in packages]
     parts.append(f"vamba-eval {environment['vamba_eval']}")
     return ", ".join(parts)
 
@@ -244,7 +246,7 @@ def _flat(info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         "driver_cuda": machine.get("driver_cuda"),
         "cpu": machine["cpu"],
         "python": environment["python"],
-        **{name: packages.get(name) for name in ("torch", "transformers", "triton", "mamba-ssm", "flash-attn")},
+        **{name: packages.get(name) for name in _PACKAGES},
         "vamba_eval": environment["vamba_eval"],
         "measured": row.get("measured"),
     }
