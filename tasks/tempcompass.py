@@ -28,7 +28,7 @@ from vamba_eval.contracts import (
     mean,
 )
 from vamba_eval.reasoning import final_text
-from vamba_eval.score.flexible import score_flexible
+from vamba_eval.score.flexible import read_choice, score_flexible
 from vamba_eval.score.letters import score_choice, without_reasoning
 
 from ._annotations import (
@@ -317,11 +317,12 @@ def _begins(response: str) -> str:
 
 
 def _yes_or_no(text: str) -> str:
-    """The one of both words that stands alone, or that stands first where the response begins with it; else ""."""
+    """The one of both words that stands alone, else the one that the response begins with or chooses; else ""."""
     words = re.findall(r"\b(yes|no)\b", text.lower())
-    if len(set(words)) == 1 or re.match(r"\W*(?:yes|no)\b", text.lower()):
+    begun = re.match(r"\W*(?:yes|no)\b(?!\W*(?:and|or)?\W*(?:yes|no)\b)", text.lower())
+    if words and (begun or len(set(words)) == 1):
         return str(words[0])
-    return ""
+    return {"A": "yes", "B": "no"}.get(read_choice(text, ("yes", "no")), "") if words else ""
 
 
 def _score_matching(question: Question, response: str, *, flexible: bool) -> Score:

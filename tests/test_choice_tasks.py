@@ -488,7 +488,9 @@ def test_tempcompass_shows_odd_letters_as_published(tmp_path: Path) -> None:
     [
         *(("yes", "yes", "yes"), ("No.", "no", "no"), ("The answer is yes", None, "yes"), ("nobody", "no", None)),
         *(("Yes, there is no doubt", "yes", "yes"), ("It is yes or no", None, None), ("", None, None)),
-        *(("<think>no?</think>yes", "yes", "yes"), ("**Yes**", None, "yes")),
+        *(("<think>no?</think>yes", "yes", "yes"), ("**Yes**", None, "yes"), ("Yes and no.", "yes", None)),
+        *(("There is no cut. So the answer is yes.", None, "yes"), ("No. It said yes at first.", "no", "no")),
+        *(("Is it yes or no? He walks. The answer: no.", None, "no"), ("Answer: **Yes** (no doubt)", None, "yes")),
     ],
 )
 def test_tempcompass_yes_or_no(response: str, lmms: str | None, flexible: str | None) -> None:
