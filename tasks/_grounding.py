@@ -33,10 +33,13 @@ def iou(one: Span, other: Span) -> float:
 
 
 def iou_of_several(some: Sequence[Span], others: Sequence[Span]) -> float:
-    """What two sets of spans share, of all that either covers; 0 where neither covers anything."""
+    """What two sets of spans share, of all that either covers; 0 where neither covers anything.
+
+    Summed in the order of CG-Bench's authors (run/utils.py): of overlaps that are just a threshold the last bit decides.
+    """
     some, others = _merged(some), _merged(others)
     shared = sum(max(0.0, min(a.end, b.end) - max(a.start, b.start)) for a in some for b in others)
-    whole = sum(span.end - span.start for span in (*some, *others)) - shared
+    whole = sum(span.end - span.start for span in some) + sum(span.end - span.start for span in others) - shared
     return shared / whole if whole > 0 else 0.0
 
 

@@ -225,6 +225,14 @@ def test_flexible_reads_no_interval_in_reasoning(name: str, response: str, extra
     assert score == Score({"iou": float(extracted is not None)}, extracted, parsed=extracted is not None)
 
 
+def test_overlaps_of_several_spans_are_the_authors_to_the_last_bit() -> None:
+    spans = [_grounding.Span(8.5, 10.5), _grounding.Span(4.3, 6.3), _grounding.Span(14.3, 16.3)]
+    others = [_grounding.Span(7.8, 10.8), _grounding.Span(3.9, 6.9)]
+    shared = (6.3 - 4.3) + (10.5 - 8.5)
+    own, annotated = (6.3 - 4.3) + (10.5 - 8.5) + (16.3 - 14.3), (6.9 - 3.9) + (10.8 - 7.8)
+    assert _grounding.iou_of_several(spans, others) == shared / (own + annotated - shared)
+
+
 def test_spans_overlap() -> None:
     span = _grounding.Span
     assert _grounding.iou(span(0, 10), span(5, 15)) == pytest.approx(1 / 3)
