@@ -35,7 +35,7 @@ def iou(one: Span, other: Span) -> float:
 def iou_of_several(some: Sequence[Span], others: Sequence[Span]) -> float:
     """What two sets of spans share, of all that either covers; 0 where neither covers anything.
 
-    Summed in the order of CG-Bench's authors (run/utils.py): of overlaps that are just a threshold the last bit decides.
+    Summed in the order of CG-Bench's authors (run/utils.py): where an overlap is just a threshold, the last bit counts.
     """
     some, others = _merged(some), _merged(others)
     shared = sum(max(0.0, min(a.end, b.end) - max(a.start, b.start)) for a in some for b in others)
