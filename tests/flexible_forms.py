@@ -1153,6 +1153,16 @@ My first guess is {n}. Let me verify. It does not hold.␣
 The most tempting distractor is {n} ({u}).␣
 If the man were inside, the answer would be {n}. But he is outside.␣
 Figure A shows a man; scene B shows a woman.␣
+❌ {n}⏎❌ {m}⏎✅ {l}⏎
+1. {n} ✗⏎2. {m} ✗⏎
+A naive answer would be {n}. It is contradicted later.␣
+People often choose {n}.␣
+The closest option might be {n}, but it lacks the color.␣
+I was leaning towards {n}. But the last frame changes that.␣
+{n} would be correct if he had left.␣
+{n}: {u} — no evidence.⏎{l}: {t} — clearly visible.⏎{m}: {v} — no evidence.⏎
+有人可能会选{n}，但这是错误的。
+如果选{n}，则与视频矛盾。
 选项A：视频开头出现。⏎选项B：0:14出现。⏎选项C：没有出现。⏎选项D：没有出现。⏎
 """)  # noqa: E501
 CHOICE = _forms("""
@@ -1180,6 +1190,9 @@ BEHIND = _forms("""
 
 # No option has been chosen.
 NONE = _forms("""
+❌ {l}
+{l} ✗
+People often choose {l}.
 {n}, {l} and {m} are wrong.
 {n}, {l} do not match.
 So {n}, {l} and {m} are wrong.

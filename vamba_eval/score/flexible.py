@@ -220,9 +220,9 @@ _QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
 # What may lead from a denial, a doubt, a condition or somebody else's opinion to an answer that is therefore none.
 _DENIED = re.compile(
     r"(?:\b(?:not|never|cannot|neither|doubt|unlikely|nothing|no\s+evidence|unable\s+to|if|whether|suppose|assume|assuming|unless|than|"
-    r"otherwise|first|initial|(?:each|every)(?:\s+(?:answer|possible|given|of))?|option\s+by|(?:wrong|incorrect|tempting)\s+to|"
+    r"otherwise|first|initial|naive|tempting|(?:people|some|many)\s+(?:often|usually|may|might|would|will)|(?:each|every)(?:\s+(?:answer|possible|given|of))?|option\s+by|(?:wrong|incorrect|tempting)\s+to|"
     r"(?:one|you|some|people|many)\s+(?:might|may|could|would)\s+(?:think|expect|say|argue|assume|guess|believe)|"
-    r"if\s+(?!i\b|we\b|you\b|one\b|forced|only|any|necessary)[^.;:!?\n]{1,60},(?:\s+then)?)|n['’]t|不|非|没)"
+    r"if\s+(?!i\b|we\b|you\b|one\b|forced|only|any|necessary)[^.;:!?\n]{1,60},(?:\s+then)?)|n['’]t|不|非|没|如果|有人(?:可能)?会?)"
     r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|it|"
     r"necessarily|confidently|the|a|an|give|provide|any|answer|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
 )
@@ -398,7 +398,8 @@ def _said(this: _Response, depth: int) -> _Said:
             continue
         elif kind == "conclusion":
             said.conclusions.append((at, letter))
-            if _THEREFORE.match(this.lowered, start) and _AT_AN_END.match(this.lowered, at):
+            firm = _THEREFORE.match(this.lowered, start) or before.endswith(("this ", "that ", "in fact, "))
+            if firm and _AT_AN_END.match(this.lowered, at):
                 said.revisions.append((at, letter))
         elif kind == "verb" or linked:
             said.answers.append((at, letter))
@@ -444,7 +445,7 @@ def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
 
 # What says nothing of a letter that is else alone: who speaks, how sure, a number; "번", "项" and "です" follow one.
 _LONE = re.compile(
-    r"(?:\d{1,3}[.):])?[\W_]*(?:a:\s*(?=[a-z]\W*$))?"
+    r"(?![^\n]*[✗✘❌])(?:\d{1,3}[.):])?[\W_]*(?:a:\s*(?=[a-z]\W*$))?"
     r"(?:(?:option|choice|letter|answer|probably|likely|most|maybe|perhaps|definitely|clearly|obviously|certainly|only|"
     r"答|解|答案|letra|lettre|buchstabe)[\W_]+)*([a-z])(?![+#])[\W_]*(?:(?:번|项|項|です|입니다)[\W_]*)?"
 )
