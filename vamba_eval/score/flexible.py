@@ -398,8 +398,8 @@ def _said(this: _Response, depth: int) -> _Said:
             continue
         elif kind == "conclusion":
             said.conclusions.append((at, letter))
-            firm = _THEREFORE.match(this.lowered, start) or before.endswith(("this ", "that ", "in fact, "))
-            if firm and _AT_AN_END.match(this.lowered, at):
+            concludes = _THEREFORE.match(this.lowered, start) or before.endswith(("this ", "that ", "in fact, "))
+            if concludes and _AT_AN_END.match(this.lowered, at):
                 said.revisions.append((at, letter))
         elif kind == "verb" or linked:
             said.answers.append((at, letter))
