@@ -156,11 +156,13 @@ def _found(form: re.Pattern[str], text: str) -> list[re.Match[str]]:
 
 
 def read_all_flexible(response: str, *, cut_off: bool = False) -> list[Span]:
-    """The intervals that a response states: those of its last JSON list of pairs, else, unless it was ``cut_off``,
-    every pair of times in it."""
+    """The intervals that a response states: those of its last JSON list of pairs, else of its JSON objects of a start
+    and an end, else, unless it was ``cut_off``, every pair of times in it."""
     for match in reversed(list(_LIST.finditer(response))):
         spans = [_ordered(*map(float, pair)) for pair in _NUMBERS_OF_PAIR.findall(match[0])]
         return [span for span in spans if span is not None]
+    if objects := [span for match in _OBJECT.finditer(response) if (span := _of_object(match[0])) is not None]:
+        return objects
     pairs = [] if cut_off else _found(_PAIR, response)
     spans = [_ordered(_seconds(match, 0), _seconds(match, 1)) for match in pairs]
     return [span for span in spans if span is not None]
