@@ -18,6 +18,7 @@ from vamba_eval.contracts import (
     Catalogue,
     Clip,
     Counts,
+    CutOff,
     Dataset,
     GenerationSettings,
     InLmmsEval,
@@ -190,7 +191,7 @@ class TempCompass(Task):
         if form == _CAPTION:
             return Score()
         if form == _YES_NO:
-            said = _yes_or_no(final_text(response)) if flexible else _begins(without_reasoning(response))
+            said = _yes_or_no(response) if flexible else _begins(without_reasoning(response))
             values = {} if question.answer is None else {"correct": float(said == question.answer)}
             return Score(values, said or None, parsed=bool(said))
         if form == _MATCHING:
@@ -316,13 +317,12 @@ def _begins(response: str) -> str:
     return next((word for word in ("yes", "no") if response.lower().startswith(word)), "")
 
 
-def _yes_or_no(text: str) -> str:
-    """The one of both words that stands alone, else the one that the response begins with or chooses; else ""."""
-    words = re.findall(r"\b(yes|no)\b", text.lower())
-    begun = re.match(r"\W*(?:yes|no)\b(?!\W*(?:and|or)?\W*(?:yes|no)\b)", text.lower())
-    if words and (begun or len(set(words)) == 1):
-        return str(words[0])
-    return {"A": "yes", "B": "no"}.get(read_choice(text, ("yes", "no")), "") if words else ""
+def _yes_or_no(response: str) -> str:
+    """The one of both words that the response chooses, as ``flexible`` chooses an option; else ""."""
+    text = final_text(response)
+    letter = read_choice(text, ("yes", "no"), cut_off=isinstance(response, CutOff))
+    said = {"A": "yes", "B": "no"}.get(letter, "")
+    return said if re.search(rf"\b{said}\b", text.lower()) else ""  # not where it is the letter that is said
 
 
 def _score_matching(question: Question, response: str, *, flexible: bool) -> Score:

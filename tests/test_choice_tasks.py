@@ -490,6 +490,8 @@ def test_tempcompass_shows_odd_letters_as_published(tmp_path: Path) -> None:
         *(("Yes, there is no doubt", "yes", "yes"), ("It is yes or no", None, None), ("", None, None)),
         *(("<think>no?</think>yes", "yes", "yes"), ("**Yes**", None, "yes"), ("Yes and no.", "yes", None)),
         *(("There is no cut. So the answer is yes.", None, "yes"), ("No. It said yes at first.", "no", "no")),
+        *(("There is no doubt that he dunks", None, None), ("No one else is there", "no", None), ("A", None, None)),
+        *(("No it isn't", "no", "no"), ("Yes he does", "yes", "yes"), (CutOff("He is there, no"), None, None)),
         *(("Is it yes or no? He walks. The answer: no.", None, "no"), ("Answer: **Yes** (no doubt)", None, "yes")),
     ],
 )

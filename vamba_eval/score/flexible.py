@@ -569,7 +569,7 @@ def _by_place(this: _Response) -> str | None:
 
 
 # "No, he" answers, and "no idea" does not.
-_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$|(?:or|and)\b)|[ \t]*\n")
+_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$|(?:or|and|he|she|it|they)\b)|[ \t]*\n")
 _COUNTED = re.compile(r"\b(?:option|choice)\s$")  # "option 3" may be the third
 
 
