@@ -1126,6 +1126,9 @@ The answer is \\boxed{{{l}}}, not \\boxed{{{n}}}.
 <answer>{l}</answer>⏎{n} is only mentioned.
 Let me consider each option:⏎⏎{n}. {u} — it comes first.⏎{m}. {v} — it comes last.⏎⏎Therefore: {l}
 Of these, {l} is the closest.
+Answer: {l}. There is no scene that matches {n}.
+The answer is {l}.⏎⏎Nothing in it is something that suggests {n}.
+The answer is {l}. The first scene is this: he walks, which is {n}.
 The frames show it twice → {l}
 That is {l}.
 """)  # noqa: E501

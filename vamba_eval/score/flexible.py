@@ -359,6 +359,7 @@ _AT_AN_END = re.compile(
     r"(?:best |closely |clearly )?(?:match|fit|align|describe|agree|correspond)\w*\b)"
 )
 _THEREFORE = re.compile(r"(?:so|therefore|thus|hence|consequently|ergo|所以|因此)")
+_THIS = re.compile(r"(?:^|[.;!?\n])\W*(?:this|that|in fact,)\s+$")  # "This corresponds to B."
 _DOUBTED = re.compile(r"\?|\s+(?:only\s+)?(?:if|had|were)\b")
 # A line of a list, or a row of a table, that says of its letter that it is right.
 _TICKED = re.compile(
@@ -398,7 +399,7 @@ def _said(this: _Response, depth: int) -> _Said:
             continue
         elif kind == "conclusion":
             said.conclusions.append((at, letter))
-            concludes = _THEREFORE.match(this.lowered, start) or before.endswith(("this ", "that ", "in fact, "))
+            concludes = _THEREFORE.match(this.lowered, start) or _THIS.search(before)
             if concludes and _AT_AN_END.match(this.lowered, at):
                 said.revisions.append((at, letter))
         elif kind == "verb" or linked:
