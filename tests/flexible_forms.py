@@ -1126,6 +1126,10 @@ The answer is \\boxed{{{l}}}, not \\boxed{{{n}}}.
 <answer>{l}</answer>⏎{n} is only mentioned.
 Let me consider each option:⏎⏎{n}. {u} — it comes first.⏎{m}. {v} — it comes last.⏎⏎Therefore: {l}
 Of these, {l} is the closest.
+{l}⏎⏎Some viewers may choose {n}, but that is a mistake.
+{l}. {t}⏎⏎If the question were about the start, {n} would be right.
+The answer is {l}.⏎⏎- {n}: {u} — not shown⏎- {m}: {v} — not shown
+**{l}**⏎⏎Thus {n} and {m} can be ruled out.
 Answer: {l}. There is no scene that matches {n}.
 The answer is {l}.⏎⏎Nothing in it is something that suggests {n}.
 The answer is {l}. The first scene is this: he walks, which is {n}.

@@ -219,16 +219,20 @@ _CLAUSE_END = re.compile(
 _QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
 # What may lead from a denial, a doubt, a condition or somebody else's opinion to an answer that is therefore none.
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|doubt|unlikely|nothing|no\s+evidence|unable\s+to|if|whether|suppose|assume|assuming|unless|than|"
-    r"otherwise|first|initial|naive|tempting|(?:people|some|many)\s+(?:often|usually|may|might|would|will)|(?:each|every)(?:\s+(?:answer|possible|given|of))?|option\s+by|(?:wrong|incorrect|tempting)\s+to|"
+    r"(?:\b(?:not|never|cannot|neither|doubt|unlikely|nothing|no\s+evidence|unable\s+to|if|whether|suppose|assume|"
+    r"assuming|unless|than|otherwise|first|initial|naive|tempting|(?:wrong|incorrect|tempting)\s+to|option\s+by|"
+    r"(?:each|every)(?:\s+(?:answer|possible|given|of))?|"
+    r"(?:people|some|many)(?:\s+\w+)?\s+(?:often|usually|may|might|would|will)|"
     r"(?:one|you|some|people|many)\s+(?:might|may|could|would)\s+(?:think|expect|say|argue|assume|guess|believe)|"
     r"if\s+(?!i\b|we\b|you\b|one\b|forced|only|any|necessary)[^.;:!?\n]{1,60},(?:\s+then)?)|n['’]t|不|非|没|如果|有人(?:可能)?会?)"
     r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|it|"
-    r"necessarily|confidently|the|a|an|give|provide|any|answer|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
+    r"necessarily|confidently|the|a|an|give|provide|any|answer|correct|right|best|final|to|i|we|would|of|my|exact)\b)"
+    r"{0,7}\s*$"
 )
 # "At first, A seems right", "although A is correct in part": what follows weighs more.
 _CONCEDED = re.compile(
-    r"\b(?:(?:at\s+first(?:\s+\w+)?|initially|originally),?|although|though|while|even\s+if)\s+(?:options?\s+)?[(\[\"'\ue000]*$"
+    r"\b(?:(?:at\s+first(?:\s+\w+)?|initially|originally),?|although|though|while|even\s+if)\s+"
+    r"(?:options?\s+)?[(\[\"'\ue000]*$"
 )
 _IS_RIGHT = re.compile(
     rf"(?<![{_WORD}_])(?P<letter>[a-z])(?!['’][^\W_])[)\]\"'”’\ue001]*[.:]?\s*(?:"
@@ -414,8 +418,8 @@ def _said(this: _Response, depth: int) -> _Said:
         letter = this.text[at]
         shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + OPEN)
         asked = _DOUBTED.match(this.lowered, match.end()) is not None
-        before = this.lowered[max(0, at - 30) : at]
-        doubted = asked or _negated(this.lowered, at) or _CONCEDED.search(before) is not None
+        before = this.lowered[max(0, at - 80) : at]
+        doubted = asked or _negated(this.lowered, at) or _CONCEDED.search(before) or _DENIED.search(before)
         if shown and not doubted and not _other_before(before, letter):
             one_more = re.search(r"\b(?:also|equally)\b", match.group()) and said.answers
             said.answers.append((match.end(), "" if one_more else this.known(letter.upper())))
