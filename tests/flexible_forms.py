@@ -1126,6 +1126,11 @@ The answer is \\boxed{{{l}}}, not \\boxed{{{n}}}.
 <answer>{l}</answer>⏎{n} is only mentioned.
 Let me consider each option:⏎⏎{n}. {u} — it comes first.⏎{m}. {v} — it comes last.⏎⏎Therefore: {l}
 Of these, {l} is the closest.
+He leaves the room. {l}.
+It is not seen before. So what? He leaves. {l}
+Out of all options, {l} makes the most sense.
+All signs indicate {l}.
+Everything points towards {l}.
 {l}⏎⏎Some viewers may choose {n}, but that is a mistake.
 {l}. {t}⏎⏎If the question were about the start, {n} would be right.
 The answer is {l}.⏎⏎- {n}: {u} — not shown⏎- {m}: {v} — not shown

@@ -239,7 +239,7 @@ _IS_RIGHT = re.compile(
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
     r"likely|therefore|thus|only|my|probably|obviously|also|final)\s+){0,4}"
     r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|closest|one(?=\W*$)|chosen|selected)\b|"
-    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+(?:case|most|only)\b|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
+    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+(?:case|most|only)\b|(?:fits|matches)\s+best|makes\s+(?:the\s+)?most\s+sense|(?:fits|remains)(?=\W*$)|"
     r"(?:(?:as|to\s+be)\s+)?the\s+(?:(?:most|only)\s+)?(?:\w+\s+)?(?:answer|choice|option)\b|correct(?=\W*$)|"
     r"\?\s*(?:yes|correct|exactly)\b|"
     r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
@@ -456,6 +456,8 @@ _LONE = re.compile(
 )
 # "Sure! B", "Verdict: B", "According to the video, B."
 _AT_LAST = re.compile(r"[^.?!\n]{0,80}[:,!→⇒]\s?[(\[\"'\ue000]*([A-Z])[)\]\"'\ue001]*[.!:]?\s*")
+# "He leaves the room. B."
+_SENTENCE = re.compile(r"(?<=[^\W_]{3}[.!?])\s+[(\[\ue000]*([A-Z])[)\]\ue001]*[.!]?\s*$")
 _FIRST = re.compile(
     rf"[^\w]*([a-z])(?!['’][^\W_])"
     rf"(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”。](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since|rather\s+than|over|is\s+what)\b|\s+\()"
@@ -550,6 +552,8 @@ def _by_place(this: _Response) -> str | None:
             and not _NEGATED.search(line.lower())
         ):
             return this.known(ends.group(1))
+    if len(lines) < 2 and (ends := _SENTENCE.search(last)):
+        return this.known(ends.group(1))
     for match in _MARKED.finditer(this.text):
         if match.group(1) in this.lettered and not this.are_refused(match.end(1)):
             lines.add(match.group(1))

@@ -45,7 +45,8 @@ VERBS = _words("""
 CORRECTIONS = (*_words("but, wait, actually, no, yes, rather, correction, instead, sorry, 而是"), ",是")
 CONCLUSIONS = _words("""
     so, therefore, thus, hence, consequently, it is, it's, must be, i think, i believe, i'd say
-    i would say, i guess, indicates, points to, matches, corresponds to, supports, concluded, 所以, 因此
+    i would say, i guess, indicates, indicate, points towards, points to, matches, corresponds to, supports
+    concluded, 所以, 因此
     this is, that is, that's, which is, this means, makes, making, leaves, leaving, left with, looks like, look like
     seems like, has to be, appears to be, suggests, confirms, identified, consider, find, c'est, es ist, ergo, remains
     fits best
