@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vamba_eval.contracts import Measure, Question, Score, ScoredRecord, mean
+from vamba_eval.contracts import CutOff, Measure, Question, Score, ScoredRecord, mean
+from vamba_eval.reasoning import final_text
 from vamba_eval.score.letters import without_reasoning
 
 THRESHOLDS = (0.3, 0.5, 0.7)
@@ -32,10 +33,13 @@ def iou(one: Span, other: Span) -> float:
 
 
 def iou_of_several(some: Sequence[Span], others: Sequence[Span]) -> float:
-    """What two sets of spans share, of all that either covers; 0 where neither covers anything."""
+    """What two sets of spans share, of all that either covers; 0 where neither covers anything.
+
+    Summed in the order of CG-Bench's authors (run/utils.py): where an overlap is just a threshold, the last bit counts.
+    """
     some, others = _merged(some), _merged(others)
     shared = sum(max(0.0, min(a.end, b.end) - max(a.start, b.start)) for a in some for b in others)
-    whole = sum(span.end - span.start for span in (*some, *others)) - shared
+    whole = sum(span.end - span.start for span in some) + sum(span.end - span.start for span in others) - shared
     return shared / whole if whole > 0 else 0.0
 
 
@@ -105,33 +109,61 @@ _START_KEYS = ("start", "start_time", "begin", "from")
 _END_KEYS = ("end", "end_time", "stop", "to")
 
 
-def read_flexible(response: str, said: str = "") -> Span | None:
+# Ahead of an interval that is said to be the answer, in the words that prompts ask for, or as such.
+_STATED = re.compile(
+    r"(?:\bevent\b[^\n\d]*\b(?:happens|occurs)\b|\banswer\b|\\boxed\b)(?:\W|\b(?:is|in|at|from|between|during|the|about)\b)*$"
+)
+
+
+def score_flexible(question: Question, response: str) -> Score:
+    """The overlap of the interval that ``response`` states, without its reasoning, by ``read_flexible``."""
+    cut_off = isinstance(response, CutOff)
+    return score_span(question, final_text(response), lambda text: read_flexible(text, question.text, cut_off=cut_off))
+
+
+def read_flexible(response: str, said: str = "", *, cut_off: bool = False) -> Span | None:
     """The interval that a response states, in whichever common form; None where it states none or several times that
     belong to none.
 
-    Of several intervals the last one counts, since models that reason in the open conclude at the end. ``said`` is the
-    sentence that was asked about, whose own numbers are no times.
+    Of several intervals the last one counts that is said to be the answer, else the last one, since models that reason
+    in the open conclude there; of a response that was ``cut_off`` no other. ``said`` is the sentence that was asked
+    about, whose own numbers are no times.
     """
     text = response.replace(said, " ") if said.strip(" .") else response
     for match in reversed(list(_OBJECT.finditer(text))):
         if (span := _of_object(match[0])) is not None:
             return span
-    pairs = [match for match in _PAIR.finditer(text) if not _FRAMES.search(text[: match.start()])]
+    pairs = _found(_PAIR, text)
+    stated = [match for match in pairs if _STATED.search(text[max(0, match.start() - 300) : match.start()].lower())]
+    if stated or cut_off:
+        pairs = stated
     if pairs:
         return _ordered(_seconds(pairs[-1], 0), _seconds(pairs[-1], 1))
-    times = [match for match in _SINGLE.finditer(text) if not _FRAMES.search(text[: match.start()])]
+    if cut_off:
+        return None
+    times = _found(_SINGLE, text)
     start, end = _after(_STARTS, text, times), _after(_ENDS, text, times)
     if start is not None and end is not None and start is not end:
         return _ordered(_seconds(start, 0), _seconds(end, 0))
     return _ordered(*(_seconds(each, 0) for each in times)) if len(times) == 2 else None
 
 
-def read_all_flexible(response: str) -> list[Span]:
-    """The intervals that a response states: those of its last JSON list of pairs, else every pair of times in it."""
+def _found(form: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """What ``text`` has of ``form``, but for numbers of frames."""
+    return [
+        match for match in form.finditer(text) if not _FRAMES.search(text[max(0, match.start() - 30) : match.start()])
+    ]
+
+
+def read_all_flexible(response: str, *, cut_off: bool = False) -> list[Span]:
+    """The intervals that a response states: those of its last JSON list of pairs, else of its JSON objects of a start
+    and an end, else, unless it was ``cut_off``, every pair of times in it."""
     for match in reversed(list(_LIST.finditer(response))):
         spans = [_ordered(*map(float, pair)) for pair in _NUMBERS_OF_PAIR.findall(match[0])]
         return [span for span in spans if span is not None]
-    pairs = [match for match in _PAIR.finditer(response) if not _FRAMES.search(response[: match.start()])]
+    if objects := [span for match in _OBJECT.finditer(response) if (span := _of_object(match[0])) is not None]:
+        return objects
+    pairs = [] if cut_off else _found(_PAIR, response)
     spans = [_ordered(_seconds(match, 0), _seconds(match, 1)) for match in pairs]
     return [span for span in spans if span is not None]
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from vamba_eval.contracts import (
     LETTERS,
     Clip,
+    CutOff,
     FrameSampling,
     FrameSpans,
     GenerationSettings,
@@ -177,10 +178,14 @@ class CGBenchClues(CGBench):
         if question.options:
             return score_flexible(question, response) if protocol == FLEXIBLE else _score_choice(question, response)
         clues = [Span(*span) for span in question.extra["clues"]]
-        found = read_all_flexible(final_text(response)) if protocol == FLEXIBLE else _read_spans(response)
+        found = _read_flexible(response) if protocol == FLEXIBLE else _read_spans(response)
         if not found:
             return Score({"iou": 0.0}, parsed=False)
         return Score({"iou": iou_of_several(found, clues)}, ", ".join(map(str, found)))
+
+
+def _read_flexible(response: str) -> list[Span]:
+    return read_all_flexible(final_text(response), cut_off=isinstance(response, CutOff))
 
 
 def _subtitles_of(video: Video) -> Path | None:

@@ -36,7 +36,7 @@ from ._annotations import (
     read_rows,
     text_field,
 )
-from ._grounding import MEASURES, Span, read_flexible, score_span, span_of
+from ._grounding import MEASURES, Span, score_flexible, score_span, span_of
 
 _BEFORE = (
     "Please find the visual event described by a sentence in the video, determining its starting and ending times. The "
@@ -99,7 +99,7 @@ class CharadesSTA(Task):
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:
-            return score_span(question, response, lambda text: read_flexible(text, question.text))
+            return score_flexible(question, response)
         return score_span(question, response, _read_lmms)
 
 

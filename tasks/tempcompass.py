@@ -18,6 +18,7 @@ from vamba_eval.contracts import (
     Catalogue,
     Clip,
     Counts,
+    CutOff,
     Dataset,
     GenerationSettings,
     InLmmsEval,
@@ -28,7 +29,7 @@ from vamba_eval.contracts import (
     mean,
 )
 from vamba_eval.reasoning import final_text
-from vamba_eval.score.flexible import score_flexible
+from vamba_eval.score.flexible import read_choice, score_flexible
 from vamba_eval.score.letters import score_choice, without_reasoning
 
 from ._annotations import (
@@ -190,7 +191,7 @@ class TempCompass(Task):
         if form == _CAPTION:
             return Score()
         if form == _YES_NO:
-            said = _yes_or_no(final_text(response)) if flexible else _begins(without_reasoning(response))
+            said = _yes_or_no(response) if flexible else _begins(without_reasoning(response))
             values = {} if question.answer is None else {"correct": float(said == question.answer)}
             return Score(values, said or None, parsed=bool(said))
         if form == _MATCHING:
@@ -316,19 +317,19 @@ def _begins(response: str) -> str:
     return next((word for word in ("yes", "no") if response.lower().startswith(word)), "")
 
 
-def _yes_or_no(text: str) -> str:
-    """The one of both words that stands alone, or that stands first where the response begins with it; else ""."""
-    words = re.findall(r"\b(yes|no)\b", text.lower())
-    if len(set(words)) == 1 or re.match(r"\W*(?:yes|no)\b", text.lower()):
-        return str(words[0])
-    return ""
+def _yes_or_no(response: str) -> str:
+    """The one of both words that the response chooses, as ``flexible`` chooses an option; else ""."""
+    text = final_text(response)
+    letter = read_choice(text, ("yes", "no"), cut_off=isinstance(response, CutOff))
+    said = {"A": "yes", "B": "no"}.get(letter, "")
+    return said if re.search(rf"\b{said}\b", text.lower()) else ""  # not where it is the letter that is said
 
 
 def _score_matching(question: Question, response: str, *, flexible: bool) -> Score:
     """The authors' ``eval_rule``: the response is a caption, with or without its name, or the name alone.
 
-    Of captions that are the same text either is right. Under ``flexible`` a caption that is named or said anywhere
-    counts too, if only one is.
+    Of captions that are the same text either is right. Under ``flexible`` the one that the response chooses
+    counts, by its name or its text.
     """
     text = final_text(response).strip() if flexible else without_reasoning(response)
     labels: Sequence[str] = question.extra.get("labels") or LETTERS[: len(question.options)]
@@ -338,7 +339,7 @@ def _score_matching(question: Question, response: str, *, flexible: bool) -> Sco
     ]
     chosen = _named(text, labels, question.options)
     if chosen is None and flexible:
-        chosen = _mentioned(text, labels) or score_flexible(question, response).extracted
+        chosen = score_flexible(question, type(response)(_as_options(text, labels))).extracted
         if chosen is not None and len(chosen) == 1 and chosen in LETTERS[: len(names)]:
             values = {} if question.answer is None else {"correct": float(chosen == question.answer)}
             return Score(values, chosen)
@@ -364,8 +365,11 @@ def _named(text: str, labels: Sequence[str], options: Sequence[str]) -> str | No
     return next((line for line in whole if line == text), None)
 
 
-def _mentioned(text: str, labels: Sequence[str]) -> str | None:
-    """The letter of the one caption whose name ("Option 1") stands in the response; None where both or none do."""
-    lowered = text.lower()
-    found = [i for i, label in enumerate(labels) if re.search(rf"\b{re.escape(label.lower())}\b", lowered)]
-    return LETTERS[found[0]] if len(found) == 1 and len(labels[found[0]]) > 1 else None
+def _as_options(text: str, labels: Sequence[str]) -> str:
+    """``text`` with the letters of options for the names of captions: "Sentence B", "Option 2", and a lone "2"."""
+    for letter, label in zip(LETTERS, labels, strict=False):
+        text = re.sub(rf"\b{re.escape(label)}\b", f"option {letter}", text, flags=re.IGNORECASE)
+        if (name := label.rpartition(" ")[2]).isdigit():
+            lone = rf"(^\W*|\banswer\W+(?:is\W+)?|\boption\W+is\W+|\\boxed\{{){name}(?=\W*(?:$|[\n<}}]))"
+            text = re.sub(lone, rf"\g<1>{letter}", text, flags=re.IGNORECASE)
+    return text

@@ -34,7 +34,7 @@ from ._annotations import (
     read_object,
     seconds_field,
 )
-from ._grounding import MEASURES, Span, read_flexible, score_span, span_of
+from ._grounding import MEASURES, Span, score_flexible, score_span, span_of
 
 _BEFORE = "Please find the visual event described by the sentence '"
 _BEHIND = (
@@ -106,7 +106,7 @@ class TimeLens(Task):
 
     def score(self, question: Question, response: str, protocol: str) -> Score:
         if protocol == FLEXIBLE:
-            return score_span(question, response, lambda text: read_flexible(text, question.text))
+            return score_flexible(question, response)
         return score_span(question, response, _read_official if protocol == "official" else _read)
 
 

@@ -42,10 +42,17 @@ _BEHIND = "Please answer the question using a single word or phrase."
 _LEVELS = np.linspace(0.5, 0.95, 10)
 _NUMBER = r"-?\d+(?:,\d{3})*(?:\.\d+)?"
 _STATED = re.compile(rf"(?:\banswer\s*(?:is\b|:)|<answer>|\\boxed\{{)[\s:*$\"'(]*({_NUMBER})")
+# Else a total, with no number but in brackets behind it in its sentence, or what the response begins with.
+_TOTAL = re.compile(
+    r"(?:\b(?:total|sum|altogether|overall)\b[^.;\d\n]{0,60}?|\b(?:so|therefore|thus|hence),? there are\W+|=[\s*$]*)"
+    rf"({_NUMBER})(?![^.;(\n]*\d)"
+)
+_BEGUN = re.compile(rf"[\W_]*({_NUMBER})[*\s]*(?:\(|\n)")
 _WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
+_GREATER = re.compile(r"\b(?:thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|dozen)s?\b")
 
 
 class VSISuperCount(Task):
@@ -124,7 +131,8 @@ def _first(response: str) -> str | None:
 
 
 def _counted(response: str) -> str | None:
-    """The last number that is stated as the answer, else the only one there is, in figures or else in words.
+    """The last number that is stated as the answer, else the last total, else the one that the response begins with,
+    else the only one there is, in figures or else in words.
 
     Of a response that was cut off only what is stated as the answer counts.
     """
@@ -133,8 +141,12 @@ def _counted(response: str) -> str | None:
         return str(stated[-1]).replace(",", "")
     if isinstance(response, CutOff):
         return None
+    if totals := _TOTAL.findall(text):
+        return str(totals[-1]).replace(",", "")
+    if begun := _BEGUN.match(text):
+        return begun[1].replace(",", "")
     numbers = {each.replace(",", "") for each in re.findall(_NUMBER, text)}
-    if not numbers:
+    if not numbers and not _GREATER.search(text):
         numbers = {str(_WORDS.index(word)) for word in re.findall(r"[a-z]+", text) if word in _WORDS}
     return numbers.pop() if len(numbers) == 1 else None
 

@@ -1101,10 +1101,116 @@ Câu trả lời chính xác là {l}.
 Jawabannya adalah {l}.
 Doğru cevap {l} şıkkı.
 คำตอบที่ถูกต้องคือ {l}. {t}
+- **{l}. {t}**: Correct. It is seen at 0:14.⏎- **{n}. {u}**: Incorrect.
+{n}. {u} ❌⏎{l}. {t} ✅⏎{m}. {v} ❌
+Option {n} ✗⏎Option {l} ✓⏎Option {m} ✗
+({n}) {u} – No.⏎({l}) {t} – Yes.⏎({m}) {v} – No.
+{n}. {u} (incorrect)⏎{l}. {t} (correct)⏎{m}. {v} (incorrect)
+{n}, {m} and Z are wrong. So the answer is {l}.
+{n} and {m} are wrong, so {l}.
+{n}, {m} do not match the frames. It is {l}.
+{n} and {m} are not supported by the video. Therefore {l}.
+The answer is {l}; {n} is only mentioned.
+Answer: {n}... hmm, no. {l}.
+It would be wrong to choose {n}. The answer is {l}.
+You might think the answer is {n}.⏎⏎{l}
+One might expect the answer to be {n}. In fact, it is {l}.
+Some would say the answer is {n}. So, {l}.
+My first guess is {n}. It does not hold. So it must be {l}.
+At first, {n} seems right. However, the end contradicts it. So, {l}.
+Although {n} seems correct in part, it is {l}.
+The answer is {l}. (If it had been earlier, the answer would be {n}.)
+The answer is {l}. If the question had asked about the start, the answer would be {n}.
+It is {l}. If it had been earlier, it would be {n}.
+The answer is \\boxed{{{l}}}, not \\boxed{{{n}}}.
+<answer>{l}</answer>⏎{n} is only mentioned.
+Let me consider each option:⏎⏎{n}. {u} — it comes first.⏎{m}. {v} — it comes last.⏎⏎Therefore: {l}
+Of these, {l} is the closest.
+He leaves the room. {l}.
+It is not seen before. So what? He leaves. {l}
+Out of all options, {l} makes the most sense.
+All signs indicate {l}.
+Everything points towards {l}.
+{l}⏎⏎Some viewers may choose {n}, but that is a mistake.
+{l}. {t}⏎⏎If the question were about the start, {n} would be right.
+The answer is {l}.⏎⏎- {n}: {u} — not shown⏎- {m}: {v} — not shown
+**{l}**⏎⏎Thus {n} and {m} can be ruled out.
+Answer: {l}. There is no scene that matches {n}.
+The answer is {l}.⏎⏎Nothing in it is something that suggests {n}.
+The answer is {l}. The first scene is this: he walks, which is {n}.
+The frames show it twice → {l}
+That is {l}.
 """)  # noqa: E501
+
+# What is said before a choice, of other options too, and behind it; none of it chooses.
+BEFORE = _forms("""
+Let me consider each option:⏎⏎A. {0} — it comes first.⏎B. {1} — it is seen briefly.⏎C. {2} — at the end.⏎D. {3} — at the start.⏎⏎
+Let me analyze each option:⏎- A: it appears briefly.⏎- B: this happens at 0:14.⏎- C: it is mentioned.⏎- D: there is no sign of it.⏎⏎
+Let's evaluate each choice: A seems plausible at first. B is seen at 0:14. C is not visible. D never occurs.␣
+**Option A:** {0} – at 0:05.⏎**Option B:** {1} – at 0:10.⏎**Option C:** {2} – at 0:15.⏎**Option D:** {3} – at 0:20.⏎⏎
+Looking at the options:⏎A) {0}⏎B) {1}⏎C) {2}⏎D) {3}⏎⏎
+I'll go option by option:⏎1. **A. {0}**: Not yet.⏎2. **B. {1}**: Seen at 00:14.⏎3. **C. {2}**: Maybe.⏎4. **D. {3}**: Hard to tell.⏎⏎
+First, I need to understand the question. At [00:05], a person enters. At [00:32], another one leaves.␣
+{n} might seem plausible, since something similar is seen.␣
+At first, {n} seems right. However, later frames contradict it.␣
+It could be {n} or {m}, but the end of the video makes it clear.␣
+{n} and {m} are wrong.␣
+{n}, {m} are not supported.␣
+Options {n} and {m} can be eliminated right away.␣
+You might think the answer is {n}.␣
+Some would say the answer is {n}.␣
+Is it {n}? That doesn't match the frames.␣
+Wait, is the answer {n}? Hmm, the frames show something else.␣
+My first guess is {n}. Let me verify. It does not hold.␣
+The most tempting distractor is {n} ({u}).␣
+If the man were inside, the answer would be {n}. But he is outside.␣
+Figure A shows a man; scene B shows a woman.␣
+❌ {n}⏎❌ {m}⏎✅ {l}⏎
+1. {n} ✗⏎2. {m} ✗⏎
+A naive answer would be {n}. It is contradicted later.␣
+People often choose {n}.␣
+The closest option might be {n}, but it lacks the color.␣
+I was leaning towards {n}. But the last frame changes that.␣
+{n} would be correct if he had left.␣
+{n}: {u} — no evidence.⏎{l}: {t} — clearly visible.⏎{m}: {v} — no evidence.⏎
+有人可能会选{n}，但这是错误的。
+如果选{n}，则与视频矛盾。
+选项A：视频开头出现。⏎选项B：0:14出现。⏎选项C：没有出现。⏎选项D：没有出现。⏎
+""")  # noqa: E501
+CHOICE = _forms("""
+The answer is {l}.
+So the answer is **{l}**.
+**Final answer: {l}**
+\\boxed{{{l}}}
+<answer>{l}</answer>
+So it must be {l}.
+Therefore, {l}.
+That leaves {l}.
+This corresponds to option {l}.
+In fact, it is {l}.
+In conclusion, {l} is correct.
+Option {l} fits best.
+因此选{l}。
+""")
+BEHIND = _forms("""
+⏎⏎The other options do not match the video.
+⏎⏎- {n}: not seen.⏎- {m}: not seen.
+␣(If it had been earlier, the answer would be {n}.)
+⏎{n} is only mentioned.
+⏎⏎Why not {n}? It is never shown.
+""")
 
 # No option has been chosen.
 NONE = _forms("""
+❌ {l}
+{l} ✗
+People often choose {l}.
+{n}, {l} and {m} are wrong.
+{n}, {l} do not match.
+So {n}, {l} and {m} are wrong.
+If it came first, the answer would be {l}.
+You might think the answer is {l}.
+Let me analyze each option:⏎- A: it appears briefly.⏎- B: it happens at 0:14.
 The correct answer is
 The correct answer is:
 **Answer:**

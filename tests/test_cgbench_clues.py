@@ -16,7 +16,7 @@ from stored import latest_records
 from videos import make_video
 
 from vamba_eval import FrameSampling, evaluate, load_task, read_clip
-from vamba_eval.contracts import Clip, FrameSpans, GenerationSettings, Question, Score, ScoredRecord, VideoError
+from vamba_eval.contracts import Clip, CutOff, FrameSpans, GenerationSettings, Question, Score, ScoredRecord, VideoError
 from vamba_eval.reading import worker
 from vamba_eval.reading.cache import frames_digest
 from vamba_eval.reading.reader import Reading
@@ -268,6 +268,9 @@ def test_choices_by_the_authors_rule(response: str, score: Score) -> None:
         ("from 8 to 11", 0.75, 0.75),
         ("0:08 - 0:11", 3 / 12, 0.75),  # four numbers to the authors: 0 to 8 and 0 to 11
         ("from 8 to 11 and 20", None, 0.75),  # an odd number of numbers
+        ('{"result": [{"start": 8, "end": "0:11"}, {"start": 20, "end": 21}]}', None, 1.0),
+        (CutOff("from 8 to 11 and from"), 0.75, None),  # it has not said yet where
+        (CutOff("[[8, 11], [20, 21]], since"), 1.0, 1.0),
         (block("[[11, 8]]"), None, None),
         (block("[]"), None, None),
         ("It is not shown.", None, None),

@@ -43,7 +43,7 @@ from judge_server import Reply, judge_server
 from videos import make_video
 
 from vamba_eval import Question, Task, Video, evaluate, load_task
-from vamba_eval.contracts import Score, ScoredRecord, UserError, VideoError
+from vamba_eval.contracts import CutOff, Score, ScoredRecord, UserError, VideoError
 from vamba_eval.score.statistics import summarize
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -488,7 +488,11 @@ def test_tempcompass_shows_odd_letters_as_published(tmp_path: Path) -> None:
     [
         *(("yes", "yes", "yes"), ("No.", "no", "no"), ("The answer is yes", None, "yes"), ("nobody", "no", None)),
         *(("Yes, there is no doubt", "yes", "yes"), ("It is yes or no", None, None), ("", None, None)),
-        *(("<think>no?</think>yes", "yes", "yes"), ("**Yes**", None, "yes")),
+        *(("<think>no?</think>yes", "yes", "yes"), ("**Yes**", None, "yes"), ("Yes and no.", "yes", None)),
+        *(("There is no cut. So the answer is yes.", None, "yes"), ("No. It said yes at first.", "no", "no")),
+        *(("There is no doubt that he dunks", None, None), ("No one else is there", "no", None), ("A", None, None)),
+        *(("No it isn't", "no", "no"), ("Yes he does", "yes", "yes"), (CutOff("He is there, no"), None, None)),
+        *(("Is it yes or no? He walks. The answer: no.", None, "no"), ("Answer: **Yes** (no doubt)", None, "yes")),
     ],
 )
 def test_tempcompass_yes_or_no(response: str, lmms: str | None, flexible: str | None) -> None:
@@ -506,10 +510,18 @@ def test_tempcompass_yes_or_no(response: str, lmms: str | None, flexible: str | 
         *(("Option 2", "B", "B"), ("2.", "B", "B"), ("Option 2: He passes.", "B", "B"), ("He passes.", "B", "B")),
         *(
             ("I think option 2 fits", None, "B"),
-            ("Not option 1 but option 2", None, None),
+            ("Not option 1 but option 2", None, "B"),
             ("He passes, clearly", None, "B"),
         ),
-        *(("Option 1", "A", "A"), ("?", None, None), ("B) He passes.", "B", "B")),
+        *(("Option 1", "A", "A"), ("?", None, None), ("B) He passes.", "B", "B"), ("It is not option 1.", None, None)),
+        *(("Option 2 fits better than Option 1.", None, "B"), ("Option 1 is wrong, so Option 2.", None, "B")),
+        *(
+            ("Answer: 2", None, "B"),
+            (r"\boxed{2}", None, "B"),
+            ("<answer>2</answer>", None, "B"),
+            ("2 men pass", None, None),
+        ),
+        *(("Option 1 or Option 2", None, None), (CutOff("Option 2 shows the man, and"), None, None)),
     ],
 )
 def test_tempcompass_caption_matching(response: str, lmms: str | None, flexible: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from benchmark_files import (
     write_nextqa,
     write_videomme,
 )
-from flexible_forms import LETTER, NONE, TEXT
+from flexible_forms import BEFORE, BEHIND, CHOICE, LETTER, NONE, TEXT
 
 from vamba_eval import Question, load_task
 from vamba_eval.contracts import CutOff
@@ -572,6 +573,15 @@ def test_every_form_of_a_letter_is_read_about_every_set_of_options(form: str) ->
         for right in range(len(options)):
             said = _said_of(form, options, right)
             assert read_choice(said, options) == chr(65 + right), said
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_choice_is_read_between_what_else_is_said(before: str) -> None:
+    for number, (choice, behind) in enumerate(itertools.product(CHOICE, ["", *BEHIND])):
+        options = SETS[number % 4]
+        right = (number // 4) % 4
+        said = _said_of(before + choice + behind, options, right)
+        assert read_choice(said, options) == chr(65 + right), said
 
 
 @pytest.mark.parametrize("form", TEXT)

@@ -17,7 +17,7 @@ from vamba_eval.tasks import _grounding, timelens
 from videos import make_video
 
 from vamba_eval import Question, Task, evaluate, load_task
-from vamba_eval.contracts import Answer, Clip, ModelAdapter, ScoredRecord, Seen, UserError
+from vamba_eval.contracts import Answer, Clip, CutOff, ModelAdapter, Score, ScoredRecord, Seen, UserError
 from vamba_eval.run.times import Times
 from vamba_eval.score.statistics import summarize
 
@@ -187,6 +187,11 @@ def test_timelens_authors_round_to_seconds(tmp_path: Path) -> None:
         ("1 minute 5 seconds to 1m20s", (65, 80)),
         ("1.5 minutes to 2 minutes", (90, 120)),
         ("At first I took 10 - 20 s for it, but it is 30 - 40 s.", (30, 40)),
+        ("The event happens in 30 - 40 s. Before that, from 0 to 10 s, he sits.", (30, 40)),
+        ("The event 'person turn a light on' happens in the 30.5 - 40 seonds, of 50 to 60 in all.", (30.5, 40)),
+        ("Answer: 30 to 40 s. The video is 50 - 60 s long.", (30, 40)),
+        ("$\\boxed{30 - 40}$ lasts 9 to 11 seconds", (30, 40)),
+        ("First it occurs in 1 - 2 s; the event happens in 30 - 40 s. He leaves from 50 to 60 s.", (30, 40)),
         ("frames 12 to 45", None),
         ("50% - 60%", None),
         ("12.5 seconds", None),
@@ -198,6 +203,34 @@ def test_timelens_authors_round_to_seconds(tmp_path: Path) -> None:
 )
 def test_flexible_reads_common_forms(response: str, span: tuple[float, float] | None) -> None:
     assert _grounding.read_flexible(response, "takes 2 to 3 books") == span
+
+
+@pytest.mark.parametrize("name", ["charades_sta", "timelens"])
+@pytest.mark.parametrize(
+    ("response", "extracted"),
+    [
+        ("<think>Maybe 1 - 2 s.</think>3 - 4 s", "3 - 4 s"),
+        ("<thinking>Maybe 1 - 2 s.</thinking>3 - 4 s", "3 - 4 s"),
+        ("◁think▷The event happens in 3 - 4 s.◁/think▷", None),
+        ("<think>Maybe 1 - 2 s.", None),
+        ("<|channel|>analysis<|message|>The event happens in 1 - 2 s", None),
+        (CutOff("He sits from 1 to 2 s. Then from 3 to"), None),
+        (CutOff("The event happens in 3 - 4 s. He sits from 1 to 2 s, and"), "3 - 4 s"),
+        (CutOff('{"start": 3, "end": 4}, because'), "3 - 4 s"),
+    ],
+)
+def test_flexible_reads_no_interval_in_reasoning(name: str, response: str, extracted: str | None) -> None:
+    question = Question("q", "person sits", answer="3 - 4 s", extra={"span": [3.0, 4.0]})
+    score = load_task(name).score(question, response, "flexible")
+    assert score == Score({"iou": float(extracted is not None)}, extracted, parsed=extracted is not None)
+
+
+def test_overlaps_of_several_spans_are_the_authors_to_the_last_bit() -> None:
+    spans = [_grounding.Span(8.5, 10.5), _grounding.Span(4.3, 6.3), _grounding.Span(14.3, 16.3)]
+    others = [_grounding.Span(7.8, 10.8), _grounding.Span(3.9, 6.9)]
+    shared = (6.3 - 4.3) + (10.5 - 8.5)
+    own, annotated = (6.3 - 4.3) + (10.5 - 8.5) + (16.3 - 14.3), (6.9 - 3.9) + (10.8 - 7.8)
+    assert _grounding.iou_of_several(spans, others) == shared / (own + annotated - shared)
 
 
 def test_spans_overlap() -> None:

@@ -423,6 +423,17 @@ def test_vsi_super_counts_are_worth_how_near_they_are() -> None:
         *(("<think>3? 4?</think>I see 12.", "12"), ("12 chairs: yes, 12", "12"), ("In 3 rooms, 12 chairs", None)),
         *(("In 3 rooms.\nThe answer is 12", "12"), ("Answer: **12**", "12"), (r"3 + 9 = \boxed{12}", "12")),
         *(("The answer is 3. No, the answer is 12.", "12"), ("10-12", None), ("some", None), ("", None)),
+        *(
+            ("I see 3 here, 9 there. In total, there are 12 chairs.", "12"),
+            ("Room 1: 3\nRoom 2: 9\n**Total: 12**", "12"),
+        ),
+        *(("3 + 9 = 12 chairs", "12"), ("Total number of chairs: 12 (3 + 9)", "12"), ("12 (3 here, 9 there)", "12")),
+        *(("12\n\n3 of them are here, 9 there.", "12"), ("1, 2, 3. So there are 12 of them.", "12")),
+        *(
+            ("In total 3 here and 9 there", None),
+            ("Answer: 12\nThe total of room 2 is 9.", "12"),
+            ("one hundred", None),
+        ),
         *(("one or two", None), ("<think>12", None), (CutOff("I see 12"), None), (CutOff("The answer is 12"), "12")),
     ],
 )

@@ -59,13 +59,13 @@ _CLOSED = re.compile(
 )
 # Words after which "a" is no article and "i" no pronoun.
 _LETTER_WORDS = re.compile(
-    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|not|rather|instead|over|according|here|are|were|both|matches|fits|"
+    r"\s+(?:because|since|as|due|based|given|which|where|with|and|or|for|from|but|is|do|does|did|not|rather|instead|over|according|here|are|were|both|matches|fits|"
     r"although|though|when|if|on|at|by|to|in\s+(?:this|my|the|all)|seçene\w*|şık\w*|şıkk\w*)\b"
 )
 _REFUSED = re.compile(
     r"[)\]}\"'”’\ue001]*(?:\.\s*(?=[-–—✗✘❌(]|wrong|incorrect|false)|:)?\s*(?:[-–—]+|\((?=wrong|incorrect))?\s*"
-    r"(?:(?:is|are|was|were|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
-    r"(?:not|n['’]t|isn['’]t|wasn['’]t|can['’]?t|wrong|incorrect|false|ruled|eliminated|excluded|unlikely|impossible|"
+    r"(?:(?:is|are|was|were|do|does|did|seems|looks|can|could|would|should|be|ist|est|es)\s+)*(?:\w+ly\s+|also\s+)?"
+    r"(?:not|\w*n['’]t|cant|wrong|incorrect|false|ruled|eliminated|excluded|unlikely|impossible|no(?=\s*(?:[.,;\n]|$))|"
     r"falsch|faux|incorrecta|incorreta|sbagliata)\b|[)\]}\"'”’\ue001.:\s]*(?:[✗✘❌]|(?:选?项)?(?:是|为)?(?:不|错|錯)|"
     r"(?:이|가)\s*아[니닙]|では(?:な|あり)|じゃな)"
 )
@@ -73,6 +73,8 @@ _AND = re.compile(
     r"[)\]}\"'”’\ue001.:\s]*(?:,\s*(?:and|or)\b|[,/+;&|]|\b(?:and/or|and|or|as\s+well\s+as|oder|und|ou|et|o|y|e|или|и)\b|和|或者|或|、|及|与|と|또는|와|과)"
     rf"\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|even|also)\s+)*[(\[\ue000\"'“]*([a-z])(?![{_WORD}_'’])"
 )
+# What is said of one letter, not of those before it too.
+_ONE = re.compile(r"[)\]\ue001]*\s+(?:is|was|does|did|has|isn['’]t|wasn['’]t|doesn['’]t|only|appears)\b")
 # Nothing but brackets or a space between two letters.
 _BESIDE = re.compile(r"[)\]}\ue001]* ?[(\[\ue000]*([a-z])[)\]}\ue001.]*\s*(?:$|\n)")
 
@@ -109,7 +111,9 @@ class _Response:
         letter = self.text[place]
         before, behind = self.text[place - 1 : place], self.text[after : after + 1]
         bracketed = before + behind in _BRACKETS
-        if self.text[after : after + 3].lstrip(f")]}} .*{CLOSE}").startswith("?") or self.is_refused(after):
+        if self.text[after : after + 3].lstrip(f")]}} .*{CLOSE}").startswith("?"):
+            return None
+        if self.are_refused(after) if capital else self.is_refused(after):
             return None
         if not bracketed:
             if letter.islower() and capital:
@@ -129,8 +133,19 @@ class _Response:
         """Whether the letter that ends there is said to be wrong."""
         return _REFUSED.match(self.lowered, after) is not None
 
+    def are_refused(self, after: int) -> bool:
+        """The same, by itself or with others that are named with it: "A, C and D are wrong"."""
+        _, end = self._named_with(after)
+        with_others = end != after and self.is_refused(end) and not _ONE.match(self.lowered, end)
+        return with_others or self.is_refused(after)
+
     def joined(self, after: int) -> str | None:
         """Another option's letter that is named in one breath with the one that ends there."""
+        other, end = self._named_with(after)
+        return None if end != after and self.is_refused(end) else other
+
+    def _named_with(self, after: int) -> tuple[str | None, int]:
+        """The next letter that is named in one breath with the one that ends there, and where the last of them ends."""
         first, end = None, after
         for _ in self.letters:
             match = _AND.match(self.lowered, end) or _BESIDE.match(self.lowered, end)
@@ -152,8 +167,10 @@ class _Response:
                 and self.text[place + 1 : place + 2].isspace()
             ):
                 break  # "A, C major": the letter and its text
+            if match.group().strip(" )")[0] in ",;" and _ONE.match(self.lowered, next_end):
+                break  # "B; A is only mentioned"
             first, end = first or letter.upper(), next_end
-        return None if first is None or (end != after and self.is_refused(end)) else first
+        return first, end
 
 
 # ------------------------------------------------------------------------------------------- explicit answers
@@ -196,20 +213,33 @@ _STEP = re.compile(
 )
 # From a noun over what is said of it to its verb: "the answer that fits best is".
 _FURTHER = re.compile(r"\s(?:is|are|be|would be|must be)\s")
-_CLAUSE_END = re.compile(r"[.;:!?\n]|\b(?:not|no|none|cannot|neither|if|whether|depends?|unclear|unknown)\b|n['’]t\b")
+_CLAUSE_END = re.compile(
+    r"[.;:!?\n]|\b(?:not|no|none|cannot|neither|if|whether|depends?|unclear|unknown|first|initial)\b|n['’]t\b"
+)
 _QUALIFIED = re.compile(rf"(?:{_word(QUALIFIERS)})[\s:]*$")
-# What may lead from a denial, a doubt or a condition to an answer that is therefore none.
+# What may lead from a denial, a doubt, a condition or somebody else's opinion to an answer that is therefore none.
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|doubt|unlikely|nothing|no\s+evidence|unable\s+to|if|whether|suppose|assume|assuming|unless|than)|n['’]t|不|非|没)"
-    r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|"
-    r"necessarily|confidently|the|a|an|give|provide|any|correct|right|best|final|to|i|we|would|of|my|exact)\b){0,7}\s*$"
+    r"(?:\b(?:not|never|cannot|neither|doubt|unlikely|nothing|no\s+evidence|unable\s+to|if|whether|suppose|assume|"
+    r"assuming|unless|than|otherwise|first|initial|naive|tempting|(?:wrong|incorrect|tempting)\s+to|option\s+by|"
+    r"(?:each|every)(?:\s+(?:answer|possible|given|of))?|"
+    r"(?:people|some|many)(?:\s+\w+)?\s+(?:often|usually|may|might|would|will)|"
+    r"(?:one|you|some|people|many)\s+(?:might|may|could|would)\s+(?:think|expect|say|argue|assume|guess|believe)|"
+    r"if\s+(?!i\b|we\b|you\b|one\b|forced|only|any|necessary)[^.;:!?\n]{1,60},(?:\s+then)?)|n['’]t|不|非|没|如果|有人(?:可能)?会?)"
+    r"(?:\s+(?:think|believe|say|saying|sure|certain|mean|imply|know|claim|determine|tell|that|whether|if|be|really|it|"
+    r"necessarily|confidently|the|a|an|give|provide|any|answer|correct|right|best|final|to|i|we|would|of|my|exact)\b)"
+    r"{0,7}\s*$"
+)
+# "At first, A seems right", "although A is correct in part": what follows weighs more.
+_CONCEDED = re.compile(
+    r"\b(?:(?:at\s+first(?:\s+\w+)?|initially|originally),?|although|though|while|even\s+if)\s+"
+    r"(?:options?\s+)?[(\[\"'\ue000]*$"
 )
 _IS_RIGHT = re.compile(
     rf"(?<![{_WORD}_])(?P<letter>[a-z])(?!['’][^\W_])[)\]\"'”’\ue001]*[.:]?\s*(?:"
     r"(?:is|seems|appears|looks|must be|would be|should be|has to be)\s+(?:(?:the|to|be|most|clearly|definitely|indeed|"
     r"likely|therefore|thus|only|my|probably|obviously|also|final)\s+){0,4}"
-    r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|one(?=\W*$)|chosen|selected)\b|"
-    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+(?:case|most|only)\b|(?:fits|matches)\s+best|(?:fits|remains)(?=\W*$)|"
+    r"(?:correct|right|best|better|true|accurate|answer|appropriate|choice|closest|one(?=\W*$)|chosen|selected)\b|"
+    r"(?:was|can\s+be|could\s+only\s+be)\s+(?:chosen|selected|correct|right)\b|it\s+is(?=\W*$)|is\s+the\s+(?:case|most|only)\b|(?:fits|matches)\s+best|makes\s+(?:the\s+)?most\s+sense|(?:fits|remains)(?=\W*$)|"
     r"(?:(?:as|to\s+be)\s+)?the\s+(?:(?:most|only)\s+)?(?:\w+\s+)?(?:answer|choice|option)\b|correct(?=\W*$)|"
     r"\?\s*(?:yes|correct|exactly)\b|"
     r"(?:best|most\s+\w+ly|correctly|accurately|\w+ly)\s+(?:describes|matches|fits|reflects|captures|answers|summarizes)\b|"
@@ -236,6 +266,7 @@ _LAST_TAG = re.compile(rf"[<\[]/\s*{_TAG_NAME}\s*[>\]]\s*$", re.IGNORECASE)
 _FIELD = re.compile(
     rf"[\"'](?:{_any(KEYS)})[\"']\s*:\s*(?:\"([^\"\n]{{0,1000}})\"|'([^'\n]{{0,1000}})'|(\[[^\]\n]{{0,1000}}\]|[^,}}\n]{{0,200}}))"
 )
+_NOT = re.compile(r"\bnot[ $\\(\[*:\"']*$")
 
 
 def _containers(this: _Response, depth: int) -> Iterator[tuple[int, str]]:
@@ -243,6 +274,8 @@ def _containers(this: _Response, depth: int) -> Iterator[tuple[int, str]]:
     for pattern in (_BOX, _TAG, _FIELD):
         for match in pattern.finditer(this.lowered):
             group = match.lastindex or 0
+            if _NOT.search(this.lowered, max(0, match.start() - 20), match.start()):
+                continue
             if pattern is _TAG and match.group(1) in ("option", "choice") and this.text[match.end(1) :][:1] != ">":
                 continue
             if group:
@@ -273,6 +306,8 @@ def _heads(this: _Response) -> Iterator[tuple[int, int, str]]:
 def _after(this: _Response, end: int, kind: str) -> tuple[str | None, int, bool]:
     """What is said after a head: a letter ("" for several), or None; where it ends; whether a verb or colon leads."""
     at, linked, first = end, False, -1
+    if kind == "correction" and this.text[end : end + 1] == ".":
+        at = end + 1
     capital = kind in ("correction", "conclusion")
     for _ in range(24):
         found = this.letter_at(at, capital=capital)
@@ -316,6 +351,7 @@ class _Said:
 
     answers: list[tuple[int, str]] = field(default_factory=list)
     conclusions: list[tuple[int, str]] = field(default_factory=list)
+    revisions: list[tuple[int, str]] = field(default_factory=list)  # conclusions that end their sentence: "So, B."
     at_an_end: set[str] = field(default_factory=set)
     within: set[str] = field(default_factory=set)
 
@@ -326,12 +362,15 @@ _AT_AN_END = re.compile(
     r"[)\]\ue001\"']*:?\s*(?:[.!。]|\n|$|it is\b|şık|seçene|"
     r"(?:best |closely |clearly )?(?:match|fit|align|describe|agree|correspond)\w*\b)"
 )
+_THEREFORE = re.compile(r"(?:so|therefore|thus|hence|consequently|ergo|所以|因此)")
+_THIS = re.compile(r"(?:^|[.;!?\n])\W*(?:this|that|in fact,)\s+$")  # "This corresponds to B."
 _DOUBTED = re.compile(r"\?|\s+(?:only\s+)?(?:if|had|were)\b")
 # A line of a list, or a row of a table, that says of its letter that it is right.
 _TICKED = re.compile(
-    r"^\W*(?:option\s+)?([a-z])\ue001?(?:[)\].:|]|\s*[-–—|])"
+    r"^\W*(?:option\s+)?([a-z])\ue001?(?:[)\].:|]|\s*[-–—|✅✓✔☑])(?:"
+    r"\W{0,6}(?:correct|right|true|yes)(?=\s*[.,;:!(–—-])|"
     r"(?:(?!\bnot\b|n['’]t\b|partial|incorrect|wrong|false|[✗✘❌?])[^\n]){0,300}?"
-    r"(?:[✅✓✔☑]|(?<![^\W_])(?:correct|right|true|yes))[^\w\n]*$",
+    r"(?:(?<=[✅✓✔☑])|[✅✓✔☑]|(?<![^\W_])(?:correct|right|true|yes))[^\w\n]*$)",
     re.MULTILINE,
 )
 
@@ -350,9 +389,9 @@ def _said(this: _Response, depth: int) -> _Said:
     said = _Said(answers=list(_containers(this, depth)) if depth < 3 else [])
     for start, end, kind in reversed(sorted(_heads(this))[-_MOST_HEADS:]):
         letter, at, linked = _after(this, end, kind)
-        if letter is None:
-            continue
         before = this.lowered[max(0, start - 80) : start]
+        if letter is None or before.endswith("</"):
+            continue
         if kind in ("answer", "option") and not linked:
             linked = _QUALIFIED.search(before) is not None
         if kind == "correction":
@@ -364,6 +403,9 @@ def _said(this: _Response, depth: int) -> _Said:
             continue
         elif kind == "conclusion":
             said.conclusions.append((at, letter))
+            concludes = _THEREFORE.match(this.lowered, start) or _THIS.search(before)
+            if concludes and _AT_AN_END.match(this.lowered, at):
+                said.revisions.append((at, letter))
         elif kind == "verb" or linked:
             said.answers.append((at, letter))
         elif kind != "qualifier":
@@ -376,14 +418,22 @@ def _said(this: _Response, depth: int) -> _Said:
         letter = this.text[at]
         shown = letter.isupper() or this.text[at - 1 : at] in tuple("([" + OPEN)
         asked = _DOUBTED.match(this.lowered, match.end()) is not None
-        before = this.lowered[max(0, at - 20) : at]
-        if shown and not asked and not _negated(this.lowered, at) and not _other_before(before, letter):
+        before = this.lowered[max(0, at - 80) : at]
+        doubted = asked or _negated(this.lowered, at) or _CONCEDED.search(before) or _DENIED.search(before)
+        if shown and not doubted and not _other_before(before, letter):
             one_more = re.search(r"\b(?:also|equally)\b", match.group()) and said.answers
             said.answers.append((match.end(), "" if one_more else this.known(letter.upper())))
     ticked = {this.known(match.group(1).upper()): match.end() for match in _TICKED.finditer(this.lowered)}
     if len(ticked) == 1 and "" not in ticked:
         said.answers.extend((at, letter) for letter, at in ticked.items())
     return said
+
+
+def _at_last(this: _Response) -> Iterator[tuple[int, str]]:
+    """A letter that is the last paragraph."""
+    _, parted, last = this.text.rstrip().rpartition("\n\n")
+    if parted and (match := _LONE.fullmatch(last.lower())):
+        yield len(this.text), this.known(match.group(1).upper())
 
 
 def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
@@ -400,12 +450,14 @@ def _last(this: _Response, answers: Sequence[tuple[int, str]]) -> str:
 
 # What says nothing of a letter that is else alone: who speaks, how sure, a number; "번", "项" and "です" follow one.
 _LONE = re.compile(
-    r"(?:\d{1,3}[.):])?[\W_]*(?:a:\s*(?=[a-z]\W*$))?"
+    r"(?![^\n]*[✗✘❌])(?:\d{1,3}[.):])?[\W_]*(?:a:\s*(?=[a-z]\W*$))?"
     r"(?:(?:option|choice|letter|answer|probably|likely|most|maybe|perhaps|definitely|clearly|obviously|certainly|only|"
     r"答|解|答案|letra|lettre|buchstabe)[\W_]+)*([a-z])(?![+#])[\W_]*(?:(?:번|项|項|です|입니다)[\W_]*)?"
 )
 # "Sure! B", "Verdict: B", "According to the video, B."
-_AT_LAST = re.compile(r"[^.?!\n]{0,80}[:,!]\s?[(\[\"'\ue000]*([A-Z])[)\]\"'\ue001]*[.!:]?\s*")
+_AT_LAST = re.compile(r"[^.?!\n]{0,80}[:,!→⇒]\s?[(\[\"'\ue000]*([A-Z])[)\]\"'\ue001]*[.!:]?\s*")
+# "He leaves the room. B."
+_SENTENCE = re.compile(r"(?<=[^\W_]{3}[.!?])\s+[(\[\ue000]*([A-Z])[)\]\ue001]*[.!]?\s*$")
 _FIRST = re.compile(
     rf"[^\w]*([a-z])(?!['’][^\W_])"
     rf"(?:[)\]\ue001\"'”’]*[)\].:,;\ue001\"'”。](?![{_WORD}]\.)|\s+[-–—=]|\s+(?:because|since|rather\s+than|over|is\s+what)\b|\s+\()"
@@ -414,6 +466,7 @@ _LINE = re.compile(r"^[^\w\n]{0,10}([A-Z])[)\].:\ue001]", re.MULTILINE)
 _MARKED = re.compile(r"(?<![^\W_])([A-Z])[)\]\ue001]*:")
 _SHOWN = re.compile(r"[(\[\ue000]([A-Za-z])[)\]\ue001]")
 _LETTERED = re.compile(rf"(?<![{_WORD}])([a-z])[)\]\ue001.:\s]{{1,5}}$")
+_VERDICT = re.compile(r"[✅✓✔☑✗✘❌]|\b(?:(?:in)?correct|wrong|right|true|false|yes|no)\b")
 
 
 def _without_list(text: str, options: tuple[str, ...]) -> str:
@@ -427,7 +480,8 @@ def _without_list(text: str, options: tuple[str, ...]) -> str:
         wanted = " ".join(plain(option).lower().split()).rstrip(".")
         place = lowered.find(wanted, at)
         mark = _LETTERED.search(lowered, max(at, place - 8), place) if wanted and place >= 0 else None
-        if mark is None or mark.group(1) != letter or (first >= 0 and place - at > 30):
+        judged = mark and first >= 0 and _VERDICT.search(lowered, at, mark.start())
+        if mark is None or mark.group(1) != letter or judged or (first >= 0 and place - at > 30):
             return text
         first, at = (mark.start(1) if first < 0 else first), place + len(wanted)
     return f"{text[:first]}\n\n{text[at:].lstrip('.')}"
@@ -479,7 +533,7 @@ def _by_place(this: _Response) -> str | None:
     """The letter that is the first or last line, or that begins the response with a mark; "" if these differ."""
     rows = [row for row in this.text.strip().split("\n") if row.strip()]
     first, last = rows[0], rows[-1]
-    lines = {match.group(1) for match in _LINE.finditer(this.text) if not this.is_refused(match.end(1))}
+    lines = {match.group(1) for match in _LINE.finditer(this.text) if not this.are_refused(match.end(1))}
     alone = [
         (number, this.known(match.group(1).upper()))
         for number, row in enumerate(rows)
@@ -498,8 +552,10 @@ def _by_place(this: _Response) -> str | None:
             and not _NEGATED.search(line.lower())
         ):
             return this.known(ends.group(1))
+    if len(lines) < 2 and (ends := _SENTENCE.search(last)):
+        return this.known(ends.group(1))
     for match in _MARKED.finditer(this.text):
-        if match.group(1) in this.lettered and not this.is_refused(match.end(1)):
+        if match.group(1) in this.lettered and not this.are_refused(match.end(1)):
             lines.add(match.group(1))
     if len(lines & set(this.letters)) > 1:
         return None
@@ -509,7 +565,7 @@ def _by_place(this: _Response) -> str | None:
         if match := _FIRST.match(line.lower()):
             end = at + match.end(1)
             letter = line[match.start(1)]
-            if this.is_refused(end) or (letter in "Ii" and line[match.end(1) : match.end()] == ","):
+            if this.are_refused(end) or (letter in "Ii" and line[match.end(1) : match.end()] == ","):
                 continue
             if line is last and line is not first and not option_begun(line[match.end() :], this.options):
                 continue
@@ -522,7 +578,8 @@ def _by_place(this: _Response) -> str | None:
 
 
 # "No, he" answers, and "no idea" does not.
-_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$|(?:or|and)\b)")
+_SAYS_YES = re.compile(r"\s*(?:[^\w\s]|$|(?:or|and|he|she|it|they)\b)|[ \t]*\n")
+_COUNTED = re.compile(r"\b(?:option|choice)\s$")  # "option 3" may be the third
 
 
 def _by_text(this: _Response) -> str:
@@ -557,6 +614,7 @@ def _by_text(this: _Response) -> str:
         and this.text[end : end + 1] != "?"
         and not _negated(around, start)
         and not _REFUSED.match(around, end)
+        and not _COUNTED.search(around, max(0, start - 10), start)
     }
     return named.pop() if len(named) == 1 else ""
 
@@ -595,7 +653,7 @@ def _read(text: str, options: tuple[str, ...], depth: int = 0, *, cut_off: bool 
     this = _Response(text, options, lettered)
     said = _said(this, depth)
     if said.answers:
-        return _last(this, said.answers)
+        return _last(this, said.answers if cut_off else [*said.answers, *said.revisions, *_at_last(this)])
     if cut_off or _unfinished(text):  # its prose weighs what it has not decided yet
         begun = _LONE.fullmatch(this.text.lower().partition("\n")[0])
         return this.known(begun.group(1).upper()) if begun and "\n" in this.text and not lettered else ""
@@ -606,7 +664,7 @@ def _read(text: str, options: tuple[str, ...], depth: int = 0, *, cut_off: bool 
         return _last(this, said.conclusions)
     shown = said.at_an_end
     for match in _SHOWN.finditer(this.text):
-        denied = _negated(this.lowered, match.start()) or this.is_refused(match.end(1))
+        denied = _negated(this.lowered, match.start()) or this.are_refused(match.end(1))
         if not denied and this.text[match.end() : match.end() + 1] != "?":
             shown.add(this.known(match.group(1).upper()))
     if shown or said.within:

@@ -45,9 +45,11 @@ VERBS = _words("""
 CORRECTIONS = (*_words("but, wait, actually, no, yes, rather, correction, instead, sorry, 而是"), ",是")
 CONCLUSIONS = _words("""
     so, therefore, thus, hence, consequently, it is, it's, must be, i think, i believe, i'd say
-    i would say, i guess, indicates, points to, matches, corresponds to, supports, concluded, 所以, 因此
-    this is, this means, makes, making, leaves, leaving, left with, looks like, look like, seems like, has to be
-    appears to be, suggests, confirms, identified, consider, find, c'est, es ist, ergo, remains, fits best
+    i would say, i guess, indicates, indicate, points towards, points to, matches, corresponds to, supports
+    concluded, 所以, 因此
+    this is, that is, that's, which is, this means, makes, making, leaves, leaving, left with, looks like, look like
+    seems like, has to be, appears to be, suggests, confirms, identified, consider, find, c'est, es ist, ergo, remains
+    fits best
     i will say, going to say, can only be, 应该是, 觉得是, 就是
     i say, would be, should be, seems to be, i will answer, i'll answer, i would answer, i'd answer
 """)
