@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -216,6 +217,14 @@ def load_local(name: str, **args: Any) -> ModelAdapter:
 def adapter_class(name: str) -> type[Model]:
     """The class of the adapter called ``name``, for what it says of itself. Raises UserError for unknown names."""
     return cast("type[Model]", _find(_MODEL, name))
+
+
+def source_of(adapter: str | Model) -> dict[str, str]:
+    """A digest of the file that an adapter was named by, as a run's fingerprint has it; nothing of any other."""
+    path = adapter.partition(":")[0] if isinstance(adapter, str) else ""
+    if not path.endswith(".py"):
+        return {}
+    return {"adapter_source": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}
 
 
 def takes_argument(name: str, argument: str) -> bool:

@@ -231,7 +231,7 @@ def _add_answers(parser: Parser) -> None:
     add(
         "--accept-environment",
         action="store_true",
-        help="continue a run that was begun with other package versions or hardware",
+        help="continue a run that was begun with other package versions, hardware or code of a model's file",
     )
     add("--keep-going", action="store_true", help="go on where the first videos all fail alike, which ends a run")
     add("--no-thumbnails", action="store_true", help="keep no small pictures of the frames (reports show them)")
