@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 _COUNTS = ("batch_size", "segment_frames", "min_pixels", "max_pixels", "total_pixels")  # arguments of adapters
+_CHOICES = {"frames_as": ("auto", "video", "images"), "text_positions": ("original", "transformers")}
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 # What of a checkpoint's generation_config.json says which tokens there are, and not how to choose among them.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
@@ -86,6 +87,9 @@ def check_arguments(
     for name in _COUNTS:
         if others.get(name) is not None:
             count(name, others[name])
+    for name in _CHOICES:
+        if others.get(name) is not None:
+            choice(name, others[name])
     if pretrained is not None:
         check_checkpoint(str(pretrained), revision)
 
@@ -192,6 +196,14 @@ def boolean(name: str, value: bool | str) -> bool:
     if value.lower() in ("false", "no", "0"):
         return False
     raise UserError(f"{name} is {value!r}, which is neither true nor false")
+
+
+def choice(name: str, value: str) -> str:
+    """The argument ``name``, which is one of a few words. Raises UserError."""
+    *others, last = _CHOICES[name]
+    if value not in (*others, last):
+        raise UserError(f"{name} is {value!r}: use {', '.join(others)} or {last}")
+    return value
 
 
 def count(name: str, value: int | str) -> int:

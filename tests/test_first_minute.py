@@ -278,6 +278,18 @@ def test_a_run_made_otherwise_is_not_in_the_way(cli: Cli, films: Path, tmp_path:
     assert status == 2 and "4 there, 8 now" in errors, "who names a place means it"
 
 
+def test_a_checkpoint_here_needs_no_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("my-model", "random"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert registry.named_model("my-model", {}) == ("my-model", "transformers", {"pretrained": "my-model"})
+    assert registry.named_model("random", {}) == ("random", "random", {}), "a name that is known keeps its meaning"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no checkpoint in empty: it holds"):
+        registry.named_model("empty", {})
+
+
 def test_labels_keep_their_dots(cli: Cli, films: Path, tmp_path: Path) -> None:
     command = ("--tasks", TASK, "--data-root", films, "--output", tmp_path, "--limit", 2, "--num-frames", 2)
     status, out, _ = cli(*command, "--models", f"Qwen2.5-VL={TESTS / 'plugins.py'}:Careful")

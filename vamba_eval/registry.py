@@ -269,7 +269,7 @@ def named_model(name: str, arguments: Mapping[str, Any]) -> tuple[str, str, dict
 def _is_checkpoint(name: str) -> bool:
     if name.partition(":")[0].endswith(".py") or name in _builtin(Model) or name in _entry_points(Model):
         return False
-    return "/" in name or name.startswith(("~", "."))
+    return "/" in name or name.startswith(("~", ".")) or Path(name).is_dir()
 
 
 def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str | None] | None:

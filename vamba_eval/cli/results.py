@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import textwrap
 from argparse import Namespace
@@ -124,9 +123,6 @@ def _tables(args: Namespace, protocol: str | None) -> int:
     return 1 if board.left_out else 0
 
 
-_MARKED = re.compile("[A-Z]{2}")  # a note that must not be missed begins in capitals, or says of weights what they are
-
-
 def show_board(
     board: Leaderboard, paths: Sequence[Path], columns: Sequence[str] | None = None, *, long: bool = False
 ) -> None:
@@ -152,6 +148,7 @@ def _show_fitting(board: Leaderboard) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from vamba_eval.tables.notes import is_grave
     from vamba_eval.tables.screen import shown_board
 
     console = Console(file=cast(TextIO, Styled(sys.stdout)), highlight=False, emoji=False, markup=False)
@@ -161,15 +158,15 @@ def _show_fitting(board: Leaderboard) -> None:
     if charts := board.charts():
         console.print(f"\n{shown_text(charts.rstrip())}", no_wrap=True, overflow="ignore", crop=False)
     notes = board.notes()
-    marked = [note for note in notes if _MARKED.match(note) or "weights" in note or ": trained on" in note]
-    if marked:
+    grave = [note for note in notes if is_grave(note)]
+    if grave:
         console.print()
-    for note in marked:
+    for note in grave:
         # Paths stay whole: they are there to be copied.
         whole = {"break_long_words": False, "break_on_hyphens": False}
         lines = textwrap.wrap(f"- {shown_text(note)}", console.width, subsequent_indent="  ", **whole)  # type: ignore[arg-type]
         console.print(Text("\n".join(lines)), soft_wrap=True)
-    if rest := len(notes) - len(marked):
+    if rest := len(notes) - len(grave):
         console.print(Text(f"- {rest} more to know, all costs, and what each model saw: leaderboard --long", "dim"))
 
 

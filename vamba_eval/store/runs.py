@@ -156,7 +156,7 @@ class Run:
             raise UserError(
                 f"{self.folder} holds another run of {name!r}:\n{difference(known, fingerprint)}\n"
                 "Use another --name or --output for this one"
-                + (f", or give the model another label (--models NEW=MODEL)." if kind == "models" else ".")
+                + (", or give the model another label (--models NEW=MODEL)." if kind == "models" else ".")
             )
         self.info[kind][name] = fingerprint
 
