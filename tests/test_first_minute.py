@@ -206,6 +206,10 @@ def test_names_with_spaces_between_them(cli: Cli, films: Path, tmp_path: Path) -
         "--tasks", TASK, "--models", "random", "constant", "--data-root", films, "--output", tmp_path
     )
     assert status == 0 and "random" in out and "constant" in out, errors
+    again = ("--tasks", f"{TASK},{TASK}", "--tasks", TASK, "--models", "random", "--models", "constant", "--limit", 1)
+    status, out, errors = cli(*again, "--data-root", films, "--output", tmp_path / "again")
+    assert status == 0 and "random" in out and "constant" in out, "an option given again adds to the one before"
+    assert len(list((tmp_path / "again").rglob("*.jsonl"))) == 2, "a benchmark that is named twice is one"
     status, out, _ = cli("--tasks", "list")
     assert status == 0 and "videomme" in out and "Presets:" in out
 

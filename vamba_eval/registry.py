@@ -105,7 +105,7 @@ def expanded(tasks: Iterable[str | Task]) -> list[str | Task]:
     found: list[str | Task] = []
     for task in tasks:
         if not isinstance(task, str) or not task.startswith(_SUITE):
-            found.append(task)
+            found += [] if task in found else [task]
             continue
         name = task.removeprefix(_SUITE)
         if name not in suites():

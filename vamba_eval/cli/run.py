@@ -42,7 +42,7 @@ def _add_what(parser: Parser) -> None:
         "--tasks",
         type=arguments.names,
         nargs="+",
-        default=[_EMBEDDED],
+        action="extend",
         metavar="T,...",
         help=f"benchmarks, or suite:NAME, several (default: {_EMBEDDED}); list shows all",
     )
@@ -50,6 +50,7 @@ def _add_what(parser: Parser) -> None:
         "--models",
         type=arguments.names,
         nargs="+",
+        action="extend",
         metavar="M,...",
         help="models, or label=model; a checkpoint's folder or Hub id means transformers (default, of the benchmark "
         "synthetic: random and vamba_small, which is asked blind, too, and with 8, 32, 128 and 512 frames)",
@@ -270,7 +271,7 @@ def _run(args: Namespace) -> int:
         check_can_share(args.wandb, args.push_to_hub)
     if args.clip_cache_gb is not None and args.clip_cache is None:
         raise UserError("--clip-cache-gb is the size of a --clip-cache, and there is none: leave it out")
-    tasks = arguments.flat(args.tasks)
+    tasks = arguments.flat(args.tasks or [_EMBEDDED])
     if tasks == ["list"]:
         return _list(args)
     models = None if args.models is None else arguments.flat(args.models)

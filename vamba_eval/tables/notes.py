@@ -54,8 +54,8 @@ def notes_of(results: Sequence[Result], left_out: Sequence[str] = ()) -> list[st
         notes.append(f"{before}{_named(about, with_protocol=len(protocols) > 1)}{behind}")
     notes += [
         f"BEST OF {tried}: {best.model} with {best.num_frames} frames on {best.title}"
-        f"{f' (protocol {best.protocol})' if len(protocols) > 1 else ''}; where the number is chosen by this score, the "
-        "score is likely too high"
+        f"{f' (protocol {best.protocol})' if len(protocols) > 1 else ''}; where the number is chosen by this score, "
+        "the score is likely too high"
         for best, tried in _best_of_ladders(results)
     ]
     notes += [f"NOT ALIKE {line}" for line in _unlike(results)]
