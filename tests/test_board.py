@@ -66,6 +66,18 @@ def test_a_model_is_one_row_over_all_runs(data: Path) -> None:
     assert rows["beta"].average is rows["gamma"].average is None, "they lack a benchmark"
 
 
+def test_rows_stand_by_rank_or_as_they_were_sorted(data: Path) -> None:
+    for name, frames in (("few", 8), ("many", 64)):
+        invent(data, name, "mlvu", ["alpha", "gamma", "omega"], frames=frames)
+    found = Leaderboard.from_runs([data / "runs"])
+    ranks = [row.rank.rank for row in found.board().rows if row.rank]
+    assert ranks == sorted(ranks) and len(ranks) == 6
+    by_cost = [row.first.row()["first_answer_s"] for row in found.select(sort="first_answer_s").board().rows]
+    assert by_cost == sorted(by_cost) != [row.first.row()["first_answer_s"] for row in found.board().rows]
+    chosen = found.select(sort="first_answer_s").select(where="num_frames == 8").board()
+    assert [row.name for row in chosen.rows] == ["alpha", "gamma", "omega"]
+
+
 def test_what_is_not_alike_is_a_row_of_its_own(data: Path) -> None:
     invent(data, "one", "mlvu", ["alpha"])
     invent(data, "again", "mlvu", ["alpha"], seed=1)

@@ -267,7 +267,7 @@ ROWS = [
     ("report RUNS --max-thumbnails -1", "--max-thumbnails is a number of clips, not -1"),
     ("report RUNS --task-code FOLDER -o EMPTY", "empty: Is a directory"),
     ("export RUNS", "required: --output"),
-    ("export RUNS --task-code FOLDER --output OUT", "videos: its authors define no file of responses; --format lmms-eval"),
+    ("export RUNS --task-code FOLDER --output OUT", "its authors define no file of responses; --format lmms"),
     ("export RUNS --task-code FOLDER --format lmms --output OUT", "there is no 'lmms' (did you mean 'lmms-eval'?)"),
     ("import-lmms /nowhere --output OUT", "no such file or folder: /nowhere"),
     ("import-lmms EMPTY --output OUT", "expected *_samples_<task>.jsonl"),
