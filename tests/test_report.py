@@ -924,6 +924,20 @@ def test_2700_questions_of_five_models_do_not_stall(open_page: Open, tmp_path: P
 
 
 @needs_chromium
+def test_on_paper_all_plots_are_there_and_none_is_cut_off(open_page: Open, page: Path) -> None:
+    """Also those that nobody has scrolled to, which the page draws when they come into view."""
+    browser = open_page(page)
+    drawn = "return [...document.querySelectorAll('.plot')].filter(p => !p.closest('figure').hidden).map(plot => "
+    widths = drawn + "Number(plot.querySelector('svg')?.getAttribute('width')))"
+    browser.wait(lambda: any(browser.js(widths)), "a plot")
+    assert not all(browser.js(widths)), "one of them waits"
+    browser.js("dispatchEvent(new Event('beforeprint'))")
+    browser.wait(lambda: all(0 < width <= 700 for width in browser.js(widths)), "plots as wide as paper")
+    browser.js("dispatchEvent(new Event('afterprint'))")
+    browser.wait(lambda: all(width > 700 for width in browser.js(widths)), "plots as wide as the page")
+
+
+@needs_chromium
 def test_no_two_models_have_color_and_shape_in_common(open_page: Open, tmp_path: Path) -> None:
     models = [f"m{number:02}" for number in range(12)]
     videos = invented_videos(tmp_path / "data", 2)
