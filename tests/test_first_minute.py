@@ -21,7 +21,7 @@ from videos import make_video
 
 from vamba_eval import Task, Video, load_task, registry
 from vamba_eval.cli import habits, main
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Question, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Model, ModelAdapter, Question, UserError
 from vamba_eval.files import safe_label
 from vamba_eval.run.first_look import sampled
 
@@ -117,6 +117,18 @@ def test_on_a_terminal_tables_are_styled_and_text_obeys_nobody(
     main(["leaderboard", str(tmp_path), "--task-code", TASK])
     shown = terminal.getvalue()
     assert "\x1b[1m" in shown and "\\x1b[1m" not in shown and "\x1b[31m" not in shown and "a \\x1b[31mred one" in shown
+
+
+def test_what_can_be_named_is_listed_in_whole_sentences(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (Task, Model):
+        for name, summary in registry.describe_all(kind).items():
+            assert summary[-1] in ".?" or summary.startswith("from "), f"{name}: {summary}"
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, cli("list")[1].splitlines())) > 100, "for another program a line each"
+    terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True})()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    main(["list"])
+    assert max(map(len, terminal.getvalue().splitlines())) <= 60
 
 
 # --------------------------------------------------------------------------------------------- runs that cannot succeed

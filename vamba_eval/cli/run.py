@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
+import textwrap
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -413,11 +416,17 @@ def _list(args: Namespace) -> int:
     for title, kind in (("Tasks", Task), ("Models", Model)):
         print(f"{title}:")
         for name, summary in registry.describe_all(kind).items():
-            print(f"  {name:<24} {summary}")
+            _print_entry(name, summary)
     print("Suites:")
     for name, suite in registry.suites().items():
-        print(f"  {'suite:' + name:<24} {suite.summary}: {', '.join(suite.tasks)}")
+        _print_entry(f"suite:{name}", f"{suite.summary}: {', '.join(suite.tasks)}")
     print("Presets:")
     for preset in presets.PRESETS:
-        print(f"  {preset.name:<24} {preset.summary}")
+        _print_entry(preset.name, preset.summary)
     return 0
+
+
+def _print_entry(name: str, summary: str) -> None:
+    """A line; on a terminal, where it is too long for one, several."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    print(textwrap.fill(f"  {name:<24} {summary}", max(width, 40), subsequent_indent=" " * 27, break_on_hyphens=False))
