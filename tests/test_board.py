@@ -204,6 +204,16 @@ def test_it_fits_and_never_wraps(data: Path, width: int, name: str) -> None:
         assert "no room for" in words and "--long shows all" in words
 
 
+def test_reported_names_are_told_apart_where_there_is_little_room() -> None:
+    board = Leaderboard.from_runs([], published=True).board()
+    lines = said(board, 80)
+    names = [line.split("  ")[0].strip() for line in lines[2 : 2 + len(board.rows)]]
+    assert {"Qwen2.5-VL 7B", "InternVL2 8B", "Vamba 10B"} <= set(names)
+    assert f"the last {len(board.rows)} rows are reported" in lines and not any("(reported)" in line for line in lines)
+    wide = said(board, 300)
+    assert sum("(reported)" in line for line in wide) == len(board.rows) and "rows are reported" not in " ".join(wide)
+
+
 def test_short_names_are_each_its_own() -> None:
     titles = [
         "Video-MME",
