@@ -223,7 +223,7 @@ def _name(row: Row, trims: bool) -> str:
 
 
 def _trims(board: Board, layout: _Layout) -> bool:
-    """Whether the names of reported rows are without what the legend says of them, as one of them has no room for it."""
+    """Whether reported rows are named without what the legend says of them, as one of them has no room for it."""
     from rich.cells import cell_len
 
     return any(_REPORTED in row.name and cell_len(row.name) > layout.name for row in board.rows)
