@@ -204,6 +204,17 @@ def test_it_fits_and_never_wraps(data: Path, width: int, name: str) -> None:
         assert "no room for" in words and "--long shows all" in words
 
 
+def test_ranks_that_are_not_of_all_rows_say_so(data: Path) -> None:
+    folder = invent(data, "one", "mlvu", ["alpha", "beta", "gamma"])
+    assert "ranks are" not in " ".join(said(board_of(data), 80))
+    info = json.loads((folder / "run.json").read_text())
+    info["models"]["alpha"]["served"] = True
+    (folder / "run.json").write_text(json.dumps(info))
+    board = board_of(data)
+    assert board.rows[-1].name == "alpha" and [row.rank is None for row in board.rows] == [False, False, True]
+    assert "ranks are among models asked alike, of served ones among these" in " ".join(said(board, 80))
+
+
 def test_reported_names_are_told_apart_where_there_is_little_room() -> None:
     board = Leaderboard.from_runs([], published=True).board()
     lines = said(board, 80)

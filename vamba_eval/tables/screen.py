@@ -194,6 +194,10 @@ def _legend(board: Board, layout: _Layout) -> Iterator[str]:
         marks.append("(n/m) of a part of the benchmark's questions")
     if len(board.titles) > 1 and any(row.average is None for row in board.rows if row.kind == RANKED):
         marks.append("no average without all benchmarks, whole")
+    ranked = [row for row in board.rows if row.kind == RANKED]
+    ways = {(row.first.protocol, row.first.asked, row.first.provenance.served) for row in ranked}
+    if len(ways) > 1 and layout.rank and any(row.rank for row in ranked):
+        marks.append("ranks are among models asked alike, of served ones among these")
     if _trims(board, layout):
         marks.append(f"the last {sum(row.kind == REPORTED for row in board.rows)} rows are reported")
     if marks:
