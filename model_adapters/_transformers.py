@@ -84,6 +84,8 @@ def check_arguments(
     _check_attention_name(attn_implementation)
     _check_random(random, pretrained)
     boolean("trust_remote_code", trust_remote_code)
+    if others.get("thinking") is not None:
+        boolean("thinking", others["thinking"])
     for name in _COUNTS:
         if others.get(name) is not None:
             count(name, others[name])
@@ -331,6 +333,8 @@ def reading_checkpoint(weights: Weights) -> Iterator[None]:
             reason = f"its files lack {reason}"
         if isinstance(error, SafetensorError):
             reason = f"a file of its weights is not whole, or none ({reason}): fetch it again"
+        if "Unrecognized configuration class" in reason:
+            reason = f"it is no video or image-text model ({reason})"
         if "does not support an attention implementation" in reason:
             reason = f"it has no {weights.attn_implementation}: use attn_implementation=eager"
         raise UserError(f"the checkpoint {name} cannot be loaded: {reason}") from error

@@ -212,7 +212,7 @@ def test_ranks_that_are_not_of_all_rows_say_so(data: Path) -> None:
     (folder / "run.json").write_text(json.dumps(info))
     board = board_of(data)
     assert board.rows[-1].name == "alpha" and [row.rank is None for row in board.rows] == [False, False, True]
-    assert "ranks are among models asked alike, of served ones among these" in " ".join(said(board, 80))
+    assert "ranks are among models asked alike, of served ones among these" in " ".join(said(board, 120))
 
 
 def test_reported_names_are_told_apart_where_there_is_little_room() -> None:

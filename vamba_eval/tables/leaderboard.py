@@ -154,7 +154,10 @@ class Leaderboard:
             try:
                 kept = self.table.query(where, engine="python").index
             except Exception as error:  # pandas raises what its parser, its columns and Python itself raise
-                raise UserError(f"--where {where!r}: {error}. Columns: {', '.join(self.table.columns)}") from error
+                raise UserError(
+                    f"--where {where!r}: {error}; it is written as 'num_frames >= 64 and model == \"vamba\"'. Columns: "
+                    f"{', '.join(self.table.columns)}"
+                ) from error
             _check_fractions(where, chosen)
             chosen = [chosen[i] for i in kept]
         if sort is not None:
