@@ -206,13 +206,15 @@ def test_it_fits_and_never_wraps(data: Path, width: int, name: str) -> None:
 
 def test_ranks_that_are_not_of_all_rows_say_so(data: Path) -> None:
     folder = invent(data, "one", "mlvu", ["alpha", "beta", "gamma"])
-    assert "ranks are" not in " ".join(said(board_of(data), 80))
+    assert "ranks" not in " ".join(said(board_of(data), 120))
     info = json.loads((folder / "run.json").read_text())
     info["models"]["alpha"]["served"] = True
     (folder / "run.json").write_text(json.dumps(info))
     board = board_of(data)
     assert board.rows[-1].name == "alpha" and [row.rank is None for row in board.rows] == [False, False, True]
-    assert "ranks are among models asked alike, of served ones among these" in " ".join(said(board, 120))
+    assert "served models have ranks of their own" in " ".join(said(board, 120))
+    lines = " ".join(said(Leaderboard.from_runs([folder], protocol="all").board(), 120))
+    assert "ranks are among rows of one protocol that were asked alike" in lines
 
 
 def test_reported_names_are_told_apart_where_there_is_little_room() -> None:

@@ -175,12 +175,13 @@ def test_ladders_are_compared_by_the_frames_that_both_saw(
     assert status == 2 and err.rstrip().endswith(f"name the models: compare {a}:MODEL {c}")
 
 
-def test_one_run_under_every_protocol(cli: Cli, data: Path) -> None:
+def test_one_run_under_every_protocol(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # "I think B": the paper's scripts take the I, lmms-eval the B.
     run(data, Sayer(["I think B", "B", "I think B", "C"]), "a")
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, _ = cli("rescore", data / "runs", "--protocol", "all", "--output", data / "tables")
-    assert status == 0
-    rows = [line.split() for line in out.splitlines() if line.startswith("sayer")]
+    assert status == 0 and max(map(len, out.partition("responses change")[2].splitlines()[:40])) <= 80, out
+    rows = [line.split() for line in out.splitlines() if line.startswith("sayer (")]
     assert {row[1] for row in rows} == {"(vamba)", "(lmms-eval)", "(official)", "(flexible)"}
     with open(data / "tables" / "rescored.csv") as file:
         changed = {row["question"]: row for row in csv.DictReader(file)}

@@ -94,11 +94,16 @@ def _leaderboard(args: Namespace) -> int:
 def _rescore(args: Namespace) -> int:
     status = _tables(args, args.protocol)
     if args.protocol == "all":
-        from vamba_eval.tables.compare import changed_by_protocol, changed_markdown
+        from vamba_eval.tables.compare import LISTED, changed_by_protocol, changed_table
         from vamba_eval.tables.text import write_csv
 
         changed = changed_by_protocol(args.results)
-        print(f"\n{changed_markdown(changed)}")
+        print(f"\n{len(changed) or 'No'} responses change between right and wrong{':' if changed else '.'}")
+        if changed:
+            print()
+            _show_rows(changed_table(changed[:LISTED]), ("Model", "Task", "Question", "Response"), _console())
+        if (more := len(changed) - LISTED) > 0:
+            print(f"\n... and {more:,} more (--output DIR writes all)")
         if args.output:
             write_csv(args.output / "rescored.csv", [each.row() for each in changed])
             print(f"  {args.output / 'rescored.csv'}  (all of them)")

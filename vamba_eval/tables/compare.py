@@ -436,17 +436,14 @@ def changed_by_protocol(paths: Sequence[str | Path]) -> list[Rescored]:
     return changed
 
 
-def changed_markdown(changed: Sequence[Rescored], listed: int = LISTED) -> str:
-    """The first ``listed`` of them as a table, by what each protocol takes for the answer."""
-    if not changed:
-        return "No response changes between right and wrong."
-    rows = []
-    for each in changed[:listed]:
-        row = {"Model": each.model, "Task": each.task, "Question": each.question, "Answer": each.answer}
-        row["Response"] = short(each.response)
+def changed_table(changed: Sequence[Rescored]) -> list[dict[str, str]]:
+    """A row for each, by what each protocol takes for the answer; of several benchmarks with its name."""
+    rows, several = [], len({each.task for each in changed}) > 1
+    for each in changed:
+        row = {"Model": each.model, **({"Task": each.task} if several else {}), "Question": each.question}
+        row |= {"Answer": each.answer or "-", "Response": short(each.response)}
         for protocol, score in each.scores.items():
             right = next(iter(score.values.values()), 0.0) == 1.0
             row[protocol] = f"{score.extracted or '-'}{' (drawn)' if score.drawn else ''} {'✓' if right else '✗'}"
         rows.append(row)
-    more = f"\n\n... and {len(changed) - listed:,} more (--output DIR writes all)" if len(changed) > listed else ""
-    return f"{len(changed):,} responses change between right and wrong:\n\n{markdown_table(rows)}{more}"
+    return rows

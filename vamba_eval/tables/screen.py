@@ -194,10 +194,12 @@ def _legend(board: Board, layout: _Layout) -> Iterator[str]:
         marks.append("(n/m) of a part of the benchmark's questions")
     if len(board.titles) > 1 and any(row.average is None for row in board.rows if row.kind == RANKED):
         marks.append("no average without all benchmarks, whole")
-    ranked = [row for row in board.rows if row.kind == RANKED]
-    ways = {(row.first.protocol, row.first.asked, row.first.provenance.served) for row in ranked}
-    if len(ways) > 1 and layout.rank and any(row.rank for row in ranked):
-        marks.append("ranks are among models asked alike, of served ones among these")
+    ranked = [row.first for row in board.rows if row.kind == RANKED]
+    if layout.rank and any(row.rank for row in board.rows):
+        if len({(result.protocol, result.asked) for result in ranked}) > 1:
+            marks.append("ranks are among rows of one protocol that were asked alike")
+        if len({result.provenance.served for result in ranked}) > 1:
+            marks.append("served models have ranks of their own")
     if _trims(board, layout):
         marks.append(f"the last {sum(row.kind == REPORTED for row in board.rows)} rows are reported")
     if marks:
