@@ -148,7 +148,8 @@ def show_board(
         print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
         print(*(f"  {path}  (one line per question)" for path in records), sep="\n")
     else:
-        print(f"\nWritten: {paths[0]}, .csv, .tex, .json; beside {len(records)} files of answers")
+        beside = f"; beside {len(records)} files of answers" if records else ""
+        print(f"\nWritten: {paths[0]}, .csv, .tex, .json{beside}")
 
 
 def _console() -> Console:
