@@ -195,9 +195,7 @@ class Chat:
             and self._chat([{"type": medium}], _MARK) != blind
             for kind, medium in (("video", "video"), ("images", "image"))
         }
-        self._auto = frames_as == "auto"
-        if frames_as not in ("auto", *self._can):
-            raise UserError(f"frames_as is {frames_as!r}: use auto, video or images")
+        self._auto = _transformers.choice("frames_as", frames_as) == "auto"
         if not any(self._can.values()):
             raise UserError(f"{self._name} takes neither videos nor pictures: is it a video or image-text model?")
         if frames_as == "auto":

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 _COUNTS = ("batch_size", "segment_frames", "min_pixels", "max_pixels", "total_pixels")  # arguments of adapters
+_CHOICES = {"frames_as": ("auto", "video", "images"), "text_positions": ("original", "transformers")}
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 # What of a checkpoint's generation_config.json says which tokens there are, and not how to choose among them.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
@@ -83,9 +84,14 @@ def check_arguments(
     _check_attention_name(attn_implementation)
     _check_random(random, pretrained)
     boolean("trust_remote_code", trust_remote_code)
+    if others.get("thinking") is not None:
+        boolean("thinking", others["thinking"])
     for name in _COUNTS:
         if others.get(name) is not None:
             count(name, others[name])
+    for name in _CHOICES:
+        if others.get(name) is not None:
+            choice(name, others[name])
     if pretrained is not None:
         check_checkpoint(str(pretrained), revision)
 
@@ -192,6 +198,14 @@ def boolean(name: str, value: bool | str) -> bool:
     if value.lower() in ("false", "no", "0"):
         return False
     raise UserError(f"{name} is {value!r}, which is neither true nor false")
+
+
+def choice(name: str, value: str) -> str:
+    """The argument ``name``, which is one of a few words. Raises UserError."""
+    *others, last = _CHOICES[name]
+    if value not in (*others, last):
+        raise UserError(f"{name} is {value!r}: use {', '.join(others)} or {last}")
+    return value
 
 
 def count(name: str, value: int | str) -> int:
@@ -319,6 +333,8 @@ def reading_checkpoint(weights: Weights) -> Iterator[None]:
             reason = f"its files lack {reason}"
         if isinstance(error, SafetensorError):
             reason = f"a file of its weights is not whole, or none ({reason}): fetch it again"
+        if "Unrecognized configuration class" in reason:
+            reason = f"it is no video or image-text model ({reason})"
         if "does not support an attention implementation" in reason:
             reason = f"it has no {weights.attn_implementation}: use attn_implementation=eager"
         raise UserError(f"the checkpoint {name} cannot be loaded: {reason}") from error

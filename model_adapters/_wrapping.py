@@ -26,9 +26,7 @@ def wrapped(model: Any, name: str) -> tuple[Any, dict[str, Any]]:
     ``module:function``, or ``path/to/file.py:function``. It is called with the model and may change it in place, or
     return another one with its ``config``, ``generation_config``, ``forward`` and ``generate``. Raises UserError.
     """
-    place, _, called = name.rpartition(":")
-    if not place or not called:
-        raise UserError(f"wrap is {name!r}: write module:function, or the path of a .py file and a function in it")
+    place, called = place_of(name)
     module = module_at(Path(place)) if place.endswith(".py") else _imported(place)
     function = getattr(module, called, None)
     if not callable(function):
@@ -54,6 +52,16 @@ def wrapped(model: Any, name: str) -> tuple[Any, dict[str, Any]]:
         )
     known_as = f"{Path(place).name if place.endswith('.py') else place}:{called}"
     return model, {"wrap": known_as, "wrap_source": _source_digest(function, module, name)}
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """The module or file, and the function, of which nothing is imported. Raises UserError."""
+    place, _, called = name.rpartition(":")
+    if not place or not called:
+        raise UserError(f"wrap is {name!r}: write module:function, or the path of a .py file and a function in it")
+    if place.endswith(".py") and not Path(place).is_file():
+        raise UserError(f"wrap={name}: no such file: {place}")
+    return place, called
 
 
 def _imported(place: str) -> ModuleType:

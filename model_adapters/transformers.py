@@ -143,12 +143,12 @@ class TransformersAdapter(Chat, ModelAdapter):
             self._description |= {**about, "dtype": str(self.dtype).removeprefix("torch.")}
         self._check_template()
         self._choose_frames(frames_as)
-        if text_positions not in (None, "original", "transformers"):
-            raise UserError(f"text_positions is {text_positions!r}: use original or transformers")
-        if text_positions is not None and self.kind not in _OVERLAPPING:
-            raise UserError(
-                f"text_positions has no effect on a {self.kind}, whose text follows its video: leave it out"
-            )
+        if text_positions is not None:
+            _transformers.choice("text_positions", text_positions)
+            if self.kind not in _OVERLAPPING:
+                raise UserError(
+                    f"text_positions has no effect on a {self.kind}, whose text follows its video: leave it out"
+                )
         self.original_positions = self.kind in _OVERLAPPING and text_positions != "transformers"
         self._note_choices()
         self._decoder = Decoder(self.model)
@@ -156,6 +156,8 @@ class TransformersAdapter(Chat, ModelAdapter):
     @classmethod
     def check_arguments(cls, **arguments: Any) -> None:
         _transformers.check_arguments(**arguments)
+        if wrap := arguments.get("wrap"):
+            _wrapping.place_of(wrap)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._description)

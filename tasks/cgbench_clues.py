@@ -1,5 +1,4 @@
-"""CG-Bench with its clues: each question about the whole video, about the seconds alone that answer it, and where these
-are.
+"""CG-Bench with its clues: its questions about whole videos, about the seconds that answer them, and where these are.
 
 Paper: Chen et al., ICLR 2025, arXiv 2412.12075. The files are those of ``cgbench``; the authors' protocol is that of
 github.com/CG-Bench/CG-Bench, run/utils.py, with subtitles and times of frames, as on their leaderboard.

@@ -66,6 +66,18 @@ def test_a_model_is_one_row_over_all_runs(data: Path) -> None:
     assert rows["beta"].average is rows["gamma"].average is None, "they lack a benchmark"
 
 
+def test_rows_stand_by_rank_or_as_they_were_sorted(data: Path) -> None:
+    for name, frames in (("few", 8), ("many", 64)):
+        invent(data, name, "mlvu", ["alpha", "gamma", "omega"], frames=frames)
+    found = Leaderboard.from_runs([data / "runs"])
+    ranks = [row.rank.rank for row in found.board().rows if row.rank]
+    assert ranks == sorted(ranks) and len(ranks) == 6
+    by_cost = [row.first.row()["first_answer_s"] for row in found.select(sort="first_answer_s").board().rows]
+    assert by_cost == sorted(by_cost) != [row.first.row()["first_answer_s"] for row in found.board().rows]
+    chosen = found.select(sort="first_answer_s").select(where="num_frames == 8").board()
+    assert [row.name for row in chosen.rows] == ["alpha", "gamma", "omega"]
+
+
 def test_what_is_not_alike_is_a_row_of_its_own(data: Path) -> None:
     invent(data, "one", "mlvu", ["alpha"])
     invent(data, "again", "mlvu", ["alpha"], seed=1)
@@ -190,6 +202,29 @@ def test_it_fits_and_never_wraps(data: Path, width: int, name: str) -> None:
     if width == 40:
         words = " ".join(" ".join(lines).split())
         assert "no room for" in words and "--long shows all" in words
+
+
+def test_ranks_that_are_not_of_all_rows_say_so(data: Path) -> None:
+    folder = invent(data, "one", "mlvu", ["alpha", "beta", "gamma"])
+    assert "ranks" not in " ".join(said(board_of(data), 120))
+    info = json.loads((folder / "run.json").read_text())
+    info["models"]["alpha"]["served"] = True
+    (folder / "run.json").write_text(json.dumps(info))
+    board = board_of(data)
+    assert board.rows[-1].name == "alpha" and [row.rank is None for row in board.rows] == [False, False, True]
+    assert "served models have ranks of their own" in " ".join(said(board, 120))
+    lines = " ".join(said(Leaderboard.from_runs([folder], protocol="all").board(), 120))
+    assert "ranks are among rows of one protocol that were asked alike" in lines
+
+
+def test_reported_names_are_told_apart_where_there_is_little_room() -> None:
+    board = Leaderboard.from_runs([], published=True).board()
+    lines = said(board, 80)
+    names = [line.split("  ")[0].strip() for line in lines[2 : 2 + len(board.rows)]]
+    assert {"Qwen2.5-VL 7B", "InternVL2 8B", "Vamba 10B"} <= set(names)
+    assert f"the last {len(board.rows)} rows are reported" in lines and not any("(reported)" in line for line in lines)
+    wide = said(board, 300)
+    assert sum("(reported)" in line for line in wide) == len(board.rows) and "rows are reported" not in " ".join(wide)
 
 
 def test_short_names_are_each_its_own() -> None:

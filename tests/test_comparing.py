@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmark_files import MLVU_TYPES, longvideobench_rows, write_longvideobench, write_mlvu
+from plugins import FolderTask
 from stored import latest_responses
 from videos import make_video
 
@@ -146,12 +147,42 @@ def test_runs_that_share_nothing_are_named(cli: Cli, data: Path) -> None:
     assert status == 2 and "sayer on longvideobench" in err and "constant on mlvu" in err
 
 
-def test_one_run_under_every_protocol(cli: Cli, data: Path) -> None:
+def test_ladders_are_compared_by_the_frames_that_both_saw(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "films").mkdir()
+    for name in ("one", "two"):
+        make_video(tmp_path / "films" / f"{name}.mp4", frames=12)
+    about: dict[str, Any] = {"data_root": tmp_path / "films", "output": tmp_path, "progress": False}
+    evaluate([FolderTask()], [Watcher(), Sayer(["A"])], name="a", ladder=(2, 4, 8), **about)
+    evaluate([FolderTask()], [Watcher()], name="b", ladder=(4, 8), **about)
+    evaluate([FolderTask()], ["constant"], name="c", **about)
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    names = [(each.name_a.split(", ")[1], each.name_b.split(", ")[1]) for each in compare(a, b)]
+    assert names == [("4 frames", "4 frames"), ("8 frames", "8 frames")]
+    assert len(compare(f"{a}:sayer", b)) == 2, "who sees no video is compared with each number"
+    (other,) = compare(f"{a}/2-frames:watcher", f"{b}/8-frames")
+    assert "the two differ in sampling: num_frames 2 and 8" in other.notes
+
+    status, out, _ = cli("compare", f"{a}:sayer", b)
+    assert status == 0 and max(map(len, out.splitlines())) <= 80, out
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, cli("compare", f"{a}:sayer", b)[1].splitlines())) <= 66, "numbers are never cut"
+    status, _, err = cli("compare", f"{a}:sayer", f"{a}/2-frames:watcher")
+    assert status == 0, err
+    status, _, err = cli("compare", a, c)
+    assert status == 2 and err.rstrip().endswith(f"name the models: compare {a}:MODEL {c}")
+
+
+def test_one_run_under_every_protocol(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # "I think B": the paper's scripts take the I, lmms-eval the B.
     run(data, Sayer(["I think B", "B", "I think B", "C"]), "a")
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, _ = cli("rescore", data / "runs", "--protocol", "all", "--output", data / "tables")
-    assert status == 0
-    rows = [line.split() for line in out.splitlines() if line.startswith("sayer")]
+    table = out.partition("responses change")[2].partition("... and")[0]
+    assert status == 0 and max(map(len, table.splitlines())) <= 80 and "0 files of answers" not in out, out
+    rows = [line.split() for line in out.splitlines() if line.startswith("sayer (")]
     assert {row[1] for row in rows} == {"(vamba)", "(lmms-eval)", "(official)", "(flexible)"}
     with open(data / "tables" / "rescored.csv") as file:
         changed = {row["question"]: row for row in csv.DictReader(file)}

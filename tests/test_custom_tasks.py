@@ -105,6 +105,10 @@ def run(output: Path, *tasks: Task, models: Any = ("constant",), name: str = "ru
         ([video("v0", question(text=None))], ["text", "NoneType"]),
         ([video("v0", question(groups={"length": 3}))], ["'length'", "int (3)"]),
         ([video("v0", question(groups={"kinds": ("a", 1)}))], ["'kinds'", "('a', 1)"]),
+        ([video("v0", question(id=7))], ["'v0'", "id must be a str", "int (7)"]),
+        ([video(7)], ["id must be a str", "int (7)"]),
+        ([replace(video("v0"), path="v0.mp4")], ["'v0'", "path must be a Path", "str ('v0.mp4')"]),
+        ([replace(video("v0"), subtitles="v0.srt")], ["'v0'", "subtitles must be a Path", "str ('v0.srt')"]),
     ],
 )
 def test_what_breaks_the_contract_is_named_before_anything_is_asked(

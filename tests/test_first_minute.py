@@ -21,7 +21,7 @@ from videos import make_video
 
 from vamba_eval import Task, Video, load_task, registry
 from vamba_eval.cli import habits, main
-from vamba_eval.contracts import Answer, Clip, GenerationSettings, ModelAdapter, Question, UserError
+from vamba_eval.contracts import Answer, Clip, GenerationSettings, Model, ModelAdapter, Question, UserError
 from vamba_eval.files import safe_label
 from vamba_eval.run.first_look import sampled
 
@@ -119,6 +119,18 @@ def test_on_a_terminal_tables_are_styled_and_text_obeys_nobody(
     assert "\x1b[1m" in shown and "\\x1b[1m" not in shown and "\x1b[31m" not in shown and "a \\x1b[31mred one" in shown
 
 
+def test_what_can_be_named_is_listed_in_whole_sentences(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (Task, Model):
+        for name, summary in registry.describe_all(kind).items():
+            assert summary[-1] in ".?" or summary.startswith("from "), f"{name}: {summary}"
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, cli("list")[1].splitlines())) > 100, "for another program a line each"
+    terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True})()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    main(["list"])
+    assert max(map(len, terminal.getvalue().splitlines())) <= 60
+
+
 # --------------------------------------------------------------------------------------------- runs that cannot succeed
 
 
@@ -206,6 +218,10 @@ def test_names_with_spaces_between_them(cli: Cli, films: Path, tmp_path: Path) -
         "--tasks", TASK, "--models", "random", "constant", "--data-root", films, "--output", tmp_path
     )
     assert status == 0 and "random" in out and "constant" in out, errors
+    again = ("--tasks", f"{TASK},{TASK}", "--tasks", TASK, "--models", "random", "--models", "constant", "--limit", 1)
+    status, out, errors = cli(*again, "--data-root", films, "--output", tmp_path / "again")
+    assert status == 0 and "random" in out and "constant" in out, "an option given again adds to the one before"
+    assert len(list((tmp_path / "again").rglob("*.jsonl"))) == 2, "a benchmark that is named twice is one"
     status, out, _ = cli("--tasks", "list")
     assert status == 0 and "videomme" in out and "Presets:" in out
 
@@ -276,6 +292,18 @@ def test_a_run_made_otherwise_is_not_in_the_way(cli: Cli, films: Path, tmp_path:
     assert sorted(path.parent.name for path in tmp_path.rglob("run.json")) == ["folder", "folder-8-frames"]
     status, _, errors = cli(*command, "--num-frames", 8, "--name", "folder")
     assert status == 2 and "4 there, 8 now" in errors, "who names a place means it"
+
+
+def test_a_checkpoint_here_needs_no_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("my-model", "random"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert registry.named_model("my-model", {}) == ("my-model", "transformers", {"pretrained": "my-model"})
+    assert registry.named_model("random", {}) == ("random", "random", {}), "a name that is known keeps its meaning"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no checkpoint in empty: it holds"):
+        registry.named_model("empty", {})
 
 
 def test_labels_keep_their_dots(cli: Cli, films: Path, tmp_path: Path) -> None:

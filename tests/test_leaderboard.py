@@ -236,7 +236,7 @@ def test_a_chart_marks_parts_and_keeps_ways_of_asking_apart() -> None:
     whole = [rung(8), rung(32)]
     assert "*" not in Leaderboard(whole).charts()
     part = Leaderboard([rung(8), rung(32, answered=5)]).charts()
-    assert " 8.0\n" in part and " 32.0*\n" in part and "* of a part of the benchmark's questions" in part
+    assert " 8.0\n" in part and " 32.0†\n" in part and "† of a part of the benchmark's questions" in part
     other = Leaderboard([*whole, rung(32, asked="frames shuffled")])
     assert other.charts() == Leaderboard(whole).charts(), "another way of asking is no rung"
     both = Leaderboard([*whole, *(rung(n, asked="shuffled") for n in (8, 32))]).charts().splitlines()

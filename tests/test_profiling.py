@@ -184,6 +184,17 @@ def test_a_sweep_of_two_models_goes_on_where_it_stopped(cli: Cli, tmp_path: Path
     assert status == 2 and "models.one.limit: 8 there, 7 now" in err
 
 
+def test_a_file_that_has_changed_is_another_model(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    file.write_text((PLUGINS).read_text())
+    command = ("profile", "--models", f"one={file}:{LIMITED.rpartition(':')[2]}", "--model-args", "one:limit=99")
+    command += ("--size", "64x36", "--phase", "prefill", "--frames", 4, "--repeats", 1, "--output", tmp_path / "out")
+    assert cli(*command)[0] == 0 and "adapter_source" not in (tmp_path / "out" / "profile.md").read_text()
+    file.write_text(file.read_text() + "\n# edited\n")
+    status, _, err = cli(*command)
+    assert status == 2 and "holds another sweep" in err and "models.one.adapter_source" in err
+
+
 def test_what_is_written(cli: Cli, tmp_path: Path) -> None:
     common = ("--size", "640x360", "--frames", "64,128", "--repeats", 2, "--output", tmp_path)
     status, out, err = cli(

@@ -27,6 +27,7 @@ from vamba_eval.report.page import write_report
 from vamba_eval.score.scored import scored_runs
 from vamba_eval.store.thumbnails import Thumbnails, read_strip
 from vamba_eval.tables.items import analyses_of
+from vamba_eval.tables.notes import is_grave
 
 Cli = Callable[..., tuple[int, str, str]]
 PLUGINS = Path(__file__).parent / "plugins.py"
@@ -920,3 +921,35 @@ def test_2700_questions_of_five_models_do_not_stall(open_page: Open, tmp_path: P
     )
     assert sorted(times)[len(times) // 2] < 400 and max(times) < 3000, times
     assert os.path.getsize(written.path) == written.size
+
+
+@needs_chromium
+def test_on_paper_all_plots_are_there_and_none_is_cut_off(open_page: Open, page: Path) -> None:
+    """Also those that nobody has scrolled to, which the page draws when they come into view."""
+    browser = open_page(page)
+    drawn = "return [...document.querySelectorAll('.plot')].filter(p => !p.closest('figure').hidden).map(plot => "
+    widths = drawn + "Number(plot.querySelector('svg')?.getAttribute('width')))"
+    browser.wait(lambda: any(browser.js(widths)), "a plot")
+    assert not all(browser.js(widths)), "one of them waits"
+    browser.js("dispatchEvent(new Event('beforeprint'))")
+    browser.wait(lambda: all(0 < width <= 700 for width in browser.js(widths)), "plots as wide as paper")
+    browser.js("dispatchEvent(new Event('afterprint'))")
+    browser.wait(lambda: all(width > 700 for width in browser.js(widths)), "plots as wide as the page")
+
+
+@needs_chromium
+def test_no_two_models_have_color_and_shape_in_common(open_page: Open, tmp_path: Path) -> None:
+    models = [f"m{number:02}" for number in range(12)]
+    videos = invented_videos(tmp_path / "data", 2)
+    run = invent_run(tmp_path / "run", "videomme", videos, models, respond=lambda *_: ("A", None), pictures=False)
+    browser = open_page(write_report([run], tmp_path / "page.html").path)
+    marks = "return [...document.querySelectorAll('#legend .mark')].map(e => e.textContent + e.style.color)"
+    found = browser.js(marks)
+    assert len(set(found)) == len(models), found
+
+
+def test_what_a_number_is_not_is_open(tmp_path: Path) -> None:
+    """The report opens the notes that a terminal shows."""
+    assert is_grave("toy on Synthetic: trained on generated videos only; says nothing of other models")
+    assert is_grave("x: random weights, not a trained model") and is_grave("AT CHANCE: x on y")
+    assert not is_grave("MLVU-7B on MLVU: graded by a judge") and not is_grave("guessing is expected to reach 25.0")

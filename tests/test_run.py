@@ -502,6 +502,20 @@ def test_another_run_in_the_same_place_is_an_error(cli: Cli, data: Path, tmp_pat
     assert status == 0 and " 4 " in out and " 8 " in out
 
 
+def test_an_edited_model_is_another_one(cli: Cli, data: Path, tmp_path: Path) -> None:
+    """Its old answers are not shown as the new file's, and both can stand side by side."""
+    model = tmp_path / "my_model.py"
+    model.write_text(PLUGINS.read_text())
+    command = ("--tasks", TASK, "--data-root", data, "--num-frames", 4, "--output", tmp_path / "out")
+    assert cli(*command, "--models", f"mine={model}:Careful")[0] == 0
+    model.write_text(model.read_text() + "\nANSWER = 'another'\n")
+    status, _, err = cli(*command, "--models", f"mine={model}:Careful")
+    assert status == 2 and "the file of the model 'mine' has changed since it answered" in err
+    assert cli(*command, "--models", f"v2={model}:Careful")[0] == 0
+    assert cli(*command, "--models", f"mine={model}:Careful", "--accept-environment")[0] == 0
+    assert len(list((tmp_path / "out").rglob("folder.*.jsonl"))) == 2
+
+
 # -------------------------------------------------------------------------------------------------- light
 
 

@@ -107,6 +107,35 @@ def test_another_environment_is_an_error_that_can_be_accepted(tmp_path: Path) ->
         assert run.environment_number == 0
 
 
+def test_a_models_file_that_has_changed_is_told_from_the_one_that_answered(tmp_path: Path) -> None:
+    before, after = ({"adapter": "x", "adapter_source": digest} for digest in ("1", "2"))
+
+    def register(fingerprint: dict[str, str], **options: bool) -> None:
+        with Run(tmp_path / "run", HERE, **options) as run:
+            run.register_task("t", {"protocol": "vamba"}, COUNTS, [])
+            run.register_model("m", fingerprint)
+
+    def answer(entry: Record) -> None:
+        with Run(tmp_path / "run", HERE) as run:
+            records = run.records("t", "m")
+            records.append(entry)
+            records.close()
+
+    register({"adapter": "x"})
+    answer(record("q1", "a mistake in the file"))
+    register(before)  # a run that was begun before this was noted
+    register(after)  # mended: nothing was answered
+    answer(record("q1"))
+    register(after)
+    with pytest.raises(UserError, match=r"the file of the model 'm' has changed(?s:.*)--accept-environment"):
+        register(before)
+    assert read_info(tmp_path / "run")["models"]["m"] == after
+    register(before, accept_environment=True)
+    assert read_info(tmp_path / "run")["models"]["m"] == before
+    with pytest.raises(UserError, match="adapter: x there, y now"):
+        register({**before, "adapter": "y"}, accept_environment=True)
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with (
         Run(tmp_path / "run", HERE),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -104,7 +105,7 @@ def expanded(tasks: Iterable[str | Task]) -> list[str | Task]:
     found: list[str | Task] = []
     for task in tasks:
         if not isinstance(task, str) or not task.startswith(_SUITE):
-            found.append(task)
+            found += [] if task in found else [task]
             continue
         name = task.removeprefix(_SUITE)
         if name not in suites():
@@ -218,6 +219,14 @@ def adapter_class(name: str) -> type[Model]:
     return cast("type[Model]", _find(_MODEL, name))
 
 
+def source_of(adapter: str | Model) -> dict[str, str]:
+    """A digest of the file that an adapter was named by, as a run's fingerprint has it; nothing of any other."""
+    path = adapter.partition(":")[0] if isinstance(adapter, str) else ""
+    if not path.endswith(".py"):
+        return {}
+    return {"adapter_source": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}
+
+
 def takes_argument(name: str, argument: str) -> bool:
     """Whether the adapter called ``name`` has an argument of that name. Raises UserError for unknown adapters."""
     accepted = inspect.signature(_find(_MODEL, name)).parameters
@@ -260,7 +269,7 @@ def named_model(name: str, arguments: Mapping[str, Any]) -> tuple[str, str, dict
 def _is_checkpoint(name: str) -> bool:
     if name.partition(":")[0].endswith(".py") or name in _builtin(Model) or name in _entry_points(Model):
         return False
-    return "/" in name or name.startswith(("~", "."))
+    return "/" in name or name.startswith(("~", ".")) or Path(name).is_dir()
 
 
 def task_of_lmms(name: str, functions: Collection[str] = ()) -> tuple[Task, str | None] | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -17,6 +16,8 @@ from vamba_eval.cli.terminal import Styled, shown_text
 from vamba_eval.contracts import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vamba_eval.tables.leaderboard import Leaderboard
 
 log = logging.getLogger(__name__)
@@ -93,11 +94,16 @@ def _leaderboard(args: Namespace) -> int:
 def _rescore(args: Namespace) -> int:
     status = _tables(args, args.protocol)
     if args.protocol == "all":
-        from vamba_eval.tables.compare import changed_by_protocol, changed_markdown
+        from vamba_eval.tables.compare import LISTED, changed_by_protocol, changed_table
         from vamba_eval.tables.text import write_csv
 
         changed = changed_by_protocol(args.results)
-        print(f"\n{changed_markdown(changed)}")
+        print(f"\n{len(changed) or 'No'} responses change between right and wrong{':' if changed else '.'}")
+        if changed:
+            print()
+            _show_rows(changed_table(changed[:LISTED]), ("Model", "Task", "Question", "Response"), _console())
+        if (more := len(changed) - LISTED) > 0:
+            print(f"\n... and {more:,} more (--output DIR writes all)")
         if args.output:
             write_csv(args.output / "rescored.csv", [each.row() for each in changed])
             print(f"  {args.output / 'rescored.csv'}  (all of them)")
@@ -124,9 +130,6 @@ def _tables(args: Namespace, protocol: str | None) -> int:
     return 1 if board.left_out else 0
 
 
-_MARKED = re.compile("[A-Z]{2}")  # a note that must not be missed begins in capitals, or says of weights what they are
-
-
 def show_board(
     board: Leaderboard, paths: Sequence[Path], columns: Sequence[str] | None = None, *, long: bool = False
 ) -> None:
@@ -145,31 +148,59 @@ def show_board(
         print("\nWritten:", *(f"  {path}" for path in paths), sep="\n")
         print(*(f"  {path}  (one line per question)" for path in records), sep="\n")
     else:
-        print(f"\nWritten: {paths[0]}, .csv, .tex, .json; beside {len(records)} files of answers")
+        beside = f"; beside {len(records)} files of answers" if records else ""
+        print(f"\nWritten: {paths[0]}, .csv, .tex, .json{beside}")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(file=cast(TextIO, Styled(sys.stdout)), highlight=False, emoji=False, markup=False)
+
+
+def _show_notes(notes: Sequence[str], console: Console) -> None:
+    from rich.text import Text
+
+    for note in notes:
+        # Paths stay whole: they are there to be copied.
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        lines = textwrap.wrap(f"- {shown_text(note)}", console.width, subsequent_indent="  ", **whole)  # type: ignore[arg-type]
+        console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _show_rows(rows: Sequence[Mapping[str, str]], text: Sequence[str], console: Console) -> None:
+    """A table as wide as the console at most: columns of ``text`` go on in the next line, numbers never."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    for name in rows[0]:
+        words = name in text
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown_text(cell)) for cell in row.values()))
+    console.print(table)
 
 
 def _show_fitting(board: Leaderboard) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from vamba_eval.tables.notes import is_grave
     from vamba_eval.tables.screen import shown_board
 
-    console = Console(file=cast(TextIO, Styled(sys.stdout)), highlight=False, emoji=False, markup=False)
+    console = _console()
     console.print()
     for part in shown_board(board.board(), console):
         console.print(part)
     if charts := board.charts():
         console.print(f"\n{shown_text(charts.rstrip())}", no_wrap=True, overflow="ignore", crop=False)
     notes = board.notes()
-    marked = [note for note in notes if _MARKED.match(note) or "weights" in note or ": trained on" in note]
-    if marked:
+    grave = [note for note in notes if is_grave(note)]
+    if grave:
         console.print()
-    for note in marked:
-        # Paths stay whole: they are there to be copied.
-        whole = {"break_long_words": False, "break_on_hyphens": False}
-        lines = textwrap.wrap(f"- {shown_text(note)}", console.width, subsequent_indent="  ", **whole)  # type: ignore[arg-type]
-        console.print(Text("\n".join(lines)), soft_wrap=True)
-    if rest := len(notes) - len(marked):
+    _show_notes(grave, console)
+    if rest := len(notes) - len(grave):
         console.print(Text(f"- {rest} more to know, all costs, and what each model saw: leaderboard --long", "dim"))
 
 
@@ -207,11 +238,21 @@ def _add_compare(verbs: Verbs) -> None:
 
 
 def _compare(args: Namespace) -> int:
-    from vamba_eval.tables.compare import compare
+    from vamba_eval.tables.compare import LISTED, compare
 
+    console = _console()
     comparisons = compare(args.run_a, args.run_b, protocol=args.protocol)
     for comparison in comparisons:
-        print(f"\n{comparison.to_markdown()}")
+        print(f"\n{comparison.title}\n\n{comparison.sides}\n")
+        if comparison.differences:
+            _show_rows(comparison.table(), ("Group", "Value"), console)
+            print()
+        _show_notes(comparison.remarks(), console)
+        if comparison.flips:
+            print()
+            _show_rows(comparison.flipped(LISTED), ("Question", "Answer", "A's response", "B's response"), console)
+        if (more := len(comparison.flips) - LISTED) > 0:
+            print(f"\n... and {more:,} more (--output DIR writes all)")
         if args.output:
             prefix = f"{comparison.key}." if len(comparisons) > 1 else ""
             print("\nWritten:", *(f"  {path}" for path in comparison.save(args.output, prefix)), sep="\n")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
+import textwrap
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -42,7 +45,7 @@ def _add_what(parser: Parser) -> None:
         "--tasks",
         type=arguments.names,
         nargs="+",
-        default=[_EMBEDDED],
+        action="extend",
         metavar="T,...",
         help=f"benchmarks, or suite:NAME, several (default: {_EMBEDDED}); list shows all",
     )
@@ -50,6 +53,7 @@ def _add_what(parser: Parser) -> None:
         "--models",
         type=arguments.names,
         nargs="+",
+        action="extend",
         metavar="M,...",
         help="models, or label=model; a checkpoint's folder or Hub id means transformers (default, of the benchmark "
         "synthetic: random and vamba_small, which is asked blind, too, and with 8, 32, 128 and 512 frames)",
@@ -231,7 +235,7 @@ def _add_answers(parser: Parser) -> None:
     add(
         "--accept-environment",
         action="store_true",
-        help="continue a run that was begun with other package versions or hardware",
+        help="continue a run that was begun with other package versions, hardware or code of a model's file",
     )
     add("--keep-going", action="store_true", help="go on where the first videos all fail alike, which ends a run")
     add("--no-thumbnails", action="store_true", help="keep no small pictures of the frames (reports show them)")
@@ -270,7 +274,7 @@ def _run(args: Namespace) -> int:
         check_can_share(args.wandb, args.push_to_hub)
     if args.clip_cache_gb is not None and args.clip_cache is None:
         raise UserError("--clip-cache-gb is the size of a --clip-cache, and there is none: leave it out")
-    tasks = arguments.flat(args.tasks)
+    tasks = arguments.flat(args.tasks or [_EMBEDDED])
     if tasks == ["list"]:
         return _list(args)
     models = None if args.models is None else arguments.flat(args.models)
@@ -412,11 +416,17 @@ def _list(args: Namespace) -> int:
     for title, kind in (("Tasks", Task), ("Models", Model)):
         print(f"{title}:")
         for name, summary in registry.describe_all(kind).items():
-            print(f"  {name:<24} {summary}")
+            _print_entry(name, summary)
     print("Suites:")
     for name, suite in registry.suites().items():
-        print(f"  {'suite:' + name:<24} {suite.summary}: {', '.join(suite.tasks)}")
+        _print_entry(f"suite:{name}", f"{suite.summary}: {', '.join(suite.tasks)}")
     print("Presets:")
     for preset in presets.PRESETS:
-        print(f"  {preset.name:<24} {preset.summary}")
+        _print_entry(preset.name, preset.summary)
     return 0
+
+
+def _print_entry(name: str, summary: str) -> None:
+    """A line; on a terminal, where it is too long for one, several."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    print(textwrap.fill(f"  {name:<24} {summary}", max(width, 40), subsequent_indent=" " * 27, break_on_hyphens=False))

@@ -16,6 +16,7 @@ from vamba_eval.files import path_inside, safe_name, write_text
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
 from vamba_eval.secrets import without_named
+from vamba_eval.tables.text import unique
 
 FORMATS = ("official", "lmms-eval")
 
@@ -53,8 +54,10 @@ def export(
         name, content = submission
         written.append(_write_text(place / name, content))
     if not written:
-        raise UserError(f"nothing to export: {'; '.join(passed_over) or 'the runs there have no answers yet'}")
-    return written, passed_over
+        why = "; ".join(unique(passed_over)) or "the runs there have no answers yet"
+        others = "; --format lmms-eval writes logs of every benchmark" if passed_over and form == "official" else ""
+        raise UserError(f"nothing to export: {why}{others}")
+    return written, unique(passed_over)
 
 
 def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:

@@ -213,7 +213,10 @@ class Sweep:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{folder} is a file, not a folder: choose another --output") from None
-        self._models = {model.label: {"adapter": model.source, **model.arguments} for model in models}
+        self._models = {
+            model.label: {"adapter": model.source, **registry.source_of(model.source), **model.arguments}
+            for model in models
+        }
         self._how = asdict(how)
         self._file = RecordFile(folder / "points.jsonl")
         self.rows: dict[Point, dict[str, Any]] = {}
@@ -245,7 +248,11 @@ class Sweep:
             measured = {point.model for point in self.rows}
             theirs = {
                 **info,
-                "models": {k: v for k, v in info["models"].items() if k in ours["models"] and k in measured},
+                "models": {  # of adapters in files earlier versions did not note the source
+                    label: {**registry.source_of(ours["models"][label]["adapter"]), **about}
+                    for label, about in info["models"].items()
+                    if label in ours["models"] and label in measured
+                },
             }
             here = {**ours, "models": {k: v for k, v in ours["models"].items() if k in theirs["models"]}}
             if changes := difference({key: theirs[key] for key in here}, here):

@@ -25,6 +25,7 @@ GIB = 2**30
 
 # The size of frames in the paper's Figures 3 and 4 (arXiv 2503.11579).
 PAPER_SIZE = (640, 360)
+_NAMES = ("adapter", "adapter_source")  # of a model in sweep.json; all else are its arguments
 
 # Those that speed depends on most.
 _PACKAGES = ("torch", "transformers", "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "flash-attn-4")
@@ -141,7 +142,7 @@ def _about(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
             (row["model_is"] for row in rows if row["model"] == label and "model_is" in row), {}
         )
         arguments = info["models"].get(label, {})
-        words = [f"{key}={value}" for key, value in {**arguments, **described}.items() if key != "adapter"]
+        words = [f"{key}={value}" for key, value in {**arguments, **described}.items() if key not in _NAMES]
         lines.append(f"- {label}: adapter {arguments.get('adapter', label)}; {', '.join(words) or 'its defaults'}.")
     return "\n".join(lines)
 
@@ -218,7 +219,7 @@ def _flat(info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the CSV, with hardware and versions: each can be read by itself."""
     environment = info["environment"]
     machine, packages = environment["hardware"], environment["packages"]
-    arguments = {key: value for key, value in info["models"].get(row["model"], {}).items() if key != "adapter"}
+    arguments = {key: value for key, value in info["models"].get(row["model"], {}).items() if key not in _NAMES}
     flat: dict[str, Any] = {
         "model": row["model"],
         "adapter": info["models"].get(row["model"], {}).get("adapter"),

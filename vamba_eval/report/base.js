@@ -30,7 +30,8 @@ function onEdit(field, listener) {
 
 // ------------------------------------------------------------------------------------------------- marks, theme
 
-const symbolOf = (model) => SYMBOLS[model % SYMBOLS.length];
+/** Of the 9th model on, shapes are one further than colors, so that no two models have both. */
+const symbolOf = (model) => SYMBOLS[(model + Math.floor(model / SYMBOLS.length)) % SYMBOLS.length];
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colorOf = (model) => style(`--model-${model % 8}`);
 

@@ -266,11 +266,12 @@ function available(figure) {
   return measured.length > 0;
 }
 
-async function drawFigure(figure) {
+/** As wide as its place is; on paper, which is not measured before it is printed, ``width`` pixels. */
+async function drawFigure(figure, width) {
   const box = byId(`figure-${figure.id}`);
   const Plotly = await loadPlotly();
   const area = box.querySelector(".plot");
-  const narrow = area.clientWidth < 480;
+  const narrow = (width || area.clientWidth) < 480;
   const [traces, layout] = figure.draw(narrow);
   const axis = { gridcolor: style("--line"), zeroline: false, linecolor: style("--line"), color: style("--text"), fixedrange: true };
   for (const name of Object.keys(layout)) if (/^[xy]axis\d?$/.test(name)) layout[name] = { ...axis, ...layout[name] };
@@ -279,7 +280,7 @@ async function drawFigure(figure) {
     margin: { l: 50, r: 16, t: 8, b: 44 }, font: { family: style("--font"), size: 12, color: style("--text") },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: style("--muted"), activecolor: style("--text") },
     hoverlabel: { bgcolor: style("--raised"), bordercolor: style("--line"), font: { color: style("--text"), family: style("--font") }, align: "left" },
-    ...layout,
+    ...layout, ...(width ? { width } : {}),
   }, { displaylogo: false, displayModeBar: narrow ? false : "hover", responsive: true, modeBarButtons: [["toImage"]], toImageButtonOptions: { format: "svg", filename: figure.id } });
   drawnFigures.add(figure);
   fillNumbers(box, traces);
@@ -295,6 +296,17 @@ function fillNumbers(box, traces) {
 function redrawFigures() {
   for (const figure of drawnFigures) if (!byId(`figure-${figure.id}`).hidden) drawFigure(figure);
 }
+
+const PAPER_PX = 680; // what a page of A4 or Letter has between its margins
+addEventListener("beforeprint", () => { for (const figure of FIGURES) if (available(figure)) drawFigure(figure, PAPER_PX); });
+addEventListener("afterprint", async () => {
+  const Plotly = await loadPlotly();
+  for (const figure of FIGURES) {
+    if (!available(figure)) continue;
+    await drawFigure(figure);
+    Plotly.Plots.resize(byId(`figure-${figure.id}`).querySelector(".plot"));
+  }
+});
 
 function updateFigures() {
   const axes = axesOf(choice.task);

@@ -29,6 +29,7 @@ from vamba_eval.report.pairs import pairs_of
 from vamba_eval.score.scored import score_runs
 from vamba_eval.secrets import without_secrets
 from vamba_eval.tables.leaderboard import Leaderboard
+from vamba_eval.tables.notes import is_grave
 from vamba_eval.tables.provenance import EXPLAINED as PROVENANCE_EXPLAINED
 from vamba_eval.tables.robustness import EXPLAINED, robustness_rows
 from vamba_eval.tables.text import unique
@@ -38,9 +39,6 @@ _HERE = Path(__file__).resolve().parent
 # Joined in this order, they are the page's script and its style sheet.
 _SCRIPTS = ("base.js", "tables.js", "figures.js", "heatmap.js", "questions.js", "pairs.js", "address.js")
 _STYLES = ("page.css", "matrix.css")
-
-# Notes that say that a number is not what it seems begin so, or are about random weights.
-_GRAVE = re.compile(r"NOT ALIKE |BEST OF \d|[A-Z][A-Z ]+[A-Z]: |.*: random weights")
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,8 @@ def write_report(
             "items": [items_section(each) for each in content.items.analyses],
             "items_left_out": content.items.left_out,
             "matrix": matrix_of(board.board(), content.system_of),
-            "grave": [note for note in notes if _GRAVE.match(note)],
-            "notes": [note for note in notes if not _GRAVE.match(note)],
+            "grave": [note for note in notes if is_grave(note)],
+            "notes": [note for note in notes if not is_grave(note)],
             "facts": facts_of(content),
             "not_paired": not_paired,
             "provenance": content.provenance,

@@ -44,10 +44,10 @@ def load_videos(task: Task, data_root: str | Path | None, split: str | None) -> 
 def check_questions(task: Task, videos: Sequence[Video]) -> None:
     """Raise UserError, naming the first of them, where ``videos`` are not as the contract has them.
 
-    The ids of videos and of questions are unique over the whole benchmark (records know a question by its id alone),
-    texts and options are text, groups are text or tuples of it, and a single letter as the answer to a question with
-    options is one of theirs ("" and None: there is no right one, it is withheld). Of a question that has a ``problem``,
-    so that nobody is asked it, only the id matters.
+    The ids of videos and of questions are text, and unique over the whole benchmark (records know a question by its id
+    alone), files are Paths, texts and options are text, groups are text or tuples of it, and a single letter as the
+    answer to a question with options is one of theirs ("" and None: there is no right one, it is withheld). Of a
+    question that has a ``problem``, so that nobody is asked it, only the id matters.
     """
     seen: set[str] = set()
     video_of: dict[str, str] = {}
@@ -55,6 +55,8 @@ def check_questions(task: Task, videos: Sequence[Video]) -> None:
         if video.id in seen:
             raise UserError(f"{task.name}: two videos have the id {video.id!r}: give each Video an id of its own")
         seen.add(video.id)
+        if (mistake := _mistake_of_video(video)) is not None:
+            raise UserError(f"{task.name}: the video {video.id!r}: {mistake}")
         for question in video.questions:
             if not isinstance(question, Question):
                 raise UserError(f"{task.name}: the video {video.id!r} has a {_kind(question)} among its Questions")
@@ -67,6 +69,18 @@ def check_questions(task: Task, videos: Sequence[Video]) -> None:
             video_of[question.id] = video.id
             if question.problem is None and (mistake := _mistake(question)) is not None:
                 raise UserError(f"{task.name}: question {question.id!r} at the video {video.id!r}: {mistake}")
+
+
+def _mistake_of_video(video: Video) -> str | None:
+    if not isinstance(video.id, str):
+        return f"its id must be a str, not {_kind(video.id)} ({video.id!r})"
+    for name, file in (("path", video.path), ("subtitles", video.subtitles or Path())):
+        if not isinstance(file, Path):
+            return f"its {name} must be a Path, not {_kind(file)} ({file!r})"
+    for question in video.questions:
+        if isinstance(question, Question) and not isinstance(question.id, str):
+            return f"its question's id must be a str, not {_kind(question.id)} ({question.id!r})"
+    return None
 
 
 def _mistake(question: Question) -> str | None:

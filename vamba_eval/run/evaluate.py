@@ -130,7 +130,7 @@ def evaluate(
     answer_timeout  seconds that a model has to encode a video, or to answer a question (or a batch of them); then
                     these fail. A model of this process cannot be interrupted: this process ends, and the same call in
                     another goes on without them. A replica is replaced, a served model's request is given up
-    accept_environment  go on with a run that was begun with other package versions or hardware
+    accept_environment  go on with a run that was begun with other package versions, hardware or code of a model's file
     keep_going      go on where the first videos all fail alike, which otherwise ends the run
     thumbnails      keep a strip of small frames of each clip that a model saw, for reports
     gpus, gpus_per_model, replicas, ray_address  spread the run out with Ray (see ``cluster.Layout``); without any of
@@ -269,7 +269,7 @@ def evaluate(
                     )
                 for subject in Subject.all_of(workplace.facts, label, seeds, blind):
                     for run in runs:
-                        run.register_model(subject.label, subject.identity())
+                        run.register_model(subject.label, {**registry.source_of(source), **subject.identity()})
                     for number, shown in enumerate(shown_of):
                         recorders = [
                             stack.enter_context(Recorder(own_jobs[number], run, subject, own_strips, answer_timeout))

@@ -24,8 +24,8 @@ from vamba_eval.secrets import without_named, without_secrets
 from vamba_eval.store.records import Record, with_checksum
 
 SCHEMA = 1
-# What fingerprints of tasks say since some version: a run begun before it says it from its next use on.
-_ADDED = ("prompts", "without_prompt")
+# What fingerprints say since some version: a run begun before it says it from its next use on.
+_ADDED = {"tasks": ("prompts", "without_prompt"), "models": ("adapter_source",)}
 
 
 class Run:
@@ -120,6 +120,19 @@ class Run:
         self._save()
 
     def register_model(self, label: str, fingerprint: Mapping[str, Any]) -> None:
+        """State which model answers. One whose file (``adapter_source``) alone has changed goes on where it has not
+        answered yet, since who mends it asks again; else as another environment does, if that is accepted."""
+        known = self.info["models"].get(label)
+        if known and "adapter_source" in known.keys() & fingerprint.keys():
+            mended = {**known, "adapter_source": fingerprint["adapter_source"]}
+            if self._accept_environment or not self._has_answers_of(label):
+                self.info["models"][label] = mended
+            elif mended != known and mended == _as_stated(fingerprint):
+                raise UserError(
+                    f"the file of the model {label!r} has changed since it answered in {self.folder}. Give it another "
+                    "label, which asks anew and shows both (--models NEW=FILE), or use another --name; or keep these "
+                    "answers and ask only what has none with --accept-environment."
+                )
         self._register("models", label, fingerprint)
         self._save()
 
@@ -136,13 +149,14 @@ class Run:
         known = without_named(self.info[kind].get(name))
         if known is None:
             self._check_made(kind, name, fingerprint)
-        if known is not None and kind == "tasks":
-            known = {**known, **{key: fingerprint[key] for key in _ADDED if key in fingerprint and key not in known}}
+        if known is not None:
+            added = [key for key in _ADDED[kind] if key in fingerprint and key not in known]
+            known = {**known, **{key: fingerprint[key] for key in added}}
         if known is not None and known not in (fingerprint, or_else) and self._has_records_of(kind, name):
             raise UserError(
                 f"{self.folder} holds another run of {name!r}:\n{difference(known, fingerprint)}\n"
                 "Use another --name or --output for this one"
-                + (f", or give the model another label (--models my_{name}={name})." if kind == "models" else ".")
+                + (", or give the model another label (--models NEW=MODEL)." if kind == "models" else ".")
             )
         self.info[kind][name] = fingerprint
 
@@ -171,9 +185,16 @@ class Run:
 
     def _has_records_of(self, kind: str, name: str) -> bool:
         """Whether anything was asked: a command that ended before, for a mistake in it, stands in nobody's way."""
-        files = [file for file in self.folder.glob("*.*.jsonl") if file.stat().st_size]
-        parts = [file.name.removesuffix(".jsonl").partition(".") for file in files]  # a task's name has no dots
-        return any(name == (task if kind == "tasks" else model) for task, _, model in parts)
+        return any(file.stat().st_size for file in self._files_of(kind, name))
+
+    def _files_of(self, kind: str, name: str) -> Iterator[Path]:
+        for file in self.folder.glob("*.*.jsonl"):
+            task, _, model = file.name.removesuffix(".jsonl").partition(".")  # a task's name has no dots
+            if name == (task if kind == "tasks" else model):
+                yield file
+
+    def _has_answers_of(self, label: str) -> bool:
+        return any(record.answered for path in self._files_of("models", label) for record in read_records(path))
 
     def _new_info(self) -> dict[str, Any]:
         """Of a run that begins; or that has lost its run.json, and with it what its answers' environments were."""

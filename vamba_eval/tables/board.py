@@ -7,6 +7,7 @@ never share a rank or a best mark.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,14 +66,15 @@ class Board:
     caption: tuple[str, ...] = ()
 
 
-def board_of(results: Sequence[Result], runs: Mapping[int, ScoredRun]) -> Board:
-    """``runs`` are those of the measured results, by their ``id``; without one a row has no average."""
+def board_of(results: Sequence[Result], runs: Mapping[int, ScoredRun], *, by_rank: bool = True) -> Board:
+    """``runs`` are those of the measured results, by their ``id``; without one a row has no average. ``by_rank``: best
+    first, what is served below the others; else in the order of ``results``."""
     titles = tuple(unique(result.title for result in results))
     rows = _rows(results)
     several = len(titles) > 1
     rows = _averaged(rows, titles, runs) if several else [replace(row, rank=row.first.rank) for row in rows]
-    if all(row.rank for row in rows if row.kind == RANKED):
-        rows = sorted(rows, key=lambda row: row.rank.rank if row.rank and row.kind == RANKED else 0)
+    if by_rank:
+        rows = sorted(rows, key=lambda row: (row.first.provenance.served, row.rank.rank if row.rank else math.inf))
     order = {RANKED: 0, APART: 1, REPORTED: 2}
     rows = _named(sorted(rows, key=lambda row: order[row.kind]))
     return Board(titles, tuple(rows), expected_guesses(results), _best(rows, titles), _caption(rows))

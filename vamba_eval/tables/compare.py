@@ -30,9 +30,9 @@ from vamba_eval.score.statistics import (
 )
 from vamba_eval.tables.provenance import differing_facts, provenance_of
 from vamba_eval.tables.result import frames_of
-from vamba_eval.tables.text import markdown_list, markdown_table, short, shown, signed, without_html, write_csv
+from vamba_eval.tables.text import markdown_list, markdown_table, short, shown, signed, unique, without_html, write_csv
 
-_LISTED = 20  # questions shown in the terminal; files have all
+LISTED = 20  # questions shown in the terminal; files have all
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,20 @@ class Comparison:
     flips: list[Flip]
     notes: list[str]
 
-    def to_markdown(self, listed: int | None = _LISTED) -> str:
-        """A table of differences, what must be known of them, and the flipped questions (the first ``listed``)."""
-        gained = sum(flip.score_b > flip.score_a for flip in self.flips)
-        rows = [
+    def to_markdown(self) -> str:
+        """A table of differences, what must be known of them, and all flipped questions."""
+        parts = [f"## {self.title}", self.sides, markdown_table(self.table()), markdown_list(self.remarks())]
+        if self.flips:
+            parts.append(markdown_table(self.flipped()))
+        return without_html("\n\n".join(parts))
+
+    @property
+    def sides(self) -> str:
+        return f"A: {self.name_a}\nB: {self.name_b}"
+
+    def table(self) -> list[dict[str, str]]:
+        """A row for each difference."""
+        return [
             {
                 "Group": each.group,
                 "Value": each.value,
@@ -117,44 +127,41 @@ class Comparison:
             }
             for each in self.differences
         ]
-        parts = [f"## {self.title}", f"A: {self.name_a}\nB: {self.name_b}", markdown_table(rows)]
+
+    def flipped(self, listed: int | None = None) -> list[dict[str, str]]:
+        """A row for each flipped question, or for the first ``listed``."""
+        return [
+            {
+                "Question": flip.question,
+                "Answer": flip.answer or "-",
+                "A": f"{flip.score_a:g}",
+                "B": f"{flip.score_b:g}",
+                "A's response": short(flip.response_a),
+                "B's response": short(flip.response_b),
+            }
+            for flip in self.flips[:listed]
+        ]
+
+    def remarks(self) -> list[str]:
+        """What must be known of the differences, a line each."""
+        gained = sum(flip.score_b > flip.score_a for flip in self.flips)
         units = " or ".join(dict.fromkeys(each.unit for each in self.differences)) or "%"
-        notes = [
+        return [
             f"In {units}, on the questions that both answered; intervals (95 %) and p are paired by question and "
             "clustered by video; p of groups is adjusted for their number (Holm).",
             *self._power(),
             f"{len(self.flips):,} questions flipped: {gained:,} for B, {len(self.flips) - gained:,} for A",
             *self.notes,
         ]
-        parts.append(markdown_list(notes))
-        if self.flips:
-            chosen = self.flips[:listed]
-            parts.append(
-                markdown_table(
-                    [
-                        {
-                            "Question": flip.question,
-                            "Answer": flip.answer,
-                            "A": f"{flip.score_a:g}",
-                            "B": f"{flip.score_b:g}",
-                            "A's response": short(flip.response_a),
-                            "B's response": short(flip.response_b),
-                        }
-                        for flip in chosen
-                    ]
-                )
-            )
-            if len(chosen) < len(self.flips):
-                parts.append(f"... and {len(self.flips) - len(chosen):,} more (--output DIR writes all)")
-        return without_html("\n\n".join(parts))
 
     def _power(self) -> list[str]:
         headline = next(iter(self.differences), None)
         if headline is None or not headline.smallest_shown:
             return []
         least = shown(headline.smallest_shown, headline.unit)
+        unit = "percentage points" if headline.unit == "%" else headline.unit
         return [
-            f"These questions could have shown a difference of {least} {headline.unit} in {headline.value} (80 % power)"
+            f"These questions could have shown a difference of {least} {unit} in {headline.value} (80 % power)"
             + ("; this one is smaller" if abs(headline.difference) < headline.smallest_shown else "")
         ]
 
@@ -163,7 +170,7 @@ class Comparison:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{prefix}{name}" for name in ("compare.md", "differences.csv", "flips.csv")]
-        write_text(paths[0], self.to_markdown(None) + "\n")
+        write_text(paths[0], self.to_markdown() + "\n")
         write_csv(paths[1], [each.row() for each in self.differences])
         write_csv(paths[2], [flip.row() for flip in self.flips])
         return paths
@@ -184,7 +191,11 @@ def compare(run_a: str, run_b: str, *, protocol: str | None = None) -> list[Comp
             f"{run} holds {', '.join(sorted({f'{r.model} on {r.task_name}' for r in runs}))}"
             for run, runs in ((run_a, runs_a), (run_b, runs_b))
         ]
-        raise UserError(f"nothing to compare: {'; '.join(held)}. Name the models: compare {run_a}:MODEL {run_b}:MODEL")
+        named = [run if _has_one_model(runs) else f"{run}:MODEL" for run, runs in ((run_a, runs_a), (run_b, runs_b))]
+        ways = "they have no benchmark in common"
+        if {run.title for run in runs_a} & {run.title for run in runs_b}:
+            ways = f"name the models: compare {' '.join(named)}"
+        raise UserError(f"nothing to compare: {'; '.join(held)}; {ways}")
     if all(a.model == b.model and a.folder.resolve() == b.folder.resolve() for a, b in pairs):
         raise UserError(f"{run_a} and {run_b} are the same run of {pairs[0][0].model}: name two (FOLDER:MODEL)")
     return [compare_runs(a, b) for a, b in pairs]
@@ -202,13 +213,23 @@ def _chosen(argument: str, protocol: str | None) -> list[ScoredRun]:
 
 
 def _pairs(runs_a: Sequence[ScoredRun], runs_b: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun]]:
-    for title in dict.fromkeys(run.title for run in runs_a):
+    """Of each benchmark the runs of the same model, or of the one that each has; of several numbers of frames those
+    that both saw, if there are any."""
+    for title in unique(run.title for run in runs_a):
         own_a = [run for run in runs_a if run.title == title]
         own_b = [run for run in runs_b if run.title == title]
-        same = [(a, b) for a in own_a for b in own_b if a.model == b.model]
-        if len(own_a) == len(own_b) == 1:
-            same = [(own_a[0], own_b[0])]
-        yield from same
+        alone = _has_one_model(own_a) and _has_one_model(own_b)
+        pairs = [(a, b) for a in own_a for b in own_b if alone or a.model == b.model]
+        yield from [(a, b) for a, b in pairs if _shown_alike(a, b)] or pairs
+
+
+def _shown_alike(a: ScoredRun, b: ScoredRun) -> bool:
+    blind = not all(run.identity.get("reads_video", True) for run in (a, b))
+    return blind or bool(a.fingerprint["sampling"] == b.fingerprint["sampling"])
+
+
+def _has_one_model(runs: Sequence[ScoredRun]) -> bool:
+    return len({run.model for run in runs}) == 1
 
 
 def compare_runs(a: ScoredRun, b: ScoredRun) -> Comparison:
@@ -242,7 +263,7 @@ def compare_runs(a: ScoredRun, b: ScoredRun) -> Comparison:
         ("judges", _judge(a), _judge(b)),
     ):
         if of_a != of_b:
-            notes.append(f"the two differ in {what}: {of_a} and {of_b}")
+            notes.append(f"the two differ in {what}: {_unlike(of_a, of_b)}")
     seen = [(name, provenance_of(run)) for name, run in (("A", a), ("B", b))]
     notes += [f"the two differ in {fact}" for fact in differing_facts(seen)]
     notes += [f"what {name} saw, and how it ran: {provenance.in_full()}" for name, provenance in seen]
@@ -253,6 +274,14 @@ def compare_runs(a: ScoredRun, b: ScoredRun) -> Comparison:
     differences = adjusted(list(differences_of(a.task.measures, records_a, records_b)))
     flips = [_flip(of_a, of_b) for of_a, of_b in pairs if _verdicts(a, of_a) != _verdicts(a, of_b)]
     return Comparison(a.task_name, a.title, _name(a), _name(b), differences, flips, notes)
+
+
+def _unlike(a: Any, b: Any) -> str:
+    """Two values; of two mappings the entries that are unlike."""
+    if not (isinstance(a, Mapping) and isinstance(b, Mapping)):
+        return f"{a} and {b}"
+    names = [name for name in unique([*a, *b]) if a.get(name) != b.get(name)]
+    return ", ".join(f"{name} {a.get(name, '-')} and {b.get(name, '-')}" for name in names)
 
 
 def _judge(run: ScoredRun) -> str | None:
@@ -407,17 +436,14 @@ def changed_by_protocol(paths: Sequence[str | Path]) -> list[Rescored]:
     return changed
 
 
-def changed_markdown(changed: Sequence[Rescored], listed: int = _LISTED) -> str:
-    """The first ``listed`` of them as a table, by what each protocol takes for the answer."""
-    if not changed:
-        return "No response changes between right and wrong."
-    rows = []
-    for each in changed[:listed]:
-        row = {"Model": each.model, "Task": each.task, "Question": each.question, "Answer": each.answer}
-        row["Response"] = short(each.response)
+def changed_table(changed: Sequence[Rescored]) -> list[dict[str, str]]:
+    """A row for each, by what each protocol takes for the answer; of several benchmarks with its name."""
+    rows, several = [], len({each.task for each in changed}) > 1
+    for each in changed:
+        row = {"Model": each.model, **({"Task": each.task} if several else {}), "Question": each.question}
+        row |= {"Answer": each.answer or "-", "Response": short(each.response)}
         for protocol, score in each.scores.items():
             right = next(iter(score.values.values()), 0.0) == 1.0
             row[protocol] = f"{score.extracted or '-'}{' (drawn)' if score.drawn else ''} {'✓' if right else '✗'}"
         rows.append(row)
-    more = f"\n\n... and {len(changed) - listed:,} more (--output DIR writes all)" if len(changed) > listed else ""
-    return f"{len(changed):,} responses change between right and wrong:\n\n{markdown_table(rows)}{more}"
+    return rows

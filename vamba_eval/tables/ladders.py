@@ -61,7 +61,7 @@ def _chart(title: str, protocol: str, results: Sequence[Result], ladders: Sequen
         label = f"{row.model} {row.asked}".rstrip()
         bar = Bar(whole, 0, max(0.0, metric.value), width=_BAR)
         frames = "-" if row.num_frames is None else str(row.num_frames)
-        value = shown(metric.value, metric.unit) + (" " if row.complete else "*") * partial
+        value = shown(metric.value, metric.unit) + (" " if row.complete else "†") * partial
         table.add_row(Text(label * (label != before)), frames, bar, value, interval)
         before = label
     chance = max(rows, key=lambda row: (row.chance is not None, row.answered)).chance
@@ -73,7 +73,7 @@ def _chart(title: str, protocol: str, results: Sequence[Result], ladders: Sequen
     console.print(f"{title}: {name} by number of frames, protocol {protocol}\n")
     console.print(table)
     if partial:
-        console.print("* of a part of the benchmark's questions")
+        console.print("† of a part of the benchmark's questions")
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 

@@ -64,6 +64,7 @@ class Leaderboard:
         self.results = list(results)
         self.folder = Path(folder)
         self.left_out = list(left_out)
+        self._sorted = False  # by a column that was asked for, instead of by rank
         self._runs = runs or {}  # by the id of their result: what averages over benchmarks are computed from
 
     @classmethod
@@ -153,7 +154,10 @@ class Leaderboard:
             try:
                 kept = self.table.query(where, engine="python").index
             except Exception as error:  # pandas raises what its parser, its columns and Python itself raise
-                raise UserError(f"--where {where!r}: {error}. Columns: {', '.join(self.table.columns)}") from error
+                raise UserError(
+                    f"--where {where!r}: {error}; it is written as 'num_frames >= 64 and model == \"vamba\"'. Columns: "
+                    f"{', '.join(self.table.columns)}"
+                ) from error
             _check_fractions(where, chosen)
             chosen = [chosen[i] for i in kept]
         if sort is not None:
@@ -163,11 +167,13 @@ class Leaderboard:
                     f"--sort {sort!r} is not a column{did_you_mean(sort, columns)}; there are {', '.join(columns)}"
                 )
             chosen = sorted(chosen, key=lambda result: _rank(sort, result.row()[sort]))
-        return Leaderboard(chosen, self.folder, self.left_out, self._runs)
+        selected = Leaderboard(chosen, self.folder, self.left_out, self._runs)
+        selected._sorted = self._sorted or sort is not None
+        return selected
 
     def board(self) -> Board:
-        """One row a model, one column a benchmark, with averages and ranks."""
-        return board_of(self.results, self._runs)
+        """One row a model, one column a benchmark, with averages and ranks; best first, unless they were sorted."""
+        return board_of(self.results, self._runs, by_rank=not self._sorted)
 
     def frontier(self) -> list[Result]:
         """See ``frontier_of``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,6 +12,13 @@ from vamba_eval.tables.ladders import ladders_of
 from vamba_eval.tables.provenance import differing_facts
 from vamba_eval.tables.result import Result, expected_guesses
 from vamba_eval.tables.text import shown, unique
+
+_GRAVE = re.compile(r"NOT ALIKE |BEST OF \d|[A-Z][A-Z ]+[A-Z]: |.*: (random weights|trained on )")
+
+
+def is_grave(note: str) -> bool:
+    """Whether it says that a number is not what it seems: those begin in capitals, or say of weights what they are."""
+    return _GRAVE.match(note) is not None
 
 
 def notes_of(results: Sequence[Result], left_out: Sequence[str] = ()) -> list[str]:
@@ -45,8 +53,9 @@ def notes_of(results: Sequence[Result], left_out: Sequence[str] = ()) -> list[st
     for (before, behind), about in said.items():
         notes.append(f"{before}{_named(about, with_protocol=len(protocols) > 1)}{behind}")
     notes += [
-        f"BEST OF {tried}: {best.model} with {best.num_frames} frames on {best.title}; where the number is chosen "
-        "by this score, the score is likely too high"
+        f"BEST OF {tried}: {best.model} with {best.num_frames} frames on {best.title}"
+        f"{f' (protocol {best.protocol})' if len(protocols) > 1 else ''}; where the number is chosen by this score, "
+        "the score is likely too high"
         for best, tried in _best_of_ladders(results)
     ]
     notes += [f"NOT ALIKE {line}" for line in _unlike(results)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vamba_eval.contracts import Metric
 from vamba_eval.plain import visible
-from vamba_eval.tables.board import APART, RANKED, Board, Row, unit_of
+from vamba_eval.tables.board import APART, RANKED, REPORTED, Board, Row, unit_of
 from vamba_eval.tables.ranks import Average
 from vamba_eval.tables.result import Result
 from vamba_eval.tables.text import shown
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _GIB = 1 << 30
+_REPORTED = " (reported)"
 _NO_WIDER = 10_000  # columns: of no terminal
 
 
@@ -145,9 +146,10 @@ def _columns(board: Board, lines: Sequence[Row | None], layout: _Layout) -> list
     def column(head: str, side: Literal["left", "right"], cell: Callable[[Row], str], guessing: str = "") -> _Column:
         return _Column(head, side, [guessing if row is None else cell(row) for row in lines])
 
+    trims = _trims(board, layout)
     found = [
         column("Rank", "right", lambda row: _rank(row, layout)),
-        column("Model", "left", lambda row: _shortened(row.name, layout.name), "guessing"),
+        column("Model", "left", lambda row: _shortened(_name(row, trims), layout.name), "guessing"),
         column("Frames", "right", lambda row: row.frames),
     ]
     found = [each for each in found if any(each.cells)]
@@ -192,6 +194,14 @@ def _legend(board: Board, layout: _Layout) -> Iterator[str]:
         marks.append("(n/m) of a part of the benchmark's questions")
     if len(board.titles) > 1 and any(row.average is None for row in board.rows if row.kind == RANKED):
         marks.append("no average without all benchmarks, whole")
+    ranked = [row.first for row in board.rows if row.kind == RANKED]
+    if layout.rank and any(row.rank for row in board.rows):
+        if len({(result.protocol, result.asked) for result in ranked}) > 1:
+            marks.append("ranks are among rows of one protocol that were asked alike")
+        if len({result.provenance.served for result in ranked}) > 1:
+            marks.append("served models have ranks of their own")
+    if _trims(board, layout):
+        marks.append(f"the last {sum(row.kind == REPORTED for row in board.rows)} rows are reported")
     if marks:
         yield "; ".join(marks)
     if layout.short_titles:
@@ -212,6 +222,17 @@ def short_titles(titles: Sequence[str]) -> dict[str, str]:
         chosen = [name for name in shorter if 1 < len(name) < len(title) and name not in names.values()]
         names[title] = title if len(title) <= 9 or not chosen else chosen[0]
     return names
+
+
+def _name(row: Row, trims: bool) -> str:
+    return row.name.replace(_REPORTED, "") if trims else row.name
+
+
+def _trims(board: Board, layout: _Layout) -> bool:
+    """Whether reported rows are named without what the legend says of them, as one of them has no room for it."""
+    from rich.cells import cell_len
+
+    return any(_REPORTED in row.name and cell_len(row.name) > layout.name for row in board.rows)
 
 
 def _shortened(name: str, width: int) -> str:
