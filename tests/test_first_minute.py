@@ -202,6 +202,14 @@ def test_other_programs_words_are_understood_and_said_once() -> None:
     assert said == ["--model is --models here", "--output_path is --output here"]
     with pytest.raises(UserError, match="--num_fewshot is no option here: questions are asked without examples"):
         habits.translated(["--num_fewshot", "2"], OPTIONS)
+    with pytest.raises(UserError) as refused:
+        habits.translated(["--log_samples", "--gen_kwargs", "a=1", "--log_samples_suffix", "x"], OPTIONS)
+    lines = str(refused.value).splitlines()
+    assert [line.partition(" is no option here: ")[0] for line in lines] == [
+        "--log_samples",
+        "--gen_kwargs",
+        "--log_samples_suffix",
+    ]
     assert habits.translated(["--unknown", "a_b", "-x"], OPTIONS) == (["--unknown", "a_b", "-x"], [])
 
 

@@ -21,6 +21,7 @@ _SAME = {
 _INSTEAD = {
     "--num-fewshot": "questions are asked without examples here: leave it out",
     "--log-samples": "every prompt and response is kept anyway (RUN/TASK.MODEL.jsonl): leave it out",
+    "--log-samples-suffix": "a run is called by --name",
     "--device": "a model's device is one of its arguments, such as --model-args M:device_map=cuda:1, or choose GPUs by "
     "CUDA_VISIBLE_DEVICES",
     "--use-cache": "answers are kept in the run's folder and never asked twice; --clip-cache keeps read videos",
@@ -34,8 +35,9 @@ _INSTEAD = {
 
 
 def translated(words: Sequence[str], options: Collection[str]) -> tuple[list[str], list[str]]:
-    """``words`` with the names of ``options``, and what was taken for what. Raises UserError for what does nothing."""
-    found, said = [], []
+    """``words`` with the names of ``options``, and what was taken for what. Raises UserError for what does nothing, all
+    of it at once: a command of another program is pasted whole."""
+    found, said, refused = [], [], {}
     for word in words:
         name, equals, value = word.partition("=")
         if not word.startswith("--") or name in options:
@@ -43,11 +45,13 @@ def translated(words: Sequence[str], options: Collection[str]) -> tuple[list[str
             continue
         dashed = name.replace("_", "-")
         if dashed not in options and (instead := _INSTEAD.get(dashed)):
-            raise UserError(f"{name} is no option here: {instead}")
+            refused[name] = f"{name} is no option here: {instead}"
         ours = _SAME.get(name, dashed)
         if ours in options and ours != name:
             if dashed != ours or name in _SAME:
                 said.append(f"{name} is {ours} here")
             name = ours
         found.append(f"{name}{equals}{value}")
+    if refused:
+        raise UserError("\n".join(refused.values()))
     return found, list(dict.fromkeys(said))
