@@ -105,7 +105,7 @@ def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
             }
         },
         "model_name": run.model,
-        "model_source": run.identity["adapter"],
+        "model_source": run.identity.get("adapter"),
         "config": {"model": run.model, "model_args": run.identity},
         "date": run.info["begun"],
         "run": run.folder.name,

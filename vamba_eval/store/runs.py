@@ -29,12 +29,16 @@ from vamba_eval.files import (
 )
 from vamba_eval.plain import json_text, json_value
 from vamba_eval.secrets import without_named, without_secrets
-from vamba_eval.store.records import Record, with_checksum
+from vamba_eval.store.records import MOST_COUNTED, Record, with_checksum
 
 SCHEMA = 1
 # What fingerprints of tasks say since some version: a run begun before it says it from its next use on.
 _ADDED = ("prompts", "without_prompt")
 _BLOCK_BYTES = 2**20
+# What is said of a task, its frames and a model, if it is; tables and names of files are made of it.
+_OF_A_TASK: dict[str, Any] = {"source": str, "split": str, "protocol": str, "sampling": dict}
+_OF_A_MODEL: dict[str, Any] = {"adapter": str, "reads_video": bool}
+_OF_A_SAMPLING: dict[str, Any] = {"strategy": str, "num_frames": int | str}
 
 
 class Run:
@@ -285,8 +289,16 @@ def _holds_objects(info: Mapping[str, Any]) -> bool:
         return False
     described = [*info["tasks"].values(), *info["models"].values(), *info["environments"]]
     counted = [info["counts"].get(name) for name in info["tasks"]]
-    return all(isinstance(each, dict) for each in [*described, *counted]) and all(
-        isinstance(counts.get(what), int) for counts in counted for what in ("videos", "questions")
+    if not all(isinstance(each, dict) for each in [*described, *counted]):
+        return False
+    numbers = [each.get(what) for each in counted for what in ("videos", "questions")]
+    numbers += [each[what] for each in counted for what in ("seeds", "trials") if what in each]
+    said = [(task, _OF_A_TASK) for task in info["tasks"].values()]
+    said += [(model, _OF_A_MODEL) for model in info["models"].values()]
+    said += [(task.get("sampling") or {}, _OF_A_SAMPLING) for task in info["tasks"].values()]
+    return all(isinstance(number, int) and 0 <= number <= MOST_COUNTED for number in numbers) and all(
+        isinstance(each, dict) and all(isinstance(each.get(name), kind | None) for name, kind in kinds.items())
+        for each, kinds in said
     )
 
 
