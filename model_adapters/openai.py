@@ -18,7 +18,7 @@ from vamba_eval.completions import open_client, words_of
 from vamba_eval.contracts import Answer, BudgetSpent, Clip, GenerationSettings, Seen, ServedModel, UserError
 from vamba_eval.endpoint import needs_key, shown_url
 from vamba_eval.machine import how_to_install
-from vamba_eval.secrets import keep_secret, without_secrets
+from vamba_eval.secrets import keep_secret, keep_secrets_of, without_secrets
 
 from . import _pictures
 from ._completions import NoAnswer, Prices, answer_in, failure_of
@@ -79,6 +79,7 @@ class OpenAIEndpoint(ServedModel):
         self.model, self.url = model, shown_url(self._base_url, "the endpoint")
         self._key_env, self._key = key_env, os.environ.get(key_env, "").strip()
         keep_secret(self._key)
+        keep_secrets_of(self._base_url)
         if not self._key and (key_env != "OPENAI_API_KEY" or needs_key(self._base_url)):
             raise UserError(f"{self.url} needs a key: set {key_env}, or name another variable with key_env=")
         self.frames_as = _one_of("frames_as", frames_as, ("images", "video", "file"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vamba_eval.contracts import CutOff, Measure, Question, Score, ScoredRecord, mean
+from vamba_eval.plain import json_value
 from vamba_eval.reasoning import final_text
 from vamba_eval.score.letters import without_reasoning
 
@@ -103,7 +104,7 @@ _FRAMES = re.compile(r"\bframes?\s*(?:number\s*)?#?$", re.IGNORECASE)
 _STARTS = re.compile(r"\b(?:start|begin)", re.IGNORECASE)
 _ENDS = re.compile(r"\b(?:end|finish|stop|until)", re.IGNORECASE)
 _NUMBERS_OF_PAIR = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
-_LIST = re.compile(rf"[\[(]\s*(?:{_NUMBERS_OF_PAIR.pattern.replace('(' + _NUMBER + ')', _NUMBER)}\s*,?\s*)+[\])]")
+_LIST = re.compile(rf"[\[(]\s*(?:{_NUMBERS_OF_PAIR.pattern.replace('(' + _NUMBER + ')', _NUMBER)}\s*(?:,\s*)?)+[\])]")
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _START_KEYS = ("start", "start_time", "begin", "from")
 _END_KEYS = ("end", "end_time", "stop", "to")
@@ -168,10 +169,15 @@ def read_all_flexible(response: str, *, cut_off: bool = False) -> list[Span]:
     return [span for span in spans if span is not None]
 
 
+def _of_frames(text: str, time: re.Match[str]) -> bool:
+    """Whether what looks like a time is the number of a frame."""
+    return _FRAMES.search(text, max(0, time.start() - 40), time.start()) is not None
+
+
 def _of_object(text: str) -> Span | None:
     """The span in a JSON object of a start and an end."""
     try:
-        found = json.loads(text)
+        found = json_value(text)
     except ValueError:
         return None
     lowered = {str(key).lower(): value for key, value in found.items()} if isinstance(found, dict) else {}
@@ -185,8 +191,9 @@ def _of_object(text: str) -> Span | None:
 def _after(word: re.Pattern[str], text: str, times: Sequence[re.Match[str]]) -> re.Match[str] | None:
     """The first time behind the last ``word`` that has one."""
     for each in reversed(list(word.finditer(text))):
-        if following := next((time for time in times if time.start() >= each.end()), None):
-            return following
+        following = bisect_left(times, each.end(), key=lambda time: time.start())
+        if following < len(times):
+            return times[following]
     return None
 
 

@@ -136,8 +136,9 @@ def _question(row: dict[str, Any], number: int) -> Question:
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?"
 _CLOCK_RANGE = re.compile(rf"\b({_CLOCK})\s*[–-]\s*({_CLOCK})\b")
 _CLOCK_ALONE = re.compile(rf"\b({_CLOCK})\b")
-_RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*[–-]\s*(\d+(?:\.\d+)?)")
-_RANGE_IN_S = re.compile(r"(\d+(?:\.\d+)?)\s*s?\s*[–-]\s*(\d+(?:\.\d+)?)\s*s?")
+# A number is not looked for within a number: nothing else is found, and a million digits take no square of the time.
+_RANGE = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)\s*[–-]\s*(\d+(?:\.\d+)?)")
+_RANGE_IN_S = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)\s*s?\s*[–-]\s*(\d+(?:\.\d+)?)\s*s?")
 _ALONE = re.compile(r"\b(\d+(?:\.\d+)?)\b")
 
 

@@ -6,6 +6,7 @@ TencentARC/TimeLens-Bench; code: github.com/TencentARC/TimeLens (timelens/datase
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,8 +123,10 @@ def _question(id: str, span: Any, query: Any) -> Question:
 
 
 _CLOCK = re.compile(r"\b(\d{1,2}:\d{2}:\d{2}(?:\.\d+)?|\d{1,2}:\d{2}(?:\.\d+)?)\b")
-_RANGES = (re.compile(r"(\d+\.?\d*)\s*-\s*(\d+\.?\d*)"), re.compile(r"(\d+\.?\d*)\s+to\s+(\d+\.?\d*)"))
-_ALONE = re.compile(r"\b\d+\.?\d*\b")
+# Theirs have \d+\.?\d* for a number, which matches the same, and in a million digits takes the square of their time.
+_NUMBER = r"\d+(?:\.\d*)?"
+_RANGES = tuple(re.compile(rf"(?<!\d)({_NUMBER}){between}({_NUMBER})") for between in (r"\s*-\s*", r"\s+to\s+"))
+_ALONE = re.compile(rf"\b{_NUMBER}\b")
 
 
 def _read(response: str) -> Span | None:
@@ -142,7 +145,9 @@ def _read(response: str) -> Span | None:
 def _read_official(response: str) -> Span | None:
     """The same, in whole seconds: evaluation/eval_dataloader.py rounds what it has read, half to even."""
     span = _read(response)
-    return Span(*(float(round(each)) for each in span)) if span is not None else None
+    if span is None or not all(map(math.isfinite, span)):  # more digits than a number has
+        return None
+    return Span(*(float(round(each)) for each in span))
 
 
 def _plain_seconds(text: str) -> float:

@@ -71,6 +71,7 @@ from needle_files import (
 from videos import make_video
 
 from vamba_eval.contracts import Task, UserError
+from vamba_eval.data import archives
 from vamba_eval.data.download import download
 from vamba_eval.registry import load_task, names
 
@@ -668,6 +669,42 @@ def test_an_archive_that_would_fill_the_disk(
     status, _, errors = cli("download", "longvideobench", "--data-root", root)
     assert status == 2 and f"{name} holds far more than its" in errors and errors.count("\n") == 1
     assert not list(root.rglob("*.mp4*")), "it stops before it begins"
+
+
+@pytest.mark.parametrize("name", ["videos.tar.xz", "videos.zip"])
+def test_folders_without_end_are_given_up(
+    tmp_path: Path, serve: Callable[..., Hub], cli: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Nothing is made of them; but 100 KB of an archive are a million, and each is looked at."""
+    monkeypatch.setattr("vamba_eval.data.archives._MOST_OF_A_SMALL_ONE", 2**20)
+    (tmp_path / "published").mkdir()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / "published" / name, "w") as zipped:
+            for number in range(3000):
+                zipped.writestr(f"{number}/", b"")
+        monkeypatch.setattr("vamba_eval.data.archives._MOST_GROWTH", 1)
+    else:
+        with tarfile.open(tmp_path / "published" / name, "w:xz") as tar:
+            for number in range(1000):
+                folder = tarfile.TarInfo("__MACOSX/" * (number % 2) + "d")
+                folder.type = tarfile.DIRTYPE
+                tar.addfile(folder)
+    serve("longvideobench/LongVideoBench", tmp_path / "published")
+    status, _, errors = cli("download", "longvideobench", "--data-root", tmp_path / "data")
+    assert status == 2 and f"{name} holds far more than its" in errors
+
+
+def test_what_has_been_seen_of_a_tar_is_not_remembered() -> None:
+    folder = tarfile.TarInfo("d")
+    folder.type = tarfile.DIRTYPE
+    content = io.BytesIO(folder.tobuf() * 20_000 + bytes(1024))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in archives._members("a.tar", content)) == 20_000
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2**21
 
 
 def test_files_of_nothing_fill_a_disk_too(

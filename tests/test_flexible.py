@@ -749,3 +749,9 @@ def test_what_cannot_hold_an_options_text_is_not_searched_and_reads_alike(monkey
 def test_a_pattern_repeated_without_end_does_not_hang(piece: str) -> None:
     """A pattern that backtracks would take hours for each of these; none takes a second."""
     assert read_choice(piece * (100_000 // len(piece)), OPTIONS[:4]) in ("", *"ABCD")
+
+
+@pytest.mark.parametrize("piece", ["-", ". ", "{", "-\n"])
+def test_marks_without_end_before_a_letter_do_not_hang(piece: str) -> None:
+    """As of a model that repeats itself; the square of their number would take minutes."""
+    assert read_choice(piece * (400_000 // len(piece)) + "q", OPTIONS[:4]) in ("", *"ABCD")

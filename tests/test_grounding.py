@@ -233,6 +233,27 @@ def test_overlaps_of_several_spans_are_the_authors_to_the_last_bit() -> None:
     assert _grounding.iou_of_several(spans, others) == shared / (own + annotated - shared)
 
 
+@pytest.mark.parametrize("name", ["charades_sta", "timelens"])
+@pytest.mark.parametrize(
+    "response",
+    [
+        "1" * 200_000 + "q",
+        "9" * 5000 + " to " + "9" * 5001,
+        "from 1 to " * 20_000,
+        "1 - " * 50_000,
+        "start " * 20_000 + "1" + " begins" * 20_000,
+        '{"start": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    ],
+    ids=lambda text: text[:8],
+)
+def test_no_response_hangs_or_fails_a_protocol(name: str, response: str) -> None:
+    """One that did would take all others of its model out of the tables, or keep everybody waiting."""
+    task: Task = load_task(name)
+    question = Question("q", "it happens", extra={"span": [1.0, 2.0]})
+    for protocol in task.protocols:
+        assert task.score(question, response, protocol).values
+
+
 def test_spans_overlap() -> None:
     span = _grounding.Span
     assert _grounding.iou(span(0, 10), span(5, 15)) == pytest.approx(1 / 3)

@@ -108,6 +108,32 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "dream1k.describer.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"judge": "gpt"},
+        {"judge": {"model": 5, "url": "u"}},
+        {"judge": {"model": "m", "url": "u", "more": "x"}},
+        {"question": ["q"]},
+        {"seed": {}},
+        {"rotation": []},
+        {"digest": []},
+        {"error": {"why": 1}},
+    ],
+    ids=str,
+)
+def test_a_line_that_no_judge_wrote_costs_nothing(run: Path, cli: Cli, change: dict[str, Any]) -> None:
+    with judge_server(autodq) as server:
+        assert judge(cli, run, server.url)[0] == 0
+        lines = judged_lines(run)
+        damaged = json.dumps({**lines[0], **change}) + "\n"
+        path = run / "dream1k.describer.judged.jsonl"
+        path.write_text(damaged + "".join(json.dumps(line) + "\n" for line in lines[1:]))
+        status, output, _ = judge(cli, run, server.url)
+    assert status == 0 and "1 responses judged, 14 had been judged before" in output
+    assert len(judged_lines(run)) == 16
+
+
 # ----------------------------------------------------------------------------------------------- the whole way
 
 

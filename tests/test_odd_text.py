@@ -189,12 +189,19 @@ def damages() -> Iterator[Any]:
     yield "no counts", info(lambda value: value["counts"].clear()), ("alpha", "delta")
     yield "a task that is text", info(lambda value: value["tasks"].update(videomme="x")), ("alpha", "delta")
     yield "no protocol", info(lambda value: value["tasks"]["videomme"].pop("protocol")), ("alpha", "delta")
+    for name, value in {"seeds": "two", "trials": {}, "questions": 10**400, "videos": -1, "seeds ": None}.items():
+        changed = {name.strip(): value}
+        yield f"counts of {changed}", info(lambda v, c=changed: v["counts"]["videomme"].update(c)), ("alpha", "delta")
+    for name, value in {"split": 0.5, "protocol": 7, "source": {}, "sampling": {"num_frames": []}}.items():
+        changed = {name: value}
+        yield f"a task of {changed}", info(lambda v, c=changed: v["tasks"]["videomme"].update(c)), ("alpha", "delta")
+    yield "a model that may look", info(lambda v: v["models"]["alpha"].update(reads_video=[])), ("alpha", "delta")
     yield "a model that is text", info(lambda value: value["models"].update(alpha="x")), ("alpha", "delta")
     for name, value in {
         "question": 5,
         "options": "ABCD",
         "answer": ["A"],
-        "groups": {"domain": {"a": 1}},
+        "groups": {"domain": [["a"]]},
         "response": {"text": "A"},
         "error": 5,
         "seed": "0",
@@ -203,7 +210,7 @@ def damages() -> Iterator[Any]:
         "cost": {"encode": 5},
         "size": ["a", "b"],
         "seen": {"frames": "many", "height": [], "width": {}},
-        "peak_bytes": "1 GiB",
+        "peak_bytes": 10**400,
         "video": None,
         "extra": [],
     }.items():

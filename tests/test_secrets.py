@@ -325,3 +325,37 @@ def test_the_hub_is_sent_none(adapter: Path, tmp_path: Path, request: pytest.Fix
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     assert "Uploaded" in done.stdout, done.stderr
     assert Hub.files and leaks(*Hub.files.values(), done.stdout, done.stderr) == []
+
+
+def test_what_an_endpoint_is_told_by_its_url_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded, as HTTP sends it, or by itself."""
+    monkeypatch.setattr(secrets, "_told", set())
+    secrets.keep_secrets_of("https://user:hunt%40er7@host/v1?code=qsecretvalue99&api-version=2024-02-01")
+    sent = base64.b64encode(b"user:hunt@er7").decode()
+    said = without_secrets(f"Basic {sent}, hunt@er7, hunt%40er7, qsecretvalue99 on 2024-02-01")
+    assert said == "Basic ***, ***, ***, *** on 2024-02-01"
+
+
+@pytest.mark.parametrize("verb", ["run", "judge"])
+def test_a_password_that_an_endpoint_repeats_is_written_nowhere(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(secrets, "_told", set())
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    sent = base64.b64encode(b"user:hunt@er7").decode()
+    with judge_server(lambda _: Reply(status=400, error=f"no Basic {sent}, which is user:hunt@er7")) as server:
+        url = server.url.replace("://", "://user:hunt%40er7@")
+        if verb == "run":
+            model = ("--models", "openai", "--model-args", f"openai:model=m,url={url},retries=0", "--num-frames", "2")
+            command: tuple[object, ...] = ("--tasks", "synthetic", "--limit", "1", *model, "--output", tmp_path / "out")
+        else:
+            write_dream1k(tmp_path, dream1k_rows(1))
+            model = ("--models", "constant", "--data-root", tmp_path, "--blind")
+            cli("--tasks", "dream1k", *model, "--output", tmp_path / "out", "--workers", "0")
+            command = ("judge", tmp_path / "out", "--judge-model", "m", "--judge-url", url)
+        _, said, errors = cli(*command)
+        assert any(sent in key for key in server.keys)
+    written = "".join(path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*") if path.is_file())
+    for form in (sent, "hunt@er7", "hunt%40er7"):
+        assert form not in said + errors + written
+    assert "no Basic ***" in " ".join((said + errors + written).split())

@@ -22,7 +22,7 @@ from vamba_eval.completions import completion_in, moved_to, open_client, words_o
 from vamba_eval.contracts import UserError
 from vamba_eval.machine import how_to_install
 from vamba_eval.plain import valid
-from vamba_eval.secrets import keep_secret, without_secrets
+from vamba_eval.secrets import keep_secret, keep_secrets_of, without_secrets
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Endpoint:
         self.model, self.url = model, shown_url(url, role)
         self._key_env, key = key_env, os.environ.get(key_env)
         keep_secret(key)
-        keep_secret(urlsplit(url).password)
+        keep_secrets_of(url)
         if not key and needs_key(url):
             raise UserError(
                 f"{role} needs a key: set {key_env}, or name another variable with {self._option('key-env')}"

@@ -24,6 +24,8 @@ from vamba_eval.secrets import without_secrets
 
 _ASIDE = re.compile(r"(^tmp|\.)[a-z0-9_]{8}\.tmp$")  # as tempfile calls it
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
+_MOST_BYTES = 2**26  # of a file that is read whole: what a run says of itself, a table
+_LONGEST_LINE = 2**28  # several times a response of 10 MB, with its thinking, each letter as \uXXXX
 
 
 def user_cache() -> Path:
@@ -73,13 +75,69 @@ def open_regular(path: Path) -> BinaryIO | None:
     """The file at ``path``, to be read; None where there is none. Where others may write there may be a link, which is
     not followed, and a pipe or a device, which is not waited for: these count as none. Raises OSError."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        return _regular(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # the last: a socket, or a device's driver is gone
             return None
         raise
+
+
+def open_of_others(path: Path) -> BinaryIO:
+    """A file in a folder that may be somebody else's, to be read.
+
+    UserError for a pipe or a device, which would be waited for, and for a link out of the file's own folder: who made
+    it may not be one who may read what is there. Links into the Hub's cache are followed, since its snapshots are made
+    of them. Raises OSError, also where there is no file.
+    """
+    if os.path.islink(path) and leads_outside(path.parent, path):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        if leads_outside(Path(HF_HUB_CACHE), path):
+            raise UserError(f"{path} is a link out of its folder, which is not followed: put the file itself there")
+    file = _regular(path, os.O_RDONLY)
+    if file is None:
+        raise UserError(f"{path} is a pipe, a device or a folder, not a file")
+    return file
+
+
+def read_of_others(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """All of such a file. Raises as ``open_of_others``, and UserError for one of more than ``most`` bytes."""
+    with open_of_others(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UserError(f"{path} is larger than {most / 2**20:,.0f} MiB, so it is not what it is called")
+    return content
+
+
+def lines_of_others(path: Path) -> Iterator[str]:
+    """The lines of such a file, each with its end, the last perhaps without; none that is longer than any that is
+    written here. Raises as ``open_of_others``."""
+    with open_of_others(path) as file:
+        whole = True  # what was read last ended its line
+        while line := file.readline(_LONGEST_LINE):
+            begins, whole = whole, line.endswith(b"\n")
+            if begins and (whole or len(line) < _LONGEST_LINE):
+                yield line.decode("utf-8", "replace")
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """The file at ``path``, made where there is none, to be read and appended to. In a folder that may be somebody
+    else's: UserError where a link, a pipe or a device is there, so that nothing else is written to. Raises OSError."""
+    try:
+        file = _regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        file = None
+    if file is None:
+        raise UserError(f"{path} is a link, or no file, and is not written to: put a file in its place")
+    return file
+
+
+def _regular(path: Path, flags: int) -> BinaryIO | None:
+    number = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     if stat.S_ISREG(os.fstat(number).st_mode):
-        return os.fdopen(number, "rb")
+        return os.fdopen(number, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "rb+")
     os.close(number)
     return None
 
@@ -115,14 +173,18 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8, whatever is in it, but for secrets. Raises OSError."""
-    path.write_text(valid(without_secrets(text)), encoding="utf-8")
+    """Write ``text`` in UTF-8, whatever is in it, but for secrets, to where the user says: that may be a device, or a
+    link. Raises OSError."""
+    path.write_bytes(_written(text))
 
 
 def replace_text(path: Path, text: str) -> None:
-    """As ``write_text``, in place of what is there, all at once. Raises OSError."""
-    with replacing(path) as aside:
-        write_text(aside, text)
+    """As ``write_text``, in place of the file or the link that is there, all at once. Raises OSError."""
+    replace_bytes(path, _written(text))
+
+
+def _written(text: str) -> bytes:
+    return valid(without_secrets(text)).encode()
 
 
 def replace_bytes(path: Path, content: bytes) -> None:

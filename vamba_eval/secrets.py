@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 T = TypeVar("T")
 
@@ -40,6 +40,17 @@ def keep_secret(value: str | None) -> None:
     """Have ``value`` taken out of all that is written from now on in this process."""
     if value and _can_be_told(value.strip()):
         _told.add(value.strip())
+
+
+def keep_secrets_of(url: str) -> None:
+    """As ``keep_secret``, of what a URL may hold: a password, as it is written, as it is meant and as HTTP sends it
+    (RFC 7617), and the values of its query, but for short ones: those are words, or the date of an API's version."""
+    parts = urlsplit(url)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if user or password:
+        keep_secret(base64.b64encode(f"{user}:{password}".encode()).decode())
+    for secret in (parts.password, password, *(value for _, value in parse_qsl(parts.query) if len(value) >= _LONG)):
+        keep_secret(secret)
 
 
 def keep_arguments_secret(arguments: Mapping[str, Any]) -> None:

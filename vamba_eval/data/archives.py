@@ -97,6 +97,8 @@ def unpack(archive: Archive, below: str, state: State, display: Display) -> None
                         f"room for ({name[:200]!r} is of {bytes_text(size)}): if it is right, unpack it yourself in "
                         f"{state.folder / below}"
                     )
+                if content is None:
+                    continue
                 path = state.path(name, archive.name, below)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 incomplete = path.with_name(f".{path.name[:200]}.incomplete")
@@ -117,23 +119,27 @@ def unpack(archive: Archive, below: str, state: State, display: Display) -> None
     state.note_unpacked(archive, members)
 
 
-def _members(name: str, stream: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and content of all files in an archive."""
+def _members(name: str, stream: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    """Name, size and content of all that is in an archive; no content of what is not unpacked, as folders."""
     if name.endswith(".zip"):
         with zipfile.ZipFile(stream) as zipped:
             for member in zipped.infolist():
-                if not member.filename.endswith("/") and not _is_junk(member.filename):
-                    kind = stat.S_IFMT(member.external_attr >> 16)  # of who packed it on Unix
-                    _refuse_unless(kind in (0, stat.S_IFREG), member.filename)
-                    yield member.filename, member.file_size, zipped.open(member)
+                if member.filename.endswith("/") or _is_junk(member.filename):
+                    yield member.filename, 0, None
+                    continue
+                kind = stat.S_IFMT(member.external_attr >> 16)  # of who packed it on Unix
+                _refuse_unless(kind in (0, stat.S_IFREG), member.filename)
+                yield member.filename, member.file_size, zipped.open(member)
         return
     with tarfile.open(fileobj=stream, mode="r:*", tarinfo=_TarMember) as tar:
-        for entry in tar:
-            if not entry.isdir() and not _is_junk(entry.name):
-                content = tar.extractfile(entry) if entry.isreg() else None
-                _refuse_unless(content is not None, entry.name)
-                assert content is not None
-                yield entry.name, entry.size, content
+        while (entry := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined] # it would remember them all, however many
+            if entry.isdir() or _is_junk(entry.name):
+                yield entry.name, entry.size, None
+                continue
+            content = tar.extractfile(entry) if entry.isreg() else None
+            _refuse_unless(content is not None, entry.name)
+            yield entry.name, entry.size, content
 
 
 class _TarMember(tarfile.TarInfo):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vamba_eval.contracts import UserError
 from vamba_eval.exchange.lmms_files import COUNTED_AS
-from vamba_eval.files import path_inside, safe_name, write_text
+from vamba_eval.files import path_inside, replace_text, safe_name
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import ScoredRun, check_one_protocol, scored_runs
 from vamba_eval.secrets import without_named
@@ -108,7 +108,7 @@ def _write_lmms_logs(run: ScoredRun, place: Path) -> list[Path]:
             }
         },
         "model_name": run.model,
-        "model_source": run.identity["adapter"],
+        "model_source": run.identity.get("adapter"),
         "config": {"model": run.model, "model_args": run.identity},
         "date": run.info["begun"],
         "run": run.folder.name,
@@ -127,7 +127,7 @@ def _digest(text: str) -> str:
 
 def _write_text(path: Path, content: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, content)
+    replace_text(path, content)
     return path
 
 

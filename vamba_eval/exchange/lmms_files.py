@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import UserError
+from vamba_eval.files import lines_of_others, open_of_others, read_of_others
+from vamba_eval.plain import json_value
 
 PROTOCOL = "lmms-eval"
 # Where a document of our exports says that statistics take its video for another: an object, which is no group.
 COUNTED_AS = "counted_as"
+_MOST_BYTES = 2**32  # of a file that holds all samples
 
 # What lmms-eval's models (0.7.3, below lmms_eval/models) return in place of a response, each with where it is written.
 # Its parsers take these for answers: of "[LMMS_EVAL_REQUEST_FAILED ...]" they read a D.
@@ -136,8 +139,11 @@ def _is_whole(file: Path) -> bool:
     """Whether a file is one that holds settings and samples: by how it begins, as it can be large."""
     if file.suffix != ".json" or not file.is_file():
         return False
-    with open(file, encoding="utf-8", errors="replace") as opened:
-        return re.match(r'\s*\{\s*"args"\s*:\s*\{', opened.read(200)) is not None
+    try:
+        with open_of_others(file) as opened:
+            return re.match(rb'\s*\{\s*"args"\s*:\s*\{', opened.read(200)) is not None
+    except UserError:  # a link to elsewhere
+        return False
 
 
 def _read_log(file: Path) -> Log:
@@ -145,11 +151,10 @@ def _read_log(file: Path) -> Log:
     results: Any = {}
     reading = file
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-        samples = _once([_sample(json.loads(line)) for line in lines if line.strip()])
+        samples = _once([_sample(json_value(line)) for line in lines_of_others(file) if line.strip()])
         for beside in (f"{stamp}_results.json", f"{stamp}_{task_name}_results.json"):
             if (reading := file.parent / beside).is_file():
-                results = json.loads(reading.read_text(encoding="utf-8"))
+                results = json_value(read_of_others(reading).decode())
                 break
     except (OSError, ValueError) as error:
         raise UserError(f"{reading} cannot be read: {error}") from error
@@ -166,12 +171,12 @@ def _read_whole(file: Path) -> Log:
     beside: Any = {}
     reading = file
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json_value(read_of_others(file, _MOST_BYTES).decode())
         # The first versions called the task's configuration "config".
         config = content.get("model_configs") or content.get("config") or {}
         samples = _once([_sample(each) for each in content.get("logs") or ()])
         if (reading := file.parent / "results.json").is_file():
-            beside = json.loads(reading.read_text(encoding="utf-8"))
+            beside = json_value(read_of_others(reading).decode())
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{reading} cannot be read: {error}") from error
     task_name = str(config.get("task") or file.stem)

@@ -18,7 +18,7 @@ from vamba_eval import registry
 from vamba_eval.contracts import BOUNDS, GenerationSettings, InLmmsEval, Question, Task, UserError, Video
 from vamba_eval.exchange.lmms_files import COUNTED_AS, PROTOCOL, Log, find_logs, is_failure, prompt_in, responses_in
 from vamba_eval.exchange.lmms_questions import disagreements, matched_questions, other_prompts, told_question
-from vamba_eval.files import safe_name, write_text
+from vamba_eval.files import replace_text, safe_name
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import task_of_run
 from vamba_eval.store.records import Record
@@ -172,7 +172,7 @@ def _import(
                 stored.append(replace(record, environment=run.environment_number))
         stored.close()
     about = folder / f"{safe_name(task.name)}.{label}.import.json"
-    write_text(about, json_text(_account(log, remarks), indent=2))
+    replace_text(about, json_text(_account(log, remarks), indent=2))
     done.folders += [folder] if folder not in done.folders else []
     done.num_records += len(records)
     done.remarks += [f"{log.task_name} ({label}): {remark}" for remark in remarks]

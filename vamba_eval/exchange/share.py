@@ -123,7 +123,10 @@ def check_can_share(wandb_project: str | None, hub_repo: str | None) -> None:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise UserError where a file holds a secret, as one of an earlier version may."""
+    """Raise UserError where a file holds a secret, as one of an earlier version may, or is a link, which may lead to
+    any."""
+    if link := next((path for path in sorted(folder.rglob("*")) if path.is_symlink()), None):
+        raise UserError(f"{link} is a link: put the file itself there, or remove it, before the run is sent anywhere")
     holding = [path for path in sorted(folder.iterdir()) if path.is_file() and holds_secret(path.read_bytes())]
     with suppress(UserError):  # of another version, whose arguments have other places
         if without_named(info := read_info(folder)) != info:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import UserError
-from vamba_eval.files import write_text
+from vamba_eval.files import replace_text
 from vamba_eval.plain import json_text
 from vamba_eval.profile.point import CRASHED, OK
 from vamba_eval.profile.sweep import MOST_FRAMES, in_order, read_points, read_sweep
@@ -91,9 +91,9 @@ def save(folder: Path) -> list[Path]:
     if not rows:
         raise UserError(f"{folder} holds no measured point yet")
     paths = [folder / "profile.md", folder / "profile.csv", folder / "profile.json"]
-    write_text(paths[0], markdown(info, rows))
+    replace_text(paths[0], markdown(info, rows))
     write_csv(paths[1], [_flat(info, row) for row in rows])
-    write_text(paths[2], json_text({**info, "points": rows}, indent=1) + "\n")
+    replace_text(paths[2], json_text({**info, "points": rows}, indent=1) + "\n")
     return paths + plot(folder, info, rows)
 
 

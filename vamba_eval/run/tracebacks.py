@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import traceback
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from vamba_eval.contracts import CodeError
+from vamba_eval.contracts import CodeError, UserError
+from vamba_eval.files import open_to_append, read_of_others
 from vamba_eval.plain import valid
 from vamba_eval.secrets import without_secrets
 
@@ -63,7 +65,7 @@ class Tracebacks:
             if key not in self._known:
                 self._write(text, about)
                 self._known.add(key)
-        except OSError:
+        except (OSError, UserError):
             return False
         self.kept = True
         return True
@@ -81,15 +83,15 @@ class Tracebacks:
     def _there(self) -> set[str]:
         if not self.path.exists():
             return set()
-        kept = self.path.read_text(encoding="utf-8", errors="replace").split(f"\n{_HEAD}")
+        kept = read_of_others(self.path).decode("utf-8", "replace").split(f"\n{_HEAD}")
         return {_lines_of(text) for text in kept}
 
     def _write(self, text: str, about: str) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entry = valid(without_secrets(f"\n{_HEAD}{now} {' '.join(about.split())}\n{text.rstrip()}\n")).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab") as file:
-            if file.tell() + len(entry) <= _MOST_BYTES:
+        with open_to_append(self.path) as file:
+            if file.seek(0, os.SEEK_END) + len(entry) <= _MOST_BYTES:
                 file.write(entry)
 
 

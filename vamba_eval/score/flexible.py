@@ -367,7 +367,7 @@ _THIS = re.compile(r"(?:^|[.;!?\n])\W*(?:this|that|in fact,)\s+$")  # "This corr
 _DOUBTED = re.compile(r"\?|\s+(?:only\s+)?(?:if|had|were)\b")
 # A line of a list, or a row of a table, that says of its letter that it is right.
 _TICKED = re.compile(
-    r"^\W*(?:option\s+)?([a-z])\ue001?(?:[)\].:|]|\s*[-–—|✅✓✔☑])(?:"
+    r"^[^\w\n]*(?:option\s+)?([a-z])\ue001?(?:[)\].:|]|\s*[-–—|✅✓✔☑])(?:"
     r"\W{0,6}(?:correct|right|true|yes)(?=\s*[.,;:!(–—-])|"
     r"(?:(?!\bnot\b|n['’]t\b|partial|incorrect|wrong|false|[✗✘❌?])[^\n]){0,300}?"
     r"(?:(?<=[✅✓✔☑])|[✅✓✔☑]|(?<![^\W_])(?:correct|right|true|yes))[^\w\n]*$)",
@@ -626,7 +626,7 @@ _IN_A_SENTENCE = re.compile(
     re.IGNORECASE,
 )
 _ANNOUNCED = re.compile(
-    r"\W*(?:okay|ok|alright|sure|so)?\W*(?:let me|let's|let us|first,|to (?:answer|determine|solve)|"
+    r"\W*(?:(?:okay|ok|alright|sure|so)\W*)?(?:let me|let's|let us|first,|to (?:answer|determine|solve)|"
     r"i(?: will|'ll| need to| have to))\b",
     re.IGNORECASE,
 )

@@ -64,7 +64,7 @@ def read_judgements(records: Path, judge: str | None = None) -> Judgements:
     by_judge: dict[Judge, dict[_Identity, dict[str, Any]]] = {}
     failures: dict[Judge, dict[_Identity, str]] = {}
     for line in read_lines(judged_path(records)):
-        if not {"question", "seed", "digest", "judge", "judgement", "error"}.issubset(line):
+        if not _is_judgement(line):
             continue
         who = Judge(**line["judge"])
         known, failed = by_judge.setdefault(who, {}), failures.setdefault(who, {})
@@ -85,6 +85,21 @@ def read_judgements(records: Path, judge: str | None = None) -> Judgements:
         return Judgements(note=f"judged by {' and by '.join(map(str, named))}: name one with --judge MODEL[@URL]")
     who = named[0]
     return Judgements(who, "", list(failures[who].values()), by_judge[who])
+
+
+def _is_judgement(line: Mapping[str, Any]) -> bool:
+    """Whether a line of the file is what a judge's is; what the judgement says is for the task to read."""
+    judge = line.get("judge")
+    texts = [line.get("question"), line.get("digest"), *(judge.values() if isinstance(judge, dict) else [None])]
+    numbers = [line.get("seed"), *(line.get(name, 0) for name in Trial._fields)]
+    return (
+        {"judgement", "error"}.issubset(line)
+        and isinstance(judge, dict)
+        and judge.keys() == {"model", "url"}
+        and all(isinstance(each, str) for each in texts)
+        and all(isinstance(each, int) for each in numbers)
+        and isinstance(line["error"], str | None)
+    )
 
 
 def judged_path(records: Path) -> Path:

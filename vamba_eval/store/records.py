@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from vamba_eval.contracts import Groups, Question, Trial
 
+MOST_COUNTED = 2**63 - 1  # what other programs take for a whole number
 # What every line has; one without it was not written here.
 _NEEDED = frozenset({"question", "video", "options", "answer", "groups", "response", "error", "environment"})
 
@@ -111,6 +112,8 @@ class Record:
             known["cost"] = {phase: _without_nulls(cost) for phase, cost in known["cost"].items()}
         if "seen" in known:
             known["seen"] = _without_nulls(known["seen"])
+        if "groups" in known:
+            known["groups"] = {name: _as_text(each) for name, each in known["groups"].items() if each is not None}
         known |= {name: line[name] for name in ("answer", "response", "error")}
         return cls(**known, unknown={name: value for name, value in line.items() if name not in _KNOWN})
 
@@ -155,6 +158,16 @@ def _groups(record: Record) -> Groups:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in record.groups.items()}
 
 
+def _as_text(group: Any) -> str | list[str]:
+    """What a record says of a group, or of several that it counts in, as text: benchmarks have numbers there, too.
+    Raises ValueError for what is neither."""
+    members = group if isinstance(group, list) else [group]
+    if not all(isinstance(each, str | int | float | None) for each in members):
+        raise ValueError(f"its 'groups' hold {repr(group)[:80]}, which is no text")
+    texts = [str(each) for each in members if each is not None]
+    return texts if isinstance(group, list) else texts[0]
+
+
 def _check(name: str, value: Any) -> None:
     """Raise ValueError unless ``value`` can be what the field ``name`` is."""
     kinds = _TYPES[name]
@@ -163,6 +176,8 @@ def _check(name: str, value: Any) -> None:
         inside = value
     elif isinstance(value, dict) and name in _TYPES_INSIDE:
         inside = [each for key, each in value.items() if name != "seen" or key in _SEEN_NUMBERS]
+    if any(isinstance(each, int) and abs(each) > MOST_COUNTED for each in (value, *inside)):
+        raise ValueError(f"its {name!r} is a number beyond all counts")
     if not isinstance(value, kinds) or not all(isinstance(each, _TYPES_INSIDE[name]) for each in inside):
         raise ValueError(f"its {name!r} is {repr(value)[:80]}, not {' or '.join(kind.__name__ for kind in kinds)}")
 
@@ -194,6 +209,5 @@ _TYPES_INSIDE: dict[str, Any] = {
     "size": int,
     "cost": dict,
     "seen": int | float | None,  # those of its numbers
-    "groups": str | int | float | list | None,  # of these the benchmark makes text
 }
 _WRITTEN = _NEEDED | {"task", "model", "seed", "text", "prompt"}  # even where there is nothing to say

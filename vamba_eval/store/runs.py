@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,14 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from vamba_eval.contracts import Trial, UserError, system_reason
-from vamba_eval.files import locked, remove_unfinished, replace_text
+from vamba_eval.files import (
+    lines_of_others,
+    locked,
+    open_to_append,
+    read_of_others,
+    remove_unfinished,
+    replace_text,
+)
 from vamba_eval.plain import json_text, json_value
 from vamba_eval.secrets import without_named, without_secrets
-from vamba_eval.store.records import Record, with_checksum
+from vamba_eval.store.records import MOST_COUNTED, Record, with_checksum
 
 SCHEMA = 1
 # What fingerprints say since some version: a run begun before it says it from its next use on.
 _ADDED = {"tasks": ("prompts", "without_prompt"), "models": ("adapter_source",)}
+_BLOCK_BYTES = 2**20
+# What is said of a task, its frames and a model, if it is; tables and names of files are made of it.
+_OF_A_TASK: dict[str, Any] = {"source": str, "split": str, "protocol": str, "sampling": dict}
+_OF_A_MODEL: dict[str, Any] = {"adapter": str, "reads_video": bool}
+_OF_A_SAMPLING: dict[str, Any] = {"strategy": str, "num_frames": int | str}
 
 
 class Run:
@@ -226,8 +239,8 @@ class RecordFile:
         """Write a record (or a judge's line), and have it reach the disk's cache before anything else is done."""
         if self._file is None:
             self.drop_torn_line()
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - stays open for the run
-        self._file.write(self.line_of(record))
+            self._file = open_to_append(self.path)
+        self._file.write(self.line_of(record).encode())
         self._file.flush()
 
     def line_of(self, record: Record | Mapping[str, Any]) -> str:
@@ -245,11 +258,19 @@ class RecordFile:
 
     def drop_torn_line(self) -> None:
         """Cut off a last line without its end: what a killed process was writing."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return
-        with open(self.path, "rb+") as file:
-            content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)
+        with open_to_append(self.path) as file:
+            end = size = file.seek(0, os.SEEK_END)
+            while end > 0:
+                begin = max(0, end - _BLOCK_BYTES)
+                file.seek(begin)
+                if (place := file.read(end - begin).rfind(b"\n")) >= 0:
+                    end = begin + place + 1
+                    break
+                end = begin
+            if end < size:
+                file.truncate(end)
 
 
 def _digest(task: Mapping[str, Any], model: Mapping[str, Any]) -> str:
@@ -267,7 +288,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     """The contents of ``run.json``. Raises UserError if it is missing or unreadable."""
     path = folder / "run.json"
     try:
-        info = json_value(path.read_text(encoding="utf-8"))
+        info = json_value(read_of_others(path).decode())
     except FileNotFoundError:
         raise UserError(f"{folder} holds no run (no run.json)") from None
     except (ValueError, OSError) as error:
@@ -289,8 +310,16 @@ def _holds_objects(info: Mapping[str, Any]) -> bool:
         return False
     described = [*info["tasks"].values(), *info["models"].values(), *info["environments"]]
     counted = [info["counts"].get(name) for name in info["tasks"]]
-    return all(isinstance(each, dict) for each in [*described, *counted]) and all(
-        isinstance(counts.get(what), int) for counts in counted for what in ("videos", "questions")
+    if not all(isinstance(each, dict) for each in [*described, *counted]):
+        return False
+    numbers = [each.get(what) for each in counted for what in ("videos", "questions")]
+    numbers += [each[what] for each in counted for what in ("seeds", "trials") if what in each]
+    said = [(task, _OF_A_TASK) for task in info["tasks"].values()]
+    said += [(model, _OF_A_MODEL) for model in info["models"].values()]
+    said += [(task.get("sampling") or {}, _OF_A_SAMPLING) for task in info["tasks"].values()]
+    return all(isinstance(number, int) and 0 <= number <= MOST_COUNTED for number in numbers) and all(
+        isinstance(each, dict) and all(isinstance(each.get(name), kind | None) for name, kind in kinds.items())
+        for each, kinds in said
     )
 
 
@@ -306,19 +335,19 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects in ``path``, a line each; lines that a crash left unreadable are passed over."""
+    """The JSON objects in ``path``, a line each; lines that a crash left unreadable are passed over. Raises UserError
+    for what is there and is no file."""
     if not path.exists():
         return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not line.endswith("\n"):
-                return
-            try:
-                record = json_value(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                yield record
+    for line in lines_of_others(path):
+        if not line.endswith("\n"):
+            return
+        try:
+            record = json_value(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield record
 
 
 def latest_records(path: Path) -> list[Record]:

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from vamba_eval.contracts import Groups, Measure, Score, ScoredRecord, UserError
-from vamba_eval.files import write_text
+from vamba_eval.files import replace_text
 from vamba_eval.plain import did_you_mean
 from vamba_eval.score.scored import ALL_PROTOCOLS, ScoredRun, check_one_protocol, scored_runs, verdict_of
 from vamba_eval.score.statistics import (
@@ -170,7 +170,7 @@ class Comparison:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{prefix}{name}" for name in ("compare.md", "differences.csv", "flips.csv")]
-        write_text(paths[0], self.to_markdown() + "\n")
+        replace_text(paths[0], self.to_markdown() + "\n")
         write_csv(paths[1], [each.row() for each in self.differences])
         write_csv(paths[2], [flip.row() for flip in self.flips])
         return paths

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from vamba_eval.contracts import LETTERS, Groups, Measure, Metric, Score, ScoredRecord, UserError
-from vamba_eval.files import write_text
+from vamba_eval.files import replace_text
 from vamba_eval.plain import json_text
 from vamba_eval.score.scored import Scored, ScoredRun, credit_of, expected_of_guesses, is_right
 from vamba_eval.score.statistics import count_chances, item_rest, majority_chance, metric_of
@@ -337,7 +337,7 @@ class ItemAnalyses:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / "items.md", folder / "items.csv"]
-        write_text(paths[0], f"# Questions\n\n{self.to_markdown(kind)}\n")
+        replace_text(paths[0], f"# Questions\n\n{self.to_markdown(kind)}\n")
         write_csv(paths[1], self.rows())
         return paths
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vamba_eval.contracts import Metric, Task, UserError
-from vamba_eval.files import write_text
+from vamba_eval.files import replace_text
 from vamba_eval.plain import did_you_mean, json_text
 from vamba_eval.score.scored import Scored, ScoredRun, log_left_out, score_runs
 from vamba_eval.tables.board import Board, board_of, board_rows, cell_text, rank_text
@@ -291,11 +291,11 @@ class Leaderboard:
         folder.mkdir(parents=True, exist_ok=True)
         names = ("leaderboard.md", "leaderboard.csv", "breakdowns.csv", "leaderboard.tex", "leaderboard.json")
         paths = [folder / name for name in names]
-        write_text(paths[0], self.to_markdown())
+        replace_text(paths[0], self.to_markdown())
         self.to_csv(paths[1])
         write_csv(paths[2], self._breakdown_rows())
         for path, form in ((paths[3], "latex"), (paths[4], "json")):
-            write_text(path, self.render(form) + "\n")
+            replace_text(path, self.render(form) + "\n")
         return paths
 
 

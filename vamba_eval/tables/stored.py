@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vamba_eval.contracts import Metric, Summary
+from vamba_eval.contracts import Metric, Summary, UserError
+from vamba_eval.files import read_of_others
+from vamba_eval.plain import json_value
 from vamba_eval.tables.result import Result
 
 TABLE = "leaderboard.json"
@@ -21,10 +22,10 @@ def stored_results(runs: Iterable[tuple[Path, str]]) -> list[Result]:
 def _results(folder: Path, task: str) -> list[Result]:
     for place in (folder, folder.parent):  # the runs of a ladder have one table above them
         try:
-            rows = json.loads((place / TABLE).read_text(encoding="utf-8"))
+            rows = json_value(read_of_others(place / TABLE).decode())
             own = [row for row in rows if row["task"] == task and row["run"] == folder.name]
             found = [_result(row, place) for row in own if row["score"] is not None]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, UserError):
             continue  # none, or none of ours
         if found:
             return found

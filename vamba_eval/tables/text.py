@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from vamba_eval.files import write_text
+from vamba_eval.files import replace_text
 from vamba_eval.plain import visible
 from vamba_eval.secrets import without_secrets
 
@@ -77,7 +77,7 @@ def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """A CSV file with the rows' keys as columns, as ``write_rows`` writes them."""
     text = io.StringIO(newline="")
     write_rows(text, rows)
-    write_text(Path(path), text.getvalue())
+    replace_text(Path(path), text.getvalue())
 
 
 def write_rows(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
