@@ -169,11 +169,6 @@ def read_all_flexible(response: str, *, cut_off: bool = False) -> list[Span]:
     return [span for span in spans if span is not None]
 
 
-def _of_frames(text: str, time: re.Match[str]) -> bool:
-    """Whether what looks like a time is the number of a frame."""
-    return _FRAMES.search(text, max(0, time.start() - 40), time.start()) is not None
-
-
 def _of_object(text: str) -> Span | None:
     """The span in a JSON object of a start and an end."""
     try:

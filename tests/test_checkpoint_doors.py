@@ -435,6 +435,7 @@ def test_code_that_is_trusted_is_run(planted: Callable[[str], Planted], tmp_path
 
 _GLOBALS = ("cycler.__init__", "joiner.__init__", "namespace.__init__", "lipsum", "raise_exception", "strftime_now")
 _LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+_POWER = "{{ 7 ** (7 ** 12) }}"
 _DOUBLED = (
     "{% set n = namespace(x='x' * 999999) %}{% for a in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}"
 )
@@ -453,7 +454,7 @@ TEMPLATES = {
     "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}": "recursion",
     "{% for a in range(10 ** 9) %}{% endfor %}": "Range too big",
     _LOOP: "gave no text within 1 s",
-    "{{ 7 ** (7 ** 12) }}": "",
+    _POWER: "",
     "{{ 'x' * 30000000 }}": "more than 16 MiB of text",
     "{{ 'x' * 10 ** 11 }}": "more than 1024 MiB of memory",
     "{{ '%99999999999d' % 1 }}": "",
@@ -466,7 +467,8 @@ TEMPLATES = {
 def test_a_template_reaches_nothing_and_ends(
     template: str, planted: Callable[[str], Planted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_templates, "_CPU_S", 1)
+    if template in (_LOOP, _POWER):  # others end by themselves, on a slow machine not within a second
+        monkeypatch.setattr(_templates, "_CPU_S", 1)
     p = planted("qwen")
     right = "{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}"
     for file in p.folder.glob("*.jinja"):
