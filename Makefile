@@ -44,8 +44,9 @@ lock: $(VENV)/test.ready
 	$(LOCK) pyproject.toml --extra test -o requirements/test.txt
 	$(LOCK) pyproject.toml --constraint requirements/test.txt -o requirements/demo.txt
 
-# uv installs what pip would, many times faster; where it cannot (it does not read pip's own configuration), pip does. A
-# machine may have rules of its own about versions, which pip keeps: then without the lock.
+# uv installs what pip would, many times faster, by the system's certificates, since a network may have its own; where it
+# cannot (it does not read pip's configuration), pip does. A machine may have rules of its own about versions, which pip
+# keeps: then without the lock.
 define install
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt || true
@@ -54,7 +55,7 @@ define install
 		$(BIN)/python -m pip install --quiet -e "$(2)"; }
 	$(UV) install --quiet $(ITSELF) || $(BIN)/python -m pip install $(ITSELF)
 endef
-UV = VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip
+UV = VIRTUAL_ENV=$(abspath $(VENV)) UV_SYSTEM_CERTS=true $(BIN)/uv pip
 ITSELF := --no-deps --no-build-isolation --editable .
 
 $(VENV)/demo.ready: pyproject.toml requirements/uv.txt requirements/demo.txt
